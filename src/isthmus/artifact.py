@@ -1,0 +1,184 @@
+"""The model folder: model.json, weights.safetensors and history.jsonl, whole or not at all."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from isthmus.errors import ArtifactError, RequestError
+from isthmus.files import check_free, replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor  # model.json is read without torch, so that its facts are instant
+
+FORMAT = 1
+"""The version of the folder's layout; raised when an older isthmus could not read it."""
+
+MODEL, WEIGHTS, HISTORY, REPORT = (
+    "model.json",
+    "weights.safetensors",
+    "history.jsonl",
+    "report.html",
+)
+LIBRARIES = ("torch", "scikit-learn", "numpy", "safetensors")
+
+
+@dataclass(kw_only=True)
+class Artifact:
+    """What a fit leaves behind, as plain values and tensors."""
+
+    settings: dict[str, Any]
+    """The estimator's constructor arguments."""
+
+    kind: dict[str, Any]
+    loss: dict[str, Any]
+    preparation: dict[str, Any]
+    facts: dict[str, Any]
+    """What was chosen and what it cost."""
+
+    weights: "Mapping[str, Tensor]"
+    history: list[dict[str, Any]]
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of isthmus, Python and the libraries that wrote it."""
+
+
+def save(
+    artifact: Artifact,
+    folder: str | Path,
+    *,
+    force: bool = True,
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write the folder beside its place and rename it there; `extra` are more text files.
+
+    Raises RequestError when `folder` exists and `force` is False, or exists and is no model
+    folder: what is not ours is never replaced.
+    """
+    from safetensors.torch import save_file
+
+    target = Path(folder)
+    check_place(target, force=force)
+    description = {
+        "format": FORMAT,
+        "versions": _versions(),
+        "settings": artifact.settings,
+        "kind": artifact.kind,
+        "loss": artifact.loss,
+        "facts": artifact.facts,
+        "preparation": artifact.preparation,
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in artifact.weights.items()}
+    with replacing(target, folder=True, force=force) as fresh:
+        _write(fresh / MODEL, json.dumps(description, indent=1) + "\n")
+        _write(fresh / HISTORY, "".join(json.dumps(record) + "\n" for record in artifact.history))
+        save_file(tensors, fresh / WEIGHTS)
+        for name, text in (extra or {}).items():
+            _write(fresh / name, text)
+
+
+def load(folder: str | Path) -> Artifact:
+    """The artifact in `folder`.
+
+    Raises ArtifactError, naming the file, when the folder is missing, damaged, foreign or was
+    written by a newer isthmus.
+    """
+    path = Path(folder)
+    written = describe(path)
+    try:
+        return Artifact(
+            settings=written["settings"],
+            kind=written["kind"],
+            loss=written["loss"],
+            preparation=written["preparation"],
+            facts=written["facts"],
+            versions=written["versions"],
+            weights=_read_weights(path / WEIGHTS),
+            history=_read_history(path / HISTORY),
+        )
+    except KeyError as error:
+        raise ArtifactError(
+            f"{path / MODEL}: {error} is missing; the file was edited or cut"
+        ) from error
+
+
+def describe(folder: str | Path) -> dict[str, Any]:
+    """What model.json says: settings, kind, loss, preparation, facts and versions.
+
+    Raises ArtifactError as `load` does; the weights are not looked at.
+    """
+    path = Path(folder)
+    if not is_model(path):
+        what = "is not a model folder (it has no model.json)" if path.exists() else "does not exist"
+        raise ArtifactError(f"{path}: {what}; give the folder that fit or save wrote")
+    written: dict[str, Any] = _read_json(path / MODEL)
+    _check_format(path / MODEL, written)
+    return written
+
+
+def check_place(folder: str | Path, *, force: bool) -> None:
+    """Raise RequestError unless a model may be written to `folder`; see `save`."""
+    target = Path(folder)
+    if target.exists() and not is_model(target) and any_content(target):
+        raise RequestError(f"{target}: exists and is not a model folder; choose another name")
+    check_free(target, force=force)
+
+
+def is_model(folder: str | Path) -> bool:
+    """Whether `folder` holds a model.json."""
+    return (Path(folder) / MODEL).is_file()
+
+
+def any_content(path: Path) -> bool:
+    """Whether `path` is a file or a folder that is not empty."""
+    return path.is_file() or any(path.iterdir())
+
+
+def _check_format(path: Path, written: Any) -> None:
+    found = written.get("format") if isinstance(written, dict) else None
+    if not isinstance(found, int):
+        raise ArtifactError(f"{path}: has no format number; it was not written by isthmus")
+    if found > FORMAT:
+        writer = written.get("versions", {}).get("isthmus", "a newer version")
+        raise ArtifactError(
+            f"{path}: format {found} was written by isthmus {writer}, this one reads up to "
+            f"{FORMAT}; upgrade isthmus"
+        )
+
+
+def _versions() -> dict[str, str]:
+    own = {"isthmus": metadata.version("isthmus"), "python": platform.python_version()}
+    return own | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: cannot be read as JSON ({error}); save the model again"
+        ) from error
+
+
+def _read_weights(path: Path) -> "dict[str, Tensor]":
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); save the model again") from error
+
+
+def _read_history(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); save the model again") from error

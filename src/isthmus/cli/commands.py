@@ -1,0 +1,186 @@
+"""The commands as they are called; each hands over to a module that does the work.
+
+Nothing heavy may be imported here, so that --help and a mistyped option answer at once.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import typer
+
+from isthmus.cli import docs
+from isthmus.cli.options import (
+    Choosing,
+    Color,
+    Computing,
+    Data,
+    Force,
+    MaybeOutput,
+    Model,
+    Output,
+    Reading,
+    Training,
+)
+from isthmus.cli.talk import Talk
+
+
+@dataclass(kw_only=True)
+class Fit:
+    """What only `fit` knows."""
+
+    PANEL: ClassVar[str | None] = None
+
+    components: Annotated[
+        int | None, typer.Option(metavar="N", help=docs.setting("n_components"))
+    ] = None
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE|PATH",
+            help="Rows held out to choose the best epoch: a share of DATA, from 0 to below 1, or "
+            "other data. By default a tenth, more for few rows.",
+        ),
+    ] = None
+    color: Color = None
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a fit that was stopped, to the same weights."),
+    ] = False
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False
+    force: Force = False
+
+
+def fit(
+    data: Data,
+    output: Output,
+    wanted: Fit,
+    training: Training,
+    reading: Reading,
+    choosing: Choosing,
+    talk: Talk,
+) -> None:
+    """Learn a code of DATA; writes a model folder with report.html in it.
+
+    While it learns, its state is kept in a hidden folder beside the output; --resume goes on from
+    there to the same weights.
+    """
+    from isthmus.cli.fit import run
+
+    run(data, output, wanted, training, reading, choosing, talk)
+
+
+def encode(
+    model: Model,
+    data: Data,
+    output: Output,
+    reading: Reading,
+    computing: Computing,
+    talk: Talk,
+    *,
+    force: Force = False,
+) -> None:
+    """Write the codes of DATA: .parquet, .csv, .tsv, .npy, .npz or .safetensors.
+
+    Columns are matched by name; columns that the model does not know are left out.
+    """
+    from isthmus.cli.use import encode as run
+
+    run(model, data, output, reading, computing, talk, force=force)
+
+
+def decode(
+    model: Model,
+    codes: Annotated[
+        str,
+        typer.Argument(metavar="CODES", help="A file that encode wrote.", show_default=False),
+    ],
+    output: Output,
+    computing: Computing,
+    talk: Talk,
+    *,
+    force: Force = False,
+) -> None:
+    """Write what the codes stand for, as what the model was fitted on: table, images, arrays.
+
+    A path without a suffix becomes a folder of PNG images.
+    """
+    from isthmus.cli.use import decode as run
+
+    run(model, codes, output, computing, talk, force=force)
+
+
+def score(
+    model: Model,
+    data: Data,
+    output: Output,
+    reading: Reading,
+    computing: Computing,
+    talk: Talk,
+    *,
+    by_feature: Annotated[
+        bool, typer.Option("--by-feature", help="Write one column a feature.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Write the squared reconstruction error of each row of DATA: its mean, or by feature."""
+    from isthmus.cli.use import score as run
+
+    run(model, data, output, reading, computing, talk, by_feature=by_feature, force=force)
+
+
+def compare(
+    data: Data,
+    training: Training,
+    reading: Reading,
+    choosing: Choosing,
+    talk: Talk,
+    *,
+    components: Annotated[
+        str, typer.Option(metavar="N,N,...", help="The code sizes to compare at.")
+    ] = "2,8,32",
+    other: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Images from elsewhere, to compare with JPEG on too."),
+    ] = None,
+    output: MaybeOutput = None,
+    force: Force = False,
+) -> None:
+    """Set autoencoders beside PCA, and beside JPEG for images, at equal size on the same rows.
+
+    -o FILE.json keeps the figures.
+    """
+    from isthmus.cli.compare import run
+
+    run(data, components, other, output, training, reading, choosing, talk, force=force)
+
+
+def report(
+    model: Model,
+    reading: Reading,
+    computing: Computing,
+    talk: Talk,
+    *,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]", help="Other data to show the model on.", show_default=False
+        ),
+    ] = None,
+    output: MaybeOutput = None,
+    color: Color = None,
+    force: Force = False,
+) -> None:
+    """Draw MODEL/report.html again, or a report of the model on other data.
+
+    With -o FILE.html the page goes there and the model folder stays as it is.
+    """
+    from isthmus.cli.show import report as run
+
+    run(model, data, output, color, reading, computing, talk, force=force)
+
+
+def info(model: Model, talk: Talk) -> None:
+    """Tell what MODEL is: its settings, what it was fitted on, and the versions that wrote it."""
+    from isthmus.cli.show import info as run
+
+    run(model, talk)

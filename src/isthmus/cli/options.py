@@ -1,0 +1,151 @@
+"""The options of the commands, in groups; what a setting means is told where it is defined."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import typer
+
+from isthmus.cli import docs
+
+PART = "Settings follow a colon: NAME:SETTING=VALUE, and NAME=VALUE sets the first one."
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A .npy, .npz, .csv, .tsv, .parquet, IDX or .safetensors file, or a folder of PNG or "
+        "JPEG images; file.npz:NAME chooses one of several arrays.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="The folder that fit wrote.", show_default=False)
+]
+Output = Annotated[str, typer.Option("--output", "-o", metavar="PATH", help="Where to write.")]
+MaybeOutput = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
+Color = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN|FILE",
+        help="Colours the map of the codes: a column of DATA, or a file with one label a row. "
+        "A column of text is then left out of what is learned.",
+    ),
+]
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """How DATA is read."""
+
+    PANEL: ClassVar[str] = "How DATA is read"
+
+    member: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The array of a .npz or .safetensors file.")
+    ] = None
+    resize: Annotated[
+        str | None,
+        typer.Option(metavar="N|HxW", help="Brings images to one size, height x width."),
+    ] = None
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYOUT",
+            help="What a row is, where its shape does not tell: table, signal or image.",
+        ),
+    ] = None
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether a CSV begins with names. By default it does unless its first line is "
+            "all numbers.",
+            show_default=False,
+        ),
+    ] = None
+
+
+@dataclass(kw_only=True)
+class Choosing:
+    """Which columns are learned."""
+
+    PANEL: ClassVar[str] = Reading.PANEL
+
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="The columns of a table to keep.")
+    ] = None
+    drop: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="The columns of a table to leave out.")
+    ] = None
+
+
+@dataclass(kw_only=True)
+class Computing:
+    """Where the work is done."""
+
+    PANEL: ClassVar[str | None] = None
+
+    device: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("device"))] = "auto"
+
+
+@dataclass(kw_only=True)
+class Training:
+    """What is learned, and how."""
+
+    PANEL: ClassVar[str] = "What is learned, and how"
+
+    kind: Annotated[str, typer.Option(metavar="NAME", help=f"{docs.setting('kind')} {PART}")] = (
+        "auto"
+    )
+    hidden: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help=docs.field("kinds/multilayer.py", "Multilayer", "hidden")
+        ),
+    ] = None
+    loss: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("loss"))] = "auto"
+    penalty: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WEIGHT",
+            help=docs.setting("penalties", names=("losses/__init__.py", "PENALTIES"))
+            + " May be given several times.",
+        ),
+    ] = None
+    corruption: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=STRENGTH",
+            help=docs.setting("corruption", names=("data/corruption.py", "CORRUPTIONS")),
+        ),
+    ] = None
+    preparation: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("preparation"))] = (
+        "auto"
+    )
+    pretraining: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("pretraining"))] = (
+        "auto"
+    )
+    optimizer: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("optimizer"))] = (
+        "adamw"
+    )
+    lr: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help=docs.field("optim/base.py", "OptimizerSpec", "lr")),
+    ] = None
+    epochs: Annotated[int | None, typer.Option(metavar="N", help=docs.setting("max_epochs"))] = None
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help=docs.setting("batch_size"))
+    ] = None
+    no_early_stopping: Annotated[
+        bool,
+        typer.Option(
+            "--no-early-stopping", help="Go on to the last epoch; the best one is kept anyway."
+        ),
+    ] = False
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="The same seed gives the same weights.", min=0)
+    ] = 0
+    device: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("device"))] = "auto"
+    precision: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("precision"))] = "auto"

@@ -1,0 +1,63 @@
+"""Where results go: places checked before the work, files written whole or not at all."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from isthmus.errors import RequestError
+from isthmus.files import check_free, replacing
+from isthmus.types import Array
+
+
+def free_place(path: str, *, force: bool) -> Path:
+    """The path, once it is sure that it may be written.
+
+    Raises RequestError where it exists (unless `force`), or its folder does not or is closed to us.
+    """
+    target = Path(path)
+    check_free(target, force=force)
+    if not os.access(target.parent, os.W_OK):
+        raise RequestError(
+            f"{target}: the folder {target.parent} may not be written to; choose another"
+        )
+    return target
+
+
+def free_file(path: str, *, force: bool, suffix: str | None = None) -> Path:
+    """As `free_place`, for a file, perhaps of one `suffix` only."""
+    target = free_place(path, force=force)
+    if target.is_dir():
+        raise RequestError(f"{target}: is a folder; give the name of a file")
+    if suffix is not None and target.suffix.lower() != suffix:
+        raise RequestError(f"{target}: the name must end in {suffix}")
+    return target
+
+
+def free_table(path: str, *, force: bool) -> Path:
+    """As `free_file`, for a table in a format that is known."""
+    from isthmus.data.write import output_format
+
+    target = free_file(path, force=force)
+    if output_format(target).folder:
+        raise RequestError(f"{target}: has no suffix; give one, such as .parquet, .csv or .npy")
+    return target
+
+
+def write_table(
+    path: Path, columns: Sequence[str], values: Array, files: Sequence[str] | None, *, force: bool
+) -> None:
+    """Writes named columns of numbers; for images a first column `file` where text has a place."""
+    from isthmus.data import table_schema, write_rows
+
+    if files is not None and path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
+        _write_named(path, columns, values, files, force=force)
+    else:
+        write_rows(path, values, table_schema(columns, values.dtype.name), force=force)
+
+
+def write_text(path: Path, text: str, *, force: bool) -> None:
+    """Writes one text file."""
+    from isthmus.cli.faults import writing
+
+    with writing(path), replacing(path, force=force) as fresh:
+        fresh.write_text(text, encoding="utf-8")

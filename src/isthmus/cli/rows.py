@@ -1,0 +1,121 @@
+"""The rows a command works on, opened as the options and the model ask for."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from isthmus.cli.options import Choosing, Reading
+from isthmus.cli.settings import reading_options
+from isthmus.cli.talk import Talk
+from isthmus.data import Schema, align, blocks, check_rows, open_source
+from isthmus.data.arrays import ArraySource
+from isthmus.data.frames import listed
+from isthmus.data.labels import column_names, read_column, read_labels
+from isthmus.errors import RequestError, SourceError
+from isthmus.types import Array, Source
+
+
+class Colored(NamedTuple):
+    """Rows, and a label for each of them or None."""
+
+    source: Source
+    labels: Array | None
+    name: str | None
+
+
+def open_colored(data: str, color: str | None, reading: Reading, choosing: Choosing) -> Colored:
+    """The rows to learn from, and the labels `color` names: a column of `data` or a file.
+
+    A column of text is left out of the rows, unless --columns asks for it.
+    """
+    options = reading_options(reading, choosing)
+    labels, column = _labels(data, color, reading)
+    if column and labels is not None and labels.dtype.kind not in "biuf" and not options["columns"]:
+        options["drop"] = [*options["drop"], color]
+    source = open_source(data, **options)
+    return Colored(source, _matching(labels, source, color), color)
+
+
+def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source:
+    """The rows of `data` with the columns of `schema`, matched by name; others are left out."""
+    options = reading_options(reading)
+    if schema.layout != "table" and options["layout"] is None:
+        options["layout"] = schema.layout
+    names = column_names(data, header=reading.header)
+    if schema.names is None or names is None:
+        source = open_source(data, **options)
+        _check_size(source, schema, data)
+        return align(source, schema)
+    missing = [name for name in schema.names if name not in names]
+    if missing:
+        raise SourceError(
+            f"{data}: the columns are not those the model was fitted on: expected "
+            f"{listed(schema.names)}; found {listed(names)}; missing {listed(missing)}"
+        )
+    extra = [name for name in names if name not in schema.names]
+    if extra:
+        talk.note(f"note: {data}: left out columns that the model does not know: {listed(extra)}")
+    return open_source(data, columns=schema.names, **options)
+
+
+def color_like(data: str, color: str | None, source: Source, reading: Reading) -> Array | None:
+    """A label for each row of `source`, which was read from `data`."""
+    labels, _ = _labels(data, color, reading)
+    return _matching(labels, source, color)
+
+
+def in_blocks(source: Source, talk: Talk) -> Iterator[Source]:
+    """The rows, checked and then in blocks that fit in memory, with a bar where it takes long."""
+    check_rows(source, at_least=1)
+    with talk.bar(len(source)) as advance:
+        for block in blocks(source):
+            yield ArraySource(source.read(block), source.schema, origin=source.origin)
+            advance(len(block))
+
+
+def row_names(source: Source) -> tuple[str, ...] | None:
+    """The file each row came from, for a folder of images."""
+    names: tuple[str, ...] | None = getattr(source, "row_names", None)
+    return names
+
+
+def _labels(data: str, color: str | None, reading: Reading) -> tuple[Array | None, bool]:
+    """The labels, and whether they are a column of `data`."""
+    if color is None:
+        return None, False
+    names = column_names(data, header=reading.header)
+    if names is not None and color in names:
+        return read_column(data, color, header=reading.header), True
+    if names is not None and not _looks_like_file(color):
+        raise RequestError(
+            f"--color {color}: is neither a column of {data} nor a file; the columns are "
+            f"{listed(names)}"
+        )
+    return read_labels(color), False
+
+
+def _looks_like_file(text: str) -> bool:
+    from isthmus.data.open import split_member
+
+    return split_member(text)[0].is_file()
+
+
+def _matching(labels: Array | None, source: Source, color: str | None) -> Array | None:
+    if labels is not None and len(labels) != len(source):
+        raise RequestError(
+            f"--color {color}: holds {len(labels)} labels for {len(source)} rows; give one a row"
+        )
+    return labels
+
+
+def _check_size(source: Source, schema: Schema, data: str) -> None:
+    """Offer --resize where images differ from the model's in nothing but their size."""
+    found, wanted = source.schema.shape, schema.shape
+    images = source.schema.container == "images" and schema.layout == "image"
+    if images and found[:2] != wanted[:2] and np.array_equal(found[2:], wanted[2:]):
+        height, width = wanted[:2]
+        raise SourceError(
+            f"{data}: the images are {found[0]}x{found[1]} (height x width), and the model was "
+            f"fitted on {height}x{width}; bring them to that size with --resize {height}x{width}"
+        )

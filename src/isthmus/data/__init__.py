@@ -1,0 +1,54 @@
+"""Where rows come from, how they become numbers and come back, and the noise on the way in."""
+
+from isthmus.data.arrays import array_source, sparse_source, tensor_source
+from isthmus.data.batches import Rows, epoch_batches, plain_batches
+from isthmus.data.check import align, check_rows, constant_columns
+from isthmus.data.corruption import (
+    CORRUPTIONS,
+    Corruption,
+    Gaussian,
+    Masking,
+    SaltAndPepper,
+    SwapRows,
+)
+from isthmus.data.formats import FORMATS
+from isthmus.data.frames import frame_source
+from isthmus.data.open import open_source
+from isthmus.data.prepare import SCALINGS, Preparation, fit_preparation
+from isthmus.data.restore import cast, restore
+from isthmus.data.schema import Schema, schema_from_json
+from isthmus.data.split import Split, blocks, held_out_split
+from isthmus.data.write import table_schema, write_rows
+
+__all__ = [
+    "CORRUPTIONS",
+    "FORMATS",
+    "SCALINGS",
+    "Corruption",
+    "Gaussian",
+    "Masking",
+    "Preparation",
+    "Rows",
+    "SaltAndPepper",
+    "Schema",
+    "Split",
+    "SwapRows",
+    "align",
+    "array_source",
+    "blocks",
+    "cast",
+    "check_rows",
+    "constant_columns",
+    "epoch_batches",
+    "fit_preparation",
+    "frame_source",
+    "held_out_split",
+    "open_source",
+    "plain_batches",
+    "restore",
+    "schema_from_json",
+    "sparse_source",
+    "table_schema",
+    "tensor_source",
+    "write_rows",
+]

@@ -1,0 +1,158 @@
+"""Rows held in memory: NumPy arrays, torch tensors and SciPy sparse matrices."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from isthmus.data.schema import Layout, Schema
+from isthmus.errors import DataError, SourceError
+from isthmus.types import Array, Index
+
+IMAGE_CHANNELS = (1, 2, 3, 4)
+IN_MEMORY = "X"
+"""What rows that come from no file are called."""
+
+RANKS: dict[Layout, tuple[int, ...]] = {"table": (1,), "signal": (1, 2), "image": (2, 3)}
+
+
+def fault(origin: str, message: str) -> DataError:
+    """The error to raise about rows from `origin`: a SourceError where that is a file."""
+    kind = DataError if origin == IN_MEMORY else SourceError
+    return kind(f"{origin}: {message}")
+
+
+class ArraySource:
+    """Rows of an array with the rows on its first axis."""
+
+    def __init__(self, values: Array, schema: Schema, *, origin: str = IN_MEMORY) -> None:
+        self.values = values
+        self.schema = schema
+        self.origin = origin
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.values)
+
+    def read(self, rows: Index) -> Array:
+        """The chosen rows, (len(rows), *schema.shape), in this machine's byte order."""
+        chosen = np.asarray(self.values[rows])
+        return chosen.astype(chosen.dtype.newbyteorder("="), copy=False)
+
+
+class SparseSource:
+    """Rows of a SciPy sparse matrix, made dense only as they are read."""
+
+    def __init__(self, values: Any, schema: Schema, *, origin: str = IN_MEMORY) -> None:
+        self.values = values.tocsr()
+        self.schema = schema
+        self.origin = origin
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return int(self.values.shape[0])
+
+    def read(self, rows: Index) -> Array:
+        """The chosen rows, dense (len(rows), D)."""
+        return np.asarray(self.values[rows].toarray())
+
+
+def array_source(
+    values: Array, *, layout: Layout | None = None, origin: str = IN_MEMORY
+) -> ArraySource:
+    """A source over a NumPy array whose first axis counts the rows.
+
+    Without `layout`, (n, D) is a table; (n, H, W) with uint8 or bool values is grey images, other
+    (n, A, B) are grey images when no axis is 4 times the other, else signals (time x channels);
+    (n, H, W, C) and (n, C, H, W) with 1 to 4 channels are images.
+
+    Raises DataError for object or complex values, or a shape that fits no layout.
+    """
+    return ArraySource(values, _array_schema(values, layout, origin), origin=origin)
+
+
+def tensor_source(
+    values: torch.Tensor, *, layout: Layout | None = None, origin: str = IN_MEMORY
+) -> ArraySource:
+    """A source over a torch tensor; the same layouts as `array_source`."""
+    tensor = values.detach().cpu()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
+        tensor = tensor.float()  # NumPy has no bfloat16 nor float8
+    array = tensor.resolve_conj().resolve_neg().numpy()
+    schema = _array_schema(array, layout, origin)
+    return ArraySource(array, replace(schema, container="tensor", dtypes=(dtype,)), origin=origin)
+
+
+def sparse_source(values: Any, *, origin: str = IN_MEMORY) -> SparseSource:
+    """A source over a SciPy sparse matrix or array, (n, D)."""
+    if not is_sparse(values) or values.ndim != 2:
+        raise fault(origin, f"expected a 2-D SciPy sparse matrix, got {type(values).__name__}")
+    _check_numeric(values.dtype, origin)
+    schema = Schema(
+        layout="table",
+        shape=(values.shape[1],),
+        dtypes=(values.dtype.name,),
+        container="sparse",
+        natives=("matrix",) if isinstance(values, sparse.spmatrix) else None,
+    )
+    return SparseSource(values, schema, origin=origin)
+
+
+def is_sparse(values: Any) -> bool:
+    """Whether `values` is a SciPy sparse matrix or array."""
+    return bool(sparse.issparse(values))
+
+
+def _check_numeric(dtype: np.dtype[Any], origin: str) -> None:
+    if dtype.kind == "c":
+        raise fault(
+            origin,
+            f"Complex data not supported (the values are {dtype}); "
+            "give the real and imaginary parts as columns of their own",
+        )
+    if dtype.kind not in "biuf":
+        raise fault(
+            origin, f"the values are {dtype}, not real numbers; convert them with .astype(float)"
+        )
+
+
+def _array_schema(values: Array, layout: Layout | None, origin: str) -> Schema:
+    _check_numeric(values.dtype, origin)
+    row = values.shape[1:]
+    if layout is None:
+        layout = _guess_layout(values)
+    if layout not in RANKS:
+        known = ", ".join(map(repr, RANKS))
+        raise fault(origin, f"layout={layout!r} is not known; use one of {known}")
+    if values.ndim < 2:
+        raise fault(
+            origin,
+            f"an array of shape {values.shape} has no rows and columns. Reshape your data with "
+            ".reshape(-1, 1) if it is one column or .reshape(1, -1) if it is one row",
+        )
+    if len(row) not in RANKS[layout]:
+        raise fault(
+            origin,
+            f"an array of shape {values.shape} cannot be read as rows of kind {layout!r}; "
+            "expected (rows, features), (rows, time, channels), (rows, height, width) "
+            "or (rows, height, width, channels)",
+        )
+    first = layout == "image" and len(row) == 3 and _channels_first(row)
+    return Schema(layout=layout, shape=row, dtypes=(values.dtype.name,), channels_first=first)
+
+
+def _guess_layout(values: Array) -> Layout:
+    row = values.shape[1:]
+    if len(row) == 2:
+        elongated = max(row) >= 4 * min(row)
+        return "signal" if elongated and values.dtype.kind == "f" else "image"
+    return "image" if len(row) == 3 else "table"
+
+
+def _channels_first(row: tuple[int, ...]) -> bool:
+    return row[-1] not in IMAGE_CHANNELS and row[0] in IMAGE_CHANNELS

@@ -1,0 +1,158 @@
+"""Are these rows fit to learn from, and do they match what a fitted model expects?"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from isthmus.data.arrays import SparseSource, fault
+from isthmus.data.frames import PickedSource, listed
+from isthmus.data.schema import Schema
+from isthmus.data.split import blocks
+from isthmus.types import Array, Index, Source
+
+
+def check_rows(source: Source, *, at_least: int = 2) -> None:
+    """Raise DataError (SourceError for a file) unless `source` can be learned from.
+
+    It needs a column, `at_least` so many rows (two to fit, one to encode), and no NaN or infinity;
+    the message names the first one.
+    """
+    _check_size(source, at_least)
+    found = [gaps for gaps in _unfit(source) if len(gaps.rows)]
+    if found:
+        raise fault(source.origin, _describe(source, found))
+
+
+def _check_size(source: Source, at_least: int) -> None:
+    rows, shape = len(source), source.schema.shape
+    if source.schema.n_features == 0:
+        raise fault(
+            source.origin,
+            f"there are rows with 0 feature(s) (shape={(rows, *shape)}) while a minimum of 1 is "
+            "required; give at least one column of numbers",
+        )
+    if rows < at_least:
+        count = f"{rows} row{'' if rows == 1 else 's'} (n_samples={rows})"
+        raise fault(
+            source.origin,
+            f"there {'is' if rows == 1 else 'are'} {count}; at least {at_least} are needed",
+        )
+
+
+class _Unfit(NamedTuple):
+    """Values that are not finite: where they are, and which of them are NaN."""
+
+    rows: Index
+    features: Index
+    nan: Array
+
+
+def _unfit(source: Source) -> Iterator[_Unfit]:
+    if isinstance(source, SparseSource):
+        yield _unfit_sparse(source)
+        return
+    if source.read(np.arange(0)).dtype.kind != "f":
+        return  # Integers and booleans are finite.
+    for block in blocks(source):
+        flat = source.read(block).reshape(len(block), -1)
+        rows, features = np.nonzero(~np.isfinite(flat))
+        yield _Unfit(block[rows], features, np.isnan(flat[rows, features]))
+
+
+def _unfit_sparse(source: SparseSource) -> _Unfit:
+    values = source.values
+    at = np.flatnonzero(~np.isfinite(values.data))
+    rows = np.searchsorted(values.indptr, at, side="right") - 1
+    features = np.asarray(values.indices[at], np.intp)
+    order = np.lexsort((features, rows))
+    return _Unfit(rows[order], features[order], np.isnan(values.data[at[order]]))
+
+
+def _describe(source: Source, found: list[_Unfit]) -> str:
+    total = sum(len(part.rows) for part in found)
+    n_rows = sum(len(np.unique(part.rows)) for part in found)
+    nan = sum(int(part.nan.sum()) for part in found)
+    what = "NaN (missing)" if nan == total else "NaN or infinity" if nan else "infinity"
+    first = "NaN" if found[0].nan[0] else "infinity"
+    name = source.schema.feature_names()[found[0].features[0]]
+    place = (
+        f"row {found[0].rows[0]}, counting from 0, {'column' if source.schema.names else 'feature'}"
+    )
+    return (
+        f"{_count(total, 'value')} in {_count(n_rows, 'row')} {'is' if total == 1 else 'are'} "
+        f"{what}; the first, {first}, is at {place} {name!r}; "
+        "fill such values in, or leave out the rows or columns that hold them"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def constant_columns(source: Source) -> tuple[str, ...]:
+    """The names of the features that have one and the same value in every row."""
+    low, high = _extremes(source)
+    names = source.schema.feature_names()
+    return tuple(names[index] for index in np.flatnonzero(low == high))
+
+
+def _extremes(source: Source) -> tuple[Array, Array]:
+    if isinstance(source, SparseSource):
+        low, high = source.values.min(axis=0), source.values.max(axis=0)
+        return low.toarray().ravel(), high.toarray().ravel()
+    lows, highs = [], []
+    for block in blocks(source):
+        flat = source.read(block).reshape(len(block), -1)
+        lows.append(flat.min(axis=0))
+        highs.append(flat.max(axis=0))
+    return np.min(lows, axis=0), np.max(highs, axis=0)
+
+
+def align(source: Source, schema: Schema, *, drop_extra: bool = False) -> Source:
+    """`source` with its columns as a fitted model's `schema` has them.
+
+    Columns that have names on both sides are matched by name, in any order; more than the model
+    knows are an error unless `drop_extra`. Without names the shape of a row must be equal.
+
+    Raises DataError (SourceError for a file) that says what was expected and what was found.
+    """
+    if schema.names is not None and source.schema.names is not None:
+        return _align_names(source, schema.names, drop_extra=drop_extra)
+    if source.schema.shape != schema.shape:
+        raise fault(
+            source.origin,
+            f"each row has {_shape(source.schema)}, but the model was fitted on rows of "
+            f"{_shape(schema)}; give rows like those it was fitted on",
+        )
+    return source
+
+
+def _align_names(source: Source, expected: tuple[str, ...], *, drop_extra: bool) -> Source:
+    found = source.schema.names
+    if found == expected:
+        return source
+    known, wanted = set(found), set(expected)
+    missing = [name for name in expected if name not in known]
+    extra = [name for name in found if name not in wanted]
+    if missing or (extra and not drop_extra):
+        raise fault(
+            source.origin,
+            f"the columns are not those the model was fitted on: expected {listed(expected)}; "
+            f"found {listed(found)}; missing {listed(missing) or 'none'}; "
+            f"extra {listed(extra) or 'none'}" + (_drop_hint(extra) if not missing else ""),
+        )
+    position = {name: index for index, name in enumerate(found)}
+    return PickedSource(source, [position[name] for name in expected])
+
+
+def _drop_hint(extra: list[str]) -> str:
+    return (
+        f"; leave the extra ones out with drop=[{listed(extra)}] (command line: --drop {extra[0]})"
+    )
+
+
+def _shape(schema: Schema) -> str:
+    if len(schema.shape) == 1:
+        return _count(schema.shape[0], "feature" if schema.names is None else "column")
+    return f"shape {schema.shape}"

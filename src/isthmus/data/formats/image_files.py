@@ -1,0 +1,120 @@
+"""One PNG or JPEG file: opened safely, its size and mode known before its pixels are decoded."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from isthmus.data.formats.base import first_line
+from isthmus.errors import SourceError
+from isthmus.types import Array
+
+BECOMES = (
+    dict.fromkeys(("1", "L"), "L")
+    | dict.fromkeys(("P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), "RGB")
+    | dict.fromkeys(("LA", "La", "PA", "RGBA", "RGBa"), "RGBA")
+)
+"""The mode rows come in (L, RGB or RGBA) for each of Pillow's 8-bit modes."""
+
+ORIENTATION = 0x0112
+"""The EXIF tag that says how a viewer turns the image."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What the values of that tag ask for."""
+
+LYING = tuple(TURNS[value] for value in (5, 6, 7, 8))
+OPENING = threading.Lock()
+
+
+class Head(NamedTuple):
+    """What an image file says of itself before its pixels are decoded."""
+
+    size: tuple[int, int]
+    """(height, width), upright"""
+
+    mode: str
+
+
+def read_head(path: Path) -> Head:
+    """The size and mode that the image will have as a row."""
+    with _opened(path) as (image, turn):
+        width, height = image.size
+        size = (width, height) if turn in LYING else (height, width)
+        return Head(size, _general_mode(path, image))
+
+
+def read_pixels(path: Path, mode: str, resize: tuple[int, int] | None) -> Array:
+    """The pixels in `mode`, upright, and brought to (height, width) where `resize` says one."""
+    with _opened(path) as (image, turn):
+        pixels = image.convert(mode)
+    if turn is not None:
+        pixels = pixels.transpose(turn)
+    if resize is not None:
+        pixels = pixels.resize(resize[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(pixels)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
+    """The image and how to turn it; every way Pillow finds to fail becomes one SourceError."""
+    try:
+        image, turn = _open_quietly(path)
+        with image:
+            yield image, turn
+    except SourceError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = Image.MAX_IMAGE_PIXELS
+        raise SourceError(
+            f"{path}: the image has more than {limit} pixels, the most Pillow opens safely; "
+            "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        ) from error
+    except PermissionError as error:
+        raise SourceError(f"{path}: may not be read; change its permissions") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise SourceError(
+            f"{path}: the image is damaged or truncated ({_reason(error)}); "
+            "replace it or move it out"
+        ) from error
+
+
+def _open_quietly(path: Path) -> tuple[Image.Image, Image.Transpose | None]:
+    # Broken EXIF, of which Pillow warns, is no reason to refuse the pixels. The lock keeps threads
+    # that read at once from restoring one another's warning filters.
+    with OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(path, formats=("PNG", "JPEG"))
+        return image, _turn(image)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    # Pillow decodes a whole PNG to look for EXIF, and viewers ignore it there.
+    return None if image.format == "PNG" else TURNS.get(image.getexif().get(ORIENTATION, 1))
+
+
+def _reason(error: Exception) -> str:
+    unknown = "cannot identify image file"
+    return "neither PNG nor JPEG" if unknown in str(error) else first_line(error)
+
+
+def _general_mode(path: Path, image: Image.Image) -> str:
+    if image.mode not in BECOMES:
+        raise SourceError(
+            f"{path}: has {image.mode} pixels, which 8-bit images cannot hold; "
+            "convert the images to 8 bits, or put their values into a .npy file to keep them exact"
+        )
+    return "RGBA" if "transparency" in image.info else BECOMES[image.mode]

@@ -1,0 +1,147 @@
+"""A folder of PNG and JPEG images of one size, one image a row.
+
+Rows are what a viewer shows: palettes and 1-bit images become grey or colour, the rotation in a
+JPEG's EXIF is applied. Images of several modes are brought to the most general of L, RGB and RGBA.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from isthmus.data.formats.base import Format, Options, RowNames
+from isthmus.data.formats.image_files import Head, read_head, read_pixels
+from isthmus.data.formats.image_names import file_names
+from isthmus.data.formats.values import as_array
+from isthmus.data.schema import Schema
+from isthmus.errors import RequestError, SourceError
+from isthmus.types import Array, Index, Source
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+GENERAL = ("L", "RGB", "RGBA")
+"""The modes rows come in, each able to hold those before it."""
+
+CHANNELS = {"L": (), "RGB": (3,), "RGBA": (4,)}
+KEPT_BYTES = 2**30
+"""Folders up to this size stay in memory once decoded."""
+
+
+class ImageSource:
+    """Rows of uint8 pixels, (H, W) or (H, W, C), decoded as they are read."""
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], schema: Schema, *, resize: bool = False
+    ) -> None:
+        self.folder = folder
+        self.row_names: tuple[str, ...] | None = tuple(names)
+        self.schema = schema
+        self.origin = str(folder)
+        self._paths = [folder / name for name in names]
+        self._resize = (schema.shape[0], schema.shape[1]) if resize else None
+        small = len(names) * schema.n_features <= KEPT_BYTES
+        self._kept = np.zeros((len(names), *schema.shape), np.uint8) if small else None
+        self._known = np.zeros(len(names), bool)
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self._paths)
+
+    def read(self, rows: Index) -> Array:
+        """The chosen images, (len(rows), *schema.shape)."""
+        wanted = np.arange(len(self))[rows]
+        if self._kept is None:
+            decoded = np.empty((len(wanted), *self.schema.shape), np.uint8)
+            for place, row in enumerate(wanted):
+                decoded[place] = self._decode(row)
+            return decoded
+        for row in wanted[~self._known[wanted]]:
+            self._kept[row] = self._decode(row)
+            self._known[row] = True
+        return self._kept[wanted]
+
+    def _decode(self, row: int) -> Array:
+        pixels = read_pixels(self._paths[row], self.schema.mode or "L", self._resize)
+        if pixels.shape != self.schema.shape:
+            raise SourceError(
+                f"{self._paths[row]}: has changed since the folder was opened; "
+                "leave the images alone while they are read"
+            )
+        return pixels
+
+
+def read(path: Path, options: Options) -> Source:
+    """The images of the folder and the folders below it, in the order of their paths."""
+    if options.layout not in (None, "image"):
+        raise RequestError(f"{path}: a folder of images has layout='image'; leave layout out")
+    names = sorted(
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
+    if not names:
+        raise SourceError(
+            f"{path}: there is no PNG or JPEG image in this folder or below it; "
+            "give the folder that holds the images, or a file"
+        )
+    heads = [read_head(path / name) for name in names]
+    size = options.resize or _one_size(path, names, heads)
+    mode = max((head.mode for head in heads), key=GENERAL.index)
+    schema = Schema(
+        layout="image",
+        shape=(*size, *CHANNELS[mode]),
+        dtypes=("uint8",),
+        container="images",
+        mode=mode,
+    )
+    return ImageSource(path, names, schema, resize=options.resize is not None)
+
+
+def _one_size(path: Path, names: Sequence[str], heads: Sequence[Head]) -> tuple[int, int]:
+    sizes = [head.size for head in heads]
+    counts = Counter(sizes).most_common()
+    if len(counts) == 1:
+        return sizes[0]
+    shown = ", ".join(
+        f"{count} of {height}x{width} (the first {names[sizes.index((height, width))]!r})"
+        for (height, width), count in counts[:3]
+    )
+    more = f" and {len(counts) - 3} more sizes" if len(counts) > 3 else ""
+    height, width = counts[0][0]
+    raise SourceError(
+        f"{path}: the images have {len(counts)} sizes (height x width): {shown}{more}; make them "
+        f"equal with resize=({height}, {width}) (command line: --resize {height}x{width})"
+    )
+
+
+def write(path: Path, values: Any, schema: Schema, names: RowNames) -> None:
+    """Writes each row as a PNG named after its row name, or 000000.png, 000001.png, ..."""
+    pixels = _pixels(path, values, schema)
+    for name, row in zip(file_names(names, len(pixels)), pixels, strict=True):
+        target = path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(row).save(target, "PNG")
+
+
+def _pixels(path: Path, values: Any, schema: Schema) -> Array:
+    if schema.layout != "image":
+        raise RequestError(
+            f"{path}: a folder can hold images only, and the rows are a {schema.layout}; "
+            "give the name a suffix such as .npy or .csv"
+        )
+    array = as_array(path, values, schema)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    if array.dtype != np.uint8:
+        raise RequestError(
+            f"{path}: PNG images hold 0 to 255 (uint8), and the rows are {array.dtype}; "
+            "write them to .npy, which keeps them exact"
+        )
+    if schema.channels_first:
+        array = np.moveaxis(array, 1, -1)
+    return np.ascontiguousarray(array[..., 0] if array.shape[3:] == (1,) else array)
+
+
+IMAGES = Format(Path.is_dir, read, write, frozenset({"resize", "layout"}), folder=True)

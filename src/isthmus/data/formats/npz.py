@@ -1,0 +1,71 @@
+"""Named NumPy arrays, or one SciPy sparse matrix, in a .npz file."""
+
+import zipfile
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from isthmus.data.arrays import array_source, is_sparse, sparse_source
+from isthmus.data.formats.base import Format, Options, RowNames, choose_member, damaged, ends_with
+from isthmus.data.formats.values import as_array
+from isthmus.data.schema import Schema
+from isthmus.errors import RequestError, SourceError
+from isthmus.types import Source
+
+BROKEN = (zipfile.BadZipFile, ValueError, OSError, RuntimeError, TokenError)
+"""What zipfile and NumPy raise on a damaged file; RuntimeError is a password or a method."""
+
+SPARSE = {"format", "shape", "data"}
+
+
+def read(path: Path, options: Options) -> Source:
+    """The member named (or the only one); a file of scipy.sparse.save_npz is a sparse matrix."""
+    with damaged(path, "a .npz file", *BROKEN):
+        with zipfile.ZipFile(path) as archive:
+            shapes = {
+                name.removesuffix(".npy"): _shape(path, archive, name)
+                for name in archive.namelist()
+                if name.endswith(".npy")
+            }
+        if shapes.keys() >= SPARSE:
+            return _sparse(path, options)
+        member = choose_member(path, options.member, shapes)
+        with np.load(path, allow_pickle=False) as arrays:
+            values = arrays[member]
+    return array_source(values, layout=options.layout, origin=str(path))
+
+
+def _sparse(path: Path, options: Options) -> Source:
+    if options.layout not in (None, "table"):
+        raise RequestError(f"{path}: a sparse matrix is a table; leave layout out")
+    return sparse_source(sparse.load_npz(path), origin=str(path))
+
+
+def _shape(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            header = np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+    if dtype.hasobject:
+        raise SourceError(
+            f"{path}: {name.removesuffix('.npy')!r} holds Python objects, which are never loaded "
+            "because that can run code; save it again as numbers with .astype(float)"
+        )
+    return shape
+
+
+def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
+    """Writes the rows as one member named "rows"; a sparse matrix as scipy.sparse.save_npz does."""
+    with path.open("wb") as file:
+        if is_sparse(values):
+            sparse.save_npz(file, values)
+        else:
+            np.savez_compressed(file, rows=as_array(path, values, schema))
+
+
+NPZ = Format(ends_with(".npz"), read, write, frozenset({"member", "layout"}))

@@ -1,0 +1,201 @@
+"""Preparation: columns to numbers a network likes and back, fitted once, saved as JSON."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.data.schema import Schema, schema_from_json
+from isthmus.data.split import blocks
+from isthmus.errors import ArtifactError, RequestError
+from isthmus.types import Array, Facts, Index, Source
+
+SCALINGS = ("auto", "common", "columns", "unit", "none")
+PIXEL_MAX = 255.0
+# Columns whose typical range is at least this share of the range of all together are taken to
+# measure the same thing: pixels, spectra, sensors of one kind, rather than ages beside incomes.
+SHARED_RANGE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """prepared = (values - shift) / scale, each one number for all features or one a feature.
+
+    An error in prepared units times `unit` is an error in the units that metrics report: the
+    data's own where all features share one scale (0..1 for uint8 pixels), standard deviations
+    of each column otherwise.
+    """
+
+    schema: Schema
+    scaling: str
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    unit: float
+    low: float
+    high: float
+    binary: bool
+    constant: tuple[str, ...]
+
+    @property
+    def facts(self) -> Facts:
+        """What the network is told about its rows."""
+        return Facts(shape=self.schema.network_shape, low=self.low, high=self.high)
+
+    def encode(self, values: Array, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(n, *schema.shape) values to (n, *network_shape) prepared numbers."""
+        prepared = (np.asarray(values, np.float64) - self._shift()) / self._scale()
+        tensor = torch.from_numpy(prepared).to(dtype)
+        return self._axes_in(tensor)
+
+    def decode(self, prepared: Tensor) -> Array:
+        """(n, *network_shape) prepared numbers to (n, *schema.shape) float64 values."""
+        values = self._axes_out(prepared.detach().cpu().double()).numpy()
+        return np.asarray(values * self._scale() + self._shift())
+
+    def measured(self, prepared: Tensor) -> Array:
+        """(n, *network_shape) prepared numbers to (n, D) float64, in the units errors have."""
+        flat = self._axes_out(prepared.detach().cpu().double()).flatten(1)
+        return np.asarray(flat.numpy() * self.unit)
+
+    def _shift(self) -> Array:
+        return _like_row(self.shift, self.schema)
+
+    def _scale(self) -> Array:
+        return _like_row(self.scale, self.schema)
+
+    def _axes_in(self, rows: Tensor) -> Tensor:
+        if len(self.schema.shape) == 3 and not self.schema.channels_first:
+            return rows.movedim(-1, 1).contiguous()
+        if self.schema.layout == "signal" and len(self.schema.shape) == 2:
+            return rows.transpose(1, 2).contiguous()
+        return rows.reshape(len(rows), *self.schema.network_shape)
+
+    def _axes_out(self, rows: Tensor) -> Tensor:
+        if len(self.schema.shape) == 3 and not self.schema.channels_first:
+            return rows.movedim(1, -1)
+        if self.schema.layout == "signal" and len(self.schema.shape) == 2:
+            return rows.transpose(1, 2)
+        return rows.reshape(len(rows), *self.schema.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"schema": self.schema.to_json()}
+
+    @classmethod
+    def from_json(cls, written: dict[str, Any]) -> Self:
+        """What `to_json` wrote; ArtifactError where it is not a preparation."""
+        try:
+            known: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in written.items()
+            }
+            known["schema"] = schema_from_json(written["schema"])
+            return cls(**known)
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"the model's preparation cannot be read: {error}") from error
+
+
+def fit_preparation(
+    source: Source, rows: Index, weight: Array, scaling: str = "auto"
+) -> Preparation:
+    """Learn shift and scale from the weighted `rows` of the source.
+
+    "common": one scale for all features, so that squared error keeps the data's own metric (as
+    PCA's does). "columns": each feature to mean 0 and variance 1. "none": as they are.
+    "auto": common, unless the rows are a table with named columns that do not share a range.
+    Raises RequestError for another `scaling`.
+    """
+    if scaling not in SCALINGS:
+        raise RequestError(
+            f"preparation={scaling!r} is not known; use one of {', '.join(SCALINGS)}"
+        )
+    moments = _moments(source, rows, weight)
+    schema = source.schema
+    if scaling == "auto":
+        scaling = "columns" if schema.names and not _share_range(moments) else "common"
+    constant = tuple(
+        name for name, flat in zip(schema.feature_names(), moments.constant, strict=True) if flat
+    )
+    shift, scale, unit = _shift_scale(scaling, moments, schema)
+    low = float(((moments.low - shift) / scale).min())
+    high = float(((moments.high - shift) / scale).max())
+    return Preparation(
+        schema=schema,
+        scaling=scaling,
+        shift=tuple(shift.tolist()),
+        scale=tuple(scale.tolist()),
+        unit=unit,
+        low=low,
+        high=high,
+        binary=moments.binary,
+        constant=constant,
+    )
+
+
+@dataclass
+class _Moments:
+    mean: Array
+    variance: Array
+    low: Array
+    high: Array
+    binary: bool
+
+    @property
+    def constant(self) -> Array:
+        return np.asarray(self.high == self.low)
+
+
+def _moments(source: Source, rows: Index, weight: Array) -> _Moments:
+    """Weighted mean and variance, minimum and maximum a feature, in one pass over blocks."""
+    total, binary = 0.0, True
+    size = source.schema.n_features
+    mean, square = np.zeros(size), np.zeros(size)
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
+    start = 0
+    for block in blocks(source, rows):
+        values = np.asarray(source.read(block), np.float64).reshape(len(block), -1)
+        w = weight[start : start + len(block)]
+        start += len(block)
+        # Chan et al. 1983: join two sets of means and squared deviations without cancellation.
+        share = w.sum()
+        block_mean = w @ values / share
+        block_square = w @ (values - block_mean) ** 2
+        delta = block_mean - mean
+        square += block_square + delta**2 * total * share / (total + share)
+        mean += delta * share / (total + share)
+        total += share
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+        binary = binary and bool(((values == 0) | (values == 1)).all())
+    return _Moments(mean, square / total, low, high, binary)
+
+
+def _share_range(moments: _Moments) -> bool:
+    ranges = (moments.high - moments.low)[~moments.constant]
+    if not len(ranges):
+        return True
+    overall = moments.high[~moments.constant].max() - moments.low[~moments.constant].min()
+    return bool(np.median(ranges) >= SHARED_RANGE * overall)
+
+
+def _shift_scale(scaling: str, moments: _Moments, schema: Schema) -> tuple[Array, Array, float]:
+    pixel = PIXEL_MAX if schema.dtypes == ("uint8",) else 1.0
+    if scaling in ("none", "unit"):
+        divisor = pixel if scaling == "unit" else 1.0
+        return np.zeros(1), np.full(1, divisor), divisor / pixel
+    if scaling == "columns":
+        std = np.sqrt(moments.variance)
+        # Rounding leaves a tiny variance in a constant column; it is not a scale.
+        std[moments.constant | (std <= 1e-12 * np.abs(moments.mean))] = 1.0
+        return moments.mean, std, 1.0
+    scale = float(np.sqrt(moments.variance.mean())) or 1.0
+    if schema.layout != "image":
+        return moments.mean, np.full(1, scale), scale / pixel
+    # One grey level for all pixels keeps an edge an edge wherever it lies.
+    return np.full(1, moments.mean.mean()), np.full(1, scale), scale / pixel
+
+
+def _like_row(values: tuple[float, ...], schema: Schema) -> Array:
+    array = np.asarray(values)
+    return array if len(array) == 1 else array.reshape(schema.shape)

@@ -1,0 +1,58 @@
+"""Restored rows go to a file or a folder of images: whole, or not at all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.formats import KNOWN, Format, format_of
+from isthmus.data.formats.images import IMAGES
+from isthmus.data.schema import Schema
+from isthmus.errors import RequestError, SourceError
+from isthmus.files import replacing
+
+
+def write_rows(
+    path: str | Path,
+    values: Any,
+    schema: Schema,
+    *,
+    row_names: Sequence[str] | None = None,
+    force: bool = False,
+) -> None:
+    """Writes the rows that `restore` gave in the format that the suffix of `path` names.
+
+    A path without a suffix becomes a folder of PNG images, named after `row_names`. Nothing is
+    replaced without `force`, and what goes wrong on the way leaves nothing behind.
+
+    Raises RequestError where the format cannot hold the rows, SourceError where writing fails.
+    """
+    target = Path(path)
+    chosen = output_format(target)
+    try:
+        with replacing(target, folder=chosen.folder, force=force) as fresh:
+            chosen.write(fresh, values, schema, row_names)
+    except OSError as error:
+        reason = error.strerror or "not all of it could be written, so the disk may be full"
+        raise SourceError(
+            f"{target}: cannot be written ({reason}); free some space, check the folder's "
+            "permissions, or choose another place"
+        ) from error
+
+
+def output_format(path: str | Path) -> Format:
+    """The format that `write_rows` would use for `path`; RequestError where there is none."""
+    target = Path(path)
+    if not target.suffix:
+        return format_of(target) or IMAGES
+    found = format_of(target)
+    if found is None or found.folder:
+        raise RequestError(
+            f"{target}: the suffix {target.suffix!r} is not known; use one of {KNOWN}, or a name "
+            "without a suffix for a folder of images"
+        )
+    return found
+
+
+def table_schema(names: Sequence[str], dtype: str = "float32") -> Schema:
+    """The schema of an (n, len(names)) array with named columns, such as codes and scores."""
+    return Schema(layout="table", shape=(len(names),), dtypes=(dtype,), names=tuple(names))

@@ -1,0 +1,317 @@
+"""Autoencoder: scikit-learn's contract over every kind, loss, penalty, corruption and optimizer."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from isthmus import artifact, metrics
+from isthmus.data import Rows, align, check_rows, plain_batches, restore
+from isthmus.errors import DataError, RequestError
+from isthmus.estimator.fitting import Fitted, Fitting
+from isthmus.estimator.inputs import as_source, row_weights
+from isthmus.estimator.request import Request
+from isthmus.estimator.saving import to_artifact
+from isthmus.training.progress import Lines, Reporter, Silent
+from isthmus.types import Array, Source
+
+CODING_ROWS = 2048
+
+
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Learn a compact code of rows from which the rows can be rebuilt.
+
+    Parameters:
+        n_components: Numbers in a code. None takes as many as principal components hold 90 % of
+            the variance, from 2 to 32.
+        kind: The network's family: "vanilla", "multilayer", "regularized", "convolutional", or a
+            spec from `isthmus.kinds`. "auto" is convolutional for images and signals, else
+            multilayer.
+        loss: What "the same back" means: "squared", "bernoulli", "huber", or a spec from
+            `isthmus.losses`. "auto" is bernoulli where every value is 0 or 1, else squared.
+        penalties: What else the code should be: names or specs from `isthmus.losses`.
+        corruption: Noise on the way in: a name or a spec from `isthmus.data`, or None.
+        pretraining: "pca" starts at the principal components, "random" anywhere; "auto" is pca
+            where the kind has a linear path.
+        optimizer: "sgd", "nesterov", "adam", "adamw", or a spec from `isthmus.optim`.
+        max_epochs: Passes over the rows at most; None is enough for about 5000 steps.
+        batch_size: Rows a step; None is chosen from the number of rows.
+        validation_fraction: Share of the rows held out to choose the best epoch, in [0, 1);
+            "auto" is a tenth, more for few rows.
+        early_stopping: Whether to stop when the held-out loss no longer falls: True, False, or
+            the number of epochs to wait.
+        preparation: How features are scaled: "auto", "common", "columns", "unit" or "none"; see
+            `isthmus.data.fit_preparation`.
+        device: "auto", "cpu", "cuda", or what torch calls a device.
+        precision: "auto", "float64", "float32" or "bf16".
+        callbacks: Functions called with each epoch's record; a true answer stops the fit.
+        verbose: 0 says nothing, 1 writes a line an epoch to standard error.
+        checkpoint: A folder to keep the fit's state in while it runs, for `fit(resume=True)`.
+        random_state: An int, a NumPy RandomState, or None; the same seed gives the same weights.
+
+    Attributes:
+        n_components_: Numbers in a code.
+        network_: The trained torch module.
+        kind_, loss_: The specs in use.
+        preparation_: How rows become the network's numbers and come back.
+        history_: One dict an epoch: every loss term of training and held-out rows.
+        best_epoch_: The epoch whose weights were kept; 0 is the start.
+        train_rows_, held_out_rows_: Row numbers of the last fit.
+        facts_: What was chosen and what it cost.
+        n_features_in_, feature_names_in_: As in scikit-learn.
+
+    All errors are in the data's own units where all features share one scale (0 to 1 for 8-bit
+    images), and in standard deviations of each column where columns are scaled one by one.
+    """
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        kind: Any = "auto",
+        loss: Any = "auto",
+        penalties: Any = (),
+        corruption: Any = None,
+        pretraining: str = "auto",
+        optimizer: Any = "adamw",
+        max_epochs: int | None = None,
+        batch_size: int | None = None,
+        validation_fraction: Any = "auto",
+        early_stopping: Any = True,
+        preparation: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        callbacks: Any = (),
+        verbose: Any = 0,
+        checkpoint: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.kind = kind
+        self.loss = loss
+        self.penalties = penalties
+        self.corruption = corruption
+        self.pretraining = pretraining
+        self.optimizer = optimizer
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.early_stopping = early_stopping
+        self.preparation = preparation
+        self.device = device
+        self.precision = precision
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        validation: Any = None,
+        resume: bool = False,
+    ) -> Self:
+        """Learn the code of the rows of X: array, tensor, sparse matrix, frame or source.
+
+        `y` is ignored. `sample_weight` (n,) counts a row as that many. `validation` are held-out
+        rows to use instead of a share of X. `resume` goes on from the checkpoint, if there is one,
+        to the same weights as a fit that was never stopped.
+
+        Raises DataError or RequestError (both ValueError) for rows or settings that make no sense,
+        DivergenceError when training cannot be kept finite, ArtifactError for a checkpoint of
+        another fit.
+        """
+        del y
+        source = as_source(self, X, reset=True)
+        check_rows(source)
+        weight = row_weights(sample_weight, source)
+        if validation is not None:
+            validation = align(as_source(self, validation, reset=False), source.schema)
+            check_rows(validation)
+        self._keep(Fitting(self._request(resume=resume), source, weight, validation).run())
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
+        """Go through the rows of X once more, from where the last call (or `fit`) ended.
+
+        The first call without a fit prepares and starts the network from its rows alone.
+        """
+        del y
+        fresh = not hasattr(self, "network_")
+        source = as_source(self, X, reset=fresh)
+        check_rows(source)
+        weight = row_weights(sample_weight, source)
+        if fresh:
+            request = replace(
+                self._request(resume=False), validation_fraction=0.0, max_epochs=0, checkpoint=None
+            )
+            self._keep(Fitting(request, source, weight, None).run())
+        self._continue(align(source, self.preparation_.schema), weight)
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """The codes of the rows of X, (n, n_components_)."""
+        rows = self._rows(X)
+        codes = [self._encode(x) for x in self._batches(rows)]
+        return np.asarray(torch.cat(codes).cpu())
+
+    def inverse_transform(self, X: Any) -> Any:
+        """What the rows were, rebuilt from codes (n, n_components_): array, frame, images, ..."""
+        check_is_fitted(self)
+        codes = self._codes(X)
+        return restore(self._rebuild(codes), self.preparation_.schema)
+
+    def reconstruct(self, X: Any) -> Any:
+        """The rows of X after a round trip through the code, as what X was."""
+        return self.inverse_transform(self.transform(X))
+
+    def score_samples(self, X: Any) -> Array:
+        """(n,): minus each row's mean squared reconstruction error; higher is better."""
+        return -self.reconstruction_error(X, by="row")
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean of `score_samples`; higher is better."""
+        del y
+        return float(self.score_samples(X).mean())
+
+    def reconstruction_error(self, X: Any, by: str = "total") -> Any:
+        """Mean squared error: a float, or (n,) by="row", or (n_features_in_,) by="feature".
+
+        Raises RequestError for another `by`.
+        """
+        measured = self.evaluate(X)
+        answers = {
+            "total": measured.total,
+            "row": measured.per_row,
+            "feature": measured.per_feature,
+        }
+        if by not in answers:
+            raise RequestError(f"by={by!r} is not known; use 'total', 'row' or 'feature'")
+        return answers[by]
+
+    def explained_variance(self, X: Any) -> float:
+        """1 - squared error / squared deviation from the training mean; at most 1."""
+        return self.evaluate(X).explained_variance
+
+    def evaluate(self, X: Any) -> metrics.ReconstructionError:
+        """Errors a row, a feature and in all, and the explained variance, of the rows of X."""
+        rows, measured = self._rows(X), self.preparation_.measured
+        pairs = (
+            (measured(x), measured(self._decode(self._encode(x)))) for x in self._batches(rows)
+        )
+        return metrics.reconstruction_error(pairs, self.preparation_.measured(self.mean_)[0])
+
+    def save(self, folder: str | Path, *, force: bool = True) -> None:
+        """Write the model folder: model.json, weights.safetensors, history.jsonl; no pickle.
+
+        Raises RequestError when `folder` exists and `force` is False, or is no model folder.
+        """
+        check_is_fitted(self)
+        artifact.save(to_artifact(self), folder, force=force)
+
+    def restore_facts(self, facts: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        """Set the attributes that describe the fit; for `isthmus.load`."""
+        schema = self.preparation_.schema
+        self.facts_, self.history_ = facts, history
+        self.n_components_, self.best_epoch_ = int(facts["n_components"]), int(facts["best_epoch"])
+        self.n_features_in_ = schema.n_features
+        if schema.names is not None:
+            self.feature_names_in_ = np.asarray(schema.names, dtype=object)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            code: Tensor = self.network_.encode(x)
+        return code
+
+    def _decode(self, code: Tensor) -> Tensor:
+        with torch.no_grad():
+            rebuilt: Tensor = self.loss_.mean(self.network_.decode(code))
+        return rebuilt
+
+    def _rows(self, X: Any) -> Rows:
+        check_is_fitted(self)
+        source = as_source(self, X, reset=False)
+        check_rows(source, at_least=1)
+        source = align(source, self.preparation_.schema)
+        dtype, device = self._where()
+        return Rows(source, self.preparation_, np.arange(len(source)), dtype=dtype, device=device)
+
+    def _batches(self, rows: Rows) -> Any:
+        return (rows.take(positions) for positions in plain_batches(len(rows), CODING_ROWS))
+
+    def _where(self) -> tuple[torch.dtype, torch.device]:
+        parameter = next(self.network_.parameters())
+        return parameter.dtype, parameter.device
+
+    def _codes(self, X: Any) -> Tensor:
+        values = np.asarray(X, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != self.n_components_:
+            raise DataError(
+                f"codes of shape {values.shape} do not fit this model; "
+                f"expected (rows, {self.n_components_}), as transform gives"
+            )
+        if not np.isfinite(values).all():
+            row = int(np.argwhere(~np.isfinite(values))[0][0])
+            raise DataError(f"the codes hold NaN or infinity, first in row {row}, counting from 0")
+        dtype, device = self._where()
+        return torch.as_tensor(values, dtype=dtype, device=device)
+
+    def _rebuild(self, codes: Tensor) -> Array:
+        parts = [self._decode(codes[p]) for p in plain_batches(len(codes), CODING_ROWS)]
+        return np.concatenate([self.preparation_.decode(part) for part in parts])
+
+    def _request(self, *, resume: bool) -> Request:
+        settings = self.get_params(deep=False)
+        own = {name: settings[name] for name in Request.shared()}
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        checkpoint = None if self.checkpoint is None else Path(self.checkpoint)
+        return Request(
+            **own, seed=seed, reporter=self._reporter(), checkpoint=checkpoint, resume=resume
+        )
+
+    def _reporter(self) -> Reporter:
+        if isinstance(self.verbose, (bool, int)):
+            return Lines() if self.verbose else Silent()
+        reporter: Reporter = self.verbose
+        return reporter
+
+    def _keep(self, fitted: Fitted) -> None:
+        self.network_ = fitted.network
+        self.kind_, self.loss_ = fitted.kind, fitted.loss
+        self.preparation_ = fitted.preparation
+        self.mean_ = fitted.mean
+        self.n_components_ = int(fitted.facts["n_components"])
+        self.history_ = fitted.state.history
+        self.best_epoch_ = fitted.state.best_epoch
+        self.train_rows_, self.held_out_rows_ = fitted.train, fitted.held_out
+        self.facts_ = fitted.facts
+        self._trainer = fitted.trainer
+
+    def _continue(self, source: Source, weight: Array) -> None:
+        """One more epoch over `source` with the trainer of the last fit."""
+        counted = np.flatnonzero(weight > 0)
+        dtype, device = self._where()
+        rows = Rows(
+            source, self.preparation_, counted, weight=weight[counted], dtype=dtype, device=device
+        )
+        self._trainer.one_more(rows)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags

@@ -1,0 +1,71 @@
+"""The defaults: one rule for all data, from the sizes and the values of the rows alone."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from isthmus.data import Preparation, Schema
+from isthmus.pretraining import PCASolution
+from isthmus.training.world import has_fast_bf16
+
+VARIANCE_WANTED, FEWEST_COMPONENTS, MOST_COMPONENTS = 0.9, 2, 32
+HELD_OUT_SHARE, HELD_OUT_WANTED, HELD_OUT_MOST = 0.1, 50, 0.25
+SMALLEST_BATCH, LARGEST_BATCH, STEPS_AN_EPOCH = 64, 512, 50
+STEPS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 5000, 20, 300
+FEWEST_WEIGHTS_FOR_BF16 = 100_000
+DOUBLE_VALUES = 20_000
+
+
+def choose_kind(schema: Schema) -> str:
+    """Convolutional for images and signals, else multilayer."""
+    return "multilayer" if schema.layout == "table" else "convolutional"
+
+
+def choose_loss(preparation: Preparation) -> str:
+    """Bernoulli where every value is 0 or 1, else squared."""
+    return "bernoulli" if preparation.binary else "squared"
+
+
+def choose_scaling(loss: str) -> str:
+    """To [0, 1] for the Bernoulli loss, else from the data."""
+    return "unit" if loss == "bernoulli" else "auto"
+
+
+def choose_components(solution: PCASolution, n_features: int) -> int:
+    """The components that hold 90 % of the variance, from 2 to 32, fewer than the features."""
+    shares = (solution.scales.square().cumsum(0) / max(solution.total_variance, 1e-300)).tolist()
+    enough = 1 + sum(share < VARIANCE_WANTED for share in shares)
+    most = max(1, min(MOST_COMPONENTS, n_features - 1))
+    return int(np.clip(enough, min(FEWEST_COMPONENTS, most), most))
+
+
+def choose_held_out(rows: float) -> float:
+    """A tenth of the rows, but 50 where that is more, and never over a quarter."""
+    return min(max(HELD_OUT_SHARE, HELD_OUT_WANTED / max(rows, 1)), HELD_OUT_MOST)
+
+
+def choose_batch_size(rows: int) -> int:
+    """A power of two from 64 to 512 that gives about 50 steps an epoch."""
+    power = 2 ** round(np.log2(max(rows / STEPS_AN_EPOCH, 1)))
+    return int(np.clip(power, SMALLEST_BATCH, LARGEST_BATCH))
+
+
+def choose_epochs(rows: int, batch_size: int) -> int:
+    """Enough epochs for about 5000 steps, from 20 to 300."""
+    steps = -(-rows // batch_size)
+    return int(np.clip(round(STEPS_WANTED / steps), FEWEST_EPOCHS, MOST_EPOCHS))
+
+
+def choose_patience(epochs: int) -> int:
+    """A quarter of the epochs, at least 10."""
+    return max(10, epochs // 4)
+
+
+def choose_precision(values: int, network: nn.Module | None, device: torch.device) -> str:
+    """Double for small data, bf16 for large networks where it is fast, else single."""
+    if values <= DOUBLE_VALUES and device.type == "cpu":
+        return "float64"
+    weights = 0 if network is None else sum(p.numel() for p in network.parameters())
+    if weights >= FEWEST_WEIGHTS_FOR_BF16 and has_fast_bf16(device):
+        return "bf16"
+    return "float32"

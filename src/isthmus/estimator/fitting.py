@@ -1,0 +1,281 @@
+"""One fit from rows to a trained network: split, prepare, build, start, train."""
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.data import Preparation, Rows, epoch_batches, held_out_split, plain_batches
+from isthmus.estimator import choices, parts
+from isthmus.estimator.guard import CODING_ROWS, beats_pca
+from isthmus.estimator.request import Request, check_request
+from isthmus.kinds import CodeNetwork, Kind
+from isthmus.losses import Objective, Reconstruction, Squared
+from isthmus.pretraining import PCASolution, principal_components
+from isthmus.training.checkpoint import Checkpointer
+from isthmus.training.loop import Plan, Trainer
+from isthmus.training.state import State
+from isthmus.training.step import AutogradStep
+from isthmus.training.world import private_randomness, resolve_device, threads
+from isthmus.types import Array, Index, Source
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
+
+
+@dataclass(kw_only=True)
+class Fitted:
+    """What a fit leaves behind."""
+
+    network: CodeNetwork
+    kind: Kind
+    loss: Reconstruction
+    preparation: Preparation
+    mean: Tensor
+    """(1, *network_shape): the prepared training rows' mean, what no code at all would give."""
+
+    state: State
+    train: Index
+    held_out: Index
+    facts: dict[str, Any]
+    trainer: Trainer
+
+
+class Fitting:
+    """One fit, its parts resolved in order: each may depend on those before it."""
+
+    def __init__(
+        self, request: Request, source: Source, weight: Array, validation: Source | None = None
+    ) -> None:
+        check_request(request)
+        self.request, self.source, self.weight, self.validation = (
+            request,
+            source,
+            weight,
+            validation,
+        )
+        self.device = resolve_device(request.device)
+        self.train_rows, self.held_out_rows = self._split()
+        self.loss, self.preparation = parts.loss_and_preparation(
+            request, source, self.train_rows, weight[self.train_rows]
+        )
+        self.precision = self._first_precision()
+        self.train = self._rows(source, self.train_rows, weight)
+        self.held_out = self._open_held_out()
+        self.kind = parts.kind_of(request, source)
+        self.at_pca = parts.starts_at_pca(request, self.kind)
+        self.penalties = parts.penalties_of(request, self.kind)
+
+    def run(self) -> Fitted:
+        """Build, start and train the network."""
+        with private_randomness(self.device):
+            torch.manual_seed(self.request.seed)
+            self.n_components, solution = self._size_and_start()
+            facts = self.preparation.facts
+            network = self.kind.build(facts, self.n_components).to(self.device, self.train.dtype)
+            if solution is not None:
+                self._start(network, solution)
+            trainer = self._trainer(network)
+            with threads(_work(network, trainer.plan.batch_size), self.device):
+                state = trainer.run()
+                gained = solution is None or not self._asks() or self._gained(network, solution)
+        if not gained and not isinstance(self.loss, Squared):
+            # PCA minimises squared error, and so must whatever is to beat it.
+            folder = self.request.checkpoint
+            squared = replace(
+                self.request, loss="squared", checkpoint=folder and folder / "squared"
+            )
+            return Fitting(squared, self.source, self.weight, self.validation).run()
+        if not gained:
+            self._return_to_pca(network, state)
+        return self._fitted(network, trainer)
+
+    def _split(self) -> tuple[Index, Index]:
+        counted = np.flatnonzero(self.weight > 0)
+        weight = self.weight[counted]
+        fraction = self.request.validation_fraction
+        if self.validation is not None:
+            fraction = 0.0
+        elif isinstance(fraction, str):
+            fraction = choices.choose_held_out(float(weight.sum()))
+        return held_out_split(self.source, counted, weight, float(fraction), self.request.seed)
+
+    def _first_precision(self) -> str:
+        # Whether bf16 pays depends on the network, which is not built yet.
+        if self.request.precision != "auto":
+            return self.request.precision
+        values = len(self.train_rows) * self.source.schema.n_features
+        return choices.choose_precision(values, None, self.device)
+
+    def _rows(self, source: Source, rows: Index, weight: Array) -> Rows:
+        return Rows(
+            source,
+            self.preparation,
+            rows,
+            weight=weight[rows],
+            dtype=DTYPES[self.precision],
+            device=self.device,
+        )
+
+    def _open_held_out(self) -> Rows | None:
+        if self.validation is not None:
+            everything = np.arange(len(self.validation))
+            return self._rows(self.validation, everything, np.ones(len(everything)))
+        if not len(self.held_out_rows):
+            return None
+        return self._rows(self.source, self.held_out_rows, self.weight)
+
+    def _size_and_start(self) -> tuple[int, PCASolution | None]:
+        """The code size, and the principal components to start from, if any."""
+        wanted, width = self.request.n_components, self.preparation.facts.n_features
+        if wanted is not None:
+            self.kind.check_width(self.preparation.facts, wanted)
+            return wanted, self._principal(wanted) if self.at_pca else None
+        solution = self._principal(min(choices.MOST_COMPONENTS, width))
+        size = choices.choose_components(solution, width)
+        return size, solution.first(size) if self.at_pca else None
+
+    def _principal(self, n_components: int) -> PCASolution:
+        return principal_components(self.train, n_components, seed=self.request.seed)
+
+    def _start(self, network: CodeNetwork, solution: PCASolution) -> None:
+        dtype = self.train.dtype
+        network.start_linear(
+            solution.components.to(dtype),
+            solution.scales.to(dtype),
+            solution.mean.to(dtype),
+            self.loss.link,
+        )
+
+    def _asks(self) -> bool:
+        """Whether plain error is the aim, so that the result may be held against PCA's."""
+        plain = self.request.loss in ("auto", "squared") and not self.penalties
+        return plain and self.held_out is not None and self.request.max_epochs != 0
+
+    def _gained(self, network: CodeNetwork, solution: PCASolution) -> bool:
+        assert self.held_out is not None
+        return beats_pca(network, self.loss, self.held_out, solution)
+
+    def _return_to_pca(self, network: CodeNetwork, state: State) -> None:
+        # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
+        self.train_rows = np.sort(np.concatenate([self.train_rows, self.held_out_rows]))
+        self.held_out_rows = self.train_rows[:0]
+        self.train = self._rows(self.source, self.train_rows, self.weight)
+        network.silence()
+        self._start(network, self._principal(self.n_components))
+        state.best_epoch = 0
+        text = "training gained nothing over PCA above chance: the model is the PCA of all rows"
+        state.history.append({"event": "pca", "epoch": 0, "message": text})
+        self.request.reporter.message(text)
+
+    def _trainer(self, network: CodeNetwork) -> Trainer:
+        request, rows = self.request, len(self.train)
+        batch = request.batch_size or choices.choose_batch_size(rows)
+        epochs = request.max_epochs
+        epochs = choices.choose_epochs(rows, batch) if epochs is None else epochs
+        values = rows * self.preparation.facts.n_features
+        if request.precision == "auto" and self.precision == "float32":
+            self.precision = choices.choose_precision(values, network, self.device)
+        optimizer = parts.optimizer_of(request)
+        objective = Objective(self.loss, self.penalties)
+        corrupt = parts.corruption_of(request, self.kind, self.preparation.facts)
+        self.plan = Plan(
+            max_epochs=epochs,
+            batch_size=batch,
+            patience=parts.patience_of(request, epochs),
+            clip_norm=optimizer.clip_norm,
+            check_every=1 if self.device.type == "cpu" else 50,
+        )
+        return Trainer(
+            network=network,
+            step=AutogradStep(network, objective, corrupt, bf16=self.precision == "bf16"),
+            objective=objective,
+            optimizer=optimizer.build(network),
+            factor=optimizer.factor,
+            train=self.train,
+            held_out=self.held_out,
+            batches=functools.partial(_batches, batch, request.seed),
+            plan=self.plan,
+            state=State(seed=request.seed),
+            callbacks=request.callbacks,
+            reporter=request.reporter,
+            checkpointer=self._checkpointer(),
+        )
+
+    def _checkpointer(self) -> Checkpointer | None:
+        if self.request.checkpoint is None:
+            return None
+        checkpointer = Checkpointer(self.request.checkpoint, self._fingerprint())
+        if not self.request.resume:
+            checkpointer.clear()
+        return checkpointer
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be resumed."""
+        return {
+            "seed": self.request.seed,
+            "rows": len(self.source),
+            "training_rows": len(self.train_rows),
+            "preparation": self.preparation.to_json(),
+            "kind": self.kind.to_json(),
+            "loss": self.loss.to_json(),
+            "penalties": [penalty.to_json() for penalty in self.penalties],
+            "corruption": repr(self.request.corruption),
+            "optimizer": parts.optimizer_of(self.request).to_json(),
+            "pretraining": "pca" if self.at_pca else "random",
+            "n_components": self.n_components,
+            "max_epochs": self.plan.max_epochs,
+            "batch_size": self.plan.batch_size,
+            "patience": self.plan.patience,
+            "precision": self.precision,
+            "device": self.device.type,
+        }
+
+    def _fitted(self, network: CodeNetwork, trainer: Trainer) -> Fitted:
+        return Fitted(
+            network=network,
+            kind=self.kind,
+            loss=self.loss,
+            preparation=self.preparation,
+            mean=self._mean(),
+            state=trainer.state,
+            train=self.train_rows,
+            held_out=self.held_out_rows,
+            facts=self._facts(network, trainer.state),
+            trainer=trainer.released(),
+        )
+
+    def _mean(self) -> Tensor:
+        sums = [
+            self.train.weight[p] @ self.train.take(p).flatten(1)
+            for p in plain_batches(len(self.train), CODING_ROWS)
+        ]
+        mean = torch.stack(sums).sum(dim=0) / self.train.weight.sum()
+        return mean.reshape(1, *self.preparation.facts.shape).cpu()
+
+    def _facts(self, network: CodeNetwork, state: State) -> dict[str, Any]:
+        return {
+            "rows": len(self.source),
+            "training_rows": len(self.train_rows),
+            "held_out_rows": len(self.held_out_rows),
+            "n_components": self.n_components,
+            "batch_size": self.plan.batch_size,
+            "max_epochs": self.plan.max_epochs,
+            "epochs": state.epoch,
+            "stopped": state.stopped,
+            "precision": self.precision,
+            "device": str(self.device),
+            "pretraining": "pca" if self.at_pca else "random",
+            "weights": sum(p.numel() for p in network.parameters()),
+            "seconds": round(state.seconds, 3),
+        }
+
+
+def _batches(size: int, seed: int, rows: int, epoch: int) -> list[Index]:
+    return epoch_batches(rows, size, seed=seed, epoch=epoch)
+
+
+def _work(network: CodeNetwork, batch_size: int) -> int:
+    return batch_size * sum(p.numel() for p in network.parameters() if p.ndim > 1)

@@ -1,0 +1,76 @@
+"""What users hand to the estimator, checked as scikit-learn does and opened as a source."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.utils.validation import (
+    _check_n_features,
+    _check_sample_weight,
+    validate_data,
+)
+
+from isthmus.data import open_source
+from isthmus.errors import DataError
+from isthmus.types import Array, Source
+
+ROW_DIMENSIONS = (2, 3)
+
+
+def as_source(estimator: Any, X: Any, *, reset: bool) -> Source:
+    """Rows given to `fit` (`reset`) or to a later method, as a source.
+
+    Sets `n_features_in_` and `feature_names_in_` on `reset`, and checks them otherwise.
+    """
+    if _is_source(X) or isinstance(X, torch.Tensor) or _is_frame(X):
+        source = open_source(X)
+        _check_names(estimator, X, source, reset=reset)
+        return source
+    if not sparse.issparse(X):
+        X = X if isinstance(X, np.ndarray) else np.asarray(X)
+        if X.ndim - 1 in ROW_DIMENSIONS and X.dtype != object:
+            source = open_source(X)
+            _check_n_features(estimator, np.empty((0, source.schema.n_features)), reset=reset)
+            return source
+    checked = validate_data(
+        estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
+    )
+    return open_source(checked)
+
+
+def _is_source(X: Any) -> bool:
+    return hasattr(X, "schema") and hasattr(X, "read")
+
+
+def _is_frame(X: Any) -> bool:
+    return hasattr(X, "columns") and hasattr(X, "shape")
+
+
+def _check_names(estimator: Any, X: Any, source: Source, *, reset: bool) -> None:
+    if _is_frame(X) and hasattr(X, "iloc"):
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return
+    names = source.schema.names
+    if reset and names is not None:
+        estimator.feature_names_in_ = np.asarray(names, dtype=object)
+    elif reset and hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+    _check_n_features(estimator, np.empty((0, source.schema.n_features)), reset=reset)
+
+
+def row_weights(sample_weight: Any, source: Source) -> Array:
+    """(n,) float64 weights, ones where none are given.
+
+    Raises DataError for negative weights or where fewer than two rows count.
+    """
+    if sample_weight is None:
+        return np.ones(len(source))
+    weight = _check_sample_weight(sample_weight, np.empty((len(source), 0)), dtype=np.float64)
+    if (weight < 0).any():
+        raise DataError(
+            f"sample_weight: {int((weight < 0).sum())} weights are negative; use 0 or more"
+        )
+    if (weight > 0).sum() < 2:
+        raise DataError("sample_weight: fewer than 2 rows have a weight above 0")
+    return np.array(weight)

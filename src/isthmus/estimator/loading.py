@@ -1,0 +1,63 @@
+"""Load a model folder back as a fitted Autoencoder, without running any code that is in it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from isthmus import artifact
+from isthmus.artifact import Artifact
+from isthmus.data import CORRUPTIONS, Preparation
+from isthmus.errors import ArtifactError, RequestError
+from isthmus.estimator.autoencoder import Autoencoder
+from isthmus.estimator.saving import MEAN, NETWORK
+from isthmus.kinds import KINDS
+from isthmus.losses import LOSSES, PENALTIES
+from isthmus.optim import OPTIMIZERS
+from isthmus.spec import Spec, from_json
+from isthmus.training.world import resolve_device
+
+
+def load(
+    folder: str | Path, *, device: str = "auto", specs: Sequence[type[Spec]] = ()
+) -> Autoencoder:
+    """The fitted Autoencoder saved in `folder`, on `device`.
+
+    `specs` are classes of your own that the model uses. Raises ArtifactError when the folder is
+    missing, damaged, foreign, or from a newer isthmus.
+    """
+    found = artifact.load(folder)
+    classes = _known(specs)
+    try:
+        settings = {key: from_json(value, classes) for key, value in found.settings.items()}
+        estimator = Autoencoder(**settings)
+        _restore(estimator, found, classes, resolve_device(device))
+    except (KeyError, TypeError, RequestError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"{folder}: the parts of the model do not fit together ({reason}); it was edited, or "
+            f"written by another isthmus ({found.versions.get('isthmus')})"
+        ) from error
+    return estimator
+
+
+def _restore(
+    estimator: Autoencoder, found: Artifact, classes: Mapping[str, type[Spec]], device: torch.device
+) -> None:
+    preparation = Preparation.from_json(found.preparation)
+    kind = from_json(found.kind, classes)
+    weights = dict(found.weights)
+    mean = weights.pop(MEAN)
+    network = kind.build(preparation.facts, int(found.facts["n_components"])).to(device, mean.dtype)
+    network.load_state_dict({k.removeprefix(NETWORK): v for k, v in weights.items()})
+    network.eval()
+    estimator.network_, estimator.kind_ = network, kind
+    estimator.loss_ = from_json(found.loss, classes)
+    estimator.preparation_, estimator.mean_ = preparation, mean
+    estimator.restore_facts(found.facts, found.history)
+
+
+def _known(specs: Sequence[type[Spec]]) -> dict[str, type[Spec]]:
+    tables = (KINDS, LOSSES, PENALTIES, OPTIMIZERS, CORRUPTIONS)
+    known = {cls.__name__: cls for table in tables for cls in table.values()}
+    return known | {cls.__name__: cls for cls in specs}

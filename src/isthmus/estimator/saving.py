@@ -1,0 +1,33 @@
+"""A fitted Autoencoder as an artifact: plain values and tensors."""
+
+from typing import Any
+
+from isthmus.artifact import Artifact
+from isthmus.spec import plain
+
+NOT_SAVED = ("callbacks", "verbose", "checkpoint")
+"""Settings that belong to one run, not to the model."""
+
+MEAN = "mean"
+NETWORK = "network."
+
+
+def to_artifact(estimator: Any) -> Artifact:
+    """Everything needed to use the fitted Autoencoder `estimator` again."""
+    settings = estimator.get_params(deep=False)
+    weights = {f"{NETWORK}{k}": v for k, v in estimator.network_.state_dict().items()}
+    return Artifact(
+        settings={k: _setting(v) for k, v in settings.items() if k not in NOT_SAVED},
+        kind=estimator.kind_.to_json(),
+        loss=estimator.loss_.to_json(),
+        preparation=estimator.preparation_.to_json(),
+        facts=estimator.facts_ | {"best_epoch": estimator.best_epoch_},
+        weights=weights | {MEAN: estimator.mean_},
+        history=estimator.history_,
+    )
+
+
+def _setting(value: Any) -> Any:
+    value = plain(value)
+    # A RandomState is a stream that has moved on; there is nothing of it to keep.
+    return value if isinstance(value, (str, int, float, bool, list, dict)) else None

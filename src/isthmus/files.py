@@ -1,0 +1,67 @@
+"""Write a file or a folder beside its place and rename it there: whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from isthmus.errors import RequestError
+
+
+@contextmanager
+def replacing(path: str | Path, *, folder: bool = False, force: bool = True) -> Iterator[Path]:
+    """A temporary path to write; when the block ends well it takes the place of `path`.
+
+    The temporary lies in the same directory, so that the rename stays on one file system. When
+    the block raises, the temporary is removed and whatever was at `path` is untouched.
+
+    Raises RequestError when `path` exists and `force` is False, or its parent does not exist.
+    """
+    target = Path(path)
+    check_free(target, force=force)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    fresh = work / target.name
+    try:
+        if folder:
+            fresh.mkdir()
+        yield fresh
+        if not folder:
+            _sync(fresh)
+        _swap(fresh, target, work / "replaced")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def check_free(path: str | Path, *, force: bool) -> None:
+    """Raise RequestError unless `path` can be written: a parent that exists, and no file there yet.
+
+    With `force` a file may be there.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise RequestError(f"{target}: the folder {target.parent} does not exist; create it first")
+    if target.exists() and not force:
+        raise RequestError(
+            f"{target}: already exists; choose another name or pass --force to replace it"
+        )
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _swap(fresh: Path, target: Path, replaced: Path) -> None:
+    # A file replaces a file in one step. A folder cannot, so the old one steps aside first and
+    # comes back if the new one cannot take its place.
+    if not target.is_dir():
+        fresh.replace(target)
+        return
+    target.replace(replaced)
+    try:
+        fresh.replace(target)
+    except OSError:
+        replaced.replace(target)
+        raise

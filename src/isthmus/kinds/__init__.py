@@ -1,0 +1,28 @@
+"""The families of autoencoder, one file each, and the table of their names."""
+
+from isthmus.kinds.base import CodeNetwork, Kind, LinearPath, Wants
+from isthmus.kinds.blocks import ACTIVATIONS
+from isthmus.kinds.convolutional import Convolutional
+from isthmus.kinds.multilayer import Multilayer
+from isthmus.kinds.regularized import Regularized
+from isthmus.kinds.vanilla import Vanilla
+
+KINDS: dict[str, type[Kind]] = {
+    "vanilla": Vanilla,
+    "multilayer": Multilayer,
+    "regularized": Regularized,
+    "convolutional": Convolutional,
+}
+
+__all__ = [
+    "ACTIVATIONS",
+    "KINDS",
+    "CodeNetwork",
+    "Convolutional",
+    "Kind",
+    "LinearPath",
+    "Multilayer",
+    "Regularized",
+    "Vanilla",
+    "Wants",
+]

@@ -1,0 +1,218 @@
+"""Kind and CodeNetwork: what every family of autoencoder has in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.errors import RequestError, require
+from isthmus.kinds.blocks import CODE_RANGES, OPERATING_POINTS, Bounded, Stack, activation
+from isthmus.spec import Spec
+from isthmus.types import Facts, Network, Output
+
+
+class LinearPath(nn.Module):
+    """The straight way beside the nonlinear one: h = W x + b and r = V h + c."""
+
+    def __init__(self, n_features: int, n_components: int, *, tied: bool = False) -> None:
+        super().__init__()
+        self.encode_weight = nn.Parameter(torch.empty(n_components, n_features))
+        self.encode_bias = nn.Parameter(torch.zeros(n_components))
+        self.decode_bias = nn.Parameter(torch.zeros(n_features))
+        nn.init.kaiming_uniform_(self.encode_weight, a=5**0.5)
+        # Stored (K, D), as the encoder's, so that both read rows of memory in order.
+        self.decode_weight = None if tied else nn.Parameter(torch.empty(n_components, n_features))
+        if self.decode_weight is not None:
+            nn.init.normal_(self.decode_weight, std=n_components**-0.5)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the decoder uses the encoder's weight."""
+        return self.decode_weight is None
+
+    @torch.no_grad()
+    def rest(self) -> None:
+        """Make every unit rebuild nothing, yet leave each a gradient to wake up by."""
+        # Zero on both sides would be a saddle that no gradient leaves.
+        if self.decode_weight is None:
+            self.encode_weight.mul_(1e-3)
+        else:
+            self.decode_weight.zero_()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, *shape) to (B, K)."""
+        return functional.linear(x.flatten(1), self.encode_weight, self.encode_bias)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """(B, K) to (B, D)."""
+        weight = self.encode_weight if self.decode_weight is None else self.decode_weight
+        return functional.linear(code, weight.t(), self.decode_bias)
+
+
+class CodeNetwork(Network):
+    """An encoder and a decoder, each the sum of a linear and a nonlinear path; one may be absent.
+
+    code h = act(linear.encode(x) + encoder(x)), rebuilt r = output(linear.decode(h) + decoder(h)).
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        encoder: Stack | None = None,
+        decoder: Stack | None = None,
+        linear: LinearPath | None = None,
+        code_activation: str = "linear",
+        output: str = "auto",
+        gated: bool = False,
+    ) -> None:
+        super().__init__()
+        require(
+            output in ("auto", "linear", "bounded"),
+            f"output={output!r} is not known; use 'auto', 'linear' or 'bounded'",
+        )
+        self.shape = facts.shape
+        self.encoder, self.decoder, self.linear = encoder, decoder, linear
+        self.code_activation_name = code_activation
+        self.code_activation = activation(code_activation)
+        self.output = Bounded(facts.low, facts.high) if output == "bounded" else None
+        # A tied decoder has no last layer of its own to zero: that weight is the encoder's first.
+        self.gate = nn.Parameter(torch.zeros(())) if gated else None
+        if linear is not None:
+            self.silence()
+
+    @property
+    def code_range(self) -> tuple[float, float] | None:
+        """The interval every code unit stays in, or None where it is open."""
+        return CODE_RANGES.get(self.code_activation_name)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, *shape) to (B, K)."""
+        return self.code_activation(self.before_code(x))  # type: ignore[no-any-return]
+
+    def before_code(self, x: Tensor) -> Tensor:
+        """(B, *shape) to (B, K): the code before its activation."""
+        if self.encoder is None:
+            assert self.linear is not None
+            return self.linear.encode(x)
+        code: Tensor = self.encoder(x)
+        return code if self.linear is None else code + self.linear.encode(x)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """(B, K) to (B, *shape)."""
+        if self.decoder is None:
+            assert self.linear is not None
+            raw = self.linear.decode(code)
+        else:
+            raw = self.decoder(code).flatten(1)
+            raw = raw if self.gate is None else self.gate * raw
+            raw = raw if self.linear is None else raw + self.linear.decode(code)
+        raw = raw.reshape(-1, *self.shape)
+        return raw if self.output is None else self.output(raw)
+
+    def forward(self, x: Tensor) -> Output:
+        """Encode and decode (B, *shape)."""
+        code = self.encode(x)
+        return Output(self.decode(code), code)
+
+    def silence(self) -> None:
+        """Switch the nonlinear paths off, leaving the linear one; training can switch them on."""
+        for stack in (self.encoder, self.decoder):
+            if stack is not None and self.gate is None:
+                stack.zero_last()
+        if self.gate is not None:
+            nn.init.zeros_(self.gate)
+
+    def one_layer(self) -> tuple[Tensor, str] | None:
+        """The (K, D) weight and activation of an encoder that is one dense layer, else None."""
+        if self.encoder is not None or self.linear is None:
+            return None
+        return self.linear.encode_weight, self.code_activation_name
+
+    @torch.no_grad()
+    def start_linear(
+        self, components: Tensor, scales: Tensor, mean: Tensor, link: tuple[float, float]
+    ) -> None:
+        """Set the linear path to the projection on `components`, codes whitened by `scales`.
+
+        `components` is (k, D) with orthonormal rows, `scales` (k,) the standard deviations along
+        them, `mean` (D,); k may be smaller than the code, whose other units then stay at rest.
+        `link` = (slope, offset) maps wanted data to the loss's raw output. A tied path keeps
+        unwhitened codes, since one weight cannot both divide and multiply by the scales.
+        """
+        path = self.linear
+        require(
+            path is not None, "this network has no linear path to start from PCA; use skip=True"
+        )
+        assert path is not None
+        point = OPERATING_POINTS[self.code_activation_name]
+        slope, offset = _compose(link, self.output)
+        scales = torch.ones_like(scales) if path.tied else scales
+        weight = point.gain * components / scales[:, None]
+        path.rest()
+        path.encode_weight[: len(weight)] = weight
+        path.encode_bias.fill_(point.offset)
+        path.encode_bias[: len(weight)] -= weight @ mean
+        back = slope * components * scales[:, None] / point.rise
+        if path.decode_weight is not None:
+            path.decode_weight[: len(back)] = back
+        path.decode_bias.copy_(slope * mean + offset - point.level * back.sum(dim=0))
+
+
+def _compose(link: tuple[float, float], output: Bounded | None) -> tuple[float, float]:
+    if output is None:
+        return link
+    slope, offset = output.linearised()
+    return slope * link[0], slope * link[1] + offset
+
+
+class Wants(NamedTuple):
+    """What a kind asks of the other slots, as registered names with their settings."""
+
+    penalties: tuple[tuple[str, Mapping[str, float]], ...] = ()
+    corruption: tuple[str, Mapping[str, float]] | None = None
+
+
+@dataclass(kw_only=True)
+class Kind(Spec):
+    """A family of autoencoder as settings; `build` makes the network for given rows."""
+
+    activation: str = "silu"
+    """The nonlinearity between layers; one of `kinds.ACTIVATIONS`."""
+
+    dropout: float = 0.0
+    """The share of hidden units switched off at random in training, in [0, 1)."""
+
+    output: str = "auto"
+    """"linear" reaches any value, "bounded" stays within the training range; "auto" is linear."""
+
+    @property
+    def overcomplete(self) -> bool:
+        """Whether the code may be wider than the input."""
+        return False
+
+    @property
+    def starts_linear(self) -> bool:
+        """Whether the network has a linear path that can start at the PCA solution."""
+        return True
+
+    def build(self, facts: Facts, n_components: int) -> CodeNetwork:
+        """The network for rows of `facts.shape`, weights drawn from torch's global generator."""
+        raise NotImplementedError
+
+    def wants(self) -> Wants:
+        """The penalties and the corruption this kind asks for by itself."""
+        return Wants()
+
+    def check_width(self, facts: Facts, n_components: int) -> None:
+        """Raise RequestError when the code makes no sense for the rows."""
+        if n_components < 1:
+            raise RequestError(f"n_components={n_components} must be at least 1")
+        if n_components > facts.n_features and not self.overcomplete:
+            raise RequestError(
+                f"n_components={n_components} is more than the {facts.n_features} features of a "
+                "row; choose fewer, or kind='regularized', whose code may be wider than its input"
+            )

@@ -1,0 +1,142 @@
+"""Building blocks the kinds share: activations, dense stacks, tied layers, a bounded output."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.errors import RequestError
+from isthmus.types import Module
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "linear": nn.Identity,
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+    "elu": nn.ELU,
+}
+
+
+class OperatingPoint(NamedTuple):
+    """Where an activation is as good as linear: act(gain * z + offset) = rise * z + level."""
+
+    gain: float
+    offset: float
+    rise: float
+    level: float
+
+
+# For |z| <= 3, which holds nearly all of a whitened code, the remainder is below 0.5 % of the rise.
+OPERATING_POINTS = {
+    "linear": OperatingPoint(1.0, 0.0, 1.0, 0.0),
+    "silu": OperatingPoint(1.0, 12.0, 1.0, 12.0),
+    "relu": OperatingPoint(1.0, 6.0, 1.0, 6.0),
+    "gelu": OperatingPoint(1.0, 9.0, 1.0, 9.0),
+    "softplus": OperatingPoint(1.0, 12.0, 1.0, 12.0),
+    "elu": OperatingPoint(1.0, 6.0, 1.0, 6.0),
+    "tanh": OperatingPoint(0.03, 0.0, 0.03, 0.0),
+    "sigmoid": OperatingPoint(0.1, 0.0, 0.025, 0.5),
+}
+
+CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+"""The interval a code unit can reach, for the activations that bound it on both sides."""
+
+
+def activation(name: str) -> nn.Module:
+    """A fresh activation module; RequestError lists the names when `name` is none of them."""
+    if name not in ACTIVATIONS:
+        raise RequestError(f"activation={name!r} is not known; use one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+class TiedLinear(Module):
+    """y = x W + b, where W is the transpose of another layer's weight (Vincent et al. 2010)."""
+
+    def __init__(self, source: nn.Linear) -> None:
+        super().__init__()
+        self.source = (source,)  # in a tuple, so that the weight is not registered twice
+        self.bias = nn.Parameter(torch.zeros(source.in_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, out_features of the source) to (B, in_features of the source)."""
+        return functional.linear(x, self.source[0].weight.t(), self.bias)
+
+
+class Stack(Module):
+    """A nonlinear path that can be silenced: its output is then zero, its gradient is not."""
+
+    def zero_last(self) -> None:
+        """Zero the last layer."""
+        raise NotImplementedError
+
+
+class Dense(Stack):
+    """Linear layers with an activation (and dropout) between them, none after the last."""
+
+    def __init__(self, widths: Sequence[int], act: str, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.activation = activation(act)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) to (B, widths[-1]); the axes of a row are flattened."""
+        x = x.flatten(1)
+        for layer in self.layers[:-1]:
+            x = self.dropout(self.activation(layer(x)))
+        return self.layers[-1](x)  # type: ignore[no-any-return]
+
+    def mirrored(self, *, tied: bool) -> "Dense":
+        """The same stack the other way round; `tied` borrows these layers' weights, transposed."""
+        mirror = Dense(self.widths[::-1], "linear", self.dropout.p)
+        mirror.activation = self.activation
+        if tied:
+            mirror.layers = nn.ModuleList(
+                TiedLinear(layer) for layer in reversed(self.layers) if isinstance(layer, nn.Linear)
+            )
+        return mirror
+
+    def zero_last(self) -> None:
+        """Silence the stack by zeroing its last layer (a tied last layer keeps its weight)."""
+        for parameter in self.layers[-1].parameters(recurse=False):
+            nn.init.zeros_(parameter)
+
+
+class Bounded(Module):
+    """Squeeze the output into [low, high], with room to reach both ends at finite inputs."""
+
+    MARGIN = 0.05
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        room = self.MARGIN * max(high - low, 1e-6)
+        self.low, self.high = low - room, high + room
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, elementwise: low + (high - low) * sigmoid(x)."""
+        return self.low + (self.high - self.low) * torch.sigmoid(x)
+
+    def linearised(self) -> tuple[float, float]:
+        """(slope, offset) such that forward(slope * y + offset) is near y around the middle."""
+        slope = 4.0 / (self.high - self.low)
+        return slope, -slope * (self.low + self.high) / 2
+
+
+def check_rate(name: str, value: float) -> None:
+    """Raise RequestError unless 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise RequestError(f"{name}={value} must be at least 0 and below 1")
+
+
+def check_widths(name: str, widths: Sequence[int]) -> None:
+    """Raise RequestError unless every layer width is a positive whole number."""
+    for width in widths:
+        if int(width) != width or width < 1:
+            raise RequestError(f"{name}={tuple(widths)}: every width must be a whole number >= 1")

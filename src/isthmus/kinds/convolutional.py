@@ -1,0 +1,171 @@
+"""Convolutional: strided convolutions to the code and back, for images and signals of any size."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.errors import require
+from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
+from isthmus.kinds.blocks import Stack, activation, check_rate, check_widths
+from isthmus.types import Facts
+
+FIRST_CHANNELS, MOST_CHANNELS, SMALLEST_SIDE, DEEPEST = 32, 128, 4, 5
+
+
+class Axes(NamedTuple):
+    """The layers of one dimensionality."""
+
+    convolution: type[nn.Conv1d] | type[nn.Conv2d]
+    transposed: type[nn.ConvTranspose1d] | type[nn.ConvTranspose2d]
+    dropout: type[nn.Dropout1d] | type[nn.Dropout2d]
+
+
+AXES = {
+    1: Axes(nn.Conv1d, nn.ConvTranspose1d, nn.Dropout1d),
+    2: Axes(nn.Conv2d, nn.ConvTranspose2d, nn.Dropout2d),
+}
+
+
+@dataclass(kw_only=True)
+class Convolutional(Kind):
+    """Convolutions of stride 2 that halve a signal or image stage by stage, then one dense layer.
+
+    Any height, width, length and number of channels; a row of a table is read as a signal. Each
+    stage remembers the size it met, and its mirror restores exactly that size. With `skip`, a
+    linear path runs beside the convolutions, so that the network can begin at the PCA solution.
+    """
+
+    channels: tuple[int, ...] | None = None
+    """Feature maps a stage; None doubles from 32 to at most 128 until a side would fall below 4."""
+
+    kernel_size: int = 3
+    """Width of the filters, odd."""
+
+    skip: bool = True
+    """Whether a linear path runs beside the convolutions."""
+
+    @property
+    def starts_linear(self) -> bool:
+        """Whether the network has a linear path that can start at the PCA solution."""
+        return self.skip
+
+    def build(self, facts: Facts, n_components: int) -> CodeNetwork:
+        """The network for rows of `facts.shape`; (D,) is taken as (1, D)."""
+        self.check_width(facts, n_components)
+        check_rate("dropout", self.dropout)
+        require(
+            self.kernel_size >= 1 and self.kernel_size % 2 == 1,
+            f"kernel_size={self.kernel_size} must be odd and positive",
+        )
+        shape = facts.shape if len(facts.shape) > 1 else (1, *facts.shape)
+        channels = stages(shape[1:]) if self.channels is None else tuple(self.channels)
+        check_widths("channels", channels)
+        encoder = ConvEncoder(shape, channels, n_components, self)
+        decoder = ConvDecoder(encoder.sizes, (shape[0], *channels), n_components, self)
+        linear = LinearPath(facts.n_features, n_components) if self.skip else None
+        return CodeNetwork(
+            facts, encoder=encoder, decoder=decoder, linear=linear, output=self.output
+        )
+
+
+def stages(sides: Sequence[int]) -> tuple[int, ...]:
+    """Feature maps a stage: 32, 64, 128, 128, ... while the shortest side stays at least 4."""
+    side, channels = min(sides), [FIRST_CHANNELS]
+    while len(channels) < DEEPEST and _halved(side, len(channels) + 1) >= SMALLEST_SIDE:
+        channels.append(min(2 * channels[-1], MOST_CHANNELS))
+    return tuple(channels)
+
+
+def _halved(side: int, times: int) -> int:
+    # A convolution of stride 2 with half-kernel padding leaves ceil(side / 2).
+    return math.ceil(side / (1 << times))
+
+
+class ConvEncoder(Stack):
+    """(B, *shape) to (B, K): a convolution of stride 2 a stage, then a dense layer."""
+
+    def __init__(
+        self, shape: Sequence[int], channels: Sequence[int], n_components: int, spec: Convolutional
+    ) -> None:
+        super().__init__()
+        axes = AXES[len(shape) - 1]
+        self.shape = tuple(shape)
+        self.sizes = [
+            tuple(_halved(side, stage) for side in shape[1:]) for stage in range(len(channels) + 1)
+        ]
+        self.activation = activation(spec.activation)
+        self.dropout = axes.dropout(spec.dropout)
+        self.convolutions = nn.ModuleList(
+            axes.convolution(
+                before, after, spec.kernel_size, stride=2, padding=spec.kernel_size // 2
+            )
+            for before, after in zip((shape[0], *channels[:-1]), channels, strict=True)
+        )
+        self.dense = nn.Linear(channels[-1] * _volume(self.sizes[-1]), n_components)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The code's nonlinear part."""
+        x = x.reshape(-1, *self.shape)
+        for convolution in self.convolutions:
+            x = self.dropout(self.activation(convolution(x)))
+        return self.dense(x.flatten(1))  # type: ignore[no-any-return]
+
+    def zero_last(self) -> None:
+        """Silence the encoder by zeroing its dense layer."""
+        nn.init.zeros_(self.dense.weight)
+        nn.init.zeros_(self.dense.bias)
+
+
+class ConvDecoder(Stack):
+    """(B, K) to (B, C, *sides): the encoder's stages mirrored, each restoring the size it met."""
+
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, ...]],
+        channels: Sequence[int],
+        n_components: int,
+        spec: Convolutional,
+    ) -> None:
+        super().__init__()
+        axes = AXES[len(sizes[0])]
+        self.start = (channels[-1], *sizes[-1])
+        self.activation = activation(spec.activation)
+        self.dropout = axes.dropout(spec.dropout)
+        self.dense = nn.Linear(n_components, channels[-1] * _volume(sizes[-1]))
+        self.sizes = list(reversed(sizes[:-1]))
+        self.convolutions = nn.ModuleList(
+            axes.transposed(
+                after, before, spec.kernel_size, stride=2, padding=spec.kernel_size // 2
+            )
+            for before, after in reversed(list(pairwise(channels)))
+        )
+
+    def forward(self, code: Tensor) -> Tensor:
+        """The reconstruction's nonlinear part."""
+        x: Tensor = self.activation(self.dense(code)).unflatten(1, self.start)
+        last = len(self.convolutions) - 1
+        convolution: Any
+        for stage, (convolution, size) in enumerate(
+            zip(self.convolutions, self.sizes, strict=True)
+        ):
+            x = convolution(x, output_size=size)
+            x = x if stage == last else self.dropout(self.activation(x))
+        return x
+
+    @torch.no_grad()
+    def zero_last(self) -> None:
+        """Silence the decoder by zeroing its last convolution."""
+        for parameter in self.convolutions[-1].parameters():
+            parameter.zero_()
+
+
+def _volume(size: Sequence[int]) -> int:
+    volume = 1
+    for side in size:
+        volume *= side
+    return volume

@@ -1,0 +1,105 @@
+"""Regularized: a penalty or a corruption squeezes, so the code may be wider than its input."""
+
+from dataclasses import dataclass
+
+from isthmus.errors import require
+from isthmus.kinds.base import CodeNetwork, Kind, LinearPath, Wants
+from isthmus.kinds.blocks import Dense, check_rate, check_widths
+from isthmus.kinds.multilayer import taper
+from isthmus.types import Facts
+
+
+@dataclass(kw_only=True)
+class Regularized(Kind):
+    """Dense layers whose code is kept honest by sparsity, contraction or denoising.
+
+    Sparse: L1 on the code, or KL to a target rate (Ng 2011). Contractive: the squared norm of the
+    encoder's Jacobian (Rifai et al. 2011). Denoising: rebuild the row from one with values masked
+    (Vincent et al. 2008). A weight of 0 switches each off; the default is denoising alone. The
+    `penalties` and `corruption` slots of the estimator come on top, and a corruption given there
+    replaces this one.
+    """
+
+    hidden: tuple[int, ...] | None = None
+    """Widths of the encoder's hidden layers; None tapers them, () is the classical single layer."""
+
+    code_activation: str = "auto"
+    """The nonlinearity of the code; "auto" is relu under L1, sigmoid under KL, else linear."""
+
+    sparsity: float = 0.0
+    """Weight of the sparsity penalty."""
+
+    target_rate: float | None = None
+    """Wanted mean activity of a unit, in (0, 1): sparsity is then KL to this rate, else L1."""
+
+    contraction: float = 0.0
+    """Weight of the contraction penalty."""
+
+    denoising: float = 0.1
+    """Share of the input values masked in training, in [0, 1)."""
+
+    skip: bool = True
+    """Whether a linear path runs beside the hidden layers."""
+
+    tied: bool = False
+    """Whether the decoder's weights are the encoder's, transposed: with it, no penalty on the
+    code can be evaded by shrinking the encoder and growing the decoder."""
+
+    @property
+    def overcomplete(self) -> bool:
+        """Whether the code may be wider than the input: yes."""
+        return True
+
+    @property
+    def starts_linear(self) -> bool:
+        """Whether PCA can be the start: not where the code must be mostly at zero."""
+        return (self.skip or self.hidden == ()) and self.sparsity == 0
+
+    def wants(self) -> Wants:
+        """The penalties and the corruption the settings ask for, as registered names."""
+        penalties: list[tuple[str, dict[str, float]]] = []
+        if self.sparsity and self.target_rate is None:
+            penalties.append(("l1", {"weight": self.sparsity}))
+        elif self.sparsity and self.target_rate is not None:
+            penalties.append(("kl", {"weight": self.sparsity, "target_rate": self.target_rate}))
+        if self.contraction:
+            penalties.append(("contraction", {"weight": self.contraction}))
+        noise = ("masking", {"rate": self.denoising}) if self.denoising else None
+        return Wants(tuple(penalties), noise)
+
+    def build(self, facts: Facts, n_components: int) -> CodeNetwork:
+        """The network for rows of `facts.shape`."""
+        self.check_width(facts, n_components)
+        check_rate("dropout", self.dropout)
+        check_rate("denoising", self.denoising)
+        require(
+            self.target_rate is None or 0 < self.target_rate < 1,
+            f"target_rate={self.target_rate} must lie between 0 and 1",
+        )
+        hidden = (
+            taper(facts.n_features, n_components) if self.hidden is None else tuple(self.hidden)
+        )
+        check_widths("hidden", hidden)
+        skip = self.skip or not hidden
+        encoder = decoder = None
+        if hidden:
+            encoder = Dense(
+                (facts.n_features, *hidden, n_components), self.activation, self.dropout
+            )
+            decoder = encoder.mirrored(tied=self.tied)
+        return CodeNetwork(
+            facts,
+            encoder=encoder,
+            decoder=decoder,
+            linear=LinearPath(facts.n_features, n_components, tied=self.tied) if skip else None,
+            code_activation=self._code_activation(),
+            output=self.output,
+            gated=bool(hidden) and skip and self.tied,
+        )
+
+    def _code_activation(self) -> str:
+        if self.code_activation != "auto":
+            return self.code_activation
+        if not self.sparsity:
+            return "linear"
+        return "relu" if self.target_rate is None else "sigmoid"

@@ -1,0 +1,32 @@
+"""Vanilla: input, code, output, and nothing between."""
+
+from dataclasses import dataclass
+
+from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
+from isthmus.types import Facts
+
+
+@dataclass(kw_only=True)
+class Vanilla(Kind):
+    """One hidden layer, the code: h = act(W x + b), r = V h + c.
+
+    With the linear activation and squared error its best possible result is PCA's (Baldi and
+    Hornik 1989); with any other code activation the reconstructions still lie in a K-dimensional
+    plane, so no setting can end below PCA on the training rows.
+    """
+
+    activation: str = "linear"
+    """The nonlinearity of the code; one of `kinds.ACTIVATIONS`."""
+
+    tied: bool = False
+    """Whether the decoder's weight is the encoder's, transposed."""
+
+    def build(self, facts: Facts, n_components: int) -> CodeNetwork:
+        """The network for rows of `facts.shape`."""
+        self.check_width(facts, n_components)
+        return CodeNetwork(
+            facts,
+            linear=LinearPath(facts.n_features, n_components, tied=self.tied),
+            code_activation=self.activation,
+            output=self.output,
+        )

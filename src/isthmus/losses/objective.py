@@ -1,0 +1,35 @@
+"""The objective: named, weighted terms of one batch."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from isthmus.losses.penalties import PenaltySpec
+from isthmus.losses.reconstruction import Reconstruction
+from isthmus.types import Step
+
+RECONSTRUCTION = "reconstruction"
+
+
+class Objective:
+    """A reconstruction loss plus penalties; calling it gives every term by name."""
+
+    def __init__(self, loss: Reconstruction, penalties: Sequence[PenaltySpec] = ()) -> None:
+        self.loss = loss
+        self.penalties = dict(zip(_distinct(penalties), penalties, strict=True))
+        for part in (loss, *penalties):
+            part.check()
+
+    def __call__(self, step: Step) -> dict[str, Tensor]:
+        """The terms of one batch, each a weighted scalar; their sum is what is minimised."""
+        rows = self.loss.per_row(step.output.reconstruction, step.x)
+        terms = {RECONSTRUCTION: step.mean(rows), **step.output.terms}
+        return terms | {name: penalty(step) for name, penalty in self.penalties.items()}
+
+
+def _distinct(penalties: Sequence[PenaltySpec]) -> list[str]:
+    names: list[str] = []
+    for penalty in penalties:
+        again = sum(name.split(" ")[0] == penalty.name for name in names)
+        names.append(f"{penalty.name} {again + 1}" if again else penalty.name)
+    return names

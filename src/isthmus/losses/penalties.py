@@ -1,0 +1,143 @@
+"""What else the code should be: sparse (L1, KL) or insensitive to its input (contraction)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from isthmus.errors import require
+from isthmus.spec import Spec
+from isthmus.types import Step
+
+EDGE = 1e-6
+
+
+@dataclass(kw_only=True)
+class PenaltySpec(Spec):
+    """A term on the code, added to the loss with a weight."""
+
+    weight: float = 1e-3
+    """How much the term counts beside the mean reconstruction loss a feature, >= 0."""
+
+    @property
+    def name(self) -> str:
+        """What the term is called in the history."""
+        return type(self).__name__.lower()
+
+    def check(self) -> None:
+        """Raise RequestError when the settings make no sense."""
+        require(
+            self.weight >= 0, f"{type(self).__name__}: weight={self.weight} must not be negative"
+        )
+
+    def __call__(self, step: Step) -> Tensor:
+        """The weighted scalar for one batch."""
+        return self.weight * self.value(step)
+
+    def value(self, step: Step) -> Tensor:
+        """The unweighted scalar for one batch."""
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class L1(PenaltySpec):
+    """Mean absolute activity of the code units: few units speak for each row."""
+
+    def value(self, step: Step) -> Tensor:
+        """The weighted mean over rows of mean |h|."""
+        return step.mean(step.output.code.abs().mean(dim=1))
+
+
+@dataclass(kw_only=True)
+class KL(PenaltySpec):
+    """KL divergence from a target activity rate to each unit's mean activity (Ng 2011).
+
+    The activity of a unit that stays in an interval (sigmoid, tanh) is its place in it; that of an
+    open unit is sigmoid(h).
+    """
+
+    target_rate: float = 0.05
+    """The wanted mean activity, in (0, 1)."""
+
+    def check(self) -> None:
+        """Raise RequestError when the settings make no sense."""
+        super().check()
+        require(
+            0 < self.target_rate < 1, f"target_rate={self.target_rate} must lie between 0 and 1"
+        )
+
+    def value(self, step: Step) -> Tensor:
+        """The mean over units of KL(target || rate), in nats."""
+        code = step.output.code
+        code_range: tuple[float, float] | None = getattr(step.model, "code_range", None)
+        if code_range is None:
+            activity = torch.sigmoid(code)
+        else:
+            activity = (code - code_range[0]) / (code_range[1] - code_range[0])
+        rate = (step.weight[:, None] * activity).mean(dim=0) / step.weight.mean()
+        rate = rate.clamp(EDGE, 1 - EDGE)
+        target = torch.as_tensor(self.target_rate, dtype=rate.dtype, device=rate.device)
+        silent = (1 - target) * ((1 - target) / (1 - rate)).log()
+        return (target * (target / rate).log() + silent).mean()
+
+
+@dataclass(kw_only=True)
+class Contraction(PenaltySpec):
+    """The squared Frobenius norm of the encoder's Jacobian at the clean input (Rifai et al. 2011).
+
+    Exact where the encoder is one dense layer: sum_k act'(z_k)^2 |W_k|^2. Elsewhere estimated
+    without bias by |J^T v|^2 with `probes` random sign vectors v (Hutchinson 1990).
+    """
+
+    weight: float = 0.1
+    """How much the term counts beside the mean reconstruction loss a feature, >= 0."""
+
+    probes: int = 1
+    """Random vectors a batch for the estimate, >= 1."""
+
+    def check(self) -> None:
+        """Raise RequestError when the settings make no sense."""
+        super().check()
+        require(self.probes >= 1, f"probes={self.probes} must be at least 1")
+
+    def value(self, step: Step) -> Tensor:
+        """The weighted mean over rows of |J|_F^2."""
+        layer = getattr(step.model, "one_layer", lambda: None)()
+        if layer is not None and layer[1] in SLOPES:
+            weight, name = layer
+            before_code: Callable[[Tensor], Tensor] = getattr(step.model, "before_code")  # noqa: B009
+            z = before_code(step.x)
+            return step.mean(SLOPES[name](z).square() @ weight.square().sum(dim=1))
+        return step.mean(estimated_norm(step.model.encode, step.x, self.probes))
+
+
+def estimated_norm(encode: Callable[[Tensor], Tensor], x: Tensor, probes: int) -> Tensor:
+    """(B,): an unbiased estimate of each row's |d encode / d x|_F^2, differentiable."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        code = encode(x)
+        total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+        for _ in range(probes):
+            signs = torch.randint(0, 2, code.shape, device=code.device).to(code.dtype) * 2 - 1
+            (pulled,) = torch.autograd.grad(code, x, signs, create_graph=True)
+            total = total + pulled.flatten(1).square().sum(dim=1)
+    return total / probes
+
+
+def _sigmoid_slope(z: Tensor) -> Tensor:
+    value = torch.sigmoid(z)
+    return value * (1 - value)
+
+
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": torch.ones_like,
+    "sigmoid": _sigmoid_slope,
+    "tanh": lambda z: 1 - torch.tanh(z).square(),
+    "relu": lambda z: (z > 0).to(z.dtype),
+    "softplus": torch.sigmoid,
+    "silu": lambda z: torch.sigmoid(z) * (1 + z * (1 - torch.sigmoid(z))),
+    "elu": lambda z: torch.where(z > 0, torch.ones_like(z), functional.elu(z) + 1),
+}
+"""Derivatives of the activations, for the closed form."""

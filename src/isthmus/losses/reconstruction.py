@@ -1,0 +1,78 @@
+"""What "the same back" means: squared, Bernoulli and Huber reconstruction losses."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from isthmus.errors import require
+from isthmus.spec import Spec
+
+
+@dataclass(kw_only=True)
+class Reconstruction(Spec):
+    """A loss between the decoder's raw output and the row, one number a feature."""
+
+    def check(self) -> None:
+        """Raise RequestError when the settings make no sense."""
+
+    def errors(self, raw: Tensor, x: Tensor) -> Tensor:
+        """Elementwise loss, the shape of `x`."""
+        raise NotImplementedError
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """The data that the raw output stands for."""
+        return raw
+
+    @property
+    def link(self) -> tuple[float, float]:
+        """(slope, offset) such that mean(slope * x + offset) is x, or near it."""
+        return 1.0, 0.0
+
+    def per_row(self, raw: Tensor, x: Tensor) -> Tensor:
+        """(B,): the mean loss over the features of each row."""
+        return self.errors(raw, x).flatten(1).mean(dim=1)
+
+
+@dataclass(kw_only=True)
+class Squared(Reconstruction):
+    """(x - r)**2; minimised by the mean."""
+
+    def errors(self, raw: Tensor, x: Tensor) -> Tensor:
+        """Elementwise squared error."""
+        return (raw - x).square()
+
+
+@dataclass(kw_only=True)
+class Huber(Reconstruction):
+    """(x - r)**2 up to `delta`, then linear, so that outliers do not rule (Huber 1964)."""
+
+    delta: float = 1.0
+    """Where the square ends, in prepared units, > 0."""
+
+    def check(self) -> None:
+        """Raise RequestError unless delta > 0."""
+        require(self.delta > 0, f"delta={self.delta} must be positive")
+
+    def errors(self, raw: Tensor, x: Tensor) -> Tensor:
+        """Elementwise; twice torch's huber_loss, so that it equals Squared near zero."""
+        return 2 * functional.huber_loss(raw, x, reduction="none", delta=self.delta)
+
+
+@dataclass(kw_only=True)
+class Bernoulli(Reconstruction):
+    """-x log p - (1 - x) log(1 - p) in nats for x in [0, 1]; the raw output is the logit of p."""
+
+    def errors(self, raw: Tensor, x: Tensor) -> Tensor:
+        """Elementwise cross-entropy."""
+        return functional.binary_cross_entropy_with_logits(raw, x, reduction="none")
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """p, in (0, 1)."""
+        return torch.sigmoid(raw)
+
+    @property
+    def link(self) -> tuple[float, float]:
+        """The tangent of the logit at one half."""
+        return 4.0, -2.0

@@ -1,0 +1,81 @@
+"""How good a code is: reconstruction error, explained variance, and how the units are used."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from isthmus.types import Array
+
+DEAD_SHARE = 1e-4
+DUPLICATE_CORRELATION = 0.99
+
+
+class ReconstructionError(NamedTuple):
+    """Mean squared errors of n rows with D features, and the share of variance explained."""
+
+    per_row: Array
+    """(n,): mean over the features."""
+
+    per_feature: Array
+    """(D,): mean over the rows."""
+
+    total: float
+    """Mean over everything."""
+
+    explained_variance: float
+    """1 - squared error / squared deviation from the reference; 1 is perfect, 0 is the mean row."""
+
+
+def reconstruction_error(
+    pairs: Iterable[tuple[Array, Array]], reference: Array
+) -> ReconstructionError:
+    """Errors over blocks of (rows, rebuilt), each (b, D); `reference` (D,) is the training mean.
+
+    The result does not depend on how the rows are cut into blocks.
+    """
+    per_row: list[Array] = []
+    per_feature, deviation = np.zeros(len(reference)), 0.0
+    for rows, rebuilt in pairs:
+        squared = (np.asarray(rows, np.float64) - rebuilt) ** 2
+        per_row.append(squared.mean(axis=1))
+        per_feature += squared.sum(axis=0)
+        deviation += float(((rows - reference) ** 2).sum())
+    errors = np.concatenate(per_row)
+    explained = 1 - float(per_feature.sum()) / deviation if deviation > 0 else float("nan")
+    return ReconstructionError(errors, per_feature / len(errors), float(errors.mean()), explained)
+
+
+def psnr(error: float, peak: float = 255.0) -> float:
+    """Peak signal-to-noise ratio in decibels of a mean squared error; infinite for no error."""
+    return float("inf") if error <= 0 else float(10 * np.log10(peak**2 / error))
+
+
+class CodeUsage(NamedTuple):
+    """How the K units of a code are used over n rows."""
+
+    variance: Array
+    """(K,)."""
+
+    dead: Array
+    """(K,) bool: variance below 1e-4 of the largest."""
+
+    duplicate_of: Array
+    """(K,) int: an earlier unit correlated beyond 0.99 in size, or -1."""
+
+    correlation: Array
+    """(K, K): Pearson's, 0 for dead units, 1 on the diagonal."""
+
+
+def code_usage(codes: Array) -> CodeUsage:
+    """Variance, dead and duplicate units, and correlation of (n, K) codes."""
+    codes = np.asarray(codes, np.float64)
+    variance = codes.var(axis=0)
+    dead = variance <= DEAD_SHARE * max(variance.max(initial=0.0), 1e-300)
+    scale = np.where(dead, 1.0, np.sqrt(variance))
+    standard = np.where(dead, 0.0, (codes - codes.mean(axis=0)) / scale)
+    correlation = standard.T @ standard / len(codes)
+    np.fill_diagonal(correlation, 1.0)
+    near = np.tril(np.abs(correlation) > DUPLICATE_CORRELATION, k=-1)
+    duplicate_of = np.where(near.any(axis=1), near.argmax(axis=1), -1)
+    return CodeUsage(variance, dead, duplicate_of, correlation)

@@ -1,0 +1,78 @@
+"""Optimizer specs: settings that build a torch optimizer, with a schedule and gradient clipping."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from isthmus.errors import require
+from isthmus.optim.schedules import SCHEDULES
+from isthmus.spec import Spec
+
+
+@dataclass(kw_only=True)
+class OptimizerSpec(Spec):
+    """What every optimizer has: a rate with its schedule, weight decay and clipping."""
+
+    lr: float = 1e-3
+    """The learning rate at its highest, > 0."""
+
+    weight_decay: float = 0.0
+    """How strongly weight matrices are pulled to zero, >= 0; biases are left alone."""
+
+    schedule: str = "cosine"
+    """How the rate moves after the warm-up: one of `optim.SCHEDULES`."""
+
+    warmup: float = 0.05
+    """Share of the steps in which the rate rises from zero, in [0, 1)."""
+
+    clip_norm: float | None = 1.0
+    """Largest norm of the whole gradient, or None for no clipping."""
+
+    def check(self) -> None:
+        """Raise RequestError when the settings make no sense."""
+        name = type(self).__name__
+        require(self.lr > 0, f"{name}: lr={self.lr} must be positive")
+        require(
+            self.weight_decay >= 0, f"{name}: weight_decay={self.weight_decay} must not be negative"
+        )
+        require(
+            0 <= self.warmup < 1, f"{name}: warmup={self.warmup} must be at least 0 and below 1"
+        )
+        require(
+            self.schedule in SCHEDULES,
+            f"{name}: schedule={self.schedule!r} is not known; use one of {', '.join(SCHEDULES)}",
+        )
+        require(
+            self.clip_norm is None or self.clip_norm > 0,
+            f"{name}: clip_norm={self.clip_norm} must be positive, or None for no clipping",
+        )
+
+    def build(self, network: nn.Module) -> torch.optim.Optimizer:
+        """The torch optimizer over the network's parameters."""
+        self.check()
+        return self.make(parameter_groups(network.parameters(), self.weight_decay))
+
+    def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The torch optimizer over parameter groups."""
+        raise NotImplementedError
+
+    def factor(self, step: int, total: int) -> float:
+        """The share of `lr` in force at `step` of `total`, in [0, 1]; it has no memory."""
+        rise = round(self.warmup * total)
+        if step < rise:
+            return (step + 1) / rise
+        return SCHEDULES[self.schedule]((step - rise) / max(total - rise, 1))
+
+
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Two groups: matrices and filters, which decay, and biases and gates, which do not."""
+    trained = [p for p in parameters if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]

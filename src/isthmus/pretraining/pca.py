@@ -1,0 +1,127 @@
+"""The PCA start: the network begins at the principal components of its code size."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.types import Index
+
+EXACT_SIDE = 1500
+BLOCK_ROWS = 4096
+POWER_ITERATIONS, OVERSAMPLING = 8, 16
+
+
+class PCASolution(NamedTuple):
+    """Principal components of weighted rows, in float64."""
+
+    components: Tensor
+    """(k, D), orthonormal rows, largest variance first."""
+
+    scales: Tensor
+    """(k,): standard deviation along each component, all > 0."""
+
+    mean: Tensor
+    """(D,)."""
+
+    total_variance: float
+    """Sum of the variances of all features."""
+
+    def first(self, n_components: int) -> "PCASolution":
+        """The same with at most `n_components` components."""
+        kept = slice(0, n_components)
+        return self._replace(components=self.components[kept], scales=self.scales[kept])
+
+
+class WeightedRows(Protocol):
+    """Rows with weights of mean 1, read in blocks."""
+
+    weight: Tensor
+
+    def __len__(self) -> int: ...
+    def take(self, positions: Index) -> Tensor:
+        """(len(positions), *shape)."""
+
+
+def principal_components(rows: WeightedRows, n_components: int, *, seed: int = 0) -> PCASolution:
+    """The first `n_components` principal components, fewer where the rows span fewer.
+
+    Exact by eigenvectors of the covariance or of the Gram matrix, whichever is smaller, up to a
+    side of 1500; beyond by subspace iteration (Halko, Martinsson and Tropp 2011).
+    """
+    mean, total = _mean_and_variance(rows)
+    n, width = len(rows), len(mean)
+    k = min(n_components, n, width)
+    if width <= min(n, EXACT_SIDE):
+        variances, components = _from_covariance(rows, mean, k)
+    elif n <= EXACT_SIDE:
+        variances, components = _from_gram(rows, mean, k)
+    else:
+        variances, components = _from_subspace(rows, mean, k, seed)
+    kept = variances > 1e-12 * max(total, 1e-300)
+    components = _fix_signs(components[kept])
+    return PCASolution(components, variances[kept].sqrt(), mean, total)
+
+
+def _blocks(rows: WeightedRows) -> list[tuple[Index, Tensor]]:
+    starts = range(0, len(rows), BLOCK_ROWS)
+    return [
+        (np.arange(s, min(s + BLOCK_ROWS, len(rows))), rows.weight[s : s + BLOCK_ROWS])
+        for s in starts
+    ]
+
+
+def _centred(rows: WeightedRows, positions: Index, mean: Tensor) -> Tensor:
+    return rows.take(positions).flatten(1).double() - mean
+
+
+def _mean_and_variance(rows: WeightedRows) -> tuple[Tensor, float]:
+    n = float(rows.weight.double().sum())
+    mean = sum(w.double() @ rows.take(p).flatten(1).double() for p, w in _blocks(rows)) / n
+    assert isinstance(mean, Tensor)
+    squares = [w.double() @ _centred(rows, p, mean).square() for p, w in _blocks(rows)]
+    return mean, float(torch.stack(squares).sum() / n)
+
+
+def _from_covariance(rows: WeightedRows, mean: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+    for positions, weight in _blocks(rows):
+        x = _centred(rows, positions, mean)
+        covariance += x.t() @ (weight.double()[:, None] * x)
+    values, vectors = torch.linalg.eigh(covariance / rows.weight.double().sum())
+    return values.flip(0)[:k].clamp(min=0), vectors.flip(1)[:, :k].t()
+
+
+def _from_gram(rows: WeightedRows, mean: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    root = rows.weight.double().sqrt()[:, None]
+    x = root * _centred(rows, np.arange(len(rows)), mean)
+    values, vectors = torch.linalg.eigh(x @ x.t() / rows.weight.double().sum())
+    values, vectors = values.flip(0)[:k].clamp(min=0), vectors.flip(1)[:, :k]
+    components = (x.t() @ vectors).t()
+    return values, components / components.norm(dim=1, keepdim=True).clamp(min=1e-300)
+
+
+def _from_subspace(rows: WeightedRows, mean: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    guess = torch.randn(len(mean), k + OVERSAMPLING, generator=generator, dtype=torch.float64)
+    basis = guess.to(mean.device)
+    for _ in range(POWER_ITERATIONS):
+        basis, _ = torch.linalg.qr(_covariance_times(rows, mean, basis))
+    small = basis.t() @ _covariance_times(rows, mean, basis)
+    values, vectors = torch.linalg.eigh((small + small.t()) / 2)
+    return values.flip(0)[:k].clamp(min=0), (basis @ vectors.flip(1)[:, :k]).t()
+
+
+def _covariance_times(rows: WeightedRows, mean: Tensor, basis: Tensor) -> Tensor:
+    product = torch.zeros_like(basis)
+    for positions, weight in _blocks(rows):
+        x = _centred(rows, positions, mean)
+        product += x.t() @ (weight.double()[:, None] * (x @ basis))
+    return product / rows.weight.double().sum()
+
+
+def _fix_signs(components: Tensor) -> Tensor:
+    # The sign of an eigenvector is arbitrary; the largest entry is made positive.
+    largest = components.gather(1, components.abs().argmax(dim=1, keepdim=True))
+    return components * largest.sign()

@@ -1,0 +1,8 @@
+"""What a fit is worth, for people: the evidence, the page it is shown on, and the comparison."""
+
+from isthmus.report.compare import Comparison, compare
+from isthmus.report.evidence import gather
+from isthmus.report.page import render
+from isthmus.report.summary import summary_lines
+
+__all__ = ["Comparison", "compare", "gather", "render", "summary_lines"]

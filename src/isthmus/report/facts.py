@@ -1,0 +1,120 @@
+"""What was fitted on what, by what and where, as plain values."""
+
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from isthmus.data import Preparation
+from isthmus.estimator import Autoencoder, to_artifact
+from isthmus.types import Source
+
+LIBRARIES = ("isthmus", "torch", "scikit-learn", "numpy")
+MOST_NAMES = 50
+CPU_LIST = Path("/proc/cpuinfo")
+
+
+def facts(ae: Autoencoder, source: Source, seconds: float | None) -> dict[str, Any]:
+    """The rows, the network, the training and the machine."""
+    return {
+        "data": _data(ae, source),
+        "model": _model(ae),
+        "training": _training(ae, seconds),
+        "settings": _settings(ae),
+        "versions": {name: metadata.version(name) for name in LIBRARIES}
+        | {"python": platform.python_version()},
+        "hardware": _hardware(ae),
+    }
+
+
+def unit_of(preparation: Preparation) -> str:
+    """The unit of errors, in words."""
+    if preparation.scaling == "columns":
+        return "in standard deviations of each column"
+    if preparation.schema.dtypes == ("uint8",):
+        return "with 8-bit values as 0 to 1"
+    return "in the data's own unit"
+
+
+def training_seconds(ae: Autoencoder) -> float | None:
+    """The seconds that the training loop took, as its history says."""
+    times = [record["seconds"] for record in ae.history_ if "seconds" in record]
+    return float(times[-1]) if times else None
+
+
+def _data(ae: Autoencoder, source: Source) -> dict[str, Any]:
+    schema, preparation = ae.preparation_.schema, ae.preparation_
+    names = schema.names
+    return {
+        "origin": source.origin,
+        "rows": len(source),
+        "layout": schema.layout,
+        "shape": list(schema.shape),
+        "network_shape": list(schema.network_shape),
+        "features": schema.n_features,
+        "dtypes": sorted(set(schema.dtypes)),
+        "columns": None if names is None else list(names[:MOST_NAMES]),
+        "constant": list(preparation.constant[:MOST_NAMES]),
+        "n_constant": len(preparation.constant),
+        "scaling": preparation.scaling,
+        "unit": unit_of(preparation),
+    }
+
+
+def _model(ae: Autoencoder) -> dict[str, Any]:
+    kind = ae.kind_.to_json()
+    return {
+        "kind": kind["type"].lower(),
+        "kind_settings": {name: value for name, value in kind.items() if name != "type"},
+        "loss": ae.loss_.to_json()["type"].lower(),
+        "n_components": ae.n_components_,
+        "weights": int(ae.facts_["weights"]),
+    }
+
+
+def _training(ae: Autoencoder, seconds: float | None) -> dict[str, Any]:
+    known = ("training_rows", "held_out_rows", "batch_size", "max_epochs", "pretraining")
+    epochs = [record["epoch"] for record in ae.history_ if "train" in record]
+    return {name: ae.facts_[name] for name in known if name in ae.facts_} | {
+        "epochs": max(epochs, default=0),
+        "best_epoch": ae.best_epoch_,
+        "device": str(ae.facts_["device"]),
+        "precision": ae.facts_["precision"],
+        "seconds": seconds if seconds is not None else training_seconds(ae),
+    }
+
+
+def _settings(ae: Autoencoder) -> dict[str, Any]:
+    """What was asked for where it is not the default."""
+    default = Autoencoder().get_params(deep=False)
+    given = to_artifact(ae).settings
+    return {name: value for name, value in given.items() if value != _listed(default[name])}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _hardware(ae: Autoencoder) -> dict[str, Any]:
+    device = torch.device(str(ae.facts_["device"]))
+    gpu = device.type == "cuda" and torch.cuda.is_available()
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if gpu else None,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu() -> str:
+    """The processor's name, as far as the system tells."""
+    if CPU_LIST.is_file():
+        named = re.search(r"^model name\s*:\s*(.+)$", CPU_LIST.read_text(errors="replace"), re.M)
+        if named:
+            return named[1].strip()
+    return platform.processor() or platform.machine()

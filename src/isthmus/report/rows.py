@@ -1,0 +1,70 @@
+"""Choose some rows of a source by fixed rules, and read whatever rows come back as as numbers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from isthmus.data import open_source
+from isthmus.types import Array, Index, Source
+
+
+class Subset:
+    """Some rows of a source, as a source."""
+
+    def __init__(self, source: Source, rows: Index) -> None:
+        self.source, self.rows = source, rows
+        self.schema, self.origin = source.schema, source.origin
+
+    def __len__(self) -> int:
+        """How many rows were chosen."""
+        return len(self.rows)
+
+    def read(self, rows: Index) -> Array:
+        """The chosen of the chosen rows."""
+        return self.source.read(self.rows[rows])
+
+
+class Held:
+    """Rows in memory under another source's schema."""
+
+    def __init__(self, values: Array, schema: Any, origin: str) -> None:
+        self.values, self.schema, self.origin = values, schema, origin
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.values)
+
+    def read(self, rows: Index) -> Array:
+        """The chosen rows."""
+        return np.asarray(self.values[rows])
+
+
+def spread(rows: Index, most: int) -> Index:
+    """At most `most` of the rows, evenly spaced, first and last included."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+
+
+def numbers(rows: Any) -> Array:
+    """(n, *shape): the values of an array, tensor, sparse matrix or frame."""
+    source = open_source(rows)
+    return source.read(np.arange(len(source)))
+
+
+def rebuilt(ae: Any, source: Source) -> Array:
+    """(n, *shape): the rows of `source` after a round trip through the code, as they come back."""
+    return numbers(ae.reconstruct(source))
+
+
+def codes_of(ae: Any, source: Source) -> Array:
+    """(n, K) float64 codes of the rows of `source`."""
+    return np.asarray(ae.transform(source), np.float64)
+
+
+def in_chunks(values: Array, most: int, summary: Callable[..., Array] = np.mean) -> Array:
+    """`values` along the first axis in at most `most` pieces, each made one by `summary`."""
+    if len(values) <= most:
+        return values
+    return np.stack([summary(part, axis=0) for part in np.array_split(values, most)])

@@ -1,0 +1,138 @@
+"""Rows beside their reconstructions, and the error of each feature, ready to be drawn."""
+
+from typing import Any
+
+import numpy as np
+
+from isthmus.data import Preparation, Schema
+from isthmus.report.pictures import Levels, pictures, size_of
+from isthmus.report.rows import Subset, in_chunks, rebuilt
+from isthmus.types import Array, Index, Source
+
+# n rows, D features, C channels, T points in time, H x W pixels.
+
+TYPICAL_IMAGES, TYPICAL_SIGNALS, TYPICAL_TABLE_ROWS, EXTREME_ROWS = 10, 6, 6, 5
+MOST_POINTS, MOST_CHANNELS, MOST_COLUMNS, MOST_BARS, MOST_SIDE = 300, 3, 12, 30, 64
+
+
+def typical(errors: Array, most: int) -> Index:
+    """Positions whose errors are evenly spread over the ranks, the best first."""
+    order = np.argsort(errors, kind="stable")
+    wanted = min(most, len(order))
+    return order[((np.arange(wanted) + 0.5) / wanted * len(order)).astype(int)]
+
+
+def groups(ae: Any, source: Source, rows: Index, errors: Array) -> dict[str, Any]:
+    """Typical rows, the best and the worst of `rows`, each beside its reconstruction."""
+    layout = source.schema.layout
+    most = {"image": TYPICAL_IMAGES, "signal": TYPICAL_SIGNALS, "table": TYPICAL_TABLE_ROWS}[layout]
+    order = np.argsort(errors, kind="stable")
+    extreme = min(EXTREME_ROWS, max(1, len(rows) // 4)) if layout != "signal" else 3
+    chosen = {
+        "typical": typical(errors, most),
+        "best": order[:extreme],
+        "worst": order[::-1][:extreme],
+    }
+    if len(rows) <= most:
+        chosen = {"typical": order}
+    return {name: _group(ae, source, rows[at], errors[at]) for name, at in chosen.items()}
+
+
+def _group(ae: Any, source: Source, rows: Index, errors: Array) -> dict[str, Any]:
+    schema: Schema = source.schema
+    picked = Subset(source, rows)
+    found, back = source.read(rows), rebuilt(ae, picked)
+    group = {"rows": rows.tolist(), "errors": errors.tolist()}
+    if schema.layout == "image":
+        levels = Levels.of(source.read(np.unique(rows)))
+        levels = ae_levels(ae, levels)
+        height, width, _ = size_of(schema)
+        return group | {
+            "found": pictures(found, schema, levels),
+            "rebuilt": pictures(back, schema, levels),
+            "size": [height, width],
+        }
+    if schema.layout == "signal":
+        return group | {"found": _lines(found, schema), "rebuilt": _lines(back, schema)}
+    return group | _table(found, back, ae.preparation_)
+
+
+def ae_levels(ae: Any, levels: Levels) -> Levels:
+    """The range of the training rows where the preparation knows it, so that all rows share it."""
+    preparation = ae.preparation_
+    if not levels.stretched or len(preparation.shift) > 1 or len(preparation.scale) > 1:
+        return levels
+    low, high = (
+        value * preparation.scale[0] + preparation.shift[0]
+        for value in (preparation.low, preparation.high)
+    )
+    return Levels(low, high if high > low else low + 1)
+
+
+def channels_of(values: Array, schema: Schema) -> Array:
+    """(n, C, T) of signals (n, T) or (n, T, C)."""
+    return values[:, None] if len(schema.shape) == 1 else np.moveaxis(values, -1, 1)
+
+
+def _lines(values: Array, schema: Schema) -> list[list[list[float]]]:
+    """[row][channel][time], shortened where long."""
+    signals = channels_of(values, schema)[:, :MOST_CHANNELS].astype(np.float64)
+    return [[in_chunks(line, MOST_POINTS).tolist() for line in signal] for signal in signals]
+
+
+def _table(found: Array, back: Array, preparation: Preparation) -> dict[str, Any]:
+    off = _prepared(found, preparation) - _prepared(back, preparation)
+    columns = np.arange(off.shape[1])
+    if len(columns) > MOST_COLUMNS:
+        largest = np.argsort(-np.abs(off).max(axis=0), kind="stable")[:MOST_COLUMNS]
+        columns = np.sort(largest)
+    names = preparation.schema.feature_names()
+    return {
+        "columns": [names[i] for i in columns],
+        "n_columns": off.shape[1],
+        "found": _plain(found[:, columns]),
+        "rebuilt": _plain(back[:, columns]),
+        "off": off[:, columns].tolist(),
+    }
+
+
+def _prepared(values: Array, preparation: Preparation) -> Array:
+    return preparation.encode(values).double().numpy()
+
+
+def _plain(values: Array) -> list[list[Any]]:
+    """Values of any dtype as the json module writes them."""
+    return np.asarray(values).tolist()  # type: ignore[no-any-return]
+
+
+def per_feature(ae_error: Array, pca_error: Array, schema: Schema) -> dict[str, Any] | None:
+    """The root mean squared error of each feature, ready to be drawn; None for one feature."""
+    if len(ae_error) < 2:
+        return None
+    ours, theirs = np.sqrt(ae_error), np.sqrt(pca_error)
+    if schema.layout == "image":
+        return {"ae": _heat(ae_error, schema), "size": list(size_of(schema)[:2])}
+    if schema.layout == "signal":
+        shape = (1, *schema.shape)
+        return {
+            "ae": _lines(ours.reshape(shape), schema)[0],
+            "pca": _lines(theirs.reshape(shape), schema)[0],
+            "points": schema.shape[0],
+        }
+    order = np.argsort(-ours, kind="stable")[:MOST_BARS]
+    names = schema.feature_names()
+    return {
+        "names": [names[i] for i in order],
+        "ae": ours[order].tolist(),
+        "pca": theirs[order].tolist(),
+        "features": len(ours),
+    }
+
+
+def _heat(squared: Array, schema: Schema) -> list[list[float]]:
+    """(H, W) root mean squared error over the channels, in at most 64 x 64 cells."""
+    image = squared.reshape(schema.shape)
+    if image.ndim == 3:
+        image = image.mean(axis=0 if schema.channels_first else -1)
+    small = in_chunks(in_chunks(image, MOST_SIDE).T, MOST_SIDE).T
+    return np.sqrt(small).tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,54 @@
+"""Numbers and sentences as people read them."""
+
+import math
+
+MISSING = "–"  # noqa: RUF001  an en dash is what stands in an empty cell
+
+
+def percent(share: float | None) -> str:
+    """A share as per cent, with more digits the nearer it is to all."""
+    if share is None or not math.isfinite(share):
+        return MISSING
+    digits = 0 if share < 0.9 else 1 if share < 0.99 else 2 if share < 0.999 else 3
+    if abs(share) < 0.1:
+        digits = 1
+    return f"{share * 100:.{digits}f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with `digits` that count."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if value == int(value) and abs(value) < 1e6:
+        return f"{int(value):,}"
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:#.{digits}g}".rstrip(".")
+
+
+def seconds(value: float | None) -> str:
+    """A time with its unit."""
+    if value is None:
+        return MISSING
+    if value < 100:
+        return f"{value:#.2g} s" if value < 10 else f"{value:.0f} s"
+    if value < 2 * 3600:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h"
+
+
+def count(value: int, noun: str) -> str:
+    """How many of what: "1 row", "12,000 rows"."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+def aligned(rows: list[list[str]], gap: str = "  ") -> list[str]:
+    """Rows of cells as lines, the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        gap.join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,140 @@
+"""Checkpoints: the whole state of a fit in one safetensors file, written beside and renamed."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from isthmus.errors import ArtifactError
+from isthmus.files import replacing
+from isthmus.training.state import State
+
+NAME = "checkpoint.safetensors"
+FORMAT = "1"
+
+
+@dataclass
+class Checkpointer:
+    """Writes a fit's state into a folder every so often, and reads it back.
+
+    `fingerprint` describes the settings and the data; a checkpoint of another fit is refused.
+    """
+
+    folder: Path
+    fingerprint: Mapping[str, Any]
+    every_s: float = 30.0
+    last_s: float = field(default=0.0)
+
+    @property
+    def path(self) -> Path:
+        """Where the checkpoint lies."""
+        return self.folder / NAME
+
+    def due(self, now_s: float) -> bool:
+        """Whether `every_s` seconds have passed since the last write."""
+        return now_s - self.last_s >= self.every_s
+
+    def save(
+        self, state: State, network: nn.Module, optimizer: torch.optim.Optimizer, now_s: float
+    ) -> None:
+        """Write everything; a reader sees the old file or the new one, never a part."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"best.{name}": value for name, value in state.best.items()}
+        tensors |= {f"network.{name}": value for name, value in network.state_dict().items()}
+        tensors |= _optimizer_tensors(optimizer)
+        scalars = {key: value for key, value in asdict_plain(state).items() if key != "best"}
+        metadata = {
+            "format": FORMAT,
+            "state": json.dumps(scalars),
+            "fingerprint": json.dumps(self.fingerprint),
+        }
+        with replacing(self.path) as fresh:
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, fresh, metadata
+            )
+        self.last_s = now_s
+
+    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> State | None:
+        """The saved state, with weights and optimizer put back; None where there is none.
+
+        Raises ArtifactError for a damaged file or one of another fit.
+        """
+        if not self.path.exists():
+            return None
+        tensors, metadata = _read(self.path)
+        self._check(metadata)
+        state = State(**json.loads(metadata["state"]))
+        device = next(network.parameters()).device
+        state.best = {name: value.to(device) for name, value in _under(tensors, "best.").items()}
+        network.load_state_dict(_under(tensors, "network."))
+        _restore_optimizer(optimizer, _under(tensors, "optimizer."))
+        return state
+
+    def clear(self) -> None:
+        """Remove the checkpoint, and its folder when that leaves it empty."""
+        self.path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _check(self, metadata: Mapping[str, str]) -> None:
+        if metadata.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{self.path}: not a checkpoint of this format; remove it to start anew"
+            )
+        found = json.loads(metadata["fingerprint"])
+        wanted = json.loads(json.dumps(self.fingerprint))
+        changed = [key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key)]
+        if changed:
+            key = min(changed)
+            raise ArtifactError(
+                f"{self.path}: the checkpoint was written with {key}={found.get(key)!r}, "
+                f"this fit has {key}={wanted.get(key)!r}; use the same settings and data, or start "
+                "anew without resume"
+            )
+
+
+def asdict_plain(state: State) -> dict[str, Any]:
+    """The state's fields without copying the tensors in `best`."""
+    kept, state.best = state.best, {}
+    try:
+        return asdict(state)
+    finally:
+        state.best = kept
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            if value is not None:
+                named[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    return named
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in named.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"{path}: the checkpoint is damaged ({error}); remove it to start anew"
+        ) from error

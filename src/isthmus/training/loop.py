@@ -1,0 +1,299 @@
+"""The training loop: epochs of steps, the best weights kept, divergence met, states saved.
+
+It imports no kind, loss, optimizer or source: it is handed them.
+"""
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor, nn
+
+from isthmus.errors import DivergenceError
+from isthmus.training.checkpoint import Checkpointer
+from isthmus.training.progress import Reporter, Silent
+from isthmus.training.state import Record, State
+from isthmus.training.step import losses
+from isthmus.types import Index, Network, Step
+
+RESCUE_SCALE, MOST_RESCUES = 0.25, 5
+CEILING = 10.0
+EVALUATION_ROWS = 2048
+
+Callback = Callable[[Record], bool | None]
+
+
+class WeightedRows(Protocol):
+    """Prepared rows with weights of mean 1."""
+
+    weight: Tensor
+
+    def __len__(self) -> int: ...
+    def take(self, positions: Index) -> Tensor:
+        """(len(positions), *shape)."""
+
+
+class NoRows:
+    """No rows at all, where a trainer waits for the next ones."""
+
+    weight = torch.empty(0)
+
+    def __len__(self) -> int:
+        return 0
+
+    def take(self, positions: Index) -> Tensor:
+        """Nothing."""
+        return torch.empty(len(positions), 0)
+
+
+class DivergedError(ArithmeticError):
+    """The loss is not finite, or far above where it began."""
+
+
+@dataclass
+class Plan:
+    """How long to train, and when to stop."""
+
+    max_epochs: int
+    batch_size: int
+    patience: int | None
+    """Epochs without a better held-out loss before stopping, or None for no early stopping."""
+
+    clip_norm: float | None
+    check_every: int = 1
+    """Steps between looks at the loss: each look waits for the device."""
+
+
+@dataclass
+class Trainer:
+    """Everything one fit is made of, and the loop that runs it."""
+
+    network: Network
+    step: Callable[[Tensor, Tensor], dict[str, Tensor]]
+    objective: Callable[[Step], dict[str, Tensor]]
+    optimizer: torch.optim.Optimizer
+    factor: Callable[[int, int], float]
+    train: WeightedRows
+    held_out: WeightedRows | None
+    batches: Callable[[int, int], Sequence[Index]]
+    """(rows, epoch) to the positions of each batch."""
+
+    plan: Plan
+    state: State
+    callbacks: Sequence[Callback] = ()
+    reporter: Reporter = field(default_factory=Silent)
+    checkpointer: Checkpointer | None = None
+
+    def run(self) -> State:
+        """Train to the end and leave the best weights in the network.
+
+        Raises DivergenceError when the loss cannot be kept finite even at much lower rates.
+        KeyboardInterrupt is passed on after a last checkpoint.
+        """
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.fresh_optimizer = self.optimizer.state_dict()
+        self.began = time.monotonic() - self.state.seconds
+        self._begin()
+        rows, epochs = len(self.train), self.plan.max_epochs
+        self.reporter.start(rows=rows, epochs=epochs, first_epoch=self.state.epoch)
+        try:
+            while not self.state.done:
+                self._epoch_or_rescue()
+        except KeyboardInterrupt:
+            self._checkpoint(force=True)
+            raise
+        finally:
+            self.reporter.finish()
+        self.network.load_state_dict(self.state.best)
+        self.network.eval()
+        return self.state
+
+    def released(self) -> "Trainer":
+        """This trainer without what only a running fit needs: a fitted model stays light."""
+        self.optimizer.load_state_dict(self.fresh_optimizer)
+        self.state = replace(self.state, best={})
+        self.train, self.held_out = NoRows(), None
+        self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
+        return self
+
+    def one_more(self, rows: WeightedRows) -> None:
+        """One epoch over `rows` at the full rate, with the optimizer as it was left.
+
+        Raises DivergenceError, with the weights as they were before, when the loss is not finite.
+        """
+        self.train, self.factor = rows, _full_rate
+        before = copy.deepcopy(self.network.state_dict())
+        self.state.sums, self.state.step = {}, 0
+        try:
+            trained = self._train_epoch()
+        except DivergedError as problem:
+            self.network.load_state_dict(before)
+            raise DivergenceError(
+                f"partial_fit: {problem}; scale the data or lower lr"
+            ) from problem
+        finally:
+            self.train = NoRows()
+        self.state.epoch += 1
+        self.state.history.append({"epoch": self.state.epoch, "train": trained})
+
+    def _begin(self) -> None:
+        state = self.checkpointer.load(self.network, self.optimizer) if self.checkpointer else None
+        if state is not None:
+            self.state = state
+            self.began = time.monotonic() - state.seconds
+            self.reporter.message(f"resuming after epoch {state.epoch}, step {state.step}")
+            return
+        # The start itself is a candidate: training may only improve on it.
+        terms = self.evaluate(self.held_out or self.train)
+        total = sum(terms.values())
+        if not math.isfinite(total):
+            raise DivergenceError(
+                f"the loss is {total} before the first step; check the data for huge values"
+            )
+        self.state.ceiling = CEILING * max(total, 1.0)
+        self._keep_best(terms)
+        self._record({"epoch": 0, "train": self.evaluate(self.train), **self._held_out(terms)})
+        if self.plan.max_epochs == 0:
+            self.state.stopped = "all epochs done"
+
+    def _held_out(self, terms: dict[str, float]) -> Record:
+        return {} if self.held_out is None else {"held_out": terms}
+
+    def _epoch_or_rescue(self) -> None:
+        try:
+            trained = self._train_epoch()
+            terms = self.evaluate(self.held_out or self.train)
+            self._check(terms)
+        except DivergedError as problem:
+            self._rescue(problem)
+            return
+        self.state.epoch, self.state.step, self.state.sums = self.state.epoch + 1, 0, {}
+        self._judge(terms)
+        lr = self.optimizer.param_groups[0]["lr"]
+        record = {"epoch": self.state.epoch, "lr": lr, "train": trained, **self._held_out(terms)}
+        self._record(record)
+        self.reporter.epoch(record)
+        self._decide_stop(record)
+        self._checkpoint(force=self.state.done)
+
+    def _train_epoch(self) -> dict[str, float]:
+        self.network.train()
+        batches = self.batches(len(self.train), self.state.epoch)
+        total = len(batches) * max(self.plan.max_epochs, 1)
+        parts = list(self.network.parameters())
+        for position in range(self.state.step, len(batches)):
+            index = self.state.epoch * len(batches) + position
+            self._set_rate(self.factor(index, total))
+            torch.manual_seed(_mixed(self.state.seed, index))
+            rows = batches[position]
+            x, weight = self.train.take(rows), self.train.weight[torch.as_tensor(rows)]
+            self.optimizer.zero_grad()
+            terms = self.step(x, weight)
+            if self.plan.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parts, self.plan.clip_norm)
+            self.optimizer.step()
+            self._add(terms, len(rows))
+            self.state.step = position + 1
+            if self.state.step % self.plan.check_every == 0:
+                self._check(terms)
+            self.reporter.advance(len(rows))
+            self._checkpoint()
+        self.network.eval()
+        return {name: float(value) / len(self.train) for name, value in self.state.sums.items()}
+
+    def _set_rate(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor * self.state.lr_scale
+
+    def _add(self, terms: dict[str, Tensor], rows: int) -> None:
+        for name, term in terms.items():
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + float(term) * rows
+
+    def _check(self, terms: Mapping[str, Tensor | float]) -> None:
+        total = sum(float(term) for term in terms.values())
+        if not total <= self.state.ceiling:
+            raise DivergedError(f"the loss reached {total:.4g}")
+
+    def _rescue(self, problem: DivergedError) -> None:
+        state = self.state
+        state.rescues += 1
+        if state.rescues > MOST_RESCUES:
+            raise DivergenceError(
+                f"training diverged {state.rescues} times ({problem}), the last at "
+                f"{state.lr_scale:.2g} of the learning rate; scale the data or lower lr"
+            )
+        state.lr_scale *= RESCUE_SCALE
+        state.step, state.sums = 0, {}
+        self.network.load_state_dict(state.best)
+        self.optimizer.load_state_dict(self.fresh_optimizer)
+        text = (
+            f"{problem} in epoch {state.epoch + 1}: went back to the weights of epoch "
+            f"{state.best_epoch} and on with {state.lr_scale:.2g} of the learning rate"
+        )
+        state.history.append({"event": "diverged", "epoch": state.epoch + 1, "message": text})
+        self.reporter.message(text)
+        warnings.warn(text, ConvergenceWarning, stacklevel=2)
+
+    def _judge(self, terms: dict[str, float]) -> None:
+        if sum(terms.values()) < self.state.best_loss:
+            self._keep_best(terms)
+            self.state.best_epoch, self.state.waited = self.state.epoch, 0
+        else:
+            self.state.waited += 1
+
+    def _keep_best(self, terms: dict[str, float]) -> None:
+        self.state.best_loss = sum(terms.values())
+        self.state.best_reconstruction = terms["reconstruction"]
+        self.state.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+
+    def _decide_stop(self, record: Record) -> None:
+        if any([callback(record) for callback in self.callbacks]):  # noqa: C419  every one is called
+            self.state.stopped = "a callback asked for it"
+        elif self.plan.patience is not None and self.state.waited >= self.plan.patience:
+            self.state.stopped = f"no better loss for {self.state.waited} epochs"
+        elif self.state.epoch >= self.plan.max_epochs:
+            self.state.stopped = "all epochs done"
+
+    def _record(self, record: Record) -> None:
+        self.state.seconds = time.monotonic() - self.began
+        self.state.history.append(record | {"seconds": round(self.state.seconds, 3)})
+
+    def _checkpoint(self, *, force: bool = False) -> None:
+        if self.checkpointer is None:
+            return
+        now = time.monotonic() - self.began
+        if force or self.checkpointer.due(now):
+            self.state.seconds = now
+            self.checkpointer.save(self.state, self.network, self.optimizer, now)
+
+    def evaluate(self, rows: WeightedRows) -> dict[str, float]:
+        """The terms of clean rows in evaluation mode, averaged over all of them."""
+        self.network.eval()
+        torch.manual_seed(_mixed(self.state.seed, -1))
+        sums: dict[str, float] = {}
+        for start in range(0, len(rows), EVALUATION_ROWS):
+            stop = min(start + EVALUATION_ROWS, len(rows))
+            positions = np.arange(start, stop)
+            terms = losses(
+                self.network, self.objective, rows.take(positions), rows.weight[start:stop]
+            )
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(term) * (stop - start)
+        return {name: value / len(rows) for name, value in sums.items()}
+
+
+def _full_rate(step: int, total: int) -> float:
+    del step, total
+    return 1.0
+
+
+def _mixed(seed: int, index: int) -> int:
+    # Distinct, reproducible seeds for every step: Python's own integer hash is the identity.
+    return ((seed + 1) * 0x9E3779B97F4A7C15 + (index + 1) * 0xBF58476D1CE4E5B9) % 2**63

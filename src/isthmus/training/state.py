@@ -1,0 +1,57 @@
+"""Everything that changes during a fit: what a checkpoint must hold for an exact resume."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+Record = dict[str, Any]
+
+
+@dataclass
+class State:
+    """Where a fit stands. Randomness is a function of (seed, epoch, step), so position holds it."""
+
+    seed: int
+    """Decides batches, noise and dropout together with epoch and step."""
+
+    epoch: int = 0
+    """Epochs finished."""
+
+    step: int = 0
+    """Steps finished of the epoch under way."""
+
+    lr_scale: float = 1.0
+    """What rescues have left of the learning rate."""
+
+    rescues: int = 0
+    """How often training diverged and was brought back."""
+
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    best_reconstruction: float = float("inf")
+    waited: int = 0
+    """Epochs since the best one, for early stopping."""
+
+    ceiling: float = float("inf")
+    """A training loss above this counts as diverged."""
+
+    seconds: float = 0.0
+    """Time spent in the fit so far, over all its runs."""
+
+    stopped: str = ""
+    """Why the fit ended, or "" while it goes on."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    """Row-weighted sums of the terms over the steps of the epoch under way."""
+
+    history: list[Record] = field(default_factory=list)
+    """One record an epoch, and one for each event."""
+
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The best weights so far."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the fit has ended."""
+        return bool(self.stopped)

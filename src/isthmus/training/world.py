@@ -1,0 +1,60 @@
+"""Where a fit runs: the device, the precision and the threads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from isthmus.errors import RequestError
+
+PRECISIONS = ("auto", "float64", "float32", "bf16")
+SMALL_WORK = 2_000_000
+"""Multiply-adds a batch below which a second thread costs more than it brings."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device `name` stands for; "auto" is the GPU when there is one.
+
+    Raises RequestError for a name torch does not know or a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RequestError(
+            f"device={name!r} cannot be used here ({str(error).splitlines()[0]}); "
+            "use 'cpu' or 'auto'"
+        ) from error
+    return device
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and probe is not None and bool(probe())
+
+
+@contextmanager
+def threads(work: int, device: torch.device) -> Iterator[None]:
+    """Run a block with one thread when a batch's `work` (multiply-adds) is small."""
+    before = torch.get_num_threads()
+    if device.type != "cpu" or work >= SMALL_WORK or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def private_randomness(device: torch.device) -> Iterator[None]:
+    """Leave torch's global random state as it was found."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

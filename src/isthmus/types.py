@@ -1,0 +1,112 @@
+"""The vocabulary every part shares; parts meet here and never need each other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[Any]
+Index = NDArray[np.intp]
+
+# Shape letters: B rows in a batch, D features, K code units, C channels, T time, H x W pixels.
+
+
+class Output(NamedTuple):
+    """What one forward pass gives."""
+
+    reconstruction: Tensor
+    """(B, *shape): the decoder's raw output; the loss's `mean` turns it into data."""
+
+    code: Tensor
+    """(B, K): what `transform` returns."""
+
+    terms: Mapping[str, Tensor] = MappingProxyType({})
+    """Losses only this network can compute, already weighted scalars, by name."""
+
+
+class Network(nn.Module):
+    """What the training loop asks of a network, whatever its kind."""
+
+    def __call__(self, x: Tensor) -> Output:
+        """Encode and decode (B, *shape)."""
+        return super().__call__(x)  # type: ignore[no-any-return]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, *shape) to (B, K)."""
+        raise NotImplementedError
+
+    def decode(self, code: Tensor) -> Tensor:
+        """(B, K) to (B, *shape): the raw output, which the loss's `mean` turns into data."""
+        raise NotImplementedError
+
+
+class Step(NamedTuple):
+    """One batch after its forward pass, as penalties see it."""
+
+    model: Network
+    x: Tensor
+    """(B, *shape): the clean input, even when the network saw a noisy one."""
+
+    seen: Tensor
+    """(B, *shape): what the network was given (x after the corruption)."""
+
+    output: Output
+    weight: Tensor
+    """(B,): how much each row counts; the mean over the training rows is 1."""
+
+    def mean(self, per_row: Tensor) -> Tensor:
+        """The weighted mean over the rows of a (B,) tensor, as a scalar."""
+        return (self.weight * per_row).mean()
+
+
+Penalty = Callable[[Step], Tensor]
+"""A scalar, already weighted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a network is told about the rows it is built for, in prepared units."""
+
+    shape: tuple[int, ...]
+    """(D,) for tables, (C, T) for signals, (C, H, W) for images."""
+
+    low: float = -np.inf
+    """The smallest prepared value of the training rows."""
+
+    high: float = np.inf
+    """The largest prepared value of the training rows."""
+
+    @property
+    def n_features(self) -> int:
+        """Numbers in one row."""
+        return int(np.prod(self.shape))
+
+
+class Source(Protocol):
+    """Rows of numbers, wherever they live: in memory, in a file, in a folder of images."""
+
+    @property
+    def schema(self) -> Any:
+        """The `isthmus.data.Schema` of one row: shape, names, dtypes and what it came from."""
+
+    @property
+    def origin(self) -> str:
+        """What to call these rows in a message: the file's path, or "X"."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def read(self, rows: Index) -> Array:
+        """The chosen rows as a dense (len(rows), *schema.shape) array, in their own dtype."""
+
+
+class Module(nn.Module):
+    """An nn.Module whose call is typed: one tensor in, one tensor out."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """One forward pass."""
+        return super().__call__(x)  # type: ignore[no-any-return]

@@ -1,0 +1,273 @@
+"""The house rules that can be measured, and proof that each measurement finds a planted fault."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CODE_FOLDERS = ("src", "tests", "benchmarks", "scripts", "examples")
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+# "src/isthmus/file.py" or "src/isthmus/file.py:function": a reason must stand beside each.
+TOO_LONG_ALLOWED: frozenset[str] = frozenset()
+
+# The parts that talk to people.
+PRINTING_PARTS = ("cli", "report")
+
+# What runs code that a file brings along when it is read.
+UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}
+UNSAFE_CALLS = {
+    "torch": {"load", "save"},
+    "joblib": {"load", "dump"},
+    "pandas": {"read_pickle"},
+    "pd": {"read_pickle"},
+}
+UNSAFE_METHODS = {"read_pickle", "to_pickle"}
+
+# Paths that exist on one machine only, written so that this file passes its own test.
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root)/|(?<![\w.])/home/\w|\.\./sha[r]ed")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+ASSERTING = re.compile(r"^(assert|check|expect|verify)|^(raises|warns|fail|deprecated_call)$")
+
+
+def python_files(root: Path, *folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((root / folder).rglob("*.py"))]
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(tree: ast.AST) -> Iterator[Function]:
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def where(root: Path, path: Path, line: int = 1) -> str:
+    return f"{path.relative_to(root).as_posix()}:{line}"
+
+
+def opening_faults(root: Path) -> Iterator[str]:
+    """Files that do not open with one sentence."""
+    for path in python_files(root, *CODE_FOLDERS):
+        opening = (ast.get_docstring(parse(path)) or "").split("\n\n")[0]
+        if not opening.endswith((".", "?", "!")) or re.search(r"[.?!]\s+[A-Z]", opening):
+            yield f"{where(root, path)} opens with {opening!r}, which is not one sentence"
+
+
+def length_faults(root: Path) -> Iterator[str]:
+    """Files and functions that have grown out of shape."""
+    for path in python_files(root, "src"):
+        name = path.relative_to(root).as_posix()
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        if lines > MAX_FILE_LINES and name not in TOO_LONG_ALLOWED:
+            yield f"{name} has {lines} lines; at most {MAX_FILE_LINES}"
+        for function in functions(parse(path)):
+            lines = (function.end_lineno or function.lineno) - function.lineno + 1
+            if lines > MAX_FUNCTION_LINES and f"{name}:{function.name}" not in TOO_LONG_ALLOWED:
+                yield f"{name}:{function.name} has {lines} lines; at most {MAX_FUNCTION_LINES}"
+
+
+def printing_faults(root: Path) -> Iterator[str]:
+    """Calls of print outside the parts that talk to people."""
+    for path in python_files(root, "src"):
+        part = path.relative_to(root / "src" / "isthmus").parts[0].removesuffix(".py")
+        for node in ast.walk(parse(path)):
+            named = isinstance(node, ast.Name) and node.id == "print"
+            if named and part not in PRINTING_PARTS:
+                yield f"{where(root, path, node.lineno)} prints"
+
+
+def unsafe_faults(root: Path) -> Iterator[str]:
+    """Anything that could run code out of a data or model file."""
+    for path in python_files(root, "src"):
+        for node in ast.walk(parse(path)):
+            if what := _unsafe(node):
+                yield f"{where(root, path, getattr(node, 'lineno', 1))} uses {what}"
+
+
+def _unsafe(node: ast.AST) -> str | None:
+    match node:
+        case ast.Import(names=names):
+            found = [alias.name for alias in names if alias.name.split(".")[0] in UNSAFE_MODULES]
+        case ast.ImportFrom(module=str(module), names=names):
+            banned = {alias.name for alias in names} & UNSAFE_CALLS.get(module, set())
+            found = [module] if module.split(".")[0] in UNSAFE_MODULES else sorted(banned)
+        case ast.Attribute(value=ast.Name(id=owner), attr=name) if name in UNSAFE_CALLS.get(
+            owner, ()
+        ):
+            found = [f"{owner}.{name}"]
+        case ast.Attribute(attr=name) if name in UNSAFE_METHODS:
+            found = [name]
+        case ast.keyword(arg="allow_pickle", value=value):
+            found = [] if ast.unparse(value) == "False" else ["allow_pickle"]
+        case _:
+            found = []
+    return found[0] if found else None
+
+
+def path_faults(root: Path, names: list[str]) -> Iterator[str]:
+    """Text that names a path of somebody's machine."""
+    for name in names:
+        try:
+            text = (root / name).read_text(encoding="utf-8")
+        except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError):
+            continue  # not text, or deleted but not yet committed
+        for number, line in enumerate(text.splitlines(), start=1):
+            if found := MACHINE_PATH.search(line):
+                yield f"{name}:{number} names {found[0]!r}, which other machines do not have"
+
+
+def repository_files() -> list[str]:
+    """Every file that is tracked or about to be."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("this is not a git checkout")
+    return listed.stdout.splitlines()
+
+
+def assertion_faults(root: Path) -> Iterator[str]:
+    """Tests that would pass whatever the code does."""
+    for path in python_files(root, "tests"):
+        if not path.name.startswith("test_"):
+            continue
+        for function in functions(parse(path)):
+            if function.name.startswith("test") and not any(map(_asserts, ast.walk(function))):
+                yield f"{where(root, path, function.lineno)} {function.name} asserts nothing"
+
+
+def _asserts(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        called = node.func
+        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        return bool(ASSERTING.search(name))
+    return isinstance(node, ast.Assert)
+
+
+RULES = {
+    "opening": opening_faults,
+    "length": length_faults,
+    "printing": printing_faults,
+    "unsafe": unsafe_faults,
+    "assertion": assertion_faults,
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_house_keeps_its_rules(rule):
+    assert list(RULES[rule](ROOT)) == []
+
+
+def test_no_file_names_a_machine():
+    assert list(path_faults(ROOT, repository_files())) == []
+
+
+def plant(root: Path, name: str, text: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text, encoding="utf-8")
+
+
+GOOD = '''"""A part that does one thing, e.g. this."""
+
+import numpy as np
+
+
+def read(path):
+    """The text "pickle" and print() in a docstring harm nobody."""
+    return np.load(path, allow_pickle=False)
+'''
+GOOD_TEST = '''"""Tests of one thing."""
+
+
+def helper():
+    pass
+
+
+def test_it():
+    with pytest.raises(ValueError):
+        helper()
+
+
+def test_like():
+    np.testing.assert_allclose(1, 1)
+'''
+SRC = "src/isthmus/part.py"
+TEST = "tests/test_part.py"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_sound_house_passes(tmp_path, rule):
+    plant(tmp_path, SRC, GOOD)
+    plant(tmp_path, "src/isthmus/cli.py", '"""Talks to people."""\nprint()\n')
+    plant(tmp_path, TEST, GOOD_TEST)
+    assert list(RULES[rule](tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "text"),
+    [
+        ("opening", SRC, ""),
+        ("opening", "src/isthmus/data/__init__.py", "from isthmus.data.frame import Frame\n"),
+        ("opening", SRC, '"""reads files"""\n'),
+        ("opening", SRC, '"""Reads files. Writes them, too."""\n'),
+        ("opening", SRC, '"""Reads files\n\nand more."""\n'),
+        ("opening", "benchmarks/mnist.py", "import time\n"),
+        ("length", SRC, '"""Long."""\n' + "x = 1\n" * 400),
+        ("length", SRC, '"""Long."""\ndef f():\n' + "    x = 1\n" * 60),
+        ("length", SRC, '"""Long."""\nclass A:\n  async def f(self):\n' + "    x = 1\n" * 60),
+        ("printing", SRC, '"""Prints."""\nprint("hello")\n'),
+        ("printing", "src/isthmus/training/loop.py", '"""Prints."""\ndef f(say=print): ...\n'),
+        ("unsafe", SRC, "import pickle\n"),
+        ("unsafe", SRC, "import json, dill\n"),
+        ("unsafe", SRC, "def f():\n    from pickle import loads\n"),
+        ("unsafe", SRC, "import cloudpickle.cloudpickle as c\n"),
+        ("unsafe", SRC, "torch.load(path)\n"),
+        ("unsafe", SRC, "save = torch.save\n"),
+        ("unsafe", SRC, "from torch import nn, load\n"),
+        ("unsafe", SRC, "joblib.dump(model, path)\n"),
+        ("unsafe", SRC, "from joblib import dump\n"),
+        ("unsafe", SRC, "np.load(path, allow_pickle=True)\n"),
+        ("unsafe", SRC, "np.load(path, allow_pickle=trust)\n"),
+        ("unsafe", SRC, "frame.to_pickle(path)\n"),
+        ("assertion", TEST, "def test_it():\n    read()\n"),
+        ("assertion", TEST, "class TestIt:\n    def test_it(self):\n        assertive = 1\n"),
+        ("assertion", "tests/data/test_csv.py", "async def test_it():\n    '''assert'''\n"),
+    ],
+)
+def test_a_planted_fault_is_found(tmp_path, rule, name, text):
+    plant(tmp_path, name, text)
+    found = list(RULES[rule](tmp_path))
+    assert len(found) == 1
+    assert name in found[0]
+
+
+@pytest.mark.parametrize("name", ["docs/a.md", "Makefile", "src/isthmus/part.py"])
+@pytest.mark.parametrize("text", ["see /{}/main", "cd '/{}/x'", "data=/{}/data"])
+@pytest.mark.parametrize("folder", ["work", "root", "home/ann"])
+def test_a_machine_path_is_found(tmp_path, name, text, folder):
+    plant(tmp_path, name, "fine\n" + text.format(folder))
+    found = list(path_faults(tmp_path, [name]))
+    assert len(found) == 1
+    assert found[0].startswith(f"{name}:2 ")
+
+
+@pytest.mark.parametrize(
+    "text", ["https://example.org/work/a", "net/work/", "the /workers/ page", "~/data", "../data"]
+)
+def test_an_innocent_path_is_not(tmp_path, text):
+    plant(tmp_path, "a.md", text)
+    assert list(path_faults(tmp_path, ["a.md", "deleted.md"])) == []
+
+
+def test_binary_files_are_passed_over(tmp_path):
+    (tmp_path / "a.gz").write_bytes(b"\xff/" + b"work/")
+    assert list(path_faults(tmp_path, ["a.gz"])) == []
