@@ -59,7 +59,7 @@ def save(
     Raises RequestError when `folder` exists and `force` is False, or exists and is no model
     folder: what is not ours is never replaced.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialized
 
     target = Path(folder)
     check_place(target, force=force)
@@ -76,7 +76,8 @@ def save(
     with replacing(target, folder=True, force=force) as fresh:
         _write(fresh / MODEL, json.dumps(description, indent=1) + "\n")
         _write(fresh / HISTORY, "".join(json.dumps(record) + "\n" for record in artifact.history))
-        save_file(tensors, fresh / WEIGHTS)
+        # Not save_file: it hides a full disk behind an error of its own, and others may not read.
+        (fresh / WEIGHTS).write_bytes(serialized(tensors))
         for name, text in (extra or {}).items():
             _write(fresh / name, text)
 

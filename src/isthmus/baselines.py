@@ -49,6 +49,7 @@ class PCABaseline:
             copy=False,
         ).fit(values)
         self.preparation_, self.n_rows_ = preparation, len(used)
+        self.variance_ = np.asarray(pca.explained_variance_, np.float64)
         self.components_ = np.asarray(pca.components_, np.float64)
         self.mean_ = np.asarray(pca.mean_ + offset, np.float64)
         return self
@@ -186,7 +187,7 @@ def jpeg_at(curve: Sequence[JPEGPoint], error: float) -> JPEGAnswer:
 
 
 def jpeg_bytes(image: Array, quality: int, subsampling: int = 0) -> bytes:
-    """A JPEG file of a uint8 image (H, W) or (H, W, 3); subsampling 2 halves colour's resolution."""
+    """A JPEG file of a uint8 image (H, W) or (H, W, 3); subsampling 2 halves colour's detail."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(
         buffer, "JPEG", quality=quality, subsampling=subsampling, optimize=True

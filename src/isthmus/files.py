@@ -17,10 +17,13 @@ def replacing(path: str | Path, *, folder: bool = False, force: bool = True) -> 
     The temporary lies in the same directory, so that the rename stays on one file system. When
     the block raises, the temporary is removed and whatever was at `path` is untouched.
 
-    Raises RequestError when `path` exists and `force` is False, or its parent does not exist.
+    Raises RequestError when `path` exists and `force` is False, when it is a folder that a file
+    would replace, or when its parent does not exist.
     """
     target = Path(path)
     check_free(target, force=force)
+    if target.is_dir() and not folder:
+        raise RequestError(f"{target}: is a folder, which no file replaces; choose another name")
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     fresh = work / target.name
     try:
@@ -59,9 +62,10 @@ def _swap(fresh: Path, target: Path, replaced: Path) -> None:
     if not target.is_dir():
         fresh.replace(target)
         return
-    target.replace(replaced)
     try:
+        target.replace(replaced)
         fresh.replace(target)
-    except OSError:
-        replaced.replace(target)
+    except BaseException:  # Ctrl-C, too, must not lose the old one
+        if replaced.exists() and not target.exists():
+            replaced.replace(target)
         raise

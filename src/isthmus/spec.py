@@ -1,9 +1,11 @@
 """Spec: a part described as data, clonable by scikit-learn, and to and from JSON."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 from isthmus.errors import ArtifactError, RequestError
@@ -31,12 +33,14 @@ AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
 def plain(value: Any) -> Any:
-    """`value` with specs as JSON objects and tuples as lists."""
+    """`value` with specs as JSON objects, tuples as lists, and NumPy's numbers as Python's."""
     if isinstance(value, Spec):
         return value.to_json()
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
-    return value
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def from_json(written: Any, classes: Mapping[str, type[Spec]]) -> Any:
@@ -63,14 +67,14 @@ def from_json(written: Any, classes: Mapping[str, type[Spec]]) -> Any:
 def resolve(
     value: Any, registry: Mapping[str, type[AnySpec]], base: type[AnySpec], slot: str
 ) -> AnySpec:
-    """The spec that `value` (a registered name or a spec) stands for.
+    """The spec that `value` (a registered name or a spec, of which it is a copy) stands for.
 
     Raises RequestError that lists the names when `value` is neither.
     """
     if isinstance(value, str) and value in registry:
         return registry[value]()
     if isinstance(value, base):
-        return value
+        return copy.deepcopy(value)  # what a fit used must not change with a later set_params
     names = ", ".join(repr(name) for name in registry)
     raise RequestError(
         f"{slot}={value!r} is not known; use one of {names}, or a spec such as {base.__name__}"

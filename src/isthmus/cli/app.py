@@ -1,7 +1,8 @@
 """The table of commands, and `main`, which runs one of them."""
 
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "fit": commands.fit,
     "encode": commands.encode,
     "decode": commands.decode,
@@ -63,7 +64,10 @@ app.callback(help=paragraphs(about))(about)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (the process's own by default); its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    return guarded(lambda: _run(arguments))
+    code = guarded(lambda: _run(arguments))
+    if argv is None:
+        gc.freeze()  # or the interpreter spends a second at its end on collecting torch
+    return code
 
 
 def _run(arguments: list[str]) -> None:

@@ -3,17 +3,16 @@
 Nothing heavy may be imported here, so that --help and a mistyped option answer at once.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import typer
 
-from isthmus.cli import docs
 from isthmus.cli.options import (
     Choosing,
     Color,
     Computing,
     Data,
+    Fit,
     Force,
     MaybeOutput,
     Model,
@@ -22,32 +21,6 @@ from isthmus.cli.options import (
     Training,
 )
 from isthmus.cli.talk import Talk
-
-
-@dataclass(kw_only=True)
-class Fit:
-    """What only `fit` knows."""
-
-    PANEL: ClassVar[str | None] = None
-
-    components: Annotated[
-        int | None, typer.Option(metavar="N", help=docs.setting("n_components"))
-    ] = None
-    validation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SHARE|PATH",
-            help="Rows held out to choose the best epoch: a share of DATA, from 0 to below 1, or "
-            "other data. By default a tenth, more for few rows.",
-        ),
-    ] = None
-    color: Color = None
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with a fit that was stopped, to the same weights."),
-    ] = False
-    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False
-    force: Force = False
 
 
 def fit(
@@ -136,8 +109,13 @@ def compare(
     talk: Talk,
     *,
     components: Annotated[
-        str, typer.Option(metavar="N,N,...", help="The code sizes to compare at.")
-    ] = "2,8,32",
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="The code sizes to compare at. By default 2, 8 and 32, as far as a row has more "
+            "numbers.",
+        ),
+    ] = None,
     other: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Images from elsewhere, to compare with JPEG on too."),

@@ -37,6 +37,32 @@ Color = Annotated[
 
 
 @dataclass(kw_only=True)
+class Fit:
+    """What only `fit` knows."""
+
+    PANEL: ClassVar[str | None] = None
+
+    components: Annotated[
+        int | None, typer.Option(metavar="N", help=docs.setting("n_components"))
+    ] = None
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE|PATH",
+            help="Rows held out to choose the best epoch: a share of DATA, from 0 to below 1, or "
+            "other data. By default a tenth, more for few rows.",
+        ),
+    ] = None
+    color: Color = None
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a fit that was stopped, to the same weights."),
+    ] = False
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False
+    force: Force = False
+
+
+@dataclass(kw_only=True)
 class Reading:
     """How DATA is read."""
 

@@ -3,10 +3,18 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import RequestError
 from isthmus.files import check_free, replacing
-from isthmus.types import Array
+
+if TYPE_CHECKING:
+    from isthmus.types import Array  # isthmus.types imports torch
+
+FILE = "file"
+"""The column that says which image a row came from."""
+
+TEXT_HAS_A_PLACE = (".csv", ".tsv", ".parquet", ".pq")
 
 
 def free_place(path: str, *, force: bool) -> Path:
@@ -44,15 +52,18 @@ def free_table(path: str, *, force: bool) -> Path:
 
 
 def write_table(
-    path: Path, columns: Sequence[str], values: Array, files: Sequence[str] | None, *, force: bool
+    path: Path, columns: Sequence[str], values: "Array", files: Sequence[str] | None, *, force: bool
 ) -> None:
     """Writes named columns of numbers; for images a first column `file` where text has a place."""
     from isthmus.data import table_schema, write_rows
 
-    if files is not None and path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
-        _write_named(path, columns, values, files, force=force)
-    else:
-        write_rows(path, values, table_schema(columns, values.dtype.name), force=force)
+    table: Any = values
+    if files is not None and path.suffix.lower() in TEXT_HAS_A_PLACE:
+        import pyarrow as pa
+
+        numbers = {name: values[:, index] for index, name in enumerate(columns)}
+        table, columns = pa.table({FILE: list(files), **numbers}), (FILE, *columns)
+    write_rows(path, table, table_schema(columns, values.dtype.name), force=force)
 
 
 def write_text(path: Path, text: str, *, force: bool) -> None:

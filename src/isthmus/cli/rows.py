@@ -1,7 +1,7 @@
 """The rows a command works on, opened as the options and the model ask for."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,16 @@ class Colored(NamedTuple):
     name: str | None
 
 
+def opened(data: str, **options: Any) -> Source:
+    """`open_source`, for files that may be larger than the memory, or say that they are."""
+    try:
+        return open_source(data, **options)
+    except MemoryError as error:
+        raise SourceError(
+            f"{data}: does not fit into memory; write it as .npy, which is read piece by piece"
+        ) from error
+
+
 def open_colored(data: str, color: str | None, reading: Reading, choosing: Choosing) -> Colored:
     """The rows to learn from, and the labels `color` names: a column of `data` or a file.
 
@@ -33,7 +43,7 @@ def open_colored(data: str, color: str | None, reading: Reading, choosing: Choos
     labels, column = _labels(data, color, reading)
     if column and labels is not None and labels.dtype.kind not in "biuf" and not options["columns"]:
         options["drop"] = [*options["drop"], color]
-    source = open_source(data, **options)
+    source = opened(data, **options)
     return Colored(source, _matching(labels, source, color), color)
 
 
@@ -44,7 +54,7 @@ def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source
         options["layout"] = schema.layout
     names = column_names(data, header=reading.header)
     if schema.names is None or names is None:
-        source = open_source(data, **options)
+        source = opened(data, **options)
         _check_size(source, schema, data)
         return align(source, schema)
     missing = [name for name in schema.names if name not in names]
@@ -56,7 +66,7 @@ def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source
     extra = [name for name in names if name not in schema.names]
     if extra:
         talk.note(f"note: {data}: left out columns that the model does not know: {listed(extra)}")
-    return open_source(data, columns=schema.names, **options)
+    return opened(data, columns=schema.names, **options)
 
 
 def color_like(data: str, color: str | None, source: Source, reading: Reading) -> Array | None:

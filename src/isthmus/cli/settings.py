@@ -42,7 +42,9 @@ def estimator_settings(training: Training, schema: Schema) -> dict[str, Any]:
         "kind": _kind(training, schema),
         "loss": training.loss if training.loss == AUTO else part(LOSS, training.loss),
         "penalties": tuple(part(PENALTY, text) for text in training.penalty or ()),
-        "corruption": None if training.corruption is None else part(CORRUPTION, training.corruption),
+        "corruption": None
+        if training.corruption is None
+        else part(CORRUPTION, training.corruption),
         "pretraining": training.pretraining,
         "optimizer": _optimizer(training),
         "max_epochs": training.epochs,
@@ -145,7 +147,9 @@ def _value(spec: Any, setting: str, text: str, where: str) -> Any:
     try:
         return _convert(text, known[setting])
     except (ValueError, KeyError) as error:
-        raise RequestError(f"{where}: {setting}={text!r} is not {_described(known[setting])}") from error
+        raise RequestError(
+            f"{where}: {setting}={text!r} is not {_described(known[setting])}"
+        ) from error
 
 
 def _convert(text: str, hint: Any) -> Any:

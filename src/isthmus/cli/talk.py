@@ -4,7 +4,7 @@ import json
 import math
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
@@ -38,10 +38,9 @@ class Talk:
             typer.echo(text, err=True)
 
     def notes(self, lines: Iterable[str]) -> None:
-        """Lines for people, as they are."""
-        if not self.quiet:
-            for line in lines:
-                typer.echo(line, err=True)
+        """Lines for people."""
+        for line in lines:
+            self.note(line)
 
     def answer(self, facts: Any, lines: Iterable[str]) -> None:
         """What the command was asked for: JSON with --json, else lines on standard output."""
@@ -66,6 +65,18 @@ class Talk:
             yield
         finally:
             timer.cancel()
+
+    @contextmanager
+    def bar(self, rows: int) -> Iterator[Callable[[int], None]]:
+        """What to call as rows are done; a bar shows them when it takes long."""
+        from isthmus.training.progress import Bar, Silent
+
+        reporter = Silent() if self.quiet else Bar()
+        reporter.start(rows=rows, epochs=1, first_epoch=0)
+        try:
+            yield reporter.advance
+        finally:
+            reporter.finish()
 
     def _warned(self, message: Warning | str, *_: Any, **__: Any) -> None:
         self.note(f"note: {' '.join(str(message).split())}")

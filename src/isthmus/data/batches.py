@@ -27,6 +27,8 @@ class Rows:
         self.source, self.preparation, self.rows = source, preparation, rows
         self.dtype, self.device = dtype, torch.device(device)
         weight = np.ones(len(rows)) if weight is None else weight
+        # A weight of 2 stands for two equal rows; weights below 1 never make fewer of them.
+        self.total = max(float(weight.sum()), float(len(rows)))
         self.weight = torch.as_tensor(weight / weight.mean(), dtype=dtype, device=device)
         size = len(rows) * source.schema.n_features * dtype.itemsize
         self.resident = self._prepare_all() if size <= RESIDENT_BYTES else None

@@ -57,7 +57,7 @@ def read_labels(path: str | Path) -> Array:
     if file.suffix.lower() in (*PARQUET, *DELIMITERS):
         return _only_column(file)
     values = _array(file, member)
-    if values.size != len(values):
+    if values.ndim == 0 or values.size != len(values):
         raise SourceError(
             f"{file}: holds values of shape {values.shape}; labels are one value a row, (n,)"
         )

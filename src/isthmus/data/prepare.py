@@ -168,7 +168,8 @@ def _moments(source: Source, rows: Index, weight: Array) -> _Moments:
         total += share
         low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
         binary = binary and bool(((values == 0) | (values == 1)).all())
-    return _Moments(mean, square / total, low, high, binary)
+    # Rounding leaves a tiny variance in a constant column; it is not a scale.
+    return _Moments(mean, np.where(high == low, 0.0, square / total), low, high, binary)
 
 
 def _share_range(moments: _Moments) -> bool:
@@ -180,14 +181,14 @@ def _share_range(moments: _Moments) -> bool:
 
 
 def _shift_scale(scaling: str, moments: _Moments, schema: Schema) -> tuple[Array, Array, float]:
-    pixel = PIXEL_MAX if schema.dtypes == ("uint8",) else 1.0
+    # Bytes are levels of 0..255, except where they are but 0 and 1.
+    pixel = PIXEL_MAX if schema.dtypes == ("uint8",) and not moments.binary else 1.0
     if scaling in ("none", "unit"):
         divisor = pixel if scaling == "unit" else 1.0
         return np.zeros(1), np.full(1, divisor), divisor / pixel
     if scaling == "columns":
         std = np.sqrt(moments.variance)
-        # Rounding leaves a tiny variance in a constant column; it is not a scale.
-        std[moments.constant | (std <= 1e-12 * np.abs(moments.mean))] = 1.0
+        std[std == 0] = 1.0
         return moments.mean, std, 1.0
     scale = float(np.sqrt(moments.variance.mean())) or 1.0
     if schema.layout != "image":

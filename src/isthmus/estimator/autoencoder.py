@@ -1,5 +1,6 @@
 """Autoencoder: scikit-learn's contract over every kind, loss, penalty, corruption and optimizer."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,11 +15,13 @@ from torch import Tensor
 from isthmus import artifact, metrics
 from isthmus.data import Rows, align, check_rows, plain_batches, restore
 from isthmus.errors import DataError, RequestError
+from isthmus.estimator import parts
 from isthmus.estimator.fitting import Fitted, Fitting
 from isthmus.estimator.inputs import as_source, row_weights
 from isthmus.estimator.request import Request
 from isthmus.estimator.saving import to_artifact
 from isthmus.training.progress import Lines, Reporter, Silent
+from isthmus.training.state import State
 from isthmus.types import Array, Source
 
 CODING_ROWS = 2048
@@ -159,10 +162,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self
 
     def transform(self, X: Any) -> Array:
-        """The codes of the rows of X, (n, n_components_)."""
+        """The codes of the rows of X, (n, n_components_) float32."""
         rows = self._rows(X)
         codes = [self._encode(x) for x in self._batches(rows)]
-        return np.asarray(torch.cat(codes).cpu())
+        return np.asarray(torch.cat(codes).float().cpu())
 
     def inverse_transform(self, X: Any) -> Any:
         """What the rows were, rebuilt from codes (n, n_components_): array, frame, images, ..."""
@@ -176,7 +179,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def score_samples(self, X: Any) -> Array:
         """(n,): minus each row's mean squared reconstruction error; higher is better."""
-        return -self.reconstruction_error(X, by="row")
+        return np.asarray(-self.reconstruction_error(X, by="row"))
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean of `score_samples`; higher is better."""
@@ -186,8 +189,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def reconstruction_error(self, X: Any, by: str = "total") -> Any:
         """Mean squared error: a float, or (n,) by="row", or (n_features_in_,) by="feature".
 
-        Raises RequestError for another `by`.
+        by="value" gives every squared error, (n, n_features_in_). Raises RequestError for another.
         """
+        if by == "value":
+            return np.concatenate([(x - rebuilt) ** 2 for x, rebuilt in self._measured_pairs(X)])
         measured = self.evaluate(X)
         answers = {
             "total": measured.total,
@@ -195,7 +200,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "feature": measured.per_feature,
         }
         if by not in answers:
-            raise RequestError(f"by={by!r} is not known; use 'total', 'row' or 'feature'")
+            raise RequestError(f"by={by!r} is not known; use 'total', 'row', 'feature' or 'value'")
         return answers[by]
 
     def explained_variance(self, X: Any) -> float:
@@ -204,11 +209,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def evaluate(self, X: Any) -> metrics.ReconstructionError:
         """Errors a row, a feature and in all, and the explained variance, of the rows of X."""
-        rows, measured = self._rows(X), self.preparation_.measured
-        pairs = (
-            (measured(x), measured(self._decode(self._encode(x)))) for x in self._batches(rows)
-        )
-        return metrics.reconstruction_error(pairs, self.preparation_.measured(self.mean_)[0])
+        reference = self.preparation_.measured(self.mean_)[0]
+        return metrics.reconstruction_error(self._measured_pairs(X), reference)
 
     def save(self, folder: str | Path, *, force: bool = True) -> None:
         """Write the model folder: model.json, weights.safetensors, history.jsonl; no pickle.
@@ -244,6 +246,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         source = align(source, self.preparation_.schema)
         dtype, device = self._where()
         return Rows(source, self.preparation_, np.arange(len(source)), dtype=dtype, device=device)
+
+    def _measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
+        rows, measured = self._rows(X), self.preparation_.measured
+        for x in self._batches(rows):
+            yield measured(x), measured(self._decode(self._encode(x)))
 
     def _batches(self, rows: Rows) -> Any:
         return (rows.take(positions) for positions in plain_batches(len(rows), CODING_ROWS))
@@ -303,6 +310,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         rows = Rows(
             source, self.preparation_, counted, weight=weight[counted], dtype=dtype, device=device
         )
+        if not hasattr(self, "_trainer"):
+            request = self._request(resume=False)
+            plan = parts.plan_of(request, 1, int(self.facts_["batch_size"]), device)
+            bf16 = self.facts_["precision"] == "bf16"
+            self._trainer = parts.trainer_of(
+                request, self.network_, self.kind_, self.loss_, plan, bf16=bf16
+            )
+            epochs = int(self.facts_["epochs"])
+            self._trainer.state = State(seed=request.seed, epoch=epochs, history=self.history_)
         self._trainer.one_more(rows)
 
     @property

@@ -1,6 +1,5 @@
 """One fit from rows to a trained network: split, prepare, build, start, train."""
 
-import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,17 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Preparation, Rows, epoch_batches, held_out_split, plain_batches
+from isthmus.data import Preparation, Rows, held_out_split, plain_batches
 from isthmus.estimator import choices, parts
 from isthmus.estimator.guard import CODING_ROWS, beats_pca
 from isthmus.estimator.request import Request, check_request
 from isthmus.kinds import CodeNetwork, Kind
-from isthmus.losses import Objective, Reconstruction, Squared
+from isthmus.losses import Reconstruction, Squared
 from isthmus.pretraining import PCASolution, principal_components
 from isthmus.training.checkpoint import Checkpointer
-from isthmus.training.loop import Plan, Trainer
+from isthmus.training.loop import Trainer
 from isthmus.training.state import State
-from isthmus.training.step import AutogradStep
 from isthmus.training.world import private_randomness, resolve_device, threads
 from isthmus.types import Array, Index, Source
 
@@ -64,7 +62,7 @@ class Fitting:
         self.precision = self._first_precision()
         self.train = self._rows(source, self.train_rows, weight)
         self.held_out = self._open_held_out()
-        self.kind = parts.kind_of(request, source)
+        self.kind = parts.kind_of(request, source, self.loss)
         self.at_pca = parts.starts_at_pca(request, self.kind)
         self.penalties = parts.penalties_of(request, self.kind)
 
@@ -151,12 +149,15 @@ class Fitting:
 
     def _asks(self) -> bool:
         """Whether plain error is the aim, so that the result may be held against PCA's."""
-        plain = self.request.loss in ("auto", "squared") and not self.penalties
+        plain = self.request.loss in ("auto", "squared")
+        plain = plain and not any(penalty.weight for penalty in self.penalties)
+        # A bounded output starts near PCA, not at it: there is no PCA to return to.
+        plain = plain and self.kind.output != "bounded"
         return plain and self.held_out is not None and self.request.max_epochs != 0
 
     def _gained(self, network: CodeNetwork, solution: PCASolution) -> bool:
         assert self.held_out is not None
-        return beats_pca(network, self.loss, self.held_out, solution)
+        return beats_pca(network, self.loss, self.train, self.held_out, solution)
 
     def _return_to_pca(self, network: CodeNetwork, state: State) -> None:
         # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
@@ -178,31 +179,13 @@ class Fitting:
         values = rows * self.preparation.facts.n_features
         if request.precision == "auto" and self.precision == "float32":
             self.precision = choices.choose_precision(values, network, self.device)
-        optimizer = parts.optimizer_of(request)
-        objective = Objective(self.loss, self.penalties)
-        corrupt = parts.corruption_of(request, self.kind, self.preparation.facts)
-        self.plan = Plan(
-            max_epochs=epochs,
-            batch_size=batch,
-            patience=parts.patience_of(request, epochs),
-            clip_norm=optimizer.clip_norm,
-            check_every=1 if self.device.type == "cpu" else 50,
+        self.plan = parts.plan_of(request, epochs, batch, self.device)
+        trainer = parts.trainer_of(
+            request, network, self.kind, self.loss, self.plan, bf16=self.precision == "bf16"
         )
-        return Trainer(
-            network=network,
-            step=AutogradStep(network, objective, corrupt, bf16=self.precision == "bf16"),
-            objective=objective,
-            optimizer=optimizer.build(network),
-            factor=optimizer.factor,
-            train=self.train,
-            held_out=self.held_out,
-            batches=functools.partial(_batches, batch, request.seed),
-            plan=self.plan,
-            state=State(seed=request.seed),
-            callbacks=request.callbacks,
-            reporter=request.reporter,
-            checkpointer=self._checkpointer(),
-        )
+        trainer.train, trainer.held_out = self.train, self.held_out
+        trainer.checkpointer = self._checkpointer()
+        return trainer
 
     def _checkpointer(self) -> Checkpointer | None:
         if self.request.checkpoint is None:
@@ -271,10 +254,6 @@ class Fitting:
             "weights": sum(p.numel() for p in network.parameters()),
             "seconds": round(state.seconds, 3),
         }
-
-
-def _batches(size: int, seed: int, rows: int, epoch: int) -> list[Index]:
-    return epoch_batches(rows, size, seed=seed, epoch=epoch)
 
 
 def _work(network: CodeNetwork, batch_size: int) -> int:

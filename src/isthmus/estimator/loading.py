@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,10 +12,10 @@ from isthmus.data import CORRUPTIONS, Preparation
 from isthmus.errors import ArtifactError, RequestError
 from isthmus.estimator.autoencoder import Autoencoder
 from isthmus.estimator.saving import MEAN, NETWORK
-from isthmus.kinds import KINDS
-from isthmus.losses import LOSSES, PENALTIES
+from isthmus.kinds import KINDS, Kind
+from isthmus.losses import LOSSES, PENALTIES, Reconstruction
 from isthmus.optim import OPTIMIZERS
-from isthmus.spec import Spec, from_json
+from isthmus.spec import AnySpec, Spec, from_json
 from isthmus.training.world import resolve_device
 
 
@@ -32,6 +33,8 @@ def load(
         settings = {key: from_json(value, classes) for key, value in found.settings.items()}
         estimator = Autoencoder(**settings)
         _restore(estimator, found, classes, resolve_device(device))
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder}: {error}") from error
     except (KeyError, TypeError, RequestError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(
@@ -45,16 +48,23 @@ def _restore(
     estimator: Autoencoder, found: Artifact, classes: Mapping[str, type[Spec]], device: torch.device
 ) -> None:
     preparation = Preparation.from_json(found.preparation)
-    kind = from_json(found.kind, classes)
+    kind = _part(found.kind, classes, Kind)
     weights = dict(found.weights)
     mean = weights.pop(MEAN)
     network = kind.build(preparation.facts, int(found.facts["n_components"])).to(device, mean.dtype)
     network.load_state_dict({k.removeprefix(NETWORK): v for k, v in weights.items()})
     network.eval()
     estimator.network_, estimator.kind_ = network, kind
-    estimator.loss_ = from_json(found.loss, classes)
+    estimator.loss_ = _part(found.loss, classes, Reconstruction)
     estimator.preparation_, estimator.mean_ = preparation, mean
     estimator.restore_facts(found.facts, found.history)
+
+
+def _part(written: Any, classes: Mapping[str, type[Spec]], base: type[AnySpec]) -> AnySpec:
+    part = from_json(written, classes)
+    if not isinstance(part, base):
+        raise ArtifactError(f"{written!r} is no {base.__name__}; save the model again")
+    return part
 
 
 def _known(specs: Sequence[type[Spec]]) -> dict[str, type[Spec]]:

@@ -3,17 +3,23 @@
 import functools
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from isthmus.data import CORRUPTIONS, Corruption, Preparation, fit_preparation
+from isthmus.data import CORRUPTIONS, Corruption, Preparation, epoch_batches, fit_preparation
 from isthmus.errors import RequestError, require
 from isthmus.estimator import choices
 from isthmus.estimator.request import Request
-from isthmus.kinds import KINDS, Kind
-from isthmus.losses import LOSSES, PENALTIES, Bernoulli, PenaltySpec, Reconstruction
+from isthmus.kinds import KINDS, CodeNetwork, Kind
+from isthmus.losses import LOSSES, PENALTIES, Bernoulli, Objective, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.spec import resolve
+from isthmus.training.loop import Plan, Trainer
+from isthmus.training.state import State
+from isthmus.training.step import AutogradStep
 from isthmus.types import Array, Facts, Index, Source
+
+CHECK_EVERY_ON_GPU = 50
 
 
 def loss_and_preparation(
@@ -49,10 +55,13 @@ def _check_range(loss: Reconstruction, preparation: Preparation) -> None:
         )
 
 
-def kind_of(request: Request, source: Source) -> Kind:
+def kind_of(request: Request, source: Source, loss: Reconstruction) -> Kind:
     """The kind asked for, or the one that suits the rows."""
     name = choices.choose_kind(source.schema) if request.kind == "auto" else request.kind
-    return resolve(name, KINDS, Kind, "kind")
+    kind = resolve(name, KINDS, Kind, "kind")
+    if isinstance(loss, Bernoulli) and kind.output == "bounded":
+        kind.output = "auto"  # the logits must be free: it is their probabilities that are bounded
+    return kind
 
 
 def starts_at_pca(request: Request, kind: Kind) -> bool:
@@ -61,8 +70,8 @@ def starts_at_pca(request: Request, kind: Kind) -> bool:
         return kind.starts_linear
     require(
         request.pretraining != "pca" or kind.starts_linear,
-        f"pretraining='pca' needs a network with a linear path, which {kind!r} has not; "
-        "use pretraining='random' or skip=True",
+        f"pretraining='pca' needs a network that can be linear, which {kind!r} is not (it is with "
+        "skip=True, no sparsity, and no tied sigmoid or tanh code); use pretraining='random'",
     )
     return request.pretraining == "pca"
 
@@ -97,3 +106,45 @@ def patience_of(request: Request, epochs: int) -> int | None:
     if request.early_stopping is True:
         return choices.choose_patience(epochs)
     return None if request.early_stopping is False else int(request.early_stopping)
+
+
+def plan_of(request: Request, epochs: int, batch_size: int, device: torch.device) -> Plan:
+    """How long to train, and when to stop."""
+    return Plan(
+        max_epochs=epochs,
+        batch_size=batch_size,
+        patience=patience_of(request, epochs),
+        clip_norm=optimizer_of(request).clip_norm,
+        check_every=1 if device.type == "cpu" else CHECK_EVERY_ON_GPU,
+    )
+
+
+def trainer_of(
+    request: Request,
+    network: CodeNetwork,
+    kind: Kind,
+    loss: Reconstruction,
+    plan: Plan,
+    *,
+    bf16: bool,
+) -> Trainer:
+    """The trainer of `network`, which still waits for its rows."""
+    optimizer = optimizer_of(request)
+    objective = Objective(loss, penalties_of(request, kind))
+    corrupt = corruption_of(request, kind, network.facts)
+    return Trainer(
+        network=network,
+        step=AutogradStep(network, objective, corrupt, bf16=bf16),
+        objective=objective,
+        optimizer=optimizer.build(network),
+        factor=optimizer.factor,
+        batches=functools.partial(_batches, plan.batch_size, request.seed),
+        plan=plan,
+        state=State(seed=request.seed),
+        callbacks=request.callbacks,
+        reporter=request.reporter,
+    )
+
+
+def _batches(size: int, seed: int, rows: int, epoch: int) -> list[Index]:
+    return epoch_batches(rows, size, seed=seed, epoch=epoch)

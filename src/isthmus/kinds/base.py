@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -68,18 +69,21 @@ class CodeNetwork(Network):
         code_activation: str = "linear",
         output: str = "auto",
         gated: bool = False,
+        code_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         require(
             output in ("auto", "linear", "bounded"),
             f"output={output!r} is not known; use 'auto', 'linear' or 'bounded'",
         )
-        self.shape = facts.shape
+        self.facts = facts
         self.encoder, self.decoder, self.linear = encoder, decoder, linear
         self.code_activation_name = code_activation
         self.code_activation = activation(code_activation)
         self.output = Bounded(facts.low, facts.high) if output == "bounded" else None
-        # A tied decoder has no last layer of its own to zero: that weight is the encoder's first.
+        # Where the code is the only hidden layer, dropout falls on its way to the decoder.
+        self.code_dropout = nn.Dropout(code_dropout)
+        # Tied stacks have no last layers of their own to zero: each is the other's first.
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
         if linear is not None:
             self.silence()
@@ -99,6 +103,7 @@ class CodeNetwork(Network):
             assert self.linear is not None
             return self.linear.encode(x)
         code: Tensor = self.encoder(x)
+        code = code if self.gate is None else self.gate * code
         return code if self.linear is None else code + self.linear.encode(x)
 
     def decode(self, code: Tensor) -> Tensor:
@@ -110,13 +115,13 @@ class CodeNetwork(Network):
             raw = self.decoder(code).flatten(1)
             raw = raw if self.gate is None else self.gate * raw
             raw = raw if self.linear is None else raw + self.linear.decode(code)
-        raw = raw.reshape(-1, *self.shape)
+        raw = raw.reshape(-1, *self.facts.shape)
         return raw if self.output is None else self.output(raw)
 
     def forward(self, x: Tensor) -> Output:
         """Encode and decode (B, *shape)."""
         code = self.encode(x)
-        return Output(self.decode(code), code)
+        return Output(self.decode(self.code_dropout(code)), code)
 
     def silence(self) -> None:
         """Switch the nonlinear paths off, leaving the linear one; training can switch them on."""
@@ -141,7 +146,8 @@ class CodeNetwork(Network):
         `components` is (k, D) with orthonormal rows, `scales` (k,) the standard deviations along
         them, `mean` (D,); k may be smaller than the code, whose other units then stay at rest.
         `link` = (slope, offset) maps wanted data to the loss's raw output. A tied path keeps
-        unwhitened codes, since one weight cannot both divide and multiply by the scales.
+        unwhitened codes, since one weight cannot both divide and multiply by the scales; its
+        code activation must therefore be linear far out (see `can_tie`).
         """
         path = self.linear
         require(
@@ -150,13 +156,16 @@ class CodeNetwork(Network):
         assert path is not None
         point = OPERATING_POINTS[self.code_activation_name]
         slope, offset = _compose(link, self.output)
-        scales = torch.ones_like(scales) if path.tied else scales
-        weight = point.gain * components / scales[:, None]
+        if path.tied:
+            weight = back = slope**0.5 * components
+            point = point.widened(float(slope**0.5 * scales.max()) if len(scales) else 1.0)
+        else:
+            weight = point.gain * components / scales[:, None]
+            back = slope * components * scales[:, None] / point.rise
         path.rest()
         path.encode_weight[: len(weight)] = weight
         path.encode_bias.fill_(point.offset)
         path.encode_bias[: len(weight)] -= weight @ mean
-        back = slope * components * scales[:, None] / point.rise
         if path.decode_weight is not None:
             path.decode_weight[: len(back)] = back
         path.decode_bias.copy_(slope * mean + offset - point.level * back.sum(dim=0))
@@ -209,8 +218,8 @@ class Kind(Spec):
 
     def check_width(self, facts: Facts, n_components: int) -> None:
         """Raise RequestError when the code makes no sense for the rows."""
-        if n_components < 1:
-            raise RequestError(f"n_components={n_components} must be at least 1")
+        if not isinstance(n_components, Integral) or n_components < 1:
+            raise RequestError(f"n_components={n_components!r} must be a whole number >= 1")
         if n_components > facts.n_features and not self.overcomplete:
             raise RequestError(
                 f"n_components={n_components} is more than the {facts.n_features} features of a "

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from numbers import Integral, Number
 from typing import NamedTuple
 
 import torch
@@ -31,8 +32,13 @@ class OperatingPoint(NamedTuple):
     rise: float
     level: float
 
+    def widened(self, spread: float) -> "OperatingPoint":
+        """The same for codes `spread` times as wide, where the activation is linear far out."""
+        spread = max(spread, 1.0)
+        return self._replace(offset=self.offset * spread, level=self.level * spread)
 
-# For |z| <= 3, which holds nearly all of a whitened code, the remainder is below 0.5 % of the rise.
+
+# For |z| <= 3, which holds nearly all of a whitened code, act is within 3 % of the rise of the line.
 OPERATING_POINTS = {
     "linear": OperatingPoint(1.0, 0.0, 1.0, 0.0),
     "silu": OperatingPoint(1.0, 12.0, 1.0, 12.0),
@@ -46,6 +52,11 @@ OPERATING_POINTS = {
 
 CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 """The interval a code unit can reach, for the activations that bound it on both sides."""
+
+
+def can_tie(name: str) -> bool:
+    """Whether a tied layer with this activation can start at PCA: not if it bends far out."""
+    return name not in CODE_RANGES
 
 
 def activation(name: str) -> nn.Module:
@@ -135,8 +146,11 @@ def check_rate(name: str, value: float) -> None:
         raise RequestError(f"{name}={value} must be at least 0 and below 1")
 
 
-def check_widths(name: str, widths: Sequence[int]) -> None:
-    """Raise RequestError unless every layer width is a positive whole number."""
+def whole_widths(name: str, widths: Sequence[int]) -> tuple[int, ...]:
+    """The layer widths; RequestError unless they are positive whole numbers, in a sequence."""
+    if isinstance(widths, (str, Number)):
+        raise RequestError(f"{name}={widths!r} must be a tuple of widths, such as ({widths},)")
     for width in widths:
-        if int(width) != width or width < 1:
+        if not isinstance(width, Integral) or width < 1:
             raise RequestError(f"{name}={tuple(widths)}: every width must be a whole number >= 1")
+    return tuple(int(width) for width in widths)

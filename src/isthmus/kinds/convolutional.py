@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isthmus.errors import require
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
-from isthmus.kinds.blocks import Stack, activation, check_rate, check_widths
+from isthmus.kinds.blocks import Stack, activation, check_rate, whole_widths
 from isthmus.types import Facts
 
 FIRST_CHANNELS, MOST_CHANNELS, SMALLEST_SIDE, DEEPEST = 32, 128, 4, 5
@@ -63,8 +63,9 @@ class Convolutional(Kind):
             f"kernel_size={self.kernel_size} must be odd and positive",
         )
         shape = facts.shape if len(facts.shape) > 1 else (1, *facts.shape)
-        channels = stages(shape[1:]) if self.channels is None else tuple(self.channels)
-        check_widths("channels", channels)
+        channels = stages(shape[1:]) if self.channels is None else self.channels
+        channels = whole_widths("channels", channels)
+        require(bool(channels), "channels=() has no stage; give at least one, such as (32,)")
         encoder = ConvEncoder(shape, channels, n_components, self)
         decoder = ConvDecoder(encoder.sizes, (shape[0], *channels), n_components, self)
         linear = LinearPath(facts.n_features, n_components) if self.skip else None

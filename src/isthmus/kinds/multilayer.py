@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
-from isthmus.kinds.blocks import Dense, check_rate, check_widths
+from isthmus.kinds.blocks import Dense, check_rate, whole_widths
 from isthmus.types import Facts
 
 WIDEST, NARROWEST, DEEPEST = 1024, 64, 3
@@ -35,10 +35,8 @@ class Multilayer(Kind):
         """The network for rows of `facts.shape`."""
         self.check_width(facts, n_components)
         check_rate("dropout", self.dropout)
-        hidden = (
-            taper(facts.n_features, n_components) if self.hidden is None else tuple(self.hidden)
-        )
-        check_widths("hidden", hidden)
+        hidden = taper(facts.n_features, n_components) if self.hidden is None else self.hidden
+        hidden = whole_widths("hidden", hidden)
         encoder = Dense((facts.n_features, *hidden, n_components), self.activation, self.dropout)
         decoder = encoder.mirrored(tied=self.tied)
         linear = LinearPath(facts.n_features, n_components, tied=self.tied) if self.skip else None

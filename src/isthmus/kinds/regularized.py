@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from isthmus.errors import require
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath, Wants
-from isthmus.kinds.blocks import Dense, check_rate, check_widths
+from isthmus.kinds.blocks import Dense, can_tie, check_rate, whole_widths
 from isthmus.kinds.multilayer import taper
 from isthmus.types import Facts
 
@@ -53,7 +53,9 @@ class Regularized(Kind):
     @property
     def starts_linear(self) -> bool:
         """Whether PCA can be the start: not where the code must be mostly at zero."""
-        return (self.skip or self.hidden == ()) and self.sparsity == 0
+        straight = self.skip or (isinstance(self.hidden, (tuple, list)) and not self.hidden)
+        tieable = not self.tied or can_tie(self._code_activation())
+        return straight and self.sparsity == 0 and tieable
 
     def wants(self) -> Wants:
         """The penalties and the corruption the settings ask for, as registered names."""
@@ -76,10 +78,8 @@ class Regularized(Kind):
             self.target_rate is None or 0 < self.target_rate < 1,
             f"target_rate={self.target_rate} must lie between 0 and 1",
         )
-        hidden = (
-            taper(facts.n_features, n_components) if self.hidden is None else tuple(self.hidden)
-        )
-        check_widths("hidden", hidden)
+        hidden = taper(facts.n_features, n_components) if self.hidden is None else self.hidden
+        hidden = whole_widths("hidden", hidden)
         skip = self.skip or not hidden
         encoder = decoder = None
         if hidden:
@@ -95,6 +95,7 @@ class Regularized(Kind):
             code_activation=self._code_activation(),
             output=self.output,
             gated=bool(hidden) and skip and self.tied,
+            code_dropout=0.0 if hidden else self.dropout,
         )
 
     def _code_activation(self) -> str:

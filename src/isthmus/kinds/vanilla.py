@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
+from isthmus.kinds.blocks import can_tie, check_rate
 from isthmus.types import Facts
 
 
@@ -21,12 +22,19 @@ class Vanilla(Kind):
     tied: bool = False
     """Whether the decoder's weight is the encoder's, transposed."""
 
+    @property
+    def starts_linear(self) -> bool:
+        """Whether PCA can be the start: not where a tied weight meets a code that bends."""
+        return not self.tied or can_tie(self.activation)
+
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
         """The network for rows of `facts.shape`."""
         self.check_width(facts, n_components)
+        check_rate("dropout", self.dropout)
         return CodeNetwork(
             facts,
             linear=LinearPath(facts.n_features, n_components, tied=self.tied),
             code_activation=self.activation,
             output=self.output,
+            code_dropout=self.dropout,
         )

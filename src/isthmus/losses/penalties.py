@@ -34,7 +34,8 @@ class PenaltySpec(Spec):
 
     def __call__(self, step: Step) -> Tensor:
         """The weighted scalar for one batch."""
-        return self.weight * self.value(step)
+        # Nothing times zero would not be nothing: it could be NaN, and probes use up randomness.
+        return self.weight * self.value(step) if self.weight else step.x.new_zeros(())
 
     def value(self, step: Step) -> Tensor:
         """The unweighted scalar for one batch."""

@@ -16,8 +16,9 @@ class Adam(OptimizerSpec):
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the running means of the gradient and of its square, each in [0, 1)."""
 
-    eps: float = 1e-8
-    """Keeps the division finite, > 0."""
+    eps: float = 1e-6
+    """Keeps the division finite, > 0; large enough that rounding noise in a gradient that should
+    be zero is not blown up to a full step."""
 
     def check(self) -> None:
         """Raise RequestError when the settings make no sense."""

@@ -59,7 +59,9 @@ def principal_components(rows: WeightedRows, n_components: int, *, seed: int = 0
         variances, components = _from_gram(rows, mean, k)
     else:
         variances, components = _from_subspace(rows, mean, k, seed)
-    kept = variances > 1e-12 * max(total, 1e-300)
+    # Below this lies rounding: of the variances themselves, and of rows far from zero.
+    floor = max(1e-12 * total, 1e-28 * float(mean.square().sum()), 1e-300)
+    kept = variances > floor
     components = _fix_signs(components[kept])
     return PCASolution(components, variances[kept].sqrt(), mean, total)
 

@@ -10,15 +10,21 @@ from isthmus.types import Array, Index
 
 # n rows, K code units.
 
+WHITE = 1.2
+"""Codes vary alike in all directions when the first holds less than this many times its share."""
+
 MOST_POINTS, MOST_CATEGORIES, MOST_CORRELATED, MOST_LISTED = 3000, 20, 64, 2000
 
 
-def code_map(codes: Array, rows: Index, errors: Array | None = None) -> dict[str, Any]:
+def code_map(codes: Array, rows: Index) -> dict[str, Any]:
     """Where (n, K) codes lie in two dimensions: their own, or their first two directions."""
     width = codes.shape[1]
     if width == 1:
         return {"x": _short(codes[:, 0]), "y": None, "rows": rows.tolist(), "shares": [1.0]}
     points, shares = (codes, None) if width == 2 else _principal(codes)
+    if shares is not None and shares[0] < WHITE * 1 / width:
+        # All directions are alike; the first two numbers are the leading ones after a PCA start.
+        points, shares = codes[:, :2], None
     return {
         "x": _short(points[:, 0]),
         "y": _short(points[:, 1]),
@@ -51,7 +57,9 @@ def colouring(color: Any, name: str | None, n_rows: int, rows: Index) -> dict[st
             f"color has shape {values.shape}, but there are {n_rows} rows; give one for each row"
         )
     name = name or "colour"
-    distinct = np.unique(values[~_missing(values)].astype(str if values.dtype.kind == "O" else values.dtype))
+    distinct = np.unique(
+        values[~_missing(values)].astype(str if values.dtype.kind == "O" else values.dtype)
+    )
     few = len(distinct) <= MOST_CATEGORIES
     whole = values.dtype.kind in "iub" or (
         values.dtype.kind == "f" and bool((distinct == np.round(distinct)).all())
@@ -117,6 +125,7 @@ def usage(codes: Array) -> dict[str, Any]:
         "smallest": float(used.variance.min()),
         "largest": float(used.variance.max()),
         "correlation": np.round(used.correlation, 3).tolist() if several else None,
+        "strongest": float(np.abs(np.tril(used.correlation, k=-1)).max()),
         "rows": len(codes),
     }
 

@@ -13,7 +13,7 @@ from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.report import words
 from isthmus.report.facts import unit_of
-from isthmus.report.images import Domain, code_range, domains, scale_note
+from isthmus.report.images import Domain, code_range, domains, jpeg_cells, jpeg_notes, scale_note
 from isthmus.report.rows import Subset, codes_of, spread
 from isthmus.types import Index, Source
 
@@ -116,38 +116,14 @@ class Comparison:
     def _jpeg_lines(self) -> list[str]:
         lines: list[str] = []
         for i, domain in enumerate(self.domains):
-            lines += ["", f"Beside JPEG at the same distortion: {domain['images']} {domain['name']}"]
+            lines += [
+                "",
+                f"Beside JPEG at the same distortion: {domain['images']} {domain['name']}",
+            ]
             lines += words.aligned(jpeg_cells([entry.images[i] for entry in self.entries]))
         if self.domains:
             lines += ["", *jpeg_notes(self.entries[-1].weights, self.scale_note)]
         return lines
-
-
-def jpeg_cells(measured: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """A table of what `Domain.beside_jpeg` measured, head first."""
-    cells = [["code, bytes", "at", "JPEG, bytes", "picture data", "at", "better"]]
-    for one in measured:
-        jpeg = one["jpeg"]
-        cells.append(
-            [
-                f"{one['bytes']:,}",
-                f"{words.number(one['psnr'])} dB",
-                f"{jpeg['bound']} {jpeg['bytes']:,.0f}".strip(),
-                f"{jpeg['scan_bytes']:,.0f}",
-                f"{words.number(jpeg['psnr'])} dB",
-                one["better"],
-            ]
-        )
-    return cells
-
-
-def jpeg_notes(weights: int, scale: str | None) -> list[str]:
-    """What a reader must know to judge the table."""
-    notes = [
-        "The code is stored at 8 bits a number; the network, needed once, has "
-        f"{words.count(weights, 'weight')}. Picture data is JPEG's file without header and tables."
-    ]
-    return notes if scale is None else [*notes, f"For this table, {scale}."]
 
 
 def compare(

@@ -84,14 +84,16 @@ class _Judged:
     def of(cls, ae: Autoencoder, source: Source) -> Self:
         """Measure the held-out rows where `source` is what `ae` was fitted on, else all."""
         everything = np.arange(len(source))
+        reference = ae.preparation_.measured(ae.mean_)[0]
+        pca = PCABaseline(_largest_size(ae.n_components_))
         learned, held_out = _rows_of_fit(ae, source)
-        unseen = bool(len(held_out))
+        unseen = bool(len(held_out)) and _same_mean(
+            pca.fit(source, ae.preparation_, learned), reference
+        )
         if not unseen:
             learned, held_out = everything, everything
-        largest = max(ae.n_components_, min(LARGEST_CURVE, max(2 * ae.n_components_, SMALLEST_CURVE)))
-        pca = PCABaseline(largest).fit(source, ae.preparation_, learned)
+            pca.fit(source, ae.preparation_, learned)
         measured = spread(held_out, MOST_MEASURED)
-        reference = ae.preparation_.measured(ae.mean_)[0]
         return cls(
             ae=ae,
             source=source,
@@ -146,6 +148,20 @@ def _rows_of_fit(ae: Autoencoder, source: Source) -> tuple[Index, Index]:
     return ae.train_rows_, ae.held_out_rows_
 
 
+def _same_mean(pca: PCABaseline, mean: Array) -> bool:
+    """Whether PCA's rows have the mean of the rows the autoencoder learned from.
+
+    As many rows of another origin do not, nor do rows that were weighted.
+    """
+    allowed = SAME_MEAN * float(pca.variance_.sum() / len(mean)) ** 0.5
+    return bool((np.abs(pca.mean_ - mean) <= allowed + 1e-6 * np.abs(mean)).all())
+
+
+def _largest_size(n_components: int) -> int:
+    """How many components PCA's curve needs: ours twice over, within reason."""
+    return max(n_components, min(LARGEST_CURVE, max(2 * n_components, SMALLEST_CURVE)))
+
+
 def _total(errors: ReconstructionError) -> dict[str, Any]:
     return {"error": errors.total, "explained_variance": _finite(errors.explained_variance)}
 
@@ -170,7 +186,7 @@ def _history(ae: Autoencoder) -> dict[str, Any]:
         },
         "best_epoch": ae.best_epoch_,
         "events": [
-            {"epoch": record["epoch"], "message": record["message"]}
+            {name: record[name] for name in ("event", "epoch", "message")}
             for record in ae.history_
             if "event" in record
         ],

@@ -114,7 +114,8 @@ def _hardware(ae: Autoencoder) -> dict[str, Any]:
 def _cpu() -> str:
     """The processor's name, as far as the system tells."""
     if CPU_LIST.is_file():
-        named = re.search(r"^model name\s*:\s*(.+)$", CPU_LIST.read_text(errors="replace"), re.M)
+        text = CPU_LIST.read_text(errors="replace")
+        named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
         if named:
             return named[1].strip()
     return platform.processor() or platform.machine()

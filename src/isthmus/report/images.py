@@ -1,5 +1,6 @@
 """Images beside JPEG: bytes at the same distortion, on images of the same kind and on others."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,11 +10,13 @@ from isthmus.baselines import JPEGAnswer, JPEGPoint, jpeg_at, jpeg_curve, quanti
 from isthmus.data import Schema
 from isthmus.errors import RequestError
 from isthmus.metrics import psnr
+from isthmus.report import words
 from isthmus.report.pictures import (
     Levels,
     as_rows,
     channels_last,
     fitted,
+    levels_of,
     plain,
     sample_photographs,
     size_of,
@@ -22,7 +25,6 @@ from isthmus.report.rows import Held, codes_of, numbers, spread
 from isthmus.types import Array, Index, Source
 
 MOST_IMAGES, MOST_PIXELS, FEWEST_IMAGES = 100, 1_000_000, 2
-RANGE_ROWS = 2000
 PHOTOGRAPHS = "pieces of the two sample photographs of scikit-learn (a temple, a flower)"
 
 
@@ -53,7 +55,7 @@ class Domain:
         answer = jpeg_at(self.curve, error)
         return {
             "error": error,
-            "psnr": psnr(error) if error > 0 else None,
+            "psnr": _finite(psnr(error)),
             "bytes": int(codes.shape[1]),
             "jpeg": answer._asdict(),
             "better": _verdict(codes.shape[1], answer),
@@ -61,7 +63,9 @@ class Domain:
 
     def to_json(self) -> dict[str, Any]:
         """What it is and JPEG's curve, the best setting of each size first."""
-        points = [point._asdict() for point in _frontier(self.curve)]
+        points = [
+            point._asdict() | {"psnr": _finite(point.psnr)} for point in _frontier(self.curve)
+        ]
         return {"name": self.name, "same": self.same, "images": len(self.rows), "jpeg": points}
 
 
@@ -72,7 +76,7 @@ def domains(source: Source, train: Index, test: Index, other: Source | None) -> 
     or coloured as the rows are. The rows `train` say which range of values counts as 0 to 255.
     """
     schema = source.schema
-    levels = Levels.of(source.read(spread(train, RANGE_ROWS)))
+    levels = levels_of(source, train)
     height, width, channels = size_of(schema)
     most = max(FEWEST_IMAGES, min(MOST_IMAGES, MOST_PIXELS // (height * width)))
     if other is None:
@@ -101,6 +105,33 @@ def scale_note(levels: Levels) -> str | None:
     return f"values from {levels.low:.4g} to {levels.high:.4g} count as grey levels from 0 to 255"
 
 
+def jpeg_cells(measured: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A table of what `Domain.beside_jpeg` measured, head first."""
+    cells = [["code, bytes", "at", "JPEG, bytes", "picture data", "at", "better"]]
+    for one in measured:
+        jpeg = one["jpeg"]
+        cells.append(
+            [
+                f"{one['bytes']:,}",
+                f"{words.number(one['psnr'])} dB",
+                f"{jpeg['bound']} {jpeg['bytes']:,.0f}".strip(),
+                f"{jpeg['scan_bytes']:,.0f}",
+                f"{words.number(jpeg['psnr'])} dB",
+                one["better"],
+            ]
+        )
+    return cells
+
+
+def jpeg_notes(weights: int, scale: str | None) -> list[str]:
+    """What a reader must know to judge the table."""
+    notes = [
+        "The code is stored at 8 bits a number; the network, needed once, has "
+        f"{words.count(weights, 'weight')}. Picture data is JPEG's file without header and tables."
+    ]
+    return notes if scale is None else [*notes, f"For this table, {scale}."]
+
+
 def _foreign(other: Source, height: int, width: int, channels: int, most: int) -> tuple[str, Array]:
     schema = other.schema
     if schema.layout != "image":
@@ -113,6 +144,10 @@ def _foreign(other: Source, height: int, width: int, channels: int, most: int) -
     usable = pixels[..., :1] if pixels.shape[-1] == 2 else pixels[..., :3]
     images = [fitted(image, height, width, channels) for image in plain(usable)]
     return f"images of {other.origin}", np.stack(images)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _frontier(curve: tuple[JPEGPoint, ...]) -> list[JPEGPoint]:

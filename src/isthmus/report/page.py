@@ -1,8 +1,72 @@
 """The report page: one self-contained HTML file that opens offline."""
 
+from html import escape
+from importlib.resources import files
 from typing import Any
+
+from isthmus.errors import ArtifactError
+from isthmus.report import beside, sections, sheet
+from isthmus.report.evidence import FORMAT
+from isthmus.report.html import Charts
+from isthmus.report.summary import headline
+
+# Nothing is fetched: what is not in this file is forbidden.
+POLICY = (
+    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; font-src data:"
+)
 
 
 def render(evidence: dict[str, Any]) -> str:
-    """The page that shows `evidence`."""
-    return "<!doctype html>"
+    """The page that shows what `gather` found.
+
+    Raises ArtifactError for evidence of another format.
+    """
+    if evidence.get("format") != FORMAT:
+        raise ArtifactError(
+            f"the evidence has format {evidence.get('format')!r}, this isthmus draws {FORMAT}; "
+            "fit again, or report with the isthmus that wrote it"
+        )
+    from plotly.offline import get_plotlyjs
+
+    charts = Charts()
+    body = "\n".join(
+        [
+            sections.head(evidence),
+            beside.rows(evidence, charts),
+            sections.curve(evidence, charts),
+            sections.code_map(evidence, charts),
+            sections.features(evidence, charts),
+            sections.usage(evidence, charts),
+            sections.images(evidence, charts),
+            sections.history(evidence, charts),
+            sheet.facts(evidence),
+        ]
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="description" content="{escape(headline(evidence))}">
+<title>isthmus report</title>
+<style>
+{_part("style.css")}</style>
+</head>
+<body>
+<main>
+{body}
+<footer>Written by isthmus {escape(evidence["versions"]["isthmus"])}.</footer>
+</main>
+<script>{get_plotlyjs()}</script>
+<script type="application/json" id="charts">{charts.script()}</script>
+<script>
+{_part("charts.js")}</script>
+</body>
+</html>
+"""
+
+
+def _part(name: str) -> str:
+    return files("isthmus.report").joinpath(name).read_text(encoding="utf-8")

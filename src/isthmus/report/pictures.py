@@ -9,11 +9,12 @@ import numpy as np
 from PIL import Image
 
 from isthmus.data import Schema, cast
-from isthmus.types import Array
+from isthmus.report.rows import spread
+from isthmus.types import Array, Index, Source
 
 # n images of H x W pixels and C channels.
 
-LARGEST_SIDE = 128
+LARGEST_SIDE, RANGE_ROWS = 128, 2000
 FULL_RANGE_FROM = 128
 COLOUR = 3
 
@@ -46,6 +47,11 @@ class Levels:
     def to_values(self, levels: Array) -> Array:
         """float64 values of grey levels."""
         return levels.astype(np.float64) / 255 * (self.high - self.low) + self.low
+
+
+def levels_of(source: Source, rows: Index) -> Levels:
+    """The levels of a sample of these rows."""
+    return Levels.of(source.read(spread(rows, RANGE_ROWS)))
 
 
 def channels_last(values: Array, schema: Schema) -> Array:

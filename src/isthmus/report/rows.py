@@ -44,7 +44,7 @@ def spread(rows: Index, most: int) -> Index:
     """At most `most` of the rows, evenly spaced, first and last included."""
     if len(rows) <= most:
         return rows
-    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    return np.asarray(rows[np.linspace(0, len(rows) - 1, most).round().astype(int)])
 
 
 def numbers(rows: Any) -> Array:

@@ -5,21 +5,21 @@ from typing import Any
 import numpy as np
 
 from isthmus.data import Preparation, Schema
-from isthmus.report.pictures import Levels, pictures, size_of
+from isthmus.report.pictures import levels_of, pictures, size_of
 from isthmus.report.rows import Subset, in_chunks, rebuilt
 from isthmus.types import Array, Index, Source
 
 # n rows, D features, C channels, T points in time, H x W pixels.
 
 TYPICAL_IMAGES, TYPICAL_SIGNALS, TYPICAL_TABLE_ROWS, EXTREME_ROWS = 10, 6, 6, 5
-MOST_POINTS, MOST_CHANNELS, MOST_COLUMNS, MOST_BARS, MOST_SIDE = 300, 3, 12, 30, 64
+MOST_POINTS, MOST_CHANNELS, ALL_COLUMNS, MOST_COLUMNS, MOST_BARS, MOST_SIDE = 300, 3, 16, 12, 30, 64
 
 
 def typical(errors: Array, most: int) -> Index:
     """Positions whose errors are evenly spread over the ranks, the best first."""
     order = np.argsort(errors, kind="stable")
     wanted = min(most, len(order))
-    return order[((np.arange(wanted) + 0.5) / wanted * len(order)).astype(int)]
+    return np.asarray(order[((np.arange(wanted) + 0.5) / wanted * len(order)).astype(int)])
 
 
 def groups(ae: Any, source: Source, rows: Index, errors: Array) -> dict[str, Any]:
@@ -44,8 +44,7 @@ def _group(ae: Any, source: Source, rows: Index, errors: Array) -> dict[str, Any
     found, back = source.read(rows), rebuilt(ae, picked)
     group = {"rows": rows.tolist(), "errors": errors.tolist()}
     if schema.layout == "image":
-        levels = Levels.of(source.read(np.unique(rows)))
-        levels = ae_levels(ae, levels)
+        levels = levels_of(source, np.arange(len(source)))
         height, width, _ = size_of(schema)
         return group | {
             "found": pictures(found, schema, levels),
@@ -55,18 +54,6 @@ def _group(ae: Any, source: Source, rows: Index, errors: Array) -> dict[str, Any
     if schema.layout == "signal":
         return group | {"found": _lines(found, schema), "rebuilt": _lines(back, schema)}
     return group | _table(found, back, ae.preparation_)
-
-
-def ae_levels(ae: Any, levels: Levels) -> Levels:
-    """The range of the training rows where the preparation knows it, so that all rows share it."""
-    preparation = ae.preparation_
-    if not levels.stretched or len(preparation.shift) > 1 or len(preparation.scale) > 1:
-        return levels
-    low, high = (
-        value * preparation.scale[0] + preparation.shift[0]
-        for value in (preparation.low, preparation.high)
-    )
-    return Levels(low, high if high > low else low + 1)
 
 
 def channels_of(values: Array, schema: Schema) -> Array:
@@ -83,7 +70,7 @@ def _lines(values: Array, schema: Schema) -> list[list[list[float]]]:
 def _table(found: Array, back: Array, preparation: Preparation) -> dict[str, Any]:
     off = _prepared(found, preparation) - _prepared(back, preparation)
     columns = np.arange(off.shape[1])
-    if len(columns) > MOST_COLUMNS:
+    if len(columns) > ALL_COLUMNS:
         largest = np.argsort(-np.abs(off).max(axis=0), kind="stable")[:MOST_COLUMNS]
         columns = np.sort(largest)
     names = preparation.schema.feature_names()

@@ -9,9 +9,7 @@ def percent(share: float | None) -> str:
     """A share as per cent, with more digits the nearer it is to all."""
     if share is None or not math.isfinite(share):
         return MISSING
-    digits = 0 if share < 0.9 else 1 if share < 0.99 else 2 if share < 0.999 else 3
-    if abs(share) < 0.1:
-        digits = 1
+    digits = 1 if share < 0.99 else 2 if share < 0.999 else 3
     return f"{share * 100:.{digits}f} %"
 
 

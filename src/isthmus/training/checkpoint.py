@@ -1,6 +1,7 @@
 """Checkpoints: the whole state of a fit in one safetensors file, written beside and renamed."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from isthmus.training.state import State
 
 NAME = "checkpoint.safetensors"
 FORMAT = "1"
+EVERY_S = 30.0
+"""Seconds between checkpoints: a crash costs at most this much work."""
 
 
 @dataclass
@@ -28,8 +31,8 @@ class Checkpointer:
 
     folder: Path
     fingerprint: Mapping[str, Any]
-    every_s: float = 30.0
-    last_s: float = field(default=0.0)
+    every_s: float = field(default_factory=lambda: EVERY_S)
+    last_s: float = 0.0
 
     @property
     def path(self) -> Path:
@@ -65,6 +68,7 @@ class Checkpointer:
 
         Raises ArtifactError for a damaged file or one of another fit.
         """
+        self._sweep()
         if not self.path.exists():
             return None
         tensors, metadata = _read(self.path)
@@ -78,9 +82,15 @@ class Checkpointer:
 
     def clear(self) -> None:
         """Remove the checkpoint, and its folder when that leaves it empty."""
+        self._sweep()
         self.path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+    def _sweep(self) -> None:
+        # A process killed while it wrote leaves its temporary folder behind.
+        for stale in self.folder.glob(f".{NAME}.*"):
+            shutil.rmtree(stale, ignore_errors=True)
 
     def _check(self, metadata: Mapping[str, str]) -> None:
         if metadata.get("format") != FORMAT:

@@ -80,16 +80,22 @@ class Trainer:
     objective: Callable[[Step], dict[str, Tensor]]
     optimizer: torch.optim.Optimizer
     factor: Callable[[int, int], float]
-    train: WeightedRows
-    held_out: WeightedRows | None
     batches: Callable[[int, int], Sequence[Index]]
     """(rows, epoch) to the positions of each batch."""
 
     plan: Plan
     state: State
+    train: WeightedRows = field(default_factory=NoRows)
+    held_out: WeightedRows | None = None
     callbacks: Sequence[Callback] = ()
     reporter: Reporter = field(default_factory=Silent)
     checkpointer: Checkpointer | None = None
+
+    def __post_init__(self) -> None:
+        """Remember the full rates and the optimizer's beginning."""
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.fresh_optimizer = self.optimizer.state_dict()
+        self.began = time.monotonic()
 
     def run(self) -> State:
         """Train to the end and leave the best weights in the network.
@@ -97,13 +103,11 @@ class Trainer:
         Raises DivergenceError when the loss cannot be kept finite even at much lower rates.
         KeyboardInterrupt is passed on after a last checkpoint.
         """
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.fresh_optimizer = self.optimizer.state_dict()
         self.began = time.monotonic() - self.state.seconds
         self._begin()
         rows, epochs = len(self.train), self.plan.max_epochs
-        self.reporter.start(rows=rows, epochs=epochs, first_epoch=self.state.epoch)
         try:
+            self.reporter.start(rows=rows, epochs=epochs, first_epoch=self.state.epoch)
             while not self.state.done:
                 self._epoch_or_rescue()
         except KeyboardInterrupt:
@@ -139,6 +143,7 @@ class Trainer:
                 f"partial_fit: {problem}; scale the data or lower lr"
             ) from problem
         finally:
+            self.network.eval()
             self.train = NoRows()
         self.state.epoch += 1
         self.state.history.append({"epoch": self.state.epoch, "train": trained})
@@ -250,7 +255,6 @@ class Trainer:
 
     def _keep_best(self, terms: dict[str, float]) -> None:
         self.state.best_loss = sum(terms.values())
-        self.state.best_reconstruction = terms["reconstruction"]
         self.state.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
 
     def _decide_stop(self, record: Record) -> None:

@@ -29,7 +29,6 @@ class State:
 
     best_epoch: int = 0
     best_loss: float = float("inf")
-    best_reconstruction: float = float("inf")
     waited: int = 0
     """Epochs since the best one, for early stopping."""
 

@@ -1,0 +1,201 @@
+"""The charts of lines and bars: learning, sizes, features, signals, units, and JPEG."""
+
+from typing import Any
+
+from isthmus.report.plot import HUES, Figure, axis, figure, label, times
+
+LOG_RATIO = 20
+
+
+def history(record: dict[str, Any]) -> Figure:
+    """Each loss term over the epochs: held-out rows as a full line, training rows dotted."""
+    several = len(record["terms"]) > 1
+    data, values = [], []
+    for i, (name, parts) in enumerate(record["terms"].items()):
+        for part, series in parts.items():
+            held_out = part == "held_out"
+            plain = "@ae" if held_out or len(parts) == 1 else "@muted"
+            which = "held-out rows" if held_out else "training rows"
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": record["epochs"],
+                    "y": series,
+                    "name": f"{label(name)}, {which}" if several else which,
+                    "line": {
+                        "color": f"@c{i % HUES}" if several else plain,
+                        "dash": "solid" if held_out or len(parts) == 1 else "dot",
+                        "width": 2,
+                    },
+                    "hovertemplate": "epoch %{x}: %{y:.4g}",
+                }
+            )
+            values += [value for value in series if value is not None]
+    log = min(values) > 0 and max(values) > LOG_RATIO * min(values)
+    best = record["best_epoch"]
+    line = {"type": "line", "x0": best, "x1": best, "yref": "paper", "y0": 0, "y1": 1}
+    return figure(
+        data,
+        axis("epoch"),
+        axis("loss", type="log" if log else "linear", dtick="D2" if log else None),
+        shapes=[line | {"line": {"color": "@pca", "width": 1, "dash": "dash"}}],
+    )
+
+
+def curve(record: dict[str, Any], size: int, explained: float | None) -> Figure:
+    """PCA's explained variance over the code sizes, and the autoencoder's at its own."""
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "PCA",
+            "x": record["sizes"],
+            "y": record["pca"],
+            "line": {"color": "@pca", "width": 2},
+            "marker": {"size": 5},
+            "hovertemplate": "%{x} numbers a row: %{y:.1%}",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "autoencoder",
+            "x": [size],
+            "y": [explained],
+            "marker": {"color": "@ae", "size": 13, "symbol": "diamond"},
+            "hovertemplate": "%{x} numbers a row: %{y:.1%}",
+        },
+    ]
+    wide = record["largest"] > 64
+    return figure(
+        data,
+        axis("numbers a row", type="log" if wide else "linear"),
+        axis("variance kept", tickformat=".0%"),
+    )
+
+
+def bars(record: dict[str, Any]) -> Figure:
+    """The error of each column as a bar, PCA's as a mark on it; the largest at the top."""
+    places = list(range(len(record["names"])))
+    names = [label(name, 120) for name in record["names"]]
+    short = [label(name, 20) for name in record["names"]]
+    hover = "%{customdata}: %{x:.3g}"
+    common = {"y": places, "customdata": names, "hovertemplate": hover}
+    data = [
+        {"type": "bar", "orientation": "h", "name": "autoencoder", "x": record["ae"]}
+        | {"marker": {"color": "@ae"}}
+        | common,
+        {"type": "scatter", "mode": "markers", "name": "PCA", "x": record["pca"]}
+        | {"marker": {"color": "@pca", "symbol": "line-ns", "size": 13}}
+        | common,
+    ]
+    data[1]["marker"]["line"] = {"color": "@pca", "width": 3}
+    y = axis(tickvals=places, ticktext=short, autorange="reversed", showgrid=False)
+    x = axis("typical error", rangemode="tozero")
+    return figure(data, x, y, height=22 * len(places) + 110, bargap=0.35)
+
+
+def over_time(record: dict[str, Any]) -> Figure:
+    """The error at each point in time, PCA's beside it."""
+    data = []
+    channels = len(record["ae"])
+    for part, color, name in (("pca", "@pca", "PCA"), ("ae", "@ae", "autoencoder")):
+        for channel, line in enumerate(record[part]):
+            own = color if channels == 1 else f"@c{channel % HUES}"
+            dash = "solid" if part == "ae" else "dot"
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": name if channels == 1 else f"{name}, channel {channel}",
+                    "x": times(len(line), record["points"]),
+                    "y": line,
+                    "line": {"color": own, "width": 2, "dash": dash},
+                }
+            )
+    y = axis("typical error", rangemode="tozero")
+    return figure(data, axis("time step"), y, height=300)
+
+
+def signal(found: list[list[float]], back: list[list[float]], points: int) -> Figure:
+    """One signal and its reconstruction."""
+    data = []
+    for channel, (line, again) in enumerate(zip(found, back, strict=True)):
+        one = len(found) == 1
+        rebuilt = "@rebuilt" if one else f"@c{channel % HUES}"
+        at = times(len(line), points)
+        for values, color, width, what in (
+            (line, "@muted" if one else rebuilt, 4 if one else 3, "found"),
+            (again, rebuilt, 1.5, "rebuilt"),
+        ):
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": what if one else f"{what}, channel {channel}",
+                    "x": at,
+                    "y": values,
+                    "opacity": 0.5 if what == "found" else 1,
+                    "line": {"color": color, "width": width},
+                }
+            )
+    return figure(data, axis(showgrid=False), axis(nticks=4), height=150, showlegend=False)
+
+
+def variances(record: dict[str, Any]) -> Figure:
+    """The variance of each unit of the code: bars in their order, or a falling line for many."""
+    values = record["variance"]
+    positive = [value for value in values if value > 0]
+    log = len(positive) == len(values) and max(values) > LOG_RATIO * min(values)
+    trace: dict[str, Any] = {"x": list(range(len(values))), "y": values}
+    if record["in_order"]:
+        dead = set(record["dead"])
+        copies = {unit for unit, _ in record["duplicates"]}
+        colors = [
+            "@muted" if i in dead else "@pca" if i in copies else "@ae" for i in range(len(values))
+        ]
+        trace |= {"type": "bar", "marker": {"color": colors}}
+        x = axis("unit", **({"tick0": 0, "dtick": 1} if len(values) <= 12 else {}))
+    else:
+        trace |= {"type": "scatter", "mode": "lines", "line": {"color": "@ae", "width": 2}}
+        x = axis("units, largest variance first")
+    trace["hovertemplate"] = "unit %{x}: %{y:.4g}<extra></extra>"
+    return figure([trace], x, axis("variance", type="log" if log else "linear"), height=300)
+
+
+def distortion(images: dict[str, Any]) -> Figure:
+    """Quality over bytes an image: JPEG's curves, and the autoencoder's points."""
+    data = []
+    pairs = zip(images["domains"], images["measured"], strict=True)
+    for number, (domain, measured) in enumerate(pairs):
+        color, dash = f"@c{number}", "solid" if domain["same"] else "dot"
+        which = "images like these" if domain["same"] else "other images"
+        hover = "%{x:.0f} bytes: %{y:.1f} dB"
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": f"JPEG, {which}",
+                "x": [point["bytes"] for point in domain["jpeg"]],
+                "y": [point["psnr"] for point in domain["jpeg"]],
+                "line": {"color": color, "dash": dash, "width": 2},
+                "hovertemplate": hover,
+            }
+        )
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"autoencoder, {which}",
+                "x": [measured["bytes"]],
+                "y": [measured["psnr"]],
+                "marker": {
+                    "color": color,
+                    "size": 13,
+                    "symbol": "diamond" if domain["same"] else "diamond-open",
+                },
+                "hovertemplate": hover,
+            }
+        )
+    x = axis("bytes an image", type="log", dtick="D2")
+    return figure(data, x, axis("likeness, dB"), height=360)

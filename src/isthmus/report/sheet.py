@@ -1,0 +1,67 @@
+"""The sheet of facts: the rows, the network, the training and the machine."""
+
+import json
+from typing import Any
+
+from isthmus.report import words
+from isthmus.report.html import pairs, section
+
+
+def facts(evidence: dict[str, Any]) -> str:
+    """The rows, the network, the training and the machine."""
+    data, model, training = evidence["data"], evidence["model"], evidence["training"]
+    hardware = evidence["hardware"]
+    constant = "; ".join(data["constant"][:10])
+    groups = [
+        (
+            "Data",
+            [
+                ("rows", f"{data['rows']:,}"),
+                ("a row", f"{data['layout']} of {' by '.join(map(str, data['shape']))}"),
+                ("values", ", ".join(data["dtypes"])),
+                ("columns", _listed(data["columns"])),
+                ("constant", f"{data['n_constant']:,}: {constant}" if constant else None),
+                ("scaling", data["scaling"]),
+            ],
+        ),
+        (
+            "Model",
+            [
+                ("kind", model["kind"]),
+                *((name, _plain(value)) for name, value in model["kind_settings"].items()),
+                ("loss", model["loss"]),
+                ("weights", f"{model['weights']:,}"),
+            ],
+        ),
+        (
+            "Training",
+            [(name.replace("_", " "), _plain(value)) for name, value in training.items()],
+        ),
+        ("Settings given", [(name, _plain(value)) for name, value in evidence["settings"].items()]),
+        (
+            "Machine",
+            [
+                ("processor", f"{hardware['cpu']}, {words.count(hardware['cores'], 'core')}"),
+                ("threads", hardware["threads"]),
+                ("GPU", hardware["gpu"]),
+                ("system", hardware["system"]),
+                *evidence["versions"].items(),
+            ],
+        ),
+    ]
+    boxes = [f"<div><h3>{title}</h3>{pairs(items)}</div>" for title, items in groups if items]
+    return section("facts", "Facts", f'<div class="columns">{"".join(boxes)}</div>')
+
+
+def _listed(names: list[str] | None) -> str | None:
+    if names is None:
+        return None
+    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+
+
+def _plain(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return words.number(value)
+    return json.dumps(value)

@@ -1,0 +1,189 @@
+"""A checkpoint holds the whole state of a fit: each part of it is needed, none is ignored."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sklearn.exceptions import ConvergenceWarning
+
+from isthmus import Autoencoder, data, kinds
+from isthmus.errors import ArtifactError, DivergenceError
+from isthmus.training import checkpoint
+from isthmus.training.state import State
+from isthmus.training.step import AutogradStep
+
+X = np.random.default_rng(0).normal(size=(120, 6)) @ np.random.default_rng(1).normal(size=(6, 6))
+STOP_AT_STEP = 61
+DIVERGE_AT_STEP = 25
+NOT_RESULTS = {"seconds"}
+"""What may differ between two runs of the same fit: the clock."""
+
+
+def make(folder, **settings):
+    settings = {
+        "kind": kinds.Multilayer(hidden=(12,), dropout=0.2),
+        "corruption": data.Masking(rate=0.1),
+        "max_epochs": 14,
+        "batch_size": 16,
+        "early_stopping": 6,
+        "random_state": 3,
+    } | settings
+    return Autoencoder(2, checkpoint=folder, **settings)
+
+
+class Trouble:
+    """Makes one step's loss NaN, and presses Ctrl-C at another."""
+
+    def __init__(self, monkeypatch, *, stop):
+        self.calls = 0
+        real = AutogradStep.__call__
+
+        def step(inner, x, weight):
+            self.calls += 1
+            if stop and self.calls == STOP_AT_STEP:
+                raise KeyboardInterrupt
+            terms = real(inner, x, weight)
+            spoil = self.calls == DIVERGE_AT_STEP
+            return {k: v * float("nan") if spoil else v for k, v in terms.items()}
+
+        monkeypatch.setattr(AutogradStep, "__call__", step)
+
+
+def outcome(model):
+    """Weights, history and the like of a fit, as one comparable value."""
+    weights = {k: v.numpy().tobytes() for k, v in model.network_.state_dict().items()}
+    history = [{k: v for k, v in r.items() if k not in NOT_RESULTS} for r in model.history_]
+    facts = {k: v for k, v in model.facts_.items() if k not in NOT_RESULTS}
+    return weights, history, facts, model.best_epoch_
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """(outcome of a fit never stopped, the checkpoint of the same fit stopped in mid-epoch)."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(ConvergenceWarning):
+        Trouble(patch, stop=False)
+        whole = outcome(make(None).fit(X))
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(ConvergenceWarning):
+        Trouble(patch, stop=True)
+        with pytest.raises(KeyboardInterrupt):
+            make(folder).fit(X)
+    with safe_open(folder / checkpoint.NAME, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    return whole, tensors, metadata
+
+
+def resumed(folder, tensors, metadata):
+    save_file(tensors, folder / checkpoint.NAME, metadata)
+    return outcome(make(folder).fit(X, resume=True))
+
+
+def test_resumed_equals_never_stopped(stopped, tmp_path):
+    whole, tensors, metadata = stopped
+    assert resumed(tmp_path, tensors, metadata) == whole
+
+
+def test_the_stop_came_at_a_telling_moment(stopped):
+    state = json.loads(stopped[2]["state"])
+    default = State(seed=0)
+    same = [
+        field.name
+        for field in dataclasses.fields(State)
+        if field.name != "best" and state[field.name] == getattr(default, field.name)
+    ]
+    # Only a fit that has ended has a reason for it.
+    assert same == ["stopped"]
+
+
+GUARDS = ("ceiling", "rescues")
+FIELDS = [
+    f.name for f in dataclasses.fields(State) if f.name not in ("best", *GUARDS, *NOT_RESULTS)
+]
+
+
+def with_state(metadata, **changes):
+    return metadata | {"state": json.dumps(json.loads(metadata["state"]) | changes)}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_part_of_the_state_matters(stopped, tmp_path, name):
+    whole, tensors, metadata = stopped
+    # The value of a fresh fit, as if it had been left out; for what is fresh here, another.
+    left_out = {"seed": 4, "stopped": "early"}.get(name, getattr(State(seed=0), name))
+    assert resumed(tmp_path, tensors, with_state(metadata, **{name: left_out})) != whole
+
+
+def test_the_ceiling_and_the_count_of_rescues_are_kept(stopped, tmp_path):
+    _, tensors, metadata = stopped
+    with pytest.raises(DivergenceError, match="diverged 6 times"):
+        resumed(tmp_path, tensors, with_state(metadata, ceiling=1e-12, rescues=5))
+    with pytest.warns(ConvergenceWarning), pytest.raises(DivergenceError, match="diverged 6 times"):
+        resumed(tmp_path, tensors, with_state(metadata, ceiling=1e-12, rescues=4))
+
+
+@pytest.mark.parametrize("part", ["network.", "best.", "optimizer."])
+def test_every_tensor_matters(stopped, tmp_path, part):
+    whole, tensors, metadata = stopped
+    names = [name for name in tensors if name.startswith(part)]
+    assert names
+    spoiled = {k: torch.zeros_like(v) if k in names else v for k, v in tensors.items()}
+    if part == "best.":  # so that the best of the rest of the fit cannot hide it
+        metadata = with_state(metadata, best_loss=0.0)
+        whole = resumed(tmp_path, tensors, metadata)
+    assert resumed(tmp_path, spoiled, metadata) != whole
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("random_state", 4),
+        ("max_epochs", 15),
+        ("batch_size", 8),
+        ("early_stopping", 7),
+        ("n_components", 3),
+    ],
+)
+def test_a_checkpoint_of_other_settings_is_refused(stopped, tmp_path, setting, value):
+    _, tensors, metadata = stopped
+    save_file(tensors, tmp_path / checkpoint.NAME, metadata)
+    with pytest.raises(ArtifactError, match="was written with"):
+        make(tmp_path).set_params(**{setting: value}).fit(X, resume=True)
+
+
+def test_a_checkpoint_of_other_data_is_refused(stopped, tmp_path):
+    _, tensors, metadata = stopped
+    save_file(tensors, tmp_path / checkpoint.NAME, metadata)
+    with pytest.raises(ArtifactError, match="was written with preparation"):
+        make(tmp_path).fit(X + 0.01 * X**2, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(stopped, tmp_path):
+    _, tensors, metadata = stopped
+    path = tmp_path / checkpoint.NAME
+    save_file(tensors, path, metadata)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ArtifactError, match="damaged"):
+        make(tmp_path).fit(X, resume=True)
+
+
+def test_without_resume_the_checkpoint_is_not_used(stopped, tmp_path):
+    whole, tensors, metadata = stopped
+    save_file(tensors, tmp_path / checkpoint.NAME, with_state(metadata, best_loss=0.0))
+    assert outcome(make(tmp_path).fit(X)) == outcome(make(None).fit(X)) != whole
+
+
+def test_resume_without_a_checkpoint_starts_anew(tmp_path):
+    assert outcome(make(tmp_path).fit(X, resume=True)) == outcome(make(None).fit(X))
+
+
+def test_what_a_killed_write_left_is_swept(tmp_path):
+    stale = tmp_path / f".{checkpoint.NAME}.abc"
+    stale.mkdir()
+    (stale / checkpoint.NAME).write_bytes(b"half")
+    make(tmp_path).fit(X, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.NAME]
