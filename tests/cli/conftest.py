@@ -57,3 +57,29 @@ def codes(table: Path, table_model: Path, tmp_path_factory: Any) -> Path:
     path = tmp_path_factory.mktemp("codes") / "codes.csv"
     assert main(["encode", str(table_model), str(table), "-o", str(path), "--quiet"]) == 0
     return path
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below, hidden ones included, with its content."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def expect_refusal(isthmus, tmp_path):
+    """Runs a command that must fail with one line holding all `parts`, and change nothing."""
+
+    def check(*arguments, parts):
+        before = snapshot(tmp_path)
+        done = isthmus(*arguments)
+        assert done.code == 2, done
+        assert done.out == ""
+        assert done.err.startswith("isthmus: ")
+        assert done.err.count("\n") == 1, done.err
+        for part in parts:
+            assert part in done.err, f"{part!r} is missing in: {done.err}"
+        assert snapshot(tmp_path) == before
+
+    return check

@@ -1,4 +1,4 @@
-"""Optimizers against their formulas: one step by hand, a quadratic to its minimum, groups, rules."""
+"""Optimizers against their formulas: steps by hand, a quadratic to its minimum, groups, rules."""
 
 import numpy as np
 import pytest

@@ -17,10 +17,10 @@ from isthmus.cli.progress import reporter
 from isthmus.cli.rows import Colored, open_colored, open_like
 from isthmus.cli.settings import estimator_settings
 from isthmus.cli.talk import Talk, to_json
-from isthmus.data.arrays import ArraySource
 from isthmus.errors import ArtifactError, DataError, DivergenceError, RequestError, SourceError
 from isthmus.estimator import Autoencoder, to_artifact
 from isthmus.report import gather, render, summary_lines
+from isthmus.report.rows import Subset
 from isthmus.types import Source
 
 PAGE, EVIDENCE = "report.html", "report.json"
@@ -38,7 +38,7 @@ def run(
     talk: Talk,
 ) -> None:
     """Learns the rows of `data` and writes the model folder `output`, whole or not at all."""
-    target = model_place(output, force=wanted.force)
+    target = free_place(output, force=wanted.force, check=artifact.check_place)
     began = time.monotonic()
     with talk.stage(f"reading {data}"):
         colored = open_colored(data, wanted.color, reading, choosing)
@@ -61,17 +61,11 @@ def run(
     if fault is not None:
         fault.add_note(f"{target} is written, without a report")
         raise fault
-    held_out = _held_out(ae, colored.source) if validation is None else validation
-    _tell(ae, held_out, evidence, target, time.monotonic() - began, talk)
-
-
-def model_place(output: str, *, force: bool) -> Path:
-    """The folder to write, once it is sure that a model may go there."""
-    target = Path(output)
-    if target.name in ("", ".."):
-        raise RequestError(f"{output}: give the model folder a name of its own, as in models/first")
-    artifact.check_place(target, force=force)
-    return free_place(output, force=force)
+    measured = evidence.get("measured") or _measured(ae, colored.source, validation)
+    talk.notes(_notes(ae, evidence, measured))
+    seconds = time.monotonic() - began
+    talk.note(f"wrote {target / PAGE if evidence else target} after {seconds:.1f} s")
+    talk.facts(_facts(ae, target) | {"measured": measured, "seconds": round(seconds, 3)})
 
 
 def _validation(
@@ -133,42 +127,38 @@ def _write(ae: Autoencoder, target: Path, evidence: dict[str, Any], *, force: bo
         raise
 
 
-def _tell(
-    ae: Autoencoder,
-    held_out: Source | None,
-    evidence: dict[str, Any],
-    target: Path,
-    seconds: float,
-    talk: Talk,
-) -> None:
+def _measured(ae: Autoencoder, source: Source, validation: Source | None) -> dict[str, Any]:
+    """The errors of rows that training has not seen, where there are any, else of all rows."""
+    held_out = np.asarray(ae.held_out_rows_)
+    unseen = validation is not None or len(held_out) > 0
+    rows = validation or (Subset(source, held_out) if unseen else source)
+    found = ae.evaluate(rows)
+    figures = {"error": found.total, "explained_variance": found.explained_variance}
+    return {"rows": len(rows), "unseen": unseen, "ae": figures}
+
+
+def _facts(ae: Autoencoder, target: Path) -> dict[str, Any]:
+    return {
+        "model": str(target),
+        "kind": ae.kind_.to_json(),
+        "loss": ae.loss_.to_json(),
+        **ae.facts_,
+        "best_epoch": ae.best_epoch_,
+        "constant_features": len(ae.preparation_.constant),
+    }
+
+
+def _notes(ae: Autoencoder, evidence: dict[str, Any], measured: dict[str, Any]) -> Iterator[str]:
     constant = ae.preparation_.constant
     if constant:
         more = f" and {len(constant) - SHOWN} more" if len(constant) > SHOWN else ""
         names = ", ".join(map(repr, constant[:SHOWN]))
-        talk.note(f"note: {len(constant)} of the features never change: {names}{more}")
-    facts = {"model": str(target), "kind": ae.kind_.to_json(), "loss": ae.loss_.to_json()}
-    facts |= ae.facts_ | {"best_epoch": ae.best_epoch_, "constant_features": len(constant)}
-    measured = None if held_out is None else _measured(ae, held_out)
-    talk.notes(summary_lines(evidence) if evidence else _short(measured))
-    page = f"{target}/{PAGE}" if evidence else str(target)
-    talk.note(f"wrote {page} after {seconds:.1f} s")
-    talk.facts(facts | {"held_out": measured, "seconds": round(seconds, 3)})
-
-
-def _held_out(ae: Autoencoder, source: Source) -> Source | None:
-    rows = np.asarray(ae.held_out_rows_)
-    if len(rows) == 0:
-        return None
-    return ArraySource(source.read(rows), source.schema, origin=source.origin)
-
-
-def _measured(ae: Autoencoder, rows: Source) -> dict[str, float]:
-    measured = ae.evaluate(rows)
-    return {"error": measured.total, "explained_variance": measured.explained_variance}
-
-
-def _short(measured: dict[str, float] | None) -> list[str]:
-    if measured is None:
-        return []
-    error, explained = measured["error"], measured["explained_variance"]
-    return [f"held-out rows: error {error:.4g}, explained variance {explained:.4f}"]
+        yield f"note: {len(constant)} of the features never change: {names}{more}"
+    if evidence:
+        yield from summary_lines(evidence)
+    else:
+        figures, whose = measured["ae"], "held-out" if measured["unseen"] else "all"
+        yield (
+            f"{whose} rows: error {figures['error']:.4g}, "
+            f"explained variance {figures['explained_variance']:.4f}"
+        )

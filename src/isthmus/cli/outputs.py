@@ -1,7 +1,7 @@
 """Where results go: places checked before the work, files written whole or not at all."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,22 @@ from isthmus.files import check_free, replacing
 if TYPE_CHECKING:
     from isthmus.types import Array  # isthmus.types imports torch
 
+
 FILE = "file"
 """The column that says which image a row came from."""
 
 TEXT_HAS_A_PLACE = (".csv", ".tsv", ".parquet", ".pq")
 
 
-def free_place(path: str, *, force: bool) -> Path:
+def free_place(path: str, *, force: bool, check: Callable[..., None] = check_free) -> Path:
     """The path, once it is sure that it may be written.
 
     Raises RequestError where it exists (unless `force`), or its folder does not or is closed to us.
     """
     target = Path(path)
-    check_free(target, force=force)
+    if target.name in ("", ".."):
+        raise RequestError(f"{path}: give the output a name of its own, as in results/first")
+    check(target, force=force)
     if not os.access(target.parent, os.W_OK):
         raise RequestError(
             f"{target}: the folder {target.parent} may not be written to; choose another"
@@ -48,6 +51,25 @@ def free_table(path: str, *, force: bool) -> Path:
     target = free_file(path, force=force)
     if output_format(target).folder:
         raise RequestError(f"{target}: has no suffix; give one, such as .parquet, .csv or .npy")
+    return target
+
+
+def free_rows(path: str, *, force: bool) -> Path:
+    """As `free_place`, for rows of any kind: a file, or a folder of images.
+
+    Even `force` replaces no folder that holds anything but PNG images.
+    """
+    from isthmus.data.write import output_format
+
+    target = free_place(path, force=force)
+    if not output_format(target).folder:
+        return free_file(path, force=force)
+    strange = next((p for p in target.rglob("*") if p.is_file() and p.suffix != ".png"), None)
+    if strange is not None:
+        raise RequestError(
+            f"{target}: holds {strange.relative_to(target)}, which is no PNG image, so it is not "
+            "replaced; choose another name"
+        )
     return target
 
 

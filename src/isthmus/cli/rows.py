@@ -1,6 +1,7 @@
 """The rows a command works on, opened as the options and the model ask for."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def open_colored(data: str, color: str | None, reading: Reading, choosing: Choos
 def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source:
     """The rows of `data` with the columns of `schema`, matched by name; others are left out."""
     options = reading_options(reading)
-    if schema.layout != "table" and options["layout"] is None:
+    if schema.layout != "table" and options["layout"] is None and _is_array(data):
         options["layout"] = schema.layout
     names = column_names(data, header=reading.header)
     if schema.names is None or names is None:
@@ -117,6 +118,12 @@ def _matching(labels: Array | None, source: Source, color: str | None) -> Array 
             f"--color {color}: holds {len(labels)} labels for {len(source)} rows; give one a row"
         )
     return labels
+
+
+def _is_array(data: str) -> bool:
+    """Whether the shape of what is in `data` leaves open what it means."""
+    table = data.lower().endswith((".csv", ".tsv", ".parquet", ".pq"))
+    return not (table or Path(data).is_dir())
 
 
 def _check_size(source: Source, schema: Schema, data: str) -> None:

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from isthmus.cli.options import Computing, Reading
-from isthmus.cli.outputs import FILE, free_file, free_place, free_table, write_table
+from isthmus.cli.outputs import FILE, free_rows, free_table, write_table
 from isthmus.cli.rows import in_blocks, open_like, opened, row_names
 from isthmus.cli.talk import Talk
 from isthmus.data import write_rows
 from isthmus.data.frames import listed
 from isthmus.data.labels import column_names, read_column
-from isthmus.data.write import output_format
 from isthmus.errors import SourceError
 from isthmus.estimator import Autoencoder, load
 from isthmus.types import Array, Source
@@ -41,9 +40,7 @@ def decode(
     model: str, codes: str, output: str, computing: Computing, talk: Talk, *, force: bool
 ) -> None:
     """Writes what the codes stand for, as what the model was fitted on."""
-    target, began = free_place(output, force=force), time.monotonic()
-    if not output_format(target).folder:
-        free_file(output, force=force)
+    target, began = free_rows(output, force=force), time.monotonic()
     ae = load(model, device=computing.device)
     values, names = _read_codes(ae, codes)
     with talk.stage("decoding"):

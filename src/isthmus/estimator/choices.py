@@ -9,7 +9,7 @@ from isthmus.pretraining import PCASolution
 from isthmus.training.world import has_fast_bf16
 
 VARIANCE_WANTED, FEWEST_COMPONENTS, MOST_COMPONENTS = 0.9, 2, 32
-HELD_OUT_SHARE, HELD_OUT_WANTED, HELD_OUT_MOST = 0.1, 50, 0.25
+HELD_OUT_SHARE, HELD_OUT_WANTED, HELD_OUT_ENOUGH, HELD_OUT_MOST = 0.1, 50, 5000, 0.25
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_AN_EPOCH = 64, 512, 50
 STEPS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 5000, 20, 300
 FEWEST_WEIGHTS_FOR_BF16 = 100_000
@@ -40,8 +40,9 @@ def choose_components(solution: PCASolution, n_features: int) -> int:
 
 
 def choose_held_out(rows: float) -> float:
-    """A tenth of the rows, but 50 where that is more, and never over a quarter."""
-    return min(max(HELD_OUT_SHARE, HELD_OUT_WANTED / max(rows, 1)), HELD_OUT_MOST)
+    """A tenth of the rows, at least 50 but never over a quarter, and at most 5000."""
+    wanted = max(HELD_OUT_SHARE * rows, HELD_OUT_WANTED)
+    return min(wanted, HELD_OUT_ENOUGH, HELD_OUT_MOST * rows) / max(rows, 1)
 
 
 def choose_batch_size(rows: int) -> int:

@@ -30,7 +30,7 @@ def beats_pca(
     weight = held_out.weight.double()
     mean = float((weight * gain).mean())
     spread = float((weight * (gain - mean).square()).mean() / held_out.total) ** 0.5
-    own = float((train.weight.double() * pca_errors(solution, train)).mean())
+    own = (solution.total_variance - float(solution.scales.square().sum())) / len(solution.mean)
     share = held_out.total / (held_out.total + train.total)
     more_rows = share * max(float((weight * theirs).mean()) - own, 0.0) / 2
     return bool(mean > more_rows + spread)

@@ -26,6 +26,8 @@ from isthmus.types import Index, Network, Step
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
 CEILING = 10.0
 EVALUATION_ROWS = 2048
+STARTING_ROWS = 8192
+"""Training rows that tell the loss before the first step well enough."""
 
 Callback = Callable[[Record], bool | None]
 
@@ -164,7 +166,8 @@ class Trainer:
             )
         self.state.ceiling = CEILING * max(total, 1.0)
         self._keep_best(terms)
-        self._record({"epoch": 0, "train": self.evaluate(self.train), **self._held_out(terms)})
+        start = self.evaluate(self.train, most=STARTING_ROWS)
+        self._record({"epoch": 0, "train": start, **self._held_out(terms)})
         if self.plan.max_epochs == 0:
             self.state.stopped = "all epochs done"
 
@@ -277,20 +280,21 @@ class Trainer:
             self.state.seconds = now
             self.checkpointer.save(self.state, self.network, self.optimizer, now)
 
-    def evaluate(self, rows: WeightedRows) -> dict[str, float]:
-        """The terms of clean rows in evaluation mode, averaged over all of them."""
+    def evaluate(self, rows: WeightedRows, most: int | None = None) -> dict[str, float]:
+        """The terms of clean rows in evaluation mode, averaged over all (or the first `most`)."""
+        n_rows = len(rows) if most is None else min(most, len(rows))
         self.network.eval()
         torch.manual_seed(_mixed(self.state.seed, -1))
         sums: dict[str, float] = {}
-        for start in range(0, len(rows), EVALUATION_ROWS):
-            stop = min(start + EVALUATION_ROWS, len(rows))
+        for start in range(0, n_rows, EVALUATION_ROWS):
+            stop = min(start + EVALUATION_ROWS, n_rows)
             positions = np.arange(start, stop)
             terms = losses(
                 self.network, self.objective, rows.take(positions), rows.weight[start:stop]
             )
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term) * (stop - start)
-        return {name: value / len(rows) for name, value in sums.items()}
+        return {name: value / n_rows for name, value in sums.items()}
 
 
 def _full_rate(step: int, total: int) -> float:
