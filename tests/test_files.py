@@ -32,6 +32,11 @@ def write(fresh: Path, text: str = "new") -> None:
     (fresh / "weights" if fresh.is_dir() else fresh).write_text(text)
 
 
+def write_and_raise(fresh: Path, error: BaseException) -> None:
+    write(fresh)
+    raise error
+
+
 @pytest.mark.parametrize("name", ["b.csv", "a.csv"])
 def test_a_file_takes_its_place_in_the_end(old, name):
     before = contents(old)
@@ -57,8 +62,7 @@ def test_a_failure_leaves_all_as_it_was(old, error, folder, exists):
     name = ("model" if folder else "a.csv") if exists else "fresh"
     before, entries = contents(old), sorted(old.iterdir())
     with pytest.raises(type(error)), replacing(old / name, folder=folder) as fresh:
-        write(fresh)
-        raise error
+        write_and_raise(fresh, error)
     assert contents(old) == before
     assert sorted(old.iterdir()) == entries
 

@@ -47,7 +47,9 @@ class PCABaseline:
             iterated_power=POWER_ITERATIONS,
             random_state=0,
             copy=False,
-        ).fit(values)
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):  # shares of no variance at all
+            pca.fit(values)
         self.preparation_, self.n_rows_ = preparation, len(used)
         self.variance_ = np.asarray(pca.explained_variance_, np.float64)
         self.components_ = np.asarray(pca.components_, np.float64)

@@ -12,7 +12,8 @@ import warnings
 import numpy as np
 import pytest
 
-from isthmus.cli import faults
+from isthmus.cli import faults, main
+from isthmus.cli.progress import Progress
 from isthmus.cli.talk import Talk
 from isthmus.errors import DivergenceError
 
@@ -170,3 +171,52 @@ def test_warnings_become_notes_said_once(capsys):
     assert faults.guarded(warn) == 0
     assert capsys.readouterr().err == "note: the rate was lowered\n"
     assert warnings.showwarning is shown
+
+
+def test_a_model_that_does_not_fit_on_the_disk_can_be_resumed(
+    isthmus, tmp_path, table, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "full")
+
+    fit = ("fit", table, "-o", tmp_path / "model", "--components", "2", "--epochs", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr("isthmus.artifact._write", full)
+        done = isthmus(*fit, "--no-report", "--quiet")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{tmp_path}/model: cannot be written (No space left on device)" in done.err
+    assert "--resume" in done.err
+    assert names(tmp_path) == [".model.checkpoint"]
+    assert isthmus(*fit, "--no-report", "--resume").code == 0
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_full_disk_as_safetensors_tells_it(capsys):
+    def refuse():
+        raise type("SafetensorError", (Exception,), {})("I/O error: (os error 28)")
+
+    assert faults.guarded(refuse) == 2
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_commands_run_in_any_thread(table_model):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(main(["info", str(table_model), "-q"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_messages_go_above_the_bar_and_are_said_once():
+    class Bar:
+        def __init__(self):
+            self.console, self.printed = self, []
+
+        def print(self, text, **_):
+            self.printed.append(text)
+
+    progress = Progress(Talk())
+    progress.bar = Bar()
+    progress.message("lowered [the rate]")
+    progress.message("lowered [the rate]")
+    assert progress.bar.printed == ["lowered [the rate]"]

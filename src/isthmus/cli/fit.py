@@ -21,6 +21,7 @@ from isthmus.errors import ArtifactError, DataError, DivergenceError, RequestErr
 from isthmus.estimator import Autoencoder, to_artifact
 from isthmus.report import gather, render, summary_lines
 from isthmus.report.rows import Subset
+from isthmus.training.checkpoint import NAME
 from isthmus.types import Source
 
 PAGE, EVIDENCE = "report.html", "report.json"
@@ -51,7 +52,7 @@ def run(
         checkpoint=checkpoint,
         **estimator_settings(training, colored.source.schema),
     )
-    if wanted.resume and not checkpoint.exists():
+    if wanted.resume and not (checkpoint / NAME).exists():
         talk.note(f"note: there is nothing to resume in {checkpoint}; starting at the beginning")
     with _kept(checkpoint):
         ae.fit(colored.source, validation=validation, resume=wanted.resume)
@@ -91,8 +92,10 @@ def _kept(checkpoint: Path) -> Iterator[None]:
     except (RequestError, DataError, ArtifactError):
         raise
     except BaseException as error:
-        if checkpoint.exists():
+        if (checkpoint / NAME).exists():
             error.add_note(RESUME)
+        elif checkpoint.exists():
+            shutil.rmtree(checkpoint, ignore_errors=True)  # nothing whole was written into it
         raise
 
 

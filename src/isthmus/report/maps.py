@@ -29,7 +29,7 @@ def code_map(record: dict[str, Any]) -> Figure:
         "y": 1.02,
         "yanchor": "bottom",
         "itemsizing": "constant",
-        "title": {"text": label(color["name"]) + "  "} if color else {},
+        "title": {"text": label(color["name"]), "side": "top"} if color else {},
     }
     return figure(
         traces,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from isthmus.errors import ArtifactError
@@ -57,10 +57,10 @@ class Checkpointer:
             "state": json.dumps(scalars),
             "fingerprint": json.dumps(self.fingerprint),
         }
+        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         with replacing(self.path) as fresh:
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, fresh, metadata
-            )
+            # Not save_file: it hides a full disk behind an error of its own.
+            fresh.write_bytes(serialized(plain, metadata))
         self.last_s = now_s
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> State | None:

@@ -115,7 +115,10 @@ class Bar(Silent):
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        # Where nobody looks on, as in a log, a bar would leave nothing but an empty line.
+        hidden = not console.is_terminal
+        self.bar = Progress(*columns, console=console, transient=True, disable=hidden)
         self.task = self.bar.add_task("fit", total=self.total, completed=self.rows_done, note="")
         self.bar.start()
 

@@ -1,0 +1,131 @@
+"""The comparison is fair, true, and written as JSON and as text."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_sample_images
+from sklearn.decomposition import PCA
+
+from isthmus import Autoencoder
+from isthmus.data import held_out_split, open_source
+from isthmus.errors import DataError, RequestError
+from isthmus.report import compare
+from isthmus.report.images import PHOTOGRAPHS
+from isthmus.report.pictures import sample_photographs
+
+FAST = {"max_epochs": 2, "random_state": 0, "kind": "multilayer"}
+
+
+@pytest.fixture(scope="module")
+def of_images(dim):
+    return compare(dim[:250], [2, 6], **FAST)
+
+
+def test_both_are_measured_on_rows_that_neither_has_seen(rng):
+    x = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 8)) + 0.1 * rng.normal(size=(200, 8))
+    found = compare(x, [2], **FAST)
+    split = held_out_split(open_source(x), np.arange(200), np.ones(200), 0.2, 0)
+    assert (found.train_rows, found.test_rows) == (len(split.train), len(split.held_out))
+    train, test = x[split.train], x[split.held_out]
+    ae = Autoencoder(2, **FAST).fit(train)
+    entry = found.entries[0]
+    assert entry.autoencoder.error == pytest.approx(ae.evaluate(test).total)
+    pca = PCA(2).fit(train)
+    expected = ((pca.inverse_transform(pca.transform(test)) - test) ** 2).mean()
+    assert entry.pca.error == pytest.approx(expected)
+    assert entry.ratio == pytest.approx(expected / entry.autoencoder.error)
+
+
+def test_json_holds_every_figure(of_images):
+    written = json.loads(json.dumps(of_images.to_json(), allow_nan=False))
+    assert [entry["components"] for entry in written["entries"]] == [2, 6]
+    entry = written["entries"][1]
+    assert set(entry) == {"components", "autoencoder", "pca", "weights", "images", "ratio"}
+    assert set(entry["pca"]) == {"error", "explained_variance", "seconds"}
+    assert [domain["same"] for domain in written["domains"]] == [True, False]
+    assert [one["bytes"] for one in entry["images"]] == [6, 6]
+    sizes = [point["bytes"] for point in written["domains"][0]["jpeg"]]
+    assert sizes == sorted(sizes)
+
+
+def test_lines_are_a_table_for_people(of_images):
+    lines = of_images.lines()
+    text = "\n".join(lines)
+    assert "50 rows that neither has seen" in lines[0]
+    assert PHOTOGRAPHS in text
+    assert "values from 0 to 15 count as grey levels" in text
+    assert lines[2].split()[:3] == ["numbers", "a", "row"]
+    assert [line.split()[0] for line in lines[3:5]] == ["2", "6"]
+
+
+def test_the_table_has_a_flat_row_a_size(of_images):
+    assert [row["components"] for row in of_images.table()] == [2, 6]
+    assert all(np.isfinite(list(row.values())).all() for row in of_images.table())
+
+
+def test_rows_that_are_no_images_have_no_jpeg(frame):
+    found = compare(frame, (1,), **FAST)
+    assert (found.domains, found.entries[0].images) == ([], [])
+    assert "JPEG" not in "\n".join(found.lines())
+    assert found.unit == "in standard deviations of each column"
+
+
+def test_an_autoencoder_is_better_at_home_than_abroad(of_images):
+    home, abroad = of_images.entries[1].images
+    assert home["psnr"] > abroad["psnr"] + 3
+
+
+def test_distortion_is_that_of_codes_of_8_bits(digits):
+    x = digits[:250]
+    found = compare(x, [6], **FAST)
+    split = held_out_split(open_source(x), np.arange(250), np.ones(250), 0.2, 0)
+    ae = Autoencoder(6, **FAST).fit(x[split.train])
+    train, test = ae.transform(x[split.train]), ae.transform(x[split.held_out])
+    low, step = train.min(axis=0), np.ptp(train, axis=0) / 255
+    back = ae.inverse_transform(low + np.clip(np.round((test - low) / step), 0, 255) * step)
+    expected = ((back.astype(float) - x[split.held_out]) ** 2).mean()
+    assert found.entries[0].images[0]["error"] == pytest.approx(expected, rel=1e-3)
+    assert found.scale_note is None
+
+
+def test_other_images_are_brought_to_the_same_form(digits, rng):
+    other = rng.integers(0, 256, (9, 20, 30, 3), dtype=np.uint8)
+    found = compare(digits[:120], [2], other=other, **FAST)
+    assert found.domains[1]["name"] == "images of X"
+    assert found.domains[1]["images"] == 9
+
+
+def test_other_rows_must_be_images(digits, frame):
+    with pytest.raises(RequestError, match="not images"):
+        compare(digits[:120], [2], other=frame, **FAST)
+    with pytest.raises(RequestError, match="other is for images"):
+        compare(frame, [2], other=digits, **FAST)
+
+
+def test_requests_that_make_no_sense_are_refused(frame):
+    with pytest.raises(RequestError, match="components is empty"):
+        compare(frame, [])
+    with pytest.raises(RequestError, match="components=0"):
+        compare(frame, [0, 2])
+    with pytest.raises(DataError):
+        compare(frame.iloc[:1], [1])
+    with pytest.raises(RequestError, match="2 rows are too few"):
+        compare(frame.iloc[:2], [1])
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(8, 8, 1), (20, 30, 3), (900, 40, 2)])
+def test_photographs_are_pieces_of_the_right_form(height, width, channels):
+    pieces = sample_photographs(height, width, channels)
+    assert pieces.shape[1:] == (height, width, channels)
+    assert pieces.dtype == np.uint8
+    assert len(pieces) >= 8
+    if channels == 2:
+        assert (pieces[..., 1] == 255).all()
+
+
+def test_pieces_cover_the_photographs():
+    photograph = load_sample_images().images[0]
+    pieces = sample_photographs(106, 106, 3)
+    first = pieces[: len(pieces) // 2]
+    assert abs(first.mean() - photograph.mean()) < 5
