@@ -81,6 +81,20 @@ def test_a_copy_of_a_tied_network_is_tied_to_itself(name, build):
     assert twin.float()(x.float()).reconstruction.dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [Multilayer(hidden=(5, 4)), Multilayer(hidden=(5,), tied=True), Convolutional(channels=(2, 3))],
+    ids=str,
+)
+def test_nothing_bends_after_the_last_layer(kind, build):
+    network = build(kind, (1, 4, 4), 3)
+    code = torch.randn(5, 3, dtype=torch.float64)
+    before = network.decoder(code).flatten(1)
+    last = (getattr(network.decoder, "layers", None) or network.decoder.convolutions)[-1]
+    last.register_forward_hook(lambda layer, given, out: -2 * out)
+    torch.testing.assert_close(network.decoder(code).flatten(1), -2 * before)
+
+
 WITH_DROPOUT = {
     "vanilla": Vanilla(dropout=0.5),
     "multilayer": Multilayer(hidden=(32,), dropout=0.5),

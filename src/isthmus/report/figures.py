@@ -66,10 +66,10 @@ def curve(record: dict[str, Any], size: int, explained: float | None) -> Figure:
             "hovertemplate": "%{x} numbers a row: %{y:.1%}",
         },
     ]
-    wide = record["largest"] > 64
+    wide, few = record["largest"] > 64, record["largest"] <= 12
     return figure(
         data,
-        axis("numbers a row", type="log" if wide else "linear"),
+        axis("numbers a row", type="log" if wide else "linear", dtick=1 if few else None),
         axis("variance kept", tickformat=".0%"),
     )
 

@@ -29,6 +29,7 @@ def code_map(record: dict[str, Any]) -> Figure:
         "y": 1.02,
         "yanchor": "bottom",
         "itemsizing": "constant",
+        "traceorder": "normal",
         "title": {"text": label(color["name"]), "side": "top"} if color else {},
     }
     return figure(
@@ -114,6 +115,7 @@ def heat(record: dict[str, Any]) -> Figure:
         "y": ys.tolist(),
         "z": record["ae"],
         "zmin": 0,
+        "zmax": float(values.max()) or 1.0,
         "colorscale": HEAT,
         "colorbar": {"thickness": 12, "outlinewidth": 0},
         "hovertemplate": "row %{y:.0f}, column %{x:.0f}: %{z:.3g}<extra></extra>",

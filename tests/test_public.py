@@ -1,0 +1,34 @@
+"""The public names are these, reached without importing torch until one is used."""
+
+import subprocess
+import sys
+
+import pytest
+
+import isthmus
+from isthmus import data, kinds, losses, optim
+
+
+def test_public_names():
+    assert isthmus.__all__ == ["Autoencoder", "data", "kinds", "load", "losses", "optim"]
+    assert all(getattr(isthmus, name) is not None for name in isthmus.__all__)
+    assert dir(isthmus) == isthmus.__all__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Decoder'"):
+        _ = isthmus.Decoder
+
+
+def test_registries():
+    assert list(kinds.KINDS) == ["vanilla", "multilayer", "regularized", "convolutional"]
+    assert list(losses.LOSSES) == ["squared", "bernoulli", "huber"]
+    assert list(losses.PENALTIES) == ["l1", "kl", "contraction"]
+    assert list(data.CORRUPTIONS) == ["gaussian", "masking", "salt_and_pepper", "swap"]
+    assert list(optim.OPTIMIZERS) == ["sgd", "nesterov", "adam", "adamw"]
+
+
+def test_importing_isthmus_imports_nothing_heavy():
+    code = "import sys, isthmus; print(sorted({'torch', 'sklearn', 'pandas'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
