@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import data_folder, record, table
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+
+from common import data_folder, record, table
 
 N_COMPONENTS = 30
 PIXELS = 784
@@ -30,7 +31,8 @@ Images = NDArray[np.uint8]
 
 def read_images(path: Path) -> Images:
     """(n, 28, 28) uint8 from a gzipped IDX file."""
-    return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16).reshape(-1, 28, 28)
+    raw = gzip.decompress(path.read_bytes())
+    return np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28)
 
 
 def pca(train: Images, test: Images) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def pca(train: Images, test: Images) -> dict[str, Any]:
 
 
 def autoencoder(kind: str, train: Images, test: Images) -> dict[str, Any]:
-    """One kind of autoencoder, fitted with defaults on rows of pixels (images where it wants them)."""
+    """One kind of autoencoder, fitted on rows of pixels; on images where it is convolutional."""
     from isthmus import Autoencoder, kinds
 
     spec = kinds.Multilayer(hidden=(1000, 500, 250)) if kind == "multilayer" else kind
@@ -54,9 +56,15 @@ def autoencoder(kind: str, train: Images, test: Images) -> dict[str, Any]:
     model = Autoencoder(N_COMPONENTS, kind=spec, random_state=0).fit(train)
     seconds = time.perf_counter() - began
     errors = [model.reconstruction_error(x) * PIXELS for x in (train, test)]
-    epochs, precision = model.facts_["epochs"], model.facts_["precision"]
-    trained = {"training_seconds": model.facts_["seconds"], "precision": precision}
-    return {"kind": kind, "train": errors[0], "test": errors[1], "seconds": seconds, "epochs": epochs} | trained
+    return {
+        "kind": kind,
+        "train": errors[0],
+        "test": errors[1],
+        "seconds": seconds,
+        "epochs": model.facts_["epochs"],
+        "training_seconds": model.facts_["seconds"],
+        "precision": model.facts_["precision"],
+    }
 
 
 def _summed(difference: NDArray[np.float64]) -> float:
@@ -65,7 +73,8 @@ def _summed(difference: NDArray[np.float64]) -> float:
 
 def run(kind: str, folder: Path) -> dict[str, Any]:
     """One row of the table, in a fresh process."""
-    train, test = (read_images(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k"))
+    paths = [folder / f"{part}-images-idx3-ubyte.gz" for part in ("train", "t10k")]
+    train, test = map(read_images, paths)
     return pca(train, test) if kind == "pca" else autoencoder(kind, train, test)
 
 

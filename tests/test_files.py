@@ -1,10 +1,13 @@
 """Files and folders take their place whole or not at all, and leave nothing beside it."""
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from isthmus.data import open_source, write_rows
 from isthmus.errors import RequestError
 from isthmus.files import check_free, replacing
 
@@ -112,6 +115,18 @@ def test_a_file_never_takes_the_place_of_a_folder(old):
     with pytest.raises(RequestError, match="model: is a folder"), replacing(old / "model"):
         pytest.fail("nothing may be written")
     assert contents(old) == before
+
+
+def test_images_replace_images_only(old):
+    rows = np.zeros((2, 4, 4), np.uint8)
+    schema = replace(open_source(rows).schema, container="images", mode="L")
+    write_rows(old / "pictures", rows, schema)
+    write_rows(old / "pictures", rows[:1], schema, force=True)
+    assert [path.name for path in (old / "pictures").iterdir()] == ["000000.png"]
+    before = contents(old / "model")
+    with pytest.raises(RequestError, match="model: holds history, which is no PNG image and"):
+        write_rows(old / "model", rows, schema, force=True)
+    assert contents(old / "model") == before
 
 
 @pytest.mark.parametrize("target", ["missing/a.csv", "a.csv/b.csv"])

@@ -66,16 +66,18 @@ def test_a_network_that_cannot_start_at_pca_does_not_pretend_to(images, activati
         start(images, kind, pretraining="pca")
 
 
-def test_a_bounded_network_keeps_what_it_learnt(images):
-    kind = kinds.Multilayer(hidden=(8,), output="bounded")
-    begun = start(images, kind, validation_fraction=0.25)
-    ended = start(images, kind, validation_fraction=0.25, max_epochs=30)
-    held_out = images[begun.held_out_rows_]
+def test_a_bounded_network_keeps_what_it_learnt(rng):
+    # Nothing here is above PCA, yet what was learnt is above where a bounded network starts.
+    X = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 8)) + 0.3 * rng.normal(size=(200, 8))
+    kind = kinds.Vanilla(output="bounded")
+    begun = start(X, kind, validation_fraction=0.25)
+    ended = start(X, kind, validation_fraction=0.25, max_epochs=30)
+    held_out = X[begun.held_out_rows_]
     assert ended.best_epoch_ > 0
-    assert ended.reconstruction_error(held_out) < begun.reconstruction_error(held_out)
-    spread = 0.05 * np.ptp(images) + 1e-9
-    assert images.min() - spread <= ended.reconstruct(images).min()
-    assert ended.reconstruct(images).max() <= images.max() + spread
+    assert ended.reconstruction_error(held_out) < 0.99 * begun.reconstruction_error(held_out)
+    spread = 0.05 * np.ptp(X) + 1e-9
+    assert X.min() - spread <= ended.reconstruct(X).min()
+    assert ended.reconstruct(X).max() <= X.max() + spread
 
 
 @pytest.mark.parametrize("output", ["auto", "linear", "bounded"])

@@ -65,12 +65,13 @@ def outcome(model):
 def stopped(tmp_path_factory):
     """(outcome of a fit never stopped, the checkpoint of the same fit stopped in mid-epoch)."""
     folder = tmp_path_factory.mktemp("stopped")
-    with pytest.MonkeyPatch.context() as patch, pytest.warns(ConvergenceWarning):
+    with pytest.MonkeyPatch.context() as patch:
         Trouble(patch, stop=False)
-        whole = outcome(make(None).fit(X))
-    with pytest.MonkeyPatch.context() as patch, pytest.warns(ConvergenceWarning):
+        with pytest.warns(ConvergenceWarning):
+            whole = outcome(make(None).fit(X))
+    with pytest.MonkeyPatch.context() as patch:
         Trouble(patch, stop=True)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.warns(ConvergenceWarning), pytest.raises(KeyboardInterrupt):
             make(folder).fit(X)
     with safe_open(folder / checkpoint.NAME, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -122,12 +122,9 @@ def test_what_cannot_be_saved_is_an_error_and_no_model(monkeypatch):
 
 
 def test_an_absurd_rate_is_brought_back():
-    wild = optim.SGD(lr=1e4, clip_norm=None, warmup=0.0)
+    wild = optim.SGD(lr=300.0, clip_norm=None, warmup=0.0)
     with pytest.warns(ConvergenceWarning):
-        try:
-            model = make(optimizer=wild, pretraining="random").fit(X)
-        except DivergenceError:
-            return
+        model = make(optimizer=wild, pretraining="random").fit(X)
     assert model.explained_variance(X) > 0
 
 

@@ -28,6 +28,8 @@ def write_rows(
     """
     target = Path(path)
     chosen = output_format(target)
+    if chosen.folder:
+        _check_only_images(target)
     try:
         with replacing(target, folder=chosen.folder, force=force) as fresh:
             chosen.write(fresh, values, schema, row_names)
@@ -37,6 +39,16 @@ def write_rows(
             f"{target}: cannot be written ({reason}); free some space, check the folder's "
             "permissions, or choose another place"
         ) from error
+
+
+def _check_only_images(folder: Path) -> None:
+    """Raise RequestError where replacing `folder` would lose more than what we write there."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix.lower() != ".png":
+            raise RequestError(
+                f"{folder}: holds {path.relative_to(folder)}, which is no PNG image and would be "
+                "lost; choose another name"
+            )
 
 
 def output_format(path: str | Path) -> Format:
