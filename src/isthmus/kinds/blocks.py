@@ -38,7 +38,7 @@ class OperatingPoint(NamedTuple):
         return self._replace(offset=self.offset * spread, level=self.level * spread)
 
 
-# For |z| <= 3, which holds nearly all of a whitened code, act is within 3 % of the rise of the line.
+# For |z| <= 3, which holds nearly all of a whitened code, act is within 3 % of its rise of a line.
 OPERATING_POINTS = {
     "linear": OperatingPoint(1.0, 0.0, 1.0, 0.0),
     "silu": OperatingPoint(1.0, 12.0, 1.0, 12.0),

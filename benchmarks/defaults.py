@@ -1,0 +1,157 @@
+"""With defaults, is a fit ever worse than PCA of the same code size on rows neither has seen?
+
+    python benchmarks/defaults.py [--sets iris,...] [--components 2,8,32] [--lr 0.001] [--no-record]
+
+A fifth of the rows is kept from both. Error: mean squared, in the units of the rows given (tables
+whose columns have different units are standardised beforehand, for both alike).
+"""
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn import datasets
+from sklearn.decomposition import PCA
+
+from common import data_folder, record, table
+
+Rows = NDArray[np.float64]
+MOST_ROWS = 8000
+
+
+def standardised(rows: Rows) -> Rows:
+    """Columns to mean 0 and variance 1; constant ones are left out."""
+    rows = np.asarray(rows, np.float64)
+    rows = rows[:, rows.std(axis=0) > 0]
+    return (rows - rows.mean(axis=0)) / rows.std(axis=0)
+
+
+def adult(folder: Path) -> Rows:
+    """The six numeric columns of the census table."""
+    with (folder / "adult-train.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.reader(file, skipinitialspace=True) if row]
+    return standardised(np.array([[float(row[i]) for i in (0, 2, 4, 10, 11, 12)] for row in rows]))
+
+
+def ecg5000(folder: Path) -> Rows:
+    """Single heartbeats of 140 samples."""
+    return np.loadtxt(folder / "ECG5000_TRAIN.txt")[:, 1:]
+
+
+def olivetti(folder: Path) -> Rows:
+    """Faces, a pixel per feature, every second row and column."""
+    faces = np.load(folder / "olivetti_faces.npz")["faces"][:, ::2, ::2]
+    return faces.reshape(len(faces), -1) / 255.0
+
+
+def cifar10(folder: Path) -> Rows:
+    """A thousand photographs of 32 x 32 pixels, in grey."""
+    pixels = np.asarray(Image.open(folder / "cifar10_batch_0.png")).reshape(-1, 1024, 3)
+    return pixels.mean(axis=2) / 255.0
+
+
+def counts(folder: Path) -> Rows:
+    """Log counts of genes a cell."""
+    (path,) = [path for path in folder.glob("*.npz") if path.name != "labels.npz"]
+    found = np.load(path)
+    rows = np.zeros(found["shape"])
+    rows[np.repeat(np.arange(len(rows)), np.diff(found["indptr"])), found["indices"]] = found[
+        "data"
+    ]
+    return np.log1p(rows)
+
+
+SHIPPED: dict[str, Callable[[], Rows]] = {
+    "iris": lambda: datasets.load_iris().data,
+    "wine": lambda: standardised(datasets.load_wine().data),
+    "diabetes": lambda: datasets.load_diabetes().data,
+    "cancer": lambda: standardised(datasets.load_breast_cancer().data),
+    "digits": lambda: datasets.load_digits().data,
+}
+FILES: dict[str, Callable[[Path], Rows]] = {
+    "adult": adult,
+    "ecg5000": ecg5000,
+    "olivetti": olivetti,
+    "cifar10": cifar10,
+    "pbmc68k_reduced": counts,
+    "worm_neuron": counts,
+}
+TABLES = ["2_annthyroid", "6_cardio", "12_fault", "14_glass", "18_Ionosphere", "21_Lymphography", "28_pendigits", "29_Pima", "39_vertebral", "40_vowels", "41_Waveform"]
+
+
+def load(name: str) -> Rows | None:
+    """The rows of a set, or None where its file is missing."""
+    if name in SHIPPED:
+        return SHIPPED[name]()
+    folder = data_folder(name if name in FILES else "adbench")
+    if folder is None:
+        return None
+    rows = FILES[name](folder) if name in FILES else np.load(folder / f"{name}.npz")["X"]
+    rows = rows if name in FILES else standardised(rows)
+    return rows[np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS]]
+
+
+def compare(name: str, rows: Rows, n_components: int, lr: float) -> dict[str, Any]:
+    """One line of the table."""
+    from isthmus import Autoencoder, optim
+
+    order = np.random.default_rng(1).permutation(len(rows))
+    test, train = rows[order[: len(rows) // 5]], rows[order[len(rows) // 5 :]]
+    pca = PCA(n_components).fit(train)
+    theirs = float(((test - pca.inverse_transform(pca.transform(test))) ** 2).mean())
+    began = time.perf_counter()
+    model = Autoencoder(n_components, optimizer=optim.AdamW(lr=lr), random_state=0).fit(train)
+    seconds = time.perf_counter() - began
+    ours = float(((test - model.reconstruct(test)) ** 2).mean())
+    return {
+        "set": name,
+        "rows": len(rows),
+        "features": rows.shape[1],
+        "components": n_components,
+        "pca": theirs,
+        "isthmus": ours,
+        "ratio": ours / theirs,
+        "best epoch": model.best_epoch_,
+        "seconds": seconds,
+    }
+
+
+def main() -> int:
+    """Run every set at every size and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--sets", default=",".join([*SHIPPED, *FILES, *TABLES]))
+    parser.add_argument("--components", default="2,8,32")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--no-record", action="store_true")
+    chosen = parser.parse_args()
+    results = []
+    for name in chosen.sets.split(","):
+        rows = load(name)
+        if rows is None:
+            print(
+                f"{name}: not found; set ISTHMUS_DATA to the folder of data sets", file=sys.stderr
+            )
+            continue
+        for size in map(int, chosen.components.split(",")):
+            if size < min(rows.shape):
+                results.append(compare(name, rows, size, chosen.lr))
+                print(results[-1], file=sys.stderr, flush=True)
+    print(table(results))
+    ratios = np.array([result["ratio"] for result in results])
+    total = sum(result["seconds"] for result in results)
+    print(f"\ngeometric mean of ratios {np.exp(np.log(ratios).mean()):.3f}, ", end="")
+    print(f"worst {ratios.max():.4f}, {total:.0f} s in all, lr {chosen.lr}")
+    if not chosen.no_record:
+        record("defaults", results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
