@@ -157,6 +157,10 @@ class Fitting:
 
     def _gained(self, network: CodeNetwork, solution: PCASolution) -> bool:
         assert self.held_out is not None
+        noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
+        if network.decoder is None and noise is None and isinstance(self.loss, Squared):
+            # What it rebuilds lies in a plane of K dimensions, and PCA's is the best of them all.
+            return False
         return beats_pca(network, self.loss, self.train, self.held_out, solution)
 
     def _return_to_pca(self, network: CodeNetwork, state: State) -> None:

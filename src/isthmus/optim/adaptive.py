@@ -13,6 +13,9 @@ from isthmus.optim.base import OptimizerSpec
 class Adam(OptimizerSpec):
     """Adam (Kingma and Ba 2015); its weight decay is an L2 term in the gradient."""
 
+    lr: float = 3e-3
+    """The learning rate at its highest, > 0."""
+
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the running means of the gradient and of its square, each in [0, 1)."""
 
