@@ -45,7 +45,10 @@ class Preparation:
 
     def encode(self, values: Array, dtype: torch.dtype = torch.float32) -> Tensor:
         """(n, *schema.shape) values to (n, *network_shape) prepared numbers."""
-        prepared = (np.asarray(values, np.float64) - self._shift()) / self._scale()
+        # Bytes are exact in single precision; timestamps, say, are not.
+        exact = values.dtype.itemsize <= 2 and values.dtype.kind in "bui"
+        work = np.float32 if exact and dtype == torch.float32 else np.float64
+        prepared = (values.astype(work) - self._shift().astype(work)) / self._scale().astype(work)
         tensor = torch.from_numpy(prepared).to(dtype)
         return self._axes_in(tensor)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data import Preparation, Rows, held_out_split, plain_batches
+from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.guard import CODING_ROWS, beats_pca
 from isthmus.estimator.request import Request, check_request
@@ -129,11 +130,17 @@ class Fitting:
         """The code size, and the principal components to start from, if any."""
         wanted, width = self.request.n_components, self.preparation.facts.n_features
         if wanted is not None:
-            self.kind.check_width(self.preparation.facts, wanted)
+            self._check_width(wanted)
             return wanted, self._principal(wanted) if self.at_pca else None
         solution = self._principal(min(choices.MOST_COMPONENTS, width))
         size = choices.choose_components(solution, width)
         return size, solution.first(size) if self.at_pca else None
+
+    def _check_width(self, wanted: int) -> None:
+        try:
+            self.kind.check_width(self.preparation.facts, wanted)
+        except RequestError as error:
+            raise RequestError(f"{self.source.origin}: {error}") from error
 
     def _principal(self, n_components: int) -> PCASolution:
         return principal_components(self.train, n_components, seed=self.request.seed)

@@ -78,6 +78,10 @@ class Regularized(Kind):
             self.target_rate is None or 0 < self.target_rate < 1,
             f"target_rate={self.target_rate} must lie between 0 and 1",
         )
+        require(
+            self.target_rate is None or self.sparsity > 0,
+            f"target_rate={self.target_rate} has no effect with sparsity=0; give sparsity a weight",
+        )
         hidden = taper(facts.n_features, n_components) if self.hidden is None else self.hidden
         hidden = whole_widths("hidden", hidden)
         skip = self.skip or not hidden
