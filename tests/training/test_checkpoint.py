@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pkgutil
 
 import numpy as np
 import pytest
@@ -180,6 +181,29 @@ def test_without_resume_the_checkpoint_is_not_used(stopped, tmp_path):
 
 def test_resume_without_a_checkpoint_starts_anew(tmp_path):
     assert outcome(make(tmp_path).fit(X, resume=True)) == outcome(make(None).fit(X))
+
+
+@pytest.mark.parametrize(
+    "after", ["torch.optim.AdamW.step", "isthmus.training.loop.Trainer._judge"]
+)
+def test_ctrl_c_in_the_middle_of_a_change_costs_nothing_but_time(tmp_path, monkeypatch, after):
+    whole = outcome(make(None).fit(X))
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    owner, name = after.rsplit(".", 1)
+    owner = pkgutil.resolve_name(owner.replace("loop.", "loop:"))
+    real, calls = getattr(owner, name), iter(range(10**9))
+
+    def interrupted(*args, **kwargs):
+        found = real(*args, **kwargs)
+        if next(calls) == 9:
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path).fit(X)
+    assert outcome(make(tmp_path).fit(X, resume=True)) == whole
 
 
 def test_what_a_killed_write_left_is_swept(tmp_path):

@@ -98,6 +98,7 @@ class Trainer:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.fresh_optimizer = self.optimizer.state_dict()
         self.began = time.monotonic()
+        self.settled = True
 
     def run(self) -> State:
         """Train to the end and leave the best weights in the network.
@@ -113,6 +114,7 @@ class Trainer:
             while not self.state.done:
                 self._epoch_or_rescue()
         except KeyboardInterrupt:
+            # Half a step is no place to go on from; the last checkpoint is.
             self._checkpoint(force=True)
             raise
         finally:
@@ -182,6 +184,7 @@ class Trainer:
         except DivergedError as problem:
             self._rescue(problem)
             return
+        self.settled = False
         self.state.epoch, self.state.step, self.state.sums = self.state.epoch + 1, 0, {}
         self._judge(terms)
         lr = self.optimizer.param_groups[0]["lr"]
@@ -189,6 +192,7 @@ class Trainer:
         self._record(record)
         self.reporter.epoch(record)
         self._decide_stop(record)
+        self.settled = True
         self._checkpoint(force=self.state.done)
 
     def _train_epoch(self) -> dict[str, float]:
@@ -206,13 +210,17 @@ class Trainer:
             terms = self.step(x, weight)
             if self.plan.clip_norm is not None:
                 nn.utils.clip_grad_norm_(parts, self.plan.clip_norm)
+            self.settled = False
             self.optimizer.step()
             self._add(terms, len(rows))
             self.state.step = position + 1
+            self.settled = True
             if self.state.step % self.plan.check_every == 0:
                 self._check(terms)
             self.reporter.advance(len(rows))
             self._checkpoint()
+        # Told here too, for an epoch that is resumed after its last step.
+        self._set_rate(self.factor((self.state.epoch + 1) * len(batches) - 1, total))
         self.network.eval()
         return {name: float(value) / len(self.train) for name, value in self.state.sums.items()}
 
@@ -230,7 +238,7 @@ class Trainer:
             raise DivergedError(f"the loss reached {total:.4g}")
 
     def _rescue(self, problem: DivergedError) -> None:
-        state = self.state
+        state, self.settled = self.state, False
         state.rescues += 1
         if state.rescues > MOST_RESCUES:
             raise DivergenceError(
@@ -246,6 +254,7 @@ class Trainer:
             f"{state.best_epoch} and on with {state.lr_scale:.2g} of the learning rate"
         )
         state.history.append({"event": "diverged", "epoch": state.epoch + 1, "message": text})
+        self.settled = True
         self.reporter.message(text)
         warnings.warn(text, ConvergenceWarning, stacklevel=2)
 
@@ -273,7 +282,7 @@ class Trainer:
         self.state.history.append(record | {"seconds": round(self.state.seconds, 3)})
 
     def _checkpoint(self, *, force: bool = False) -> None:
-        if self.checkpointer is None:
+        if self.checkpointer is None or not self.settled:
             return
         now = time.monotonic() - self.began
         if force or self.checkpointer.due(now):
