@@ -1,0 +1,76 @@
+"""The defaults follow the sizes alone, stay in their bounds, and are told in docs/design.md."""
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus.data import Schema
+from isthmus.estimator import choices
+from isthmus.kinds import Multilayer
+from isthmus.types import Facts
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape", "kind"),
+    [
+        ("table", (9,), "multilayer"),
+        ("signal", (50, 2), "convolutional"),
+        ("image", (8, 8), "convolutional"),
+    ],
+)
+def test_the_kind_follows_the_layout(layout, shape, kind):
+    schema = Schema(layout=layout, shape=shape, dtypes=("float32",))
+    assert choices.choose_kind(schema) == kind
+
+
+@pytest.mark.parametrize(
+    ("rows", "held_out"),
+    [(4, 1), (100, 25), (367, 50), (1000, 100), (20_000, 2000), (60_000, 5000), (10**6, 5000)],
+)
+def test_rows_held_out(rows, held_out):
+    assert round(choices.choose_held_out(rows) * rows) == held_out
+
+
+def test_batches_and_epochs_stay_in_their_bounds_and_near_their_aims():
+    for rows in [2, 50, 300, 2000, 10_000, 60_000, 10**6]:
+        batch = choices.choose_batch_size(rows)
+        epochs = choices.choose_epochs(rows, batch)
+        assert batch in (64, 128, 256, 512)
+        assert 20 <= epochs <= 300
+        steps = epochs * -(-rows // batch)
+        assert steps >= 4900 or epochs == 300
+        assert choices.choose_patience(epochs) == max(10, epochs // 4)
+
+
+@pytest.mark.parametrize("rows", [3200, 10_000, 25_600])
+def test_about_fifty_steps_an_epoch_between_the_bounds(rows):
+    assert 35 <= rows / choices.choose_batch_size(rows) <= 71
+
+
+def test_small_data_are_trained_in_double():
+    assert choices.choose_precision(20_000, None, CPU) == "float64"
+    assert choices.choose_precision(20_001, None, CPU) == "float32"
+
+
+@pytest.mark.parametrize(("fast", "precision"), [(True, "bf16"), (False, "float32")])
+def test_large_networks_take_bf16_only_where_it_is_fast(monkeypatch, fast, precision):
+    monkeypatch.setattr(choices, "has_fast_bf16", lambda device: fast)
+    large = Multilayer(hidden=(400, 200)).build(Facts(shape=(100,)), 8)
+    small = Multilayer(hidden=(16,)).build(Facts(shape=(100,)), 8)
+    assert choices.choose_precision(10**6, large, CPU) == precision
+    assert choices.choose_precision(10**6, small, CPU) == "float32"
+
+
+def test_bf16_ends_where_single_precision_ends(digits):
+    from isthmus import Autoencoder
+
+    rows = digits.reshape(len(digits), -1)
+    errors = {}
+    for precision in ("float32", "bf16"):
+        kind = Multilayer(hidden=(64,))
+        model = Autoencoder(8, kind=kind, max_epochs=30, precision=precision, random_state=0)
+        errors[precision] = model.fit(rows).reconstruction_error(rows)
+    assert errors["bf16"] == pytest.approx(errors["float32"], rel=0.03)
+    assert np.isfinite(errors["bf16"])

@@ -1,0 +1,84 @@
+"""The guard keeps what beats PCA on new rows, not what chance or more rows would explain."""
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus.data import Rows, array_source, fit_preparation
+from isthmus.estimator.guard import beats_pca, pca_errors
+from isthmus.losses import Squared
+from isthmus.pretraining import principal_components
+from isthmus.types import Network, Output
+
+K = 3
+
+
+class Shrinking(Network):
+    """Rebuilds what PCA rebuilds plus a share of what PCA loses; the share may differ by row."""
+
+    def __init__(self, solution, share):
+        super().__init__()
+        self.solution, self.share = solution, share
+
+    def forward(self, x):
+        components = self.solution.components
+        near = (x - self.solution.mean) @ components.t() @ components + self.solution.mean
+        share = torch.as_tensor(self.share).expand(len(x))[:, None]
+        return Output(near + share * (x - near), x[:, :K])
+
+
+@pytest.fixture(params=[0, 1, 2])
+def parts(request):
+    rng = np.random.default_rng(request.param)
+    values = rng.normal(size=(200, K)) @ rng.normal(size=(K, 8)) + 0.3 * rng.normal(size=(200, 8))
+    source = array_source(values)
+    preparation = fit_preparation(source, np.arange(150), np.ones(150))
+    chosen = [np.arange(150), np.arange(150, 200)]
+    train, held_out = (Rows(source, preparation, rows, dtype=torch.float64) for rows in chosen)
+    return train, held_out, principal_components(train, K)
+
+
+def decision(parts, share):
+    train, held_out, solution = parts
+    return beats_pca(Shrinking(solution, share), Squared(), train, held_out, solution)
+
+
+def test_pca_itself_does_not_beat_pca(parts):
+    assert not decision(parts, 0.0)
+
+
+def test_a_large_gain_is_kept(parts):
+    assert decision(parts, 0.5)
+
+
+def test_what_is_worse_is_not_kept(parts):
+    assert not decision(parts, -0.1)
+
+
+def test_a_gain_on_a_single_row_is_chance(parts):
+    share = np.zeros(50)
+    share[0] = 1.0
+    assert not decision(parts, share)
+
+
+def test_a_gain_that_more_rows_would_bring_is_not_kept(parts):
+    train, held_out, solution = parts
+    mean_held_out = float(pca_errors(solution, held_out).mean())
+    own = float(pca_errors(solution, train).mean())
+    # Closed form: the training error of PCA is the variance it leaves out.
+    left_out = (solution.total_variance - float(solution.scales.square().sum())) / 8
+    assert own == pytest.approx(left_out, rel=1e-9)
+    more_rows = 0.25 * (mean_held_out - own) / 2
+    if more_rows > 0:
+        share = 1 - np.sqrt(1 - 0.9 * more_rows / mean_held_out)
+        assert not decision(parts, share)
+
+
+def test_errors_agree_with_scikit_learn(parts):
+    from sklearn.decomposition import PCA
+
+    train, held_out, solution = parts
+    pca = PCA(K).fit(train.take(np.arange(150)).numpy())
+    x = held_out.take(np.arange(50)).numpy()
+    expected = ((x - pca.inverse_transform(pca.transform(x))) ** 2).mean(axis=1)
+    np.testing.assert_allclose(pca_errors(solution, held_out).numpy(), expected, rtol=1e-9)
