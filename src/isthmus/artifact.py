@@ -135,16 +135,17 @@ def is_model(folder: str | Path) -> bool:
 
 
 def any_content(path: Path) -> bool:
-    """Whether `path` is a file or a folder that is not empty."""
-    return path.is_file() or any(path.iterdir())
+    """Whether `path` is anything but an empty folder."""
+    return not path.is_dir() or any(path.iterdir())
 
 
 def _check_format(path: Path, written: Any) -> None:
     found = written.get("format") if isinstance(written, dict) else None
-    if not isinstance(found, int):
+    if not isinstance(found, int) or found < 1:
         raise ArtifactError(f"{path}: has no format number; it was not written by isthmus")
     if found > FORMAT:
-        writer = written.get("versions", {}).get("isthmus", "a newer version")
+        versions = written.get("versions")
+        writer = versions.get("isthmus") if isinstance(versions, dict) else "a newer version"
         raise ArtifactError(
             f"{path}: format {found} was written by isthmus {writer}, this one reads up to "
             f"{FORMAT}; upgrade isthmus"

@@ -22,6 +22,7 @@ def replacing(path: str | Path, *, folder: bool = False, force: bool = True) -> 
     """
     target = Path(path)
     check_free(target, force=force)
+    target = target.resolve()  # what a link points to is replaced, not the link
     if target.is_dir() and not folder:
         raise RequestError(f"{target}: is a folder, which no file replaces; choose another name")
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -45,6 +46,8 @@ def check_free(path: str | Path, *, force: bool) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         raise RequestError(f"{target}: the folder {target.parent} does not exist; create it first")
+    if target.is_symlink() and not target.exists():
+        raise RequestError(f"{target}: is a link to nothing; remove it, or choose another name")
     if target.exists() and not force:
         raise RequestError(
             f"{target}: already exists; choose another name or pass --force to replace it"

@@ -160,7 +160,7 @@ def test_a_checkpoint_of_other_settings_is_refused(stopped, tmp_path, setting, v
 def test_a_checkpoint_of_other_data_is_refused(stopped, tmp_path):
     _, tensors, metadata = stopped
     save_file(tensors, tmp_path / checkpoint.NAME, metadata)
-    with pytest.raises(ArtifactError, match="was written with preparation"):
+    with pytest.raises(ArtifactError, match="was written with rows"):
         make(tmp_path).fit(X + 0.01 * X**2, resume=True)
 
 

@@ -17,7 +17,7 @@ from isthmus.data.open import open_source
 from isthmus.data.prepare import SCALINGS, Preparation, fit_preparation
 from isthmus.data.restore import cast, restore
 from isthmus.data.schema import Schema, schema_from_json
-from isthmus.data.split import Split, blocks, held_out_split
+from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split
 from isthmus.data.write import table_schema, write_rows
 
 __all__ = [
@@ -39,6 +39,8 @@ __all__ = [
     "cast",
     "check_rows",
     "constant_columns",
+    "count_distinct",
+    "digest",
     "epoch_batches",
     "fit_preparation",
     "frame_source",

@@ -88,9 +88,12 @@ def _open_path(text: str, options: Options) -> Source:
 
 def split_member(text: str) -> tuple[Path, str | None]:
     """The path and the member of "file.npz:member"; None where no member is named."""
-    head, colon, member = text.rpartition(":")
-    if colon and head.lower().endswith(WITH_MEMBERS) and not Path(text).exists():
-        return Path(head), member
+    if Path(text).exists():
+        return Path(text), None
+    for suffix in WITH_MEMBERS:
+        head, colon, member = text.partition(f"{suffix}:")
+        if colon:
+            return Path(head + suffix), member
     return Path(text), None
 
 

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from isthmus.data.schema import Schema, schema_from_json
 from isthmus.data.split import blocks
-from isthmus.errors import ArtifactError, RequestError
+from isthmus.errors import ArtifactError, DataError, RequestError
 from isthmus.types import Array, Facts, Index, Source
 
 SCALINGS = ("auto", "common", "columns", "unit", "none")
 PIXEL_MAX = 255.0
+TINY = 1e-150
 # Columns whose typical range is at least this share of the range of all together are taken to
 # measure the same thing: pixels, spectra, sensors of one kind, rather than ages beside incomes.
 SHARED_RANGE = 0.2
@@ -87,6 +88,17 @@ class Preparation:
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         return plain | {"schema": self.schema.to_json()}
 
+    def check(self) -> None:
+        """Raise ValueError or TypeError where the fields do not fit one another."""
+        for name in ("shift", "scale"):
+            values = np.asarray(getattr(self, name), np.float64)
+            if values.shape not in ((1,), (self.schema.n_features,)):
+                raise ValueError(f"{name} has {values.size} numbers")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} is not finite")
+        if not 0 < float(self.unit) < np.inf:
+            raise ValueError(f"unit is {self.unit}")
+
     @classmethod
     def from_json(cls, written: dict[str, Any]) -> Self:
         """What `to_json` wrote; ArtifactError where it is not a preparation."""
@@ -95,15 +107,25 @@ class Preparation:
                 name: tuple(v) if isinstance(v, list) else v for name, v in written.items()
             }
             known["schema"] = schema_from_json(written["schema"])
-            return cls(**known)
-        except (KeyError, TypeError) as error:
+            read = cls(**known)
+            read.check()
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"the model's preparation cannot be read: {error}") from error
+        return read
 
 
 def fit_preparation(
-    source: Source, rows: Index, weight: Array, scaling: str = "auto"
+    source: Source,
+    rows: Index,
+    weight: Array,
+    scaling: str = "auto",
+    *,
+    unseen: Index | None = None,
 ) -> Preparation:
     """Learn shift and scale from the weighted `rows` of the source.
+
+    Rows that are `unseen`, held out from training, only widen what is known of the features'
+    ranges: whether one is constant, or all are 0 and 1, must not hang on which rows were held out.
 
     "common": one scale for all features, so that squared error keeps the data's own metric (as
     PCA's does). "columns": each feature to mean 0 and variance 1. "none": as they are.
@@ -114,7 +136,11 @@ def fit_preparation(
         raise RequestError(
             f"preparation={scaling!r} is not known; use one of {', '.join(SCALINGS)}"
         )
-    moments = _moments(source, rows, weight)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        moments = _moments(source, rows, weight)
+    _check_representable(source, moments)
+    if unseen is not None and len(unseen):
+        moments = _widened(moments, _moments(source, unseen, np.ones(len(unseen))))
     schema = source.schema
     if scaling == "auto":
         scaling = "columns" if schema.names and not _share_range(moments) else "common"
@@ -148,6 +174,27 @@ class _Moments:
     @property
     def constant(self) -> Array:
         return np.asarray(self.high == self.low)
+
+
+def _check_representable(source: Source, moments: _Moments) -> None:
+    lost = (moments.variance == 0) & (moments.high > moments.low) & (moments.low > -TINY)
+    lost = (lost & (moments.high < TINY)) | ~np.isfinite(moments.variance)
+    if lost.any():
+        name = source.schema.feature_names()[int(np.argmax(lost))]
+        most = np.abs([moments.low, moments.high]).max()
+        raise DataError(
+            f"{source.origin}: the values of {name!r} reach {most:.3g}, whose "
+            "square no 64-bit number holds; rescale them, by dividing by their largest, say"
+        )
+
+
+def _widened(seen: _Moments, unseen: _Moments) -> _Moments:
+    low, high = np.minimum(seen.low, unseen.low), np.maximum(seen.high, unseen.high)
+    # A feature that only varies among the unseen rows takes its scale from how far it strays.
+    strays = (high > low) & (seen.high == seen.low)
+    strayed = unseen.variance + (unseen.mean - seen.mean) ** 2
+    variance = np.where(strays, strayed, seen.variance)
+    return _Moments(seen.mean, variance, low, high, seen.binary and unseen.binary)
 
 
 def _moments(source: Source, rows: Index, weight: Array) -> _Moments:

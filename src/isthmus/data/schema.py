@@ -1,7 +1,7 @@
 """Schema: what one row is, and what it must become again after a round trip."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -81,6 +81,24 @@ class Schema:
 def schema_from_json(written: dict[str, Any]) -> Schema:
     """The schema `Schema.to_json` wrote; ArtifactError where it is not one."""
     try:
-        return Schema(**written)
-    except TypeError as error:
+        schema = Schema(**written)
+        _check(schema)
+    except (TypeError, ValueError) as error:
         raise ArtifactError(f"the model's schema cannot be read: {error}") from error
+    return schema
+
+
+def _check(schema: Schema) -> None:
+    axes = {"table": (1,), "signal": (1, 2), "image": (2, 3)}
+    if len(schema.shape) not in axes.get(schema.layout, ()):
+        raise ValueError(f"layout {schema.layout!r} with shape {schema.shape}")
+    if not all(isinstance(side, int) and side > 0 for side in schema.shape):
+        raise ValueError(f"shape {schema.shape}")
+    if len(schema.dtypes) not in (1, schema.shape[0]):
+        raise ValueError(f"{len(schema.dtypes)} dtypes for shape {schema.shape}")
+    if schema.names is not None and len(schema.names) != schema.n_features:
+        raise ValueError(f"{len(schema.names)} names for shape {schema.shape}")
+    if schema.container not in get_args(Container):
+        raise ValueError(f"container {schema.container!r}")
+    if schema.container in ("array", "sparse", "images"):
+        np.dtype(schema.dtypes[0])

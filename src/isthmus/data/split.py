@@ -1,5 +1,6 @@
 """Choose held-out rows by their content, so that the choice does not depend on their order."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -34,18 +35,31 @@ def held_out_split(source: Source, rows: Index, weight: Array, fraction: float, 
     """
     if fraction <= 0:
         return Split(rows, rows[:0])
-    hashes = np.concatenate(
-        [_hash_rows(source.read(block), seed) for block in blocks(source, rows)]
-    )
-    order = np.argsort(hashes, kind="stable")
-    ranked = hashes[order]
-    last_of_group = np.append(ranked[1:] != ranked[:-1], True)
-    reached = np.cumsum(weight[order])
-    # Only whole groups of equal rows are taken, and never more than was asked for.
-    wanted = fraction * reached[-1] * (1 + 1e-9)
-    ends = np.flatnonzero(last_of_group & (reached <= wanted))
-    taken = int(ends[-1]) + 1 if len(ends) else 0
-    return Split(np.sort(rows[order[taken:]]), np.sort(rows[order[:taken]]))
+    _, group = np.unique(hash_rows(source, rows, seed), return_inverse=True)
+    size = np.bincount(group, weights=weight)
+    # Groups come in the order of their hashes. Only whole ones are taken, and never more than was
+    # asked for; a group that would fill half of it by itself would say little, and always trains.
+    wanted = fraction * weight.sum() * (1 + 1e-9)
+    light = size <= max(wanted / 2, size.min())
+    taken = light & (np.cumsum(np.where(light, size, 0.0)) <= wanted)
+    held_out = taken[group]
+    return Split(rows[~held_out], rows[held_out])
+
+
+def count_distinct(source: Source, rows: Index) -> int:
+    """How many different rows there are among `rows`."""
+    return len(np.unique(hash_rows(source, rows, seed=0)))
+
+
+def digest(source: Source) -> str:
+    """A short text that changes when any value, or the order of the rows, does."""
+    hashes = hash_rows(source, np.arange(len(source)), seed=0)
+    return hashlib.blake2b(hashes.tobytes(), digest_size=16).hexdigest()
+
+
+def hash_rows(source: Source, rows: Index, seed: int) -> Array:
+    """(len(rows),) uint64: a hash of each row's values and the seed."""
+    return np.concatenate([_hash_rows(source.read(block), seed) for block in blocks(source, rows)])
 
 
 def _hash_rows(values: Array, seed: int) -> Array:

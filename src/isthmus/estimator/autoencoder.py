@@ -226,7 +226,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.facts_, self.history_ = facts, history
         self.n_components_, self.best_epoch_ = int(facts["n_components"]), int(facts["best_epoch"])
         self.n_features_in_ = schema.n_features
-        if schema.names is not None:
+        if schema.names is not None and schema.labels is None:
             self.feature_names_in_ = np.asarray(schema.names, dtype=object)
 
     def _encode(self, x: Tensor) -> Tensor:
@@ -260,6 +260,13 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return parameter.dtype, parameter.device
 
     def _codes(self, X: Any) -> Tensor:
+        names = list(getattr(X, "columns", ()))
+        expected = list(self.get_feature_names_out())
+        if names != expected and sorted(map(str, names)) == sorted(expected):
+            X = X[expected]  # codes with names are matched by name
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu()
+        X = X.toarray() if hasattr(X, "toarray") else X  # SciPy sparse
         values = np.asarray(X, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.n_components_:
             raise DataError(
@@ -273,6 +280,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return torch.as_tensor(values, dtype=dtype, device=device)
 
     def _rebuild(self, codes: Tensor) -> Array:
+        if not len(codes):
+            return np.empty((0, *self.preparation_.schema.shape))
         parts = [self._decode(codes[p]) for p in plain_batches(len(codes), CODING_ROWS)]
         return np.concatenate([self.preparation_.decode(part) for part in parts])
 

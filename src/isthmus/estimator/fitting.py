@@ -1,5 +1,6 @@
 """One fit from rows to a trained network: split, prepare, build, start, train."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Preparation, Rows, held_out_split, plain_batches
+from isthmus.data import Preparation, Rows, count_distinct, digest, held_out_split, plain_batches
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.guard import CODING_ROWS, beats_pca
@@ -58,7 +59,7 @@ class Fitting:
         self.device = resolve_device(request.device)
         self.train_rows, self.held_out_rows = self._split()
         self.loss, self.preparation = parts.loss_and_preparation(
-            request, source, self.train_rows, weight[self.train_rows]
+            request, source, self.train_rows, self.held_out_rows, weight
         )
         self.precision = self._first_precision()
         self.train = self._rows(source, self.train_rows, weight)
@@ -160,15 +161,19 @@ class Fitting:
         plain = plain and not any(penalty.weight for penalty in self.penalties)
         # A bounded output starts near PCA, not at it: there is no PCA to return to.
         plain = plain and self.kind.output != "bounded"
-        return plain and self.held_out is not None and self.request.max_epochs != 0
+        # Whoever asks for no held-out rows has asked for training to be trusted.
+        trusted = self.held_out is None and self.request.validation_fraction != "auto"
+        return plain and not trusted and self.request.max_epochs != 0
 
     def _gained(self, network: CodeNetwork, solution: PCASolution) -> bool:
-        assert self.held_out is not None
+        if self.held_out is None:
+            return False
         noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
         if network.decoder is None and noise is None and isinstance(self.loss, Squared):
             # What it rebuilds lies in a plane of K dimensions, and PCA's is the best of them all.
             return False
-        return beats_pca(network, self.loss, self.train, self.held_out, solution)
+        distinct = count_distinct(self.held_out.source, self.held_out.rows)
+        return beats_pca(network, self.loss, self.train, self.held_out, solution, distinct)
 
     def _return_to_pca(self, network: CodeNetwork, state: State) -> None:
         # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
@@ -210,9 +215,10 @@ class Fitting:
         """What must be the same for a checkpoint to be resumed."""
         return {
             "seed": self.request.seed,
-            "rows": len(self.source),
-            "training_rows": len(self.train_rows),
-            "preparation": self.preparation.to_json(),
+            "rows": digest(self.source),
+            "validation": self.validation and digest(self.validation),
+            "sample_weight": hashlib.blake2b(self.weight.tobytes(), digest_size=16).hexdigest(),
+            "preparation": self.preparation.scaling,
             "kind": self.kind.to_json(),
             "loss": self.loss.to_json(),
             "penalties": [penalty.to_json() for penalty in self.penalties],

@@ -11,11 +11,17 @@ from isthmus.losses import Reconstruction
 from isthmus.pretraining import PCASolution
 
 CODING_ROWS = 2048
+FEWEST_ROWS = 5
 
 
 @torch.no_grad()
 def beats_pca(
-    network: CodeNetwork, loss: Reconstruction, train: Rows, held_out: Rows, solution: PCASolution
+    network: CodeNetwork,
+    loss: Reconstruction,
+    train: Rows,
+    held_out: Rows,
+    solution: PCASolution,
+    distinct: int,
 ) -> bool:
     """Whether the network rebuilds new rows better than PCA of all rows would.
 
@@ -23,13 +29,16 @@ def beats_pca(
     best of many epochs is a little better by chance alone) plus what PCA itself would gain by
     learning from the held-out rows too: PCA's error on new rows lies above, and on its own rows
     below, a common limit by about a / n (Akaike 1974), so that a share f of more rows brings
-    f (held-out error - training error) / 2.
+    f (held-out error - training error) / 2. Only the `distinct` held-out rows are evidence: copies
+    of a row say nothing new, and fewer than five rows say nothing at all.
     """
+    if distinct < FEWEST_ROWS:
+        return False
     theirs = pca_errors(solution, held_out)
     gain = theirs - _network_errors(network, loss, held_out)
     weight = held_out.weight.double()
     mean = float((weight * gain).mean())
-    spread = float((weight * (gain - mean).square()).mean() / held_out.total) ** 0.5
+    spread = float((weight * (gain - mean).square()).mean() / distinct) ** 0.5
     own = (solution.total_variance - float(solution.scales.square().sum())) / len(solution.mean)
     share = held_out.total / (held_out.total + train.total)
     more_rows = share * max(float((weight * theirs).mean()) - own, 0.0) / 2

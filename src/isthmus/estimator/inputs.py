@@ -31,7 +31,7 @@ def as_source(estimator: Any, X: Any, *, reset: bool) -> Source:
         X = X if isinstance(X, np.ndarray) else np.asarray(X)
         if X.ndim - 1 in ROW_DIMENSIONS and X.dtype != object:
             source = open_source(X)
-            _check_n_features(estimator, np.empty((0, source.schema.n_features)), reset=reset)
+            _check_names(estimator, X, source, reset=reset)
             return source
     checked = validate_data(
         estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False

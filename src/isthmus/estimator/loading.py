@@ -9,7 +9,7 @@ import torch
 from isthmus import artifact
 from isthmus.artifact import Artifact
 from isthmus.data import CORRUPTIONS, Preparation
-from isthmus.errors import ArtifactError, RequestError
+from isthmus.errors import ArtifactError
 from isthmus.estimator.autoencoder import Autoencoder
 from isthmus.estimator.saving import MEAN, NETWORK
 from isthmus.kinds import KINDS, Kind
@@ -35,7 +35,7 @@ def load(
         _restore(estimator, found, classes, resolve_device(device))
     except ArtifactError as error:
         raise ArtifactError(f"{folder}: {error}") from error
-    except (KeyError, TypeError, RequestError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(
             f"{folder}: the parts of the model do not fit together ({reason}); it was edited, or "

@@ -23,13 +23,13 @@ CHECK_EVERY_ON_GPU = 50
 
 
 def loss_and_preparation(
-    request: Request, source: Source, rows: Index, weight: Array
+    request: Request, source: Source, rows: Index, unseen: Index, weight: Array
 ) -> tuple[Reconstruction, Preparation]:
     """The reconstruction loss and the preparation, each of which the other may decide.
 
     Raises RequestError where the loss cannot take the prepared values.
     """
-    prepare = functools.partial(fit_preparation, source, rows, weight)
+    prepare = functools.partial(fit_preparation, source, rows, weight[rows], unseen=unseen)
     if request.loss == "auto":
         preparation = prepare(request.preparation)
         name = choices.choose_loss(preparation)

@@ -18,6 +18,7 @@ from isthmus.training.state import State
 
 NAME = "checkpoint.safetensors"
 FORMAT = "1"
+SHOWN = 100
 EVERY_S = 30.0
 """Seconds between checkpoints: a crash costs at most this much work."""
 
@@ -103,10 +104,15 @@ class Checkpointer:
         if changed:
             key = min(changed)
             raise ArtifactError(
-                f"{self.path}: the checkpoint was written with {key}={found.get(key)!r}, "
-                f"this fit has {key}={wanted.get(key)!r}; use the same settings and data, or start "
-                "anew without resume"
+                f"{self.path}: the checkpoint was written with {key}={_short(found.get(key))}, "
+                f"this fit has {key}={_short(wanted.get(key))}; use the same settings and "
+                "data, or start anew without resume"
             )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def asdict_plain(state: State) -> dict[str, Any]:
