@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.preprocessing import StandardScaler
 
 from isthmus.data import SCALINGS, Preparation, fit_preparation, open_source, sparse_source, split
-from isthmus.errors import ArtifactError, RequestError
+from isthmus.errors import ArtifactError, DataError, RequestError
 from isthmus.types import Facts
 
 
@@ -242,3 +242,25 @@ def test_the_rows_given_are_left_alone(rng):
     preparation = fit(X, "none")
     preparation.encode(X, torch.float64).zero_()
     np.testing.assert_array_equal(X, before)
+
+
+def test_held_out_rows_decide_what_is_constant_and_shared_but_not_the_mean():
+    rows = np.zeros((40, 3))
+    rows[:, :2] = np.arange(40)[:, None]
+    rows[39, 2] = 1e6
+    source = open_source(pl.DataFrame(rows, schema=["a", "b", "c"]))
+    seen, unseen = np.arange(39), np.array([39])
+    alone = fit_preparation(source, seen, np.ones(39))
+    assert alone.constant == ("c",)
+    told = fit_preparation(source, seen, np.ones(39), unseen=unseen)
+    assert told.constant == ()
+    assert told.scaling == "columns"
+    assert told.shift == (19.0, 19.0, 0.0)
+    assert told.scale[2] == pytest.approx(1e6)
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200])
+def test_values_whose_squares_leave_the_numbers_are_refused(factor):
+    rows = factor * np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(DataError, match="rescale them"):
+        fit_preparation(open_source(rows), np.arange(20), np.ones(20))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from isthmus.data import held_out_split, open_source, split
+from isthmus.data import count_distinct, digest, held_out_split, open_source, split
 
 
 def cut(X, fraction=0.2, seed=0, weight=None, rows=None):
@@ -112,3 +112,23 @@ def test_some_rows_of_a_source(rng):
 def test_sparse_rows_are_dense_rows(rng):
     X = rng.normal(size=(100, 4)) * rng.integers(0, 2, (100, 4))
     np.testing.assert_array_equal(cut(sparse.csr_array(X)).held_out, cut(X).held_out)
+
+
+def test_a_heavy_group_always_trains_and_the_rest_is_still_split(rng):
+    rows = np.concatenate([np.zeros((600, 3)), rng.normal(size=(400, 3))])
+    for seed in range(10):
+        source = open_source(rows)
+        found = held_out_split(source, np.arange(1000), np.ones(1000), 0.1, seed)
+        assert len(found.held_out) == 100
+        assert (found.held_out >= 600).all()
+
+
+def test_distinct_rows_and_digests(rng):
+    rows = np.repeat(rng.normal(size=(7, 3)), 5, axis=0)
+    source = open_source(rows)
+    assert count_distinct(source, np.arange(35)) == 7
+    changed = rows.copy()
+    changed[3, 1] += 1e-12
+    texts = {digest(open_source(some)) for some in (rows, changed, rows[::-1].copy(), rows[:-1])}
+    assert len(texts) == 4
+    assert digest(open_source(rows.copy())) == digest(source)

@@ -82,3 +82,36 @@ def test_errors_agree_with_scikit_learn(parts):
     x = held_out.take(np.arange(50)).numpy()
     expected = ((x - pca.inverse_transform(pca.transform(x))) ** 2).mean(axis=1)
     np.testing.assert_allclose(pca_errors(solution, held_out).numpy(), expected, rtol=1e-9)
+
+
+COPIES = {
+    "one-hot": np.repeat(np.eye(4), 50, axis=0),
+    "many copies of few rows": np.repeat(np.random.default_rng(0).normal(size=(30, 8)), 40, axis=0),
+    "mostly one row": np.concatenate(
+        [np.zeros((300, 5)), np.random.default_rng(1).normal(size=(9, 5))]
+    ),
+    "three rows": np.random.default_rng(2).normal(size=(3, 6)),
+    "eight rows": np.random.default_rng(3).normal(size=(8, 6)),
+}
+
+
+@pytest.mark.parametrize("rows", COPIES.values(), ids=COPIES.keys())
+@pytest.mark.parametrize("kind", ["multilayer", "convolutional"])
+def test_too_few_different_rows_to_judge_by_end_at_pca(rows, kind):
+    from sklearn.decomposition import PCA
+
+    from isthmus import Autoencoder
+
+    model = Autoencoder(2, kind=kind, random_state=0, max_epochs=40).fit(rows)
+    pca = PCA(2).fit(rows)
+    theirs = ((rows - pca.inverse_transform(pca.transform(rows))) ** 2).mean()
+    assert model.reconstruction_error(rows) == pytest.approx(theirs, rel=1e-6, abs=1e-12)
+
+
+def test_without_held_out_rows_on_request_training_is_trusted():
+    from isthmus import Autoencoder
+
+    rows = np.random.default_rng(2).normal(size=(8, 6))
+    model = Autoencoder(1, validation_fraction=0, max_epochs=100, random_state=0).fit(rows)
+    assert model.best_epoch_ > 0
+    assert len(model.train_rows_) == 8

@@ -212,3 +212,13 @@ def test_what_a_killed_write_left_is_swept(tmp_path):
     (stale / checkpoint.NAME).write_bytes(b"half")
     make(tmp_path).fit(X, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.NAME]
+
+
+def test_a_checkpoint_of_other_validation_rows_or_weights_is_refused(tmp_path):
+    model = make(tmp_path, max_epochs=2)
+    model.fit(X, validation=X[:20])
+    with pytest.raises(ArtifactError, match="was written with validation") as caught:
+        model.fit(X, validation=X[20:40], resume=True)
+    assert len(str(caught.value)) < 500
+    with pytest.raises(ArtifactError, match="was written with"):
+        model.fit(X, validation=X[:20], sample_weight=np.arange(120), resume=True)
