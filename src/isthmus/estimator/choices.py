@@ -22,8 +22,9 @@ def choose_kind(schema: Schema) -> str:
 
 
 def choose_loss(preparation: Preparation) -> str:
-    """Bernoulli where every value is 0 or 1, else squared."""
-    return "bernoulli" if preparation.binary else "squared"
+    """Bernoulli where every value is 0 or 1 and some feature is both, else squared."""
+    varies = len(preparation.constant) < preparation.schema.n_features
+    return "bernoulli" if preparation.binary and varies else "squared"
 
 
 def choose_scaling(loss: str) -> str:

@@ -1,5 +1,6 @@
 """Folders of images: order, sizes, modes, names, and back to PNG."""
 
+import os
 import re
 
 import numpy as np
@@ -152,3 +153,11 @@ def test_rows_that_are_no_pixels(tmp_path, rows, message):
     with pytest.raises(RequestError, match=f"{re.escape('out')}: .*{message}"):
         write_rows(tmp_path / "out", rows, open_source(rows).schema)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_not_text_is_refused_before_any_work(tmp_path):
+    save(tmp_path, "a.png", grey(1))
+    save(tmp_path, "b.png", grey(2))
+    os.replace(tmp_path / "b.png", os.fsencode(tmp_path) + b"/\xff.png")  # noqa: PTH105
+    with pytest.raises(SourceError, match="not valid UTF-8; rename the file"):
+        open_source(tmp_path)

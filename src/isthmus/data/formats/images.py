@@ -86,6 +86,9 @@ def read(path: Path, options: Options) -> Source:
             f"{path}: there is no PNG or JPEG image in this folder or below it; "
             "give the folder that holds the images, or a file"
         )
+    for name in names:
+        if name != name.encode("utf-8", "replace").decode():
+            raise SourceError(f"{path}: the name of {name!r} is not valid UTF-8; rename the file")
     heads = [read_head(path / name) for name in names]
     size = options.resize or _one_size(path, names, heads)
     mode = max((head.mode for head in heads), key=GENERAL.index)
