@@ -35,6 +35,19 @@ class Network(nn.Module):
         """Encode and decode (B, *shape)."""
         return super().__call__(x)  # type: ignore[no-any-return]
 
+    @property
+    def code_range(self) -> tuple[float, float] | None:
+        """The interval every code unit stays in, or None where it is open."""
+        return None
+
+    def one_layer(self) -> tuple[Tensor, str] | None:
+        """The (K, D) weight and activation of an encoder that is one dense layer, else None."""
+        return None
+
+    def before_code(self, x: Tensor) -> Tensor:
+        """(B, *shape) to (B, K): the code before its activation; asked only of a `one_layer`."""
+        raise NotImplementedError
+
     def encode(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, K)."""
         raise NotImplementedError
@@ -102,6 +115,18 @@ class Source(Protocol):
 
     def read(self, rows: Index) -> Array:
         """The chosen rows as a dense (len(rows), *schema.shape) array, in their own dtype."""
+
+
+class WeightedRows(Protocol):
+    """Prepared rows with weights of mean 1."""
+
+    weight: Tensor
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def take(self, positions: Index) -> Tensor:
+        """(len(positions), *shape): the rows at these positions."""
 
 
 class Module(nn.Module):

@@ -83,7 +83,7 @@ def check_batches(fit, slot, part, images, monkeypatch):
     check(ae.transform(images[order])[back], ae.score_samples(images[order])[back])
     one = [(ae.transform(row[None])[0], ae.score_samples(row[None])[0]) for row in images]
     check(*map(np.array, zip(*one, strict=True)))
-    monkeypatch.setattr("isthmus.estimator.autoencoder.CODING_ROWS", 7)
+    monkeypatch.setattr("isthmus.data.batches.ROWS_AT_ONCE", 7)
     check(ae.transform(images), ae.score_samples(images))
     torch.set_num_threads(2)
     try:

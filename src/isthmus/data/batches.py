@@ -9,6 +9,8 @@ from isthmus.data.split import blocks
 from isthmus.types import Array, Index, Source
 
 RESIDENT_BYTES = 1 << 30
+ROWS_AT_ONCE = 2048
+"""Rows a network codes in one go when it is not training."""
 
 
 class Rows:
@@ -65,7 +67,8 @@ def epoch_batches(
     return [order[start : start + batch_size][rank::size] for start in range(0, n_rows, batch_size)]
 
 
-def plain_batches(n_rows: int, batch_size: int) -> list[Index]:
-    """All positions in order, in batches."""
+def plain_batches(n_rows: int, batch_size: int | None = None) -> list[Index]:
+    """All positions in order, in batches: of 2048 unless told."""
+    batch_size = batch_size or ROWS_AT_ONCE
     positions = np.arange(n_rows)
     return [positions[start : start + batch_size] for start in range(0, n_rows, batch_size)]

@@ -24,8 +24,6 @@ from isthmus.training.progress import Lines, Reporter, Silent
 from isthmus.training.state import State
 from isthmus.types import Array, Source
 
-CODING_ROWS = 2048
-
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Learn a compact code of rows from which the rows can be rebuilt.
@@ -253,7 +251,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             yield measured(x), measured(self._decode(self._encode(x)))
 
     def _batches(self, rows: Rows) -> Any:
-        return (rows.take(positions) for positions in plain_batches(len(rows), CODING_ROWS))
+        return (rows.take(positions) for positions in plain_batches(len(rows)))
 
     def _where(self) -> tuple[torch.dtype, torch.device]:
         parameter = next(self.network_.parameters())
@@ -282,7 +280,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _rebuild(self, codes: Tensor) -> Array:
         if not len(codes):
             return np.empty((0, *self.preparation_.schema.shape))
-        parts = [self._decode(codes[p]) for p in plain_batches(len(codes), CODING_ROWS)]
+        parts = [self._decode(codes[p]) for p in plain_batches(len(codes))]
         return np.concatenate([self.preparation_.decode(part) for part in parts])
 
     def _request(self, *, resume: bool) -> Request:

@@ -11,7 +11,7 @@ from torch import Tensor
 from isthmus.data import Preparation, Rows, count_distinct, digest, held_out_split, plain_batches
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
-from isthmus.estimator.guard import CODING_ROWS, beats_pca
+from isthmus.estimator.guard import beats_pca
 from isthmus.estimator.request import Request, check_request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
@@ -250,7 +250,7 @@ class Fitting:
     def _mean(self) -> Tensor:
         sums = [
             self.train.weight[p] @ self.train.take(p).flatten(1)
-            for p in plain_batches(len(self.train), CODING_ROWS)
+            for p in plain_batches(len(self.train))
         ]
         mean = torch.stack(sums).sum(dim=0) / self.train.weight.sum()
         return mean.reshape(1, *self.preparation.facts.shape).cpu()

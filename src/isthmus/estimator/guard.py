@@ -10,7 +10,6 @@ from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.pretraining import PCASolution
 
-CODING_ROWS = 2048
 FEWEST_ROWS = 5
 
 
@@ -64,4 +63,4 @@ def _network_errors(network: CodeNetwork, loss: Reconstruction, rows: Rows) -> T
 
 
 def _blocks(rows: Rows) -> Iterator[Tensor]:
-    return (rows.take(positions) for positions in plain_batches(len(rows), CODING_ROWS))
+    return (rows.take(positions) for positions in plain_batches(len(rows)))

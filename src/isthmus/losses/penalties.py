@@ -72,7 +72,7 @@ class KL(PenaltySpec):
     def value(self, step: Step) -> Tensor:
         """The mean over units of KL(target || rate), in nats."""
         code = step.output.code
-        code_range: tuple[float, float] | None = getattr(step.model, "code_range", None)
+        code_range = step.model.code_range
         if code_range is None:
             activity = torch.sigmoid(code)
         else:
@@ -105,11 +105,10 @@ class Contraction(PenaltySpec):
 
     def value(self, step: Step) -> Tensor:
         """The weighted mean over rows of |J|_F^2."""
-        layer = getattr(step.model, "one_layer", lambda: None)()
+        layer = step.model.one_layer()
         if layer is not None and layer[1] in SLOPES:
             weight, name = layer
-            before_code: Callable[[Tensor], Tensor] = getattr(step.model, "before_code")  # noqa: B009
-            z = before_code(step.x)
+            z = step.model.before_code(step.x)
             return step.mean(SLOPES[name](z).square() @ weight.square().sum(dim=1))
         return step.mean(estimated_norm(step.model.encode, step.x, self.probes))
 

@@ -1,12 +1,12 @@
 """The PCA start: the network begins at the principal components of its code size."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.types import Index
+from isthmus.types import Index, WeightedRows
 
 EXACT_SIDE = 1500
 BLOCK_ROWS = 4096
@@ -32,16 +32,6 @@ class PCASolution(NamedTuple):
         """The same with at most `n_components` components."""
         kept = slice(0, n_components)
         return self._replace(components=self.components[kept], scales=self.scales[kept])
-
-
-class WeightedRows(Protocol):
-    """Rows with weights of mean 1, read in blocks."""
-
-    weight: Tensor
-
-    def __len__(self) -> int: ...
-    def take(self, positions: Index) -> Tensor:
-        """(len(positions), *shape)."""
 
 
 def principal_components(rows: WeightedRows, n_components: int, *, seed: int = 0) -> PCASolution:

@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.progress import Reporter, Silent
 from isthmus.training.state import Record, State
 from isthmus.training.step import losses
-from isthmus.types import Index, Network, Step
+from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
 CEILING = 10.0
@@ -30,16 +29,6 @@ STARTING_ROWS = 8192
 """Training rows that tell the loss before the first step well enough."""
 
 Callback = Callable[[Record], bool | None]
-
-
-class WeightedRows(Protocol):
-    """Prepared rows with weights of mean 1."""
-
-    weight: Tensor
-
-    def __len__(self) -> int: ...
-    def take(self, positions: Index) -> Tensor:
-        """(len(positions), *shape)."""
 
 
 class NoRows:
