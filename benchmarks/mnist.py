@@ -62,7 +62,7 @@ def autoencoder(kind: str, train: Images, test: Images) -> dict[str, Any]:
         "test": errors[1],
         "seconds": seconds,
         "epochs": model.facts_["epochs"],
-        "training_seconds": model.facts_["seconds"],
+        "training_seconds": model.facts_["training_seconds"],
         "precision": model.facts_["precision"],
     }
 

@@ -92,7 +92,11 @@ def test_a_checkpoint_of_another_fit_is_not_resumed(isthmus, tmp_path, table, mo
     assert "checkpoint" in done.err
     assert "max_epochs" in done.err
     assert kept.is_dir()
-    assert isthmus(*fit, "--epochs", "2").code == 0
+    refused = isthmus(*fit, "--epochs", "2")
+    assert refused.code == 2
+    assert "--resume" in refused.err
+    assert kept.is_dir()
+    assert isthmus(*fit, "--epochs", "2", "--force").code == 0
     assert names(tmp_path) == ["model"]
 
 

@@ -41,7 +41,17 @@ def test_batches_and_epochs_stay_in_their_bounds_and_near_their_aims():
         assert 20 <= epochs <= 300
         steps = epochs * -(-rows // batch)
         assert steps >= 4900 or epochs == 300
-        assert choices.choose_patience(epochs) == max(10, epochs // 4)
+        assert choices.choose_patience(epochs, rows, batch) >= max(10, epochs // 4)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rows", "waits"),
+    [(20, 448, 71), (300, 448, 75), (40, 60_000, 10), (100, 60_000, 25), (20, 2, 500)],
+)
+def test_early_stopping_waits_for_epochs_and_for_steps(epochs, rows, waits):
+    # 448 rows are 7 steps of 64 an epoch: 500 steps take 71 epochs. 60,000 are 118 of 512.
+    batch = choices.choose_batch_size(rows)
+    assert choices.choose_patience(epochs, rows, batch) == waits
 
 
 @pytest.mark.parametrize("rows", [3200, 10_000, 25_600])

@@ -115,3 +115,24 @@ def test_without_held_out_rows_on_request_training_is_trusted():
     model = Autoencoder(1, validation_fraction=0, max_epochs=100, random_state=0).fit(rows)
     assert model.best_epoch_ > 0
     assert len(model.train_rows_) == 8
+
+
+def test_a_return_to_pca_keeps_the_figures_of_unseen_rows():
+    from sklearn.decomposition import PCA
+
+    from isthmus import Autoencoder
+    from isthmus.data import held_out_split
+
+    rows = 5 * np.random.default_rng(4).normal(size=(200, 6))
+    split = held_out_split(array_source(rows), np.arange(200), np.ones(200), 0.25, seed=0)
+    model = Autoencoder(2, max_epochs=1, random_state=0).fit(rows, validation=rows[split.held_out])
+    assert model.history_[-1]["event"] == "pca"
+    assert "more epochs" in model.history_[-1]["message"]
+    told = model.history_[-1]["held_out"]
+    pca = PCA(2).fit(rows)
+    lost = pca.inverse_transform(pca.transform(rows[split.held_out])) - rows[split.held_out]
+    around = rows[split.held_out] - rows.mean(axis=0)
+    assert told["rows"] == len(split.held_out)
+    assert told["error"] == pytest.approx((lost**2).mean(), rel=1e-9)
+    explained = 1 - (lost**2).sum() / (around**2).sum()
+    assert told["explained_variance"] == pytest.approx(explained, rel=1e-9)

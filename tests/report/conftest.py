@@ -40,7 +40,7 @@ def table_fit(frame):
 @pytest.fixture(scope="session")
 def table_evidence(table_fit, frame):
     color = np.where(frame["height"] > 170, "tall & <b>strong</b>", "small")
-    return gather(table_fit, frame, color=color, color_name=HOSTILE, seconds=1.5)
+    return gather(table_fit, frame, color=color, color_name=HOSTILE)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,8 @@ def test_lines_hold_both_errors_and_the_time(table_evidence):
     assert lines[1].split()[-2:] == [words.number(measured[who]["error"]) for who in ("ae", "pca")]
     assert f"of {measured['rows']} held-out rows" in lines[3]
     assert "2 of 2 units in use" in lines[4]
-    assert lines[5].startswith("1.5 s for 3 epochs on cpu")
+    took = words.seconds(table_evidence["training"]["seconds"])
+    assert lines[5].startswith(f"training took {took} for 3 epochs on cpu")
 
 
 def test_the_headline_is_one_sentence(table_evidence):

@@ -52,11 +52,10 @@ def run(
         checkpoint=checkpoint,
         **estimator_settings(training, colored.source.schema),
     )
-    if wanted.resume and not (checkpoint / NAME).exists():
-        talk.note(f"note: there is nothing to resume in {checkpoint}; starting at the beginning")
+    _check_kept(checkpoint, wanted, talk)
     with _kept(checkpoint):
         ae.fit(colored.source, validation=validation, resume=wanted.resume)
-        evidence, fault = _evidence(ae, colored, began, wanted, talk)
+        evidence, fault = _evidence(ae, colored, wanted, talk)
         _write(ae, target, evidence, force=wanted.force)
     shutil.rmtree(checkpoint, ignore_errors=True)
     if fault is not None:
@@ -65,8 +64,20 @@ def run(
     measured = evidence.get("measured") or _measured(ae, colored.source, validation)
     talk.notes(_notes(ae, evidence, measured))
     seconds = time.monotonic() - began
-    talk.note(f"wrote {target / PAGE if evidence else target} after {seconds:.1f} s")
+    talk.note(f"wrote {target / PAGE if evidence else target} after {seconds:.1f} s in all")
     talk.facts(_facts(ae, target) | {"measured": measured, "seconds": round(seconds, 3)})
+
+
+def _check_kept(checkpoint: Path, wanted: Fit, talk: Talk) -> None:
+    """Says where there is nothing to resume; refuses to lose an interrupted fit unasked."""
+    interrupted = any(checkpoint.rglob(NAME))
+    if wanted.resume and not interrupted:
+        talk.note(f"note: there is nothing to resume in {checkpoint}; starting at the beginning")
+    if interrupted and not (wanted.resume or wanted.force):
+        raise RequestError(
+            f"{checkpoint}: holds a fit that was interrupted; go on from there with --resume, or "
+            "start anew with --force"
+        )
 
 
 def _validation(
@@ -100,7 +111,7 @@ def _kept(checkpoint: Path) -> Iterator[None]:
 
 
 def _evidence(
-    ae: Autoencoder, colored: Colored, began: float, wanted: Fit, talk: Talk
+    ae: Autoencoder, colored: Colored, wanted: Fit, talk: Talk
 ) -> tuple[dict[str, Any], Exception | None]:
     """What the report shows, {} where none is wanted.
 
@@ -111,8 +122,7 @@ def _evidence(
     try:
         with talk.stage("drawing the report"):
             source, labels, name = colored
-            seconds = time.monotonic() - began
-            return gather(ae, source, color=labels, color_name=name, seconds=seconds), None
+            return gather(ae, source, color=labels, color_name=name), None
     except Exception as fault:
         return {}, fault
 

@@ -319,7 +319,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         if not hasattr(self, "_trainer"):
             request = self._request(resume=False)
-            plan = parts.plan_of(request, 1, int(self.facts_["batch_size"]), device)
+            plan = parts.plan_of(request, 1, len(rows), int(self.facts_["batch_size"]), device)
             bf16 = self.facts_["precision"] == "bf16"
             self._trainer = parts.trainer_of(
                 request, self.network_, self.kind_, self.loss_, plan, bf16=bf16

@@ -12,6 +12,7 @@ VARIANCE_WANTED, FEWEST_COMPONENTS, MOST_COMPONENTS = 0.9, 2, 32
 HELD_OUT_SHARE, HELD_OUT_WANTED, HELD_OUT_ENOUGH, HELD_OUT_MOST = 0.1, 50, 5000, 0.25
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_AN_EPOCH = 64, 512, 50
 STEPS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 5000, 20, 300
+FEWEST_EPOCHS_TO_WAIT, FEWEST_STEPS_TO_WAIT = 10, 500
 FEWEST_WEIGHTS_FOR_BF16 = 100_000
 DOUBLE_VALUES = 20_000
 
@@ -58,9 +59,13 @@ def choose_epochs(rows: int, batch_size: int) -> int:
     return int(np.clip(round(STEPS_WANTED / steps), FEWEST_EPOCHS, MOST_EPOCHS))
 
 
-def choose_patience(epochs: int) -> int:
-    """A quarter of the epochs, at least 10."""
-    return max(10, epochs // 4)
+def choose_patience(epochs: int, rows: int, batch_size: int) -> int:
+    """A quarter of the epochs, at least 10 of them and at least 500 steps.
+
+    A short fit of few rows takes so few steps that nothing is told by some epochs without gain.
+    """
+    steps = -(-rows // batch_size)
+    return max(FEWEST_EPOCHS_TO_WAIT, epochs // 4, FEWEST_STEPS_TO_WAIT // steps)
 
 
 def choose_precision(values: int, network: nn.Module | None, device: torch.device) -> str:

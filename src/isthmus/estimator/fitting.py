@@ -11,14 +11,14 @@ from torch import Tensor
 from isthmus.data import Preparation, Rows, count_distinct, digest, held_out_split, plain_batches
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
-from isthmus.estimator.guard import beats_pca
+from isthmus.estimator.guard import beats_pca, pca_figures
 from isthmus.estimator.request import Request, check_request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
 from isthmus.pretraining import PCASolution, principal_components
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.loop import Trainer
-from isthmus.training.state import State
+from isthmus.training.state import ALL_DONE, State
 from isthmus.training.world import private_randomness, resolve_device, threads
 from isthmus.types import Array, Index, Source
 
@@ -89,7 +89,8 @@ class Fitting:
             )
             return Fitting(squared, self.source, self.weight, self.validation).run()
         if not gained:
-            self._return_to_pca(network, state)
+            assert solution is not None
+            self._return_to_pca(network, state, solution)
         return self._fitted(network, trainer)
 
     def _split(self) -> tuple[Index, Index]:
@@ -175,7 +176,13 @@ class Fitting:
         distinct = count_distinct(self.held_out.source, self.held_out.rows)
         return beats_pca(network, self.loss, self.train, self.held_out, solution, distinct)
 
-    def _return_to_pca(self, network: CodeNetwork, state: State) -> None:
+    def _return_to_pca(self, network: CodeNetwork, state: State, solution: PCASolution) -> None:
+        text = "training gained nothing over PCA above chance: the model is the PCA of all rows"
+        if state.stopped == ALL_DONE and state.epoch < self._enough_epochs(self.plan.batch_size):
+            text += "; more epochs may gain something"
+        event = {"event": "pca", "epoch": 0, "message": text}
+        if self.held_out is not None:
+            event["held_out"] = pca_figures(solution, self.held_out, self.preparation.unit)
         # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
         self.train_rows = np.sort(np.concatenate([self.train_rows, self.held_out_rows]))
         self.held_out_rows = self.train_rows[:0]
@@ -183,25 +190,27 @@ class Fitting:
         network.silence()
         self._start(network, self._principal(self.n_components))
         state.best_epoch = 0
-        text = "training gained nothing over PCA above chance: the model is the PCA of all rows"
-        state.history.append({"event": "pca", "epoch": 0, "message": text})
+        state.history.append(event)
         self.request.reporter.message(text)
 
     def _trainer(self, network: CodeNetwork) -> Trainer:
         request, rows = self.request, len(self.train)
         batch = request.batch_size or choices.choose_batch_size(rows)
         epochs = request.max_epochs
-        epochs = choices.choose_epochs(rows, batch) if epochs is None else epochs
+        epochs = self._enough_epochs(batch) if epochs is None else epochs
         values = rows * self.preparation.facts.n_features
         if request.precision == "auto" and self.precision == "float32":
             self.precision = choices.choose_precision(values, network, self.device)
-        self.plan = parts.plan_of(request, epochs, batch, self.device)
+        self.plan = parts.plan_of(request, epochs, rows, batch, self.device)
         trainer = parts.trainer_of(
             request, network, self.kind, self.loss, self.plan, bf16=self.precision == "bf16"
         )
         trainer.train, trainer.held_out = self.train, self.held_out
         trainer.checkpointer = self._checkpointer()
         return trainer
+
+    def _enough_epochs(self, batch_size: int) -> int:
+        return choices.choose_epochs(len(self.train_rows), batch_size)
 
     def _checkpointer(self) -> Checkpointer | None:
         if self.request.checkpoint is None:
@@ -269,7 +278,7 @@ class Fitting:
             "device": str(self.device),
             "pretraining": "pca" if self.at_pca else "random",
             "weights": sum(p.numel() for p in network.parameters()),
-            "seconds": round(state.seconds, 3),
+            "training_seconds": round(state.seconds, 3),
         }
 
 

@@ -54,6 +54,14 @@ def pca_errors(solution: PCASolution, rows: Rows) -> Tensor:
     return torch.cat(errors)
 
 
+def pca_figures(solution: PCASolution, held_out: Rows, unit: float) -> dict[str, float]:
+    """What PCA of the training rows makes of the held-out ones, errors in units of `unit`."""
+    lost = float(pca_errors(solution, held_out).mean())
+    around_mean = float(pca_errors(solution.first(0), held_out).mean())
+    explained = 1 - lost / around_mean if around_mean > 0 else float("nan")
+    return {"rows": len(held_out), "error": lost * unit**2, "explained_variance": explained}
+
+
 def _network_errors(network: CodeNetwork, loss: Reconstruction, rows: Rows) -> Tensor:
     errors = []
     for x in _blocks(rows):

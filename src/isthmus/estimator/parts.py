@@ -101,19 +101,21 @@ def optimizer_of(request: Request) -> OptimizerSpec:
     return resolve(request.optimizer, OPTIMIZERS, OptimizerSpec, "optimizer")
 
 
-def patience_of(request: Request, epochs: int) -> int | None:
+def patience_of(request: Request, epochs: int, rows: int, batch_size: int) -> int | None:
     """Epochs to wait for a better held-out loss, or None for ever."""
     if request.early_stopping is True:
-        return choices.choose_patience(epochs)
+        return choices.choose_patience(epochs, rows, batch_size)
     return None if request.early_stopping is False else int(request.early_stopping)
 
 
-def plan_of(request: Request, epochs: int, batch_size: int, device: torch.device) -> Plan:
+def plan_of(
+    request: Request, epochs: int, rows: int, batch_size: int, device: torch.device
+) -> Plan:
     """How long to train, and when to stop."""
     return Plan(
         max_epochs=epochs,
         batch_size=batch_size,
-        patience=patience_of(request, epochs),
+        patience=patience_of(request, epochs, rows, batch_size),
         clip_norm=optimizer_of(request).clip_norm,
         check_every=1 if device.type == "cpu" else CHECK_EVERY_ON_GPU,
     )

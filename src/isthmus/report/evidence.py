@@ -30,14 +30,12 @@ def gather(
     *,
     color: Any = None,
     color_name: str | None = None,
-    seconds: float | None = None,
 ) -> dict[str, Any]:
     """The evidence of how good the code of `ae` is on `source`, as values the json module writes.
 
     Right after a fit, on the rows it was fitted on, errors are those of the held-out rows;
     otherwise of all rows. At most 20,000 rows are measured, 5,000 coded and 3,000 drawn, evenly
-    spaced. `color` (n,) colours the map of codes: labels or numbers, one for each row. `seconds`
-    is what the fit took; None is what its training took.
+    spaced. `color` (n,) colours the map of codes: labels or numbers, one for each row.
 
     Raises DataError or RequestError (both ValueError) where the rows do not fit the model.
     """
@@ -49,7 +47,7 @@ def gather(
     at = spread(np.arange(len(coded)), code_views.MOST_POINTS)
     return {
         "format": FORMAT,
-        **facts(ae, rows, seconds),
+        **facts(ae, rows),
         "history": _history(ae),
         "measured": judged.figures(),
         "curve": judged.curve(),
@@ -118,11 +116,17 @@ class _Judged:
         return {
             "rows": len(self.measured),
             "unseen": self.unseen,
+            "held_out": self._before_return(),
             "pca_rows": self.pca.n_rows_,
             "ae": _total(self.errors),
             "pca": _total(self.pca_errors)
             | {"n_components": min(self.ae.n_components_, len(self.pca.components_))},
         }
+
+    def _before_return(self) -> dict[str, Any] | None:
+        """Where the fit came back to PCA of all its rows: what PCA of some made of the others."""
+        events = [r for r in self.ae.history_ if r.get("event") == "pca" and "held_out" in r]
+        return {name: _finite(v) for name, v in events[-1]["held_out"].items()} if events else None
 
     def curve(self) -> dict[str, Any]:
         """PCA's explained variance for each code size, and the size at which it reaches ours."""

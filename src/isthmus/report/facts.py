@@ -18,12 +18,12 @@ MOST_NAMES = 50
 CPU_LIST = Path("/proc/cpuinfo")
 
 
-def facts(ae: Autoencoder, source: Source, seconds: float | None) -> dict[str, Any]:
+def facts(ae: Autoencoder, source: Source) -> dict[str, Any]:
     """The rows, the network, the training and the machine."""
     return {
         "data": _data(ae, source),
         "model": _model(ae),
-        "training": _training(ae, seconds),
+        "training": _training(ae),
         "settings": _settings(ae),
         "versions": {name: metadata.version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
@@ -38,12 +38,6 @@ def unit_of(preparation: Preparation) -> str:
     if preparation.schema.dtypes == ("uint8",):
         return "with 8-bit values as 0 to 1"
     return "in the data's own unit"
-
-
-def training_seconds(ae: Autoencoder) -> float | None:
-    """The seconds that the training loop took, as its history says."""
-    times = [record["seconds"] for record in ae.history_ if "seconds" in record]
-    return float(times[-1]) if times else None
 
 
 def _data(ae: Autoencoder, source: Source) -> dict[str, Any]:
@@ -76,7 +70,7 @@ def _model(ae: Autoencoder) -> dict[str, Any]:
     }
 
 
-def _training(ae: Autoencoder, seconds: float | None) -> dict[str, Any]:
+def _training(ae: Autoencoder) -> dict[str, Any]:
     known = ("training_rows", "held_out_rows", "batch_size", "max_epochs", "pretraining")
     epochs = [record["epoch"] for record in ae.history_ if "train" in record]
     return {name: ae.facts_[name] for name in known if name in ae.facts_} | {
@@ -84,7 +78,7 @@ def _training(ae: Autoencoder, seconds: float | None) -> dict[str, Any]:
         "best_epoch": ae.best_epoch_,
         "device": str(ae.facts_["device"]),
         "precision": ae.facts_["precision"],
-        "seconds": seconds if seconds is not None else training_seconds(ae),
+        "seconds": float(ae.facts_["training_seconds"]),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from isthmus.report import figures, maps, words
 from isthmus.report.html import Charts, paragraph, prose, section, table
 from isthmus.report.images import jpeg_cells, jpeg_notes
-from isthmus.report.summary import beside_pca, headline, usage_sentence, whose
+from isthmus.report.summary import beside_pca, headline, held_out_sentence, usage_sentence, whose
 
 Evidence = dict[str, Any]
 
@@ -29,7 +29,7 @@ def head(evidence: Evidence) -> str:
             f"of the variance kept; PCA {words.percent(theirs['explained_variance'])}",
         ),
         (words.number(ours["error"]), f"squared error; PCA {words.number(theirs['error'])}"),
-        (seconds, f"to fit {words.count(data['rows'], 'row')} on {evidence['training']['device']}"),
+        (seconds, f"of training on {evidence['training']['device']}"),
     ]
     tiles = "".join(
         f"<div><b>{prose(figure)}</b><span>{prose(text)}</span></div>" for figure, text in boxes
@@ -58,6 +58,8 @@ def _figures_note(evidence: Evidence) -> str:
             f"{text} No network learned from them, but they chose the best epoch; "
             "isthmus compare measures on rows kept from that too."
         )
+    if measured.get("held_out"):
+        return f"{text} The model has learned from them; {held_out_sentence(measured['held_out'])}."
     return f"{text} The network may have learned from them."
 
 

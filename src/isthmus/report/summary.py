@@ -24,10 +24,23 @@ def summary_lines(evidence: dict[str, Any]) -> list[str]:
     )
     training = evidence["training"]
     lines.append(
-        f"{words.seconds(training['seconds'])} for {words.count(training['epochs'], 'epoch')} on "
-        f"{training['device']}, the best was epoch {training['best_epoch']}"
+        f"training took {words.seconds(training['seconds'])} for "
+        f"{words.count(training['epochs'], 'epoch')} on {training['device']}, the best was epoch "
+        f"{training['best_epoch']}"
     )
-    return lines + [event["message"] for event in evidence["history"]["events"]]
+    lines += [event["message"] for event in evidence["history"]["events"]]
+    if measured.get("held_out"):
+        lines.append(held_out_sentence(measured["held_out"]))
+    return lines
+
+
+def held_out_sentence(figures: dict[str, Any]) -> str:
+    """What PCA of some rows made of the others, before a fit came back to PCA of all."""
+    error, explained = figures["error"], figures["explained_variance"]
+    return (
+        f"PCA of the others rebuilds {words.count(int(figures['rows']), 'held-out row')} with "
+        f"error {words.number(error)}, explained variance {words.percent(explained)}"
+    )
 
 
 def whose(evidence: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from isthmus.errors import DivergenceError
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.progress import Reporter, Silent
-from isthmus.training.state import Record, State
+from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import losses
 from isthmus.types import Index, Network, Step, WeightedRows
 
@@ -160,7 +160,7 @@ class Trainer:
         start = self.evaluate(self.train, most=STARTING_ROWS)
         self._record({"epoch": 0, "train": start, **self._held_out(terms)})
         if self.plan.max_epochs == 0:
-            self.state.stopped = "all epochs done"
+            self.state.stopped = ALL_DONE
 
     def _held_out(self, terms: dict[str, float]) -> Record:
         return {} if self.held_out is None else {"held_out": terms}
@@ -264,7 +264,7 @@ class Trainer:
         elif self.plan.patience is not None and self.state.waited >= self.plan.patience:
             self.state.stopped = f"no better loss for {self.state.waited} epochs"
         elif self.state.epoch >= self.plan.max_epochs:
-            self.state.stopped = "all epochs done"
+            self.state.stopped = ALL_DONE
 
     def _record(self, record: Record) -> None:
         self.state.seconds = time.monotonic() - self.began

@@ -7,6 +7,9 @@ from torch import Tensor
 
 Record = dict[str, Any]
 
+ALL_DONE = "all epochs done"
+"""Why a fit stopped that went through every epoch."""
+
 
 @dataclass
 class State:
