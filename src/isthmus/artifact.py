@@ -184,3 +184,13 @@ def _read_history(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); save the model again") from error
+
+
+def in_words(written: Any) -> str:
+    """What `to_json` wrote, in one line for people: a part as its name and settings."""
+    if isinstance(written, dict) and "type" in written:
+        inside = ", ".join(f"{k}={in_words(v)}" for k, v in written.items() if k != "type")
+        return f"{written['type']}({inside})" if inside else str(written["type"])
+    if isinstance(written, list):
+        return ", ".join(map(in_words, written)) or "none"
+    return str(written)

@@ -262,3 +262,11 @@ def test_planted_faults_are_found(fit, images, tmp_path, monkeypatch):
         check_zero_weight(fit, Greedy(weight=0.0), ())
     with pytest.raises(AssertionError):
         check_falls(fit, "optimizer", Adam(lr=1e-12))
+
+
+@every_kind
+def test_the_kind_in_use_tells_the_sizes_that_were_chosen(name, images):
+    ae = Autoencoder(3, kind=name, max_epochs=0, random_state=0).fit(images)
+    assert None not in (getattr(ae.kind_, size, ()) for size in ("hidden", "channels"))
+    again = Autoencoder(3, kind=ae.kind_, max_epochs=0, random_state=0).fit(images)
+    assert same_bits(weights(ae), weights(again))

@@ -98,8 +98,11 @@ def test_images_and_signals_as_arrays(tmp_path):
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_images_do_not_fit_a_table(tmp_path, name):
     rows = np.zeros((2, 4, 4), np.uint8)
-    with pytest.raises(RequestError, match=r"rows of shape \(4, 4\) do not fit a table;.*folder"):
+    with pytest.raises(
+        RequestError, match=r"rows of shape \(4, 4\) do not fit a table;.*folder"
+    ) as told:
         write_rows(tmp_path / name, rows, open_source(rows).schema)
+    assert str(told.value).startswith(f"{tmp_path / name}: ")
     assert list(tmp_path.iterdir()) == []
 
 

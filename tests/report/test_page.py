@@ -9,6 +9,7 @@ import pytest
 
 from isthmus.errors import ArtifactError
 from isthmus.report import render
+from isthmus.report.plot import round_steps
 
 EVIDENCE = ["table_evidence", "image_evidence", "signal_evidence"]
 DRAWN = "[...document.querySelectorAll('.chart')].every(c => c.querySelector('.main-svg'))"
@@ -145,3 +146,11 @@ def test_charts_follow_the_colour_scheme(page, written):
     dark = tab.evaluate(COLOURS)
     assert all(before != after for before, after in zip(light, dark, strict=True))
     assert opened(page, written, color_scheme="dark").evaluate(COLOURS) == dark
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "steps"),
+    [(3.0, 40.0, [2, 5, 10, 20, 50]), (10.0, 100.0, [10, 20, 50, 100]), (7.0, 7.0, [5, 10])],
+)
+def test_round_steps_enclose_what_is_drawn(low, high, steps):
+    assert round_steps(low, high) == steps

@@ -45,7 +45,8 @@ def open_colored(data: str, color: str | None, reading: Reading, choosing: Choos
     if column and labels is not None and labels.dtype.kind not in "biuf" and not options["columns"]:
         options["drop"] = [*options["drop"], color]
     source = opened(data, **options)
-    return Colored(source, _matching(labels, source, color), color)
+    name = color if column or color is None else Path(color).name
+    return Colored(source, _matching(labels, source, color), name)
 
 
 def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus import artifact
+from isthmus.artifact import in_words
 from isthmus.cli.options import Computing, Reading
 from isthmus.cli.outputs import free_file, write_text
 from isthmus.cli.talk import Talk, to_json
@@ -107,8 +108,8 @@ def _lines(model: str, described: dict[str, Any]) -> Iterator[str]:
     versions = described.get("versions", {})
     written = ", ".join(f"{name} {number}" for name, number in versions.items())
     yield f"{model}  (format {described['format']}, written by {written})"
-    yield f"kind      {_spec(described.get('kind', {}))}"
-    yield f"loss      {_spec(described.get('loss', {}))}"
+    yield f"kind      {in_words(described.get('kind', {}))}"
+    yield f"loss      {in_words(described.get('loss', {}))}"
     yield f"rows of   {schema.get('layout')}, shape {tuple(schema.get('shape', ()))}"
     if schema.get("names"):
         yield f"columns   {', '.join(schema['names'])}"
@@ -117,14 +118,4 @@ def _lines(model: str, described: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<22}{value}"
     yield "settings"
     for name, value in described.get("settings", {}).items():
-        yield f"  {name:<20}{_spec(value)}"
-
-
-def _spec(value: Any) -> str:
-    """A setting in one line; a part as its name and its settings."""
-    if isinstance(value, dict) and "type" in value:
-        inside = ", ".join(f"{k}={_spec(v)}" for k, v in value.items() if k != "type")
-        return f"{value['type']}({inside})" if inside else str(value["type"])
-    if isinstance(value, list):
-        return ", ".join(map(_spec, value)) or "none"
-    return str(value)
+        yield f"  {name:<20}{in_words(value)}"

@@ -32,13 +32,27 @@ def write_rows(
         _check_only_images(target)
     try:
         with replacing(target, folder=chosen.folder, force=force) as fresh:
-            chosen.write(fresh, values, schema, row_names)
+            _write_into(chosen, fresh, target, values, schema, row_names)
     except OSError as error:
         reason = error.strerror or "not all of it could be written, so the disk may be full"
         raise SourceError(
             f"{target}: cannot be written ({reason}); free some space, check the folder's "
             "permissions, or choose another place"
         ) from error
+
+
+def _write_into(
+    chosen: Format,
+    fresh: Path,
+    target: Path,
+    values: Any,
+    schema: Schema,
+    row_names: Sequence[str] | None,
+) -> None:
+    try:
+        chosen.write(fresh, values, schema, row_names)
+    except RequestError as error:  # people know the file by the name they gave
+        raise RequestError(str(error).replace(str(fresh), str(target))) from error
 
 
 def _check_only_images(folder: Path) -> None:

@@ -74,6 +74,7 @@ class Fitting:
             torch.manual_seed(self.request.seed)
             self.n_components, solution = self._size_and_start()
             facts = self.preparation.facts
+            self.kind = self.kind.settled(facts, self.n_components)
             network = self.kind.build(facts, self.n_components).to(self.device, self.train.dtype)
             if solution is not None:
                 self._start(network, solution)

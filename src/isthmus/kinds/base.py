@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -207,6 +207,11 @@ class Kind(Spec):
     def starts_linear(self) -> bool:
         """Whether the network has a linear path that can start at the PCA solution."""
         return True
+
+    def settled(self, facts: Facts, n_components: int) -> Self:
+        """The same kind with the sizes it leaves to the rows chosen, so that they can be read."""
+        del facts, n_components
+        return self
 
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
         """The network for rows of `facts.shape`, weights drawn from torch's global generator."""

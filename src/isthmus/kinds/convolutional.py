@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,11 @@ class Convolutional(Kind):
         """Whether the network has a linear path that can start at the PCA solution."""
         return self.skip
 
+    def settled(self, facts: Facts, n_components: int) -> Self:
+        """The same kind with the feature maps of its stages chosen."""
+        del n_components
+        return replace(self, channels=self._channels(facts))
+
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
         """The network for rows of `facts.shape`; (D,) is taken as (1, D)."""
         self.check_width(facts, n_components)
@@ -62,9 +67,8 @@ class Convolutional(Kind):
             self.kernel_size >= 1 and self.kernel_size % 2 == 1,
             f"kernel_size={self.kernel_size} must be odd and positive",
         )
-        shape = facts.shape if len(facts.shape) > 1 else (1, *facts.shape)
-        channels = stages(shape[1:]) if self.channels is None else self.channels
-        channels = whole_widths("channels", channels)
+        shape = _with_channels(facts.shape)
+        channels = whole_widths("channels", self._channels(facts))
         require(bool(channels), "channels=() has no stage; give at least one, such as (32,)")
         encoder = ConvEncoder(shape, channels, n_components, self)
         decoder = ConvDecoder(encoder.sizes, (shape[0], *channels), n_components, self)
@@ -72,6 +76,14 @@ class Convolutional(Kind):
         return CodeNetwork(
             facts, encoder=encoder, decoder=decoder, linear=linear, output=self.output
         )
+
+    def _channels(self, facts: Facts) -> tuple[int, ...]:
+        return stages(_with_channels(facts.shape)[1:]) if self.channels is None else self.channels
+
+
+def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(C, *sides): a row of a table is a signal of one channel."""
+    return shape if len(shape) > 1 else (1, *shape)
 
 
 def stages(sides: Sequence[int]) -> tuple[int, ...]:

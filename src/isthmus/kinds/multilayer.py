@@ -1,6 +1,7 @@
 """Multilayer: smaller and smaller dense layers down to the code, mirrored back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
 from isthmus.kinds.blocks import Dense, check_rate, whole_widths
@@ -31,12 +32,15 @@ class Multilayer(Kind):
         """Whether the network has a linear path that can start at the PCA solution."""
         return self.skip
 
+    def settled(self, facts: Facts, n_components: int) -> Self:
+        """The same kind with its layer widths chosen."""
+        return replace(self, hidden=self._hidden(facts, n_components))
+
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
         """The network for rows of `facts.shape`."""
         self.check_width(facts, n_components)
         check_rate("dropout", self.dropout)
-        hidden = taper(facts.n_features, n_components) if self.hidden is None else self.hidden
-        hidden = whole_widths("hidden", hidden)
+        hidden = whole_widths("hidden", self._hidden(facts, n_components))
         encoder = Dense((facts.n_features, *hidden, n_components), self.activation, self.dropout)
         decoder = encoder.mirrored(tied=self.tied)
         linear = LinearPath(facts.n_features, n_components, tied=self.tied) if self.skip else None
@@ -48,6 +52,9 @@ class Multilayer(Kind):
             output=self.output,
             gated=self.skip and self.tied,
         )
+
+    def _hidden(self, facts: Facts, n_components: int) -> tuple[int, ...]:
+        return taper(facts.n_features, n_components) if self.hidden is None else self.hidden
 
 
 def taper(n_features: int, n_components: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Regularized: a penalty or a corruption squeezes, so the code may be wider than its input."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from isthmus.errors import require
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath, Wants
@@ -69,6 +70,10 @@ class Regularized(Kind):
         noise = ("masking", {"rate": self.denoising}) if self.denoising else None
         return Wants(tuple(penalties), noise)
 
+    def settled(self, facts: Facts, n_components: int) -> Self:
+        """The same kind with its layer widths chosen."""
+        return replace(self, hidden=self._hidden(facts, n_components))
+
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
         """The network for rows of `facts.shape`."""
         self.check_width(facts, n_components)
@@ -82,8 +87,7 @@ class Regularized(Kind):
             self.target_rate is None or self.sparsity > 0,
             f"target_rate={self.target_rate} has no effect with sparsity=0; give sparsity a weight",
         )
-        hidden = taper(facts.n_features, n_components) if self.hidden is None else self.hidden
-        hidden = whole_widths("hidden", hidden)
+        hidden = whole_widths("hidden", self._hidden(facts, n_components))
         skip = self.skip or not hidden
         encoder = decoder = None
         if hidden:
@@ -101,6 +105,9 @@ class Regularized(Kind):
             gated=bool(hidden) and skip and self.tied,
             code_dropout=0.0 if hidden else self.dropout,
         )
+
+    def _hidden(self, facts: Facts, n_components: int) -> tuple[int, ...]:
+        return taper(facts.n_features, n_components) if self.hidden is None else self.hidden
 
     def _code_activation(self) -> str:
         if self.code_activation != "auto":

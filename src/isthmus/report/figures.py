@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from isthmus.report.plot import HUES, Figure, axis, figure, label, times
+from isthmus.report.plot import HUES, Figure, axis, figure, label, round_steps, times
 
 LOG_RATIO = 20
 
@@ -197,5 +197,6 @@ def distortion(images: dict[str, Any]) -> Figure:
                 "hovertemplate": hover,
             }
         )
-    x = axis("bytes an image", type="log", dtick="D2")
+    sizes = [size for trace in data for size in trace["x"]]
+    x = axis("bytes an image", type="log", tickvals=round_steps(min(sizes), max(sizes)))
     return figure(data, x, axis("likeness, dB"), height=360)

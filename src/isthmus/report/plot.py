@@ -1,5 +1,6 @@
 """What all charts share: plain dictionaries for plotly, where "@name" is a colour of the page."""
 
+import math
 from html import escape
 from typing import Any
 
@@ -26,6 +27,15 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
     quiet = {"gridcolor": "@rule", "zerolinecolor": "@rule", "linecolor": "@rule"}
     titled = {"title": {"text": title}} if title else {}
     return quiet | titled | {"automargin": True, **more}
+
+
+def round_steps(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten from at most `low` to at least `high`, both > 0."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    first = max(i for i, step in enumerate(steps) if step <= low)
+    last = min(i for i, step in enumerate(steps) if step >= high)
+    return steps[first : last + 1]
 
 
 def figure(

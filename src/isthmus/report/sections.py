@@ -92,7 +92,8 @@ def curve(evidence: Evidence, charts: Charts) -> str:
         f"variance kept by PCA for 1 to {record['largest']} numbers a row, and by the autoencoder "
         f"with {size}: {words.percent(explained)}",
     )
-    return section("curve", "Beside PCA, size by size", paragraph(beside_pca(evidence)), chart)
+    text = "What PCA keeps with 1, 2, ... numbers a row, and the autoencoder with its own."
+    return section("curve", "Beside PCA, size by size", paragraph(text), chart)
 
 
 def code_map(evidence: Evidence, charts: Charts) -> str:
@@ -187,7 +188,7 @@ def images(evidence: Evidence, charts: Charts) -> str:
         "for others",
     )
     cells = jpeg_cells(record["measured"])
-    names = [f"{domain['images']} {domain['name']}" for domain in record["domains"]]
+    names = [f"{domain['images']:,} {domain['name']}" for domain in record["domains"]]
     body = [[name, *row] for name, row in zip(names, cells[1:], strict=True)]
     notes = jpeg_notes(evidence["model"]["weights"], record["scale_note"])
     text = (

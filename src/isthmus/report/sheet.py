@@ -1,8 +1,8 @@
 """The sheet of facts: the rows, the network, the training and the machine."""
 
-import json
 from typing import Any
 
+from isthmus.artifact import in_words
 from isthmus.report import words
 from isthmus.report.html import pairs, section
 
@@ -11,7 +11,7 @@ def facts(evidence: dict[str, Any]) -> str:
     """The rows, the network, the training and the machine."""
     data, model, training = evidence["data"], evidence["model"], evidence["training"]
     hardware = evidence["hardware"]
-    constant = "; ".join(data["constant"][:10])
+    constant = "; ".join(data["constant"][:5])
     groups = [
         (
             "Data",
@@ -20,7 +20,10 @@ def facts(evidence: dict[str, Any]) -> str:
                 ("a row", f"{data['layout']} of {' by '.join(map(str, data['shape']))}"),
                 ("values", ", ".join(data["dtypes"])),
                 ("columns", _listed(data["columns"])),
-                ("constant", f"{data['n_constant']:,}: {constant}" if constant else None),
+                (
+                    "constant",
+                    f"{data['n_constant']:,} features, such as {constant}" if constant else None,
+                ),
                 ("scaling", data["scaling"]),
             ],
         ),
@@ -64,4 +67,6 @@ def _plain(value: Any) -> str | None:
         return value
     if isinstance(value, float):
         return words.number(value)
-    return json.dumps(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return in_words(value)
