@@ -174,6 +174,9 @@ class _Race:
 
     def run(self, size: int) -> Entry:
         learned, tested = Subset(self.source, self.train), Subset(self.source, self.test)
+        say = getattr(self.settings.get("verbose"), "message", None)
+        if say is not None:
+            say(f"{words.count(size, 'number')} a row")
         began = time.perf_counter()
         ae = Autoencoder(size, **self.settings).fit(learned)
         ours = time.perf_counter() - began
