@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any, Literal, Optional
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 
 from isthmus.errors import ArtifactError, RequestError
-from isthmus.spec import Spec, from_json, plain, resolve
+from isthmus.spec import Spec, from_json, is_number, is_truth, is_whole, plain, resolve, shown
 
 
 @dataclass(kw_only=True)
@@ -128,3 +129,120 @@ def test_what_cannot_be_resolved_is_named_with_the_choices(value):
     assert str(caught.value) == (
         f"part={value!r} is not known; use one of 'shade', 'colour', or a spec such as Shade"
     )
+
+
+@dataclass(kw_only=True)
+class Typed(Spec):
+    """A part with a setting of every type that is checked, and of some that are not."""
+
+    rate: float = 0.5
+    count: int = 3
+    on: bool = True
+    name: str = "red"
+    limit: float | None = None
+    other: Optional[int] = None  # noqa: UP045  the old way of writing it
+    pair: tuple[float, float] = (0.0, 1.0)
+    widths: tuple[int, ...] | None = None
+    hue: Literal["red", "blue"] = "red"
+    anything: Any = None
+    items: list[int] | None = None
+    shade: Shade | None = None
+
+
+FITTING = [
+    {"rate": 1, "limit": 3, "pair": (0, 1)},
+    {"rate": np.float32(0.1), "limit": np.int8(3), "pair": [np.float64(0.5), 1]},
+    {"pair": np.array([0.5, 1.0]), "widths": np.array([8, 4])},
+    {"count": np.int64(3), "other": np.uint8(3), "on": np.True_, "name": np.str_("blue")},
+    {"widths": [8, np.int32(4)]},
+    {"widths": ()},
+    {"widths": 8},
+    {"widths": "8,4"},
+    {"hue": 3, "anything": object, "items": "abc", "shade": 3},
+]
+WRONG = [
+    ("rate", "0.1", "rate='0.1' must be a number; found str"),
+    ("rate", None, "rate=None must be a number; found NoneType"),
+    ("rate", True, "rate=True must be a number; found bool"),
+    ("rate", np.False_, "rate=np.False_ must be a number; found bool"),
+    ("rate", 1j, "must be a number; found complex"),
+    ("rate", np.array([0.1]), r"rate=array\(\[0.1\]\) must be a number; found ndarray"),
+    ("rate", float("nan"), "rate=nan must be a number; found nan, which is not finite"),
+    ("rate", np.float32("inf"), "must be a number; found inf, which is not finite"),
+    ("rate", 10**400, "must be a number; found int"),
+    ("limit", "1", "limit='1' must be a number or None; found str"),
+    ("limit", float("inf"), "limit=inf must be a number or None; found inf, which"),
+    ("count", 3.0, "count=3.0 must be a whole number; found float"),
+    ("count", False, "count=False must be a whole number; found bool"),
+    ("count", "3", "must be a whole number; found str"),
+    ("other", 0.5, "other=0.5 must be a whole number or None; found float"),
+    ("on", 1, "on=1 must be True or False; found int"),
+    ("on", "no", "on='no' must be True or False; found str"),
+    ("on", None, "must be True or False; found NoneType"),
+    ("name", None, "name=None must be text; found NoneType"),
+    ("name", ["red"], r"name=\['red'\] must be text; found list"),
+    ("pair", 0.5, r"pair=0.5 must be a tuple \(a number, a number\); found float"),
+    ("pair", "ab", "found str"),
+    ("pair", (0.5, None), r"pair=\(0.5, None\) must be .*; found NoneType"),
+    ("pair", {0.1: 0.2}, "found dict"),
+    ("widths", (8, 4.5), r"must be a tuple \(a whole number, ...\) or None; found float"),
+    ("widths", [True], "found bool"),
+    ("widths", {8, 4}, "found set"),
+    ("widths", object, "found type"),
+    ("widths", np.array([[8], [4]]), r"widths=array\(\[\[8\], \[4\]\]\) must be .*; found ndarray"),
+    ("widths", np.array([8.0]), "found float64"),
+]
+
+
+@pytest.mark.parametrize("settings", FITTING, ids=str)
+def test_settings_of_their_types_are_taken(settings):
+    resolved = resolve(Typed(**settings), REGISTRY, Typed, "part")
+    for name, value in settings.items():
+        np.testing.assert_array_equal(getattr(resolved, name), value)
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG, ids=str)
+def test_a_setting_of_another_type_is_named(name, value, message):
+    with pytest.raises(RequestError, match=message) as caught:
+        resolve(Typed(**{name: value}), REGISTRY, Typed, "part")
+    assert str(caught.value).startswith(f"Typed: {name}=")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_setting_changed_later_is_checked_too():
+    with pytest.raises(RequestError, match="Typed: count='many'"):
+        resolve(Typed().set_params(count="many"), REGISTRY, Typed, "part")
+
+
+def test_annotations_that_only_a_type_checker_reads_are_passed_over():
+    @dataclass(kw_only=True)
+    class Vague(Spec):
+        rate: "Unheard" = 0.5  # noqa: F821
+        count: int = 3
+
+    assert resolve(Vague(count="many"), REGISTRY, Vague, "part").count == "many"
+
+
+@pytest.mark.parametrize(
+    ("value", "truth", "whole", "number"),
+    [
+        (True, True, False, False),
+        (np.False_, True, False, False),
+        (3, False, True, True),
+        (np.int8(3), False, True, True),
+        (3.0, False, False, True),
+        (np.float16(3), False, False, True),
+        (float("-inf"), False, False, False),
+        ("3", False, False, False),
+        (None, False, False, False),
+        (np.array(3), False, False, False),
+    ],
+    ids=repr,
+)
+def test_what_counts_as_what(value, truth, whole, number):
+    assert (is_truth(value), is_whole(value), is_number(value)) == (truth, whole, number)
+
+
+def test_what_is_shown_is_one_short_line():
+    assert shown(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
+    assert shown("a" * 999) == "'" + "a" * 199 + "..."

@@ -1,5 +1,6 @@
 """The model folder: model.json, weights.safetensors and history.jsonl, whole or not at all."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from isthmus.errors import ArtifactError, RequestError
 from isthmus.files import check_free, replacing
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The version of the folder's layout; raised when an older isthmus could not read it."""
 
-MODEL, WEIGHTS, HISTORY, REPORT = (
+MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE = (
     "model.json",
     "weights.safetensors",
     "history.jsonl",
     "report.html",
+    "report.json",
 )
+OURS = (MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE)
+DIGEST = "weights_blake2b"
 LIBRARIES = ("torch", "scikit-learn", "numpy", "safetensors")
 
 
@@ -73,11 +77,13 @@ def save(
         "preparation": artifact.preparation,
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in artifact.weights.items()}
+    # Not save_file: it hides a full disk behind an error of its own, and others may not read.
+    weights = serialized(tensors)
+    description[DIGEST] = _digest(weights)
     with replacing(target, folder=True, force=force) as fresh:
         _write(fresh / MODEL, json.dumps(description, indent=1) + "\n")
         _write(fresh / HISTORY, "".join(json.dumps(record) + "\n" for record in artifact.history))
-        # Not save_file: it hides a full disk behind an error of its own, and others may not read.
-        (fresh / WEIGHTS).write_bytes(serialized(tensors))
+        (fresh / WEIGHTS).write_bytes(weights)
         for name, text in (extra or {}).items():
             _write(fresh / name, text)
 
@@ -98,7 +104,7 @@ def load(folder: str | Path) -> Artifact:
             preparation=written["preparation"],
             facts=written["facts"],
             versions=written["versions"],
-            weights=_read_weights(path / WEIGHTS),
+            weights=_read_weights(path / WEIGHTS, written.get(DIGEST)),
             history=_read_history(path / HISTORY),
         )
     except KeyError as error:
@@ -113,7 +119,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
     Raises ArtifactError as `load` does; the weights are not looked at.
     """
     path = Path(folder)
-    if not is_model(path):
+    if not (path / MODEL).is_file():
         what = "is not a model folder (it has no model.json)" if path.exists() else "does not exist"
         raise ArtifactError(f"{path}: {what}; give the folder that fit or save wrote")
     written: dict[str, Any] = _read_json(path / MODEL)
@@ -127,16 +133,30 @@ def check_place(folder: str | Path, *, force: bool) -> None:
     if target.exists() and not is_model(target) and any_content(target):
         raise RequestError(f"{target}: exists and is not a model folder; choose another name")
     check_free(target, force=force)
+    strange = next((name for name in _content(target) if name not in OURS), None)
+    if strange is not None:
+        raise RequestError(
+            f"{target}: holds {strange}, which is no part of a model and would be lost; move it "
+            "out, or choose another name"
+        )
 
 
 def is_model(folder: str | Path) -> bool:
-    """Whether `folder` holds a model.json."""
-    return (Path(folder) / MODEL).is_file()
+    """Whether `folder` holds a model.json of ours: other tools give their files that name too."""
+    try:
+        written = json.loads((Path(folder) / MODEL).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(written, dict) and {"format", "kind", "preparation"} <= written.keys()
 
 
 def any_content(path: Path) -> bool:
     """Whether `path` is anything but an empty folder."""
     return not path.is_dir() or any(path.iterdir())
+
+
+def _content(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
 
 def _check_format(path: Path, written: Any) -> None:
@@ -164,18 +184,32 @@ def _write(path: Path, text: str) -> None:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(
             f"{path}: cannot be read as JSON ({error}); save the model again"
         ) from error
 
 
-def _read_weights(path: Path) -> "dict[str, Tensor]":
+def _read_weights(path: Path, digest: str | None) -> "dict[str, Tensor]":
+    from safetensors.torch import load as deserialized
+
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        written = path.read_bytes()
+        tensors = deserialized(written)
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); save the model again") from error
+    if digest is not None and digest != _digest(written):
+        raise ArtifactError(
+            f"{path}: is not the file that {MODEL} was written with; save the model again"
+        )
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ArtifactError(f"{path}: {name} holds NaN or infinity; save the model again")
+    return tensors
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _read_history(path: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,36 @@ from pathlib import Path
 
 from isthmus.errors import RequestError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def locked(folder: Path, doing: str) -> Iterator[None]:
+    """Keep other processes from `doing` the same with `folder`, which is made where it is not.
+
+    The lock goes with the process, however that ends. Where a system has no such locks there is
+    none. Raises RequestError when another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise RequestError(
+            f"{folder}: another process is {doing}; wait for it, or choose another output"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
 
 @contextmanager
 def replacing(path: str | Path, *, folder: bool = False, force: bool = True) -> Iterator[Path]:

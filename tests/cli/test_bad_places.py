@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isthmus.files import locked
+
 TINY = ("--components", "2", "--epochs", "1")
 
 
@@ -184,3 +186,33 @@ def test_a_disk_that_is_really_full(tmp_path, table_model):
     assert done.stderr.count("\n") == 1
     assert "codes.csv: cannot be written" in done.stderr
     assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["model/codes.csv", "model/weights.safetensors", "data.csv"])
+@pytest.mark.parametrize("command", ["encode", "score"])
+def test_results_never_go_where_they_came_from(
+    isthmus, tmp_path, table, table_model, place, command
+):
+    shutil.copytree(table_model, tmp_path / "model")
+    shutil.copy(table, tmp_path / "data.csv")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = isthmus(
+        command, tmp_path / "model", tmp_path / "data.csv", "-o", tmp_path / place, "--force"
+    )
+    assert done.code == 2
+    assert "choose another" in done.err
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_two_fits_do_not_share_a_place(isthmus, tmp_path, table):
+    target = tmp_path / "model"
+    with locked(tmp_path / ".model.checkpoint", "fitting"):
+        # A lock is a process's own, so another process must find it taken.
+        fit = ["fit", str(table), "-o", str(target), *TINY, "--no-report"]
+        done = subprocess.run(
+            [sys.executable, "-m", "isthmus", *fit], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert "another process is fitting" in done.stderr
+    assert not target.exists()
+    assert isthmus(*fit).code == 0

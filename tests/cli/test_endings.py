@@ -102,7 +102,7 @@ def test_a_checkpoint_of_another_fit_is_not_resumed(isthmus, tmp_path, table, mo
 
 def test_a_fit_that_diverges_leaves_nothing(isthmus, tmp_path, table, monkeypatch):
     def diverge(*_, **__):
-        (tmp_path / ".model.checkpoint").mkdir()
+        (tmp_path / ".model.checkpoint").mkdir(exist_ok=True)
         raise DivergenceError("training diverged 6 times; scale the data or lower lr")
 
     monkeypatch.setattr("isthmus.cli.fit.Autoencoder.fit", diverge)
@@ -143,6 +143,7 @@ def test_our_own_faults_show_a_traceback(isthmus, tmp_path, table, monkeypatch):
         (OSError(errno.ENOSPC, "full", "a.csv"), "a.csv: No space left on device; free some space"),
         (PermissionError(errno.EACCES, "no", "b"), "b: Permission denied; change its permissions"),
         (MemoryError(), "there is not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "there is not enough memory"),
     ],
 )
 def test_what_the_system_refuses_takes_one_line(capsys, error, line):

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from scipy import sparse
 
-from isthmus.data import align, array_source, check_rows, constant_columns, open_source
+from isthmus.data import align, array_source, check_rows, open_source
 from isthmus.data import split as data_split
 from isthmus.data.write import table_schema
 from isthmus.errors import DataError, SourceError
@@ -76,17 +76,6 @@ def test_a_file_is_named_first(tmp_path):
     np.save(tmp_path / "a.npy", gaps())
     with pytest.raises(SourceError, match=r"a\.npy: 3 values"):
         check_rows(open_source(tmp_path / "a.npy"))
-
-
-@pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("make", [array_source, lambda x: open_source(sparse.csr_array(x))])
-def test_constant_columns(make):
-    values = np.array([[1, 0, 0], [2, 0, 5], [3, 0, 5], [1, 0, 5]], float)
-    assert constant_columns(make(values)) == ("1",)
-
-
-def test_constant_columns_by_name():
-    assert constant_columns(open_source(pl.DataFrame({"a": [1, 2], "b": [7, 7]}))) == ("b",)
 
 
 SCHEMA = table_schema(["a", "b", "c"])

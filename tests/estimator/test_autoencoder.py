@@ -362,3 +362,57 @@ def test_constant_columns_are_named():
     model = make(1).fit(rows)
     assert model.preparation_.constant == ("flat",)
     np.testing.assert_allclose(model.reconstruct(rows)["flat"], 7.0, atol=1e-6)
+
+
+def test_masked_values_are_missing_values(rng):
+    values = rng.normal(size=(40, 3))
+    values[3, 2] = -99999
+    mask = values == -99999
+    with pytest.raises(ValueError, match="row 3"):
+        Autoencoder(2, max_epochs=1).fit(np.ma.array(values, mask=mask))
+    plain = Autoencoder(2, max_epochs=1, random_state=0).fit(values)
+    unmasked = Autoencoder(2, max_epochs=1, random_state=0).fit(np.ma.array(values))
+    np.testing.assert_array_equal(plain.transform(values), unmasked.transform(values))
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings"),
+    [(np.full((10, 3), np.nan), {}), (np.zeros((10, 3)), {"n_components": 5})],
+    ids=["rows", "settings"],
+)
+def test_a_refit_that_is_refused_leaves_the_model_as_it_was(rng, rows, settings):
+    x = pd.DataFrame(rng.normal(size=(40, 6)), columns=list("abcdef"))
+    model = Autoencoder(2, max_epochs=1, random_state=0).fit(x)
+    codes = model.transform(x)
+    with pytest.raises(ValueError, match=r"NaN|n_components"):
+        model.set_params(**settings).fit(rows)
+    np.testing.assert_array_equal(model.transform(x), codes)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("method", ["transform", "score", "reconstruct"])
+def test_rows_too_far_out_to_be_coded_are_named(rng, precision, method):
+    x = rng.normal(size=(60, 4))
+    model = Autoencoder(2, max_epochs=1, precision=precision, random_state=0).fit(x)
+    x[7] *= 1e300
+    with pytest.raises(DataError, match="row 7, counting from 0, is too far"):
+        getattr(model, method)(x)
+
+
+def test_constants_beyond_all_squares_are_refused():
+    with pytest.raises(DataError, match=r"reach 1e\+300"):
+        Autoencoder(2, max_epochs=1).fit(np.full((30, 3), 1e300))
+
+
+def test_a_frame_comes_back_with_its_index(rng):
+    x = pd.DataFrame(rng.normal(size=(30, 3)), columns=list("abc"), index=np.arange(100, 130))
+    rebuilt = Autoencoder(2, max_epochs=1, random_state=0).fit(x).reconstruct(x)
+    assert list(rebuilt.index) == list(x.index)
+
+
+def test_a_fitted_model_goes_on_with_single_rows(rng):
+    x = rng.normal(size=(40, 3))
+    model = Autoencoder(2, max_epochs=1, random_state=0).fit(x, validation=x[:1])
+    before = model.transform(x)
+    model.partial_fit(x[:1])
+    assert (model.transform(x) != before).any()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from isthmus import Autoencoder, data, kinds, load, losses, optim
 from isthmus.errors import ArtifactError, RequestError
@@ -205,8 +206,57 @@ def test_loading_runs_no_code_of_the_folder(saved, monkeypatch):
 def test_loads_onto_the_device_asked_for(saved):
     model = load(saved, device="cpu")
     assert next(model.network_.parameters()).device == torch.device("cpu")
-    with pytest.raises(ArtifactError, match="abacus"):
+    with pytest.raises(RequestError, match="abacus"):  # the model is not at fault
         load(saved, device="abacus")
+
+
+def rewritten(saved, change, *, honest):
+    """The model with its tensors changed, and model.json told of it or not."""
+    path = saved / "weights.safetensors"
+    save_file({name: change(tensor) for name, tensor in load_file(path).items()}, path)
+    if honest:
+        described = json.loads((saved / "model.json").read_text())
+        del described["weights_blake2b"]
+        (saved / "model.json").write_text(json.dumps(described))
+    return saved
+
+
+def test_weights_of_another_model_are_refused(saved):
+    with pytest.raises(ArtifactError, match=r"weights.*is not the file that model\.json"):
+        load(rewritten(saved, lambda w: w + 1, honest=False))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda w: w * torch.nan, "NaN or infinity"),
+        (lambda w: w.int() if w.ndim > 1 else w, "is torch.int32"),
+        (lambda w: w.half(), "the mean is torch.float16"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(saved, change, match):
+    with pytest.raises(ArtifactError, match=match):
+        load(rewritten(saved, change, honest=True))
+
+
+@pytest.mark.parametrize("stranger", ["notes.txt", "kept/codes.csv"])
+def test_a_model_folder_with_other_files_is_not_replaced(saved, stranger):
+    path = saved / stranger
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("precious")
+    model = load(saved)
+    with pytest.raises(RequestError, match=f"holds {stranger.split('/')[0]}"):
+        model.save(saved)
+    assert path.read_text() == "precious"
+
+
+def test_another_tools_model_folder_is_not_replaced(saved, tmp_path):
+    other = tmp_path / "tfjs"
+    other.mkdir()
+    (other / "model.json").write_text('{"modelTopology": {}}')
+    with pytest.raises(RequestError, match="is not a model folder"):
+        load(saved).save(other)
+    assert json.loads((other / "model.json").read_text()) == {"modelTopology": {}}
 
 
 def test_a_loaded_model_can_be_trained_on(saved):

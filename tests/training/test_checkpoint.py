@@ -1,6 +1,7 @@
 """A checkpoint holds the whole state of a fit: each part of it is needed, none is ignored."""
 
 import dataclasses
+import itertools
 import json
 import pkgutil
 
@@ -11,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.exceptions import ConvergenceWarning
 
-from isthmus import Autoencoder, data, kinds
+from isthmus import Autoencoder, data, kinds, losses
 from isthmus.errors import ArtifactError, DivergenceError
 from isthmus.training import checkpoint
 from isthmus.training.state import State
@@ -222,3 +223,45 @@ def test_a_checkpoint_of_other_validation_rows_or_weights_is_refused(tmp_path):
     assert len(str(caught.value)) < 500
     with pytest.raises(ArtifactError, match="was written with"):
         model.fit(X, validation=X[:20], sample_weight=np.arange(120), resume=True)
+
+
+def exclusive_ors():
+    """Rows of 0 and 1 for which the Bernoulli loss gains nothing over PCA, the squared one does."""
+    rng = np.random.default_rng(2)
+    rng.random((300, 24))
+    a, b, c = (rng.random((400, 3)) < 0.5).T.astype(int)
+    rows = np.stack([a ^ b, b ^ c, a ^ c, a & b, a | c, a ^ b ^ c], axis=1)
+    return np.abs(rows - (rng.random(rows.shape) < 0.1)).astype(float)
+
+
+def binary(folder, stop_at=None, **settings):
+    """A fit in two stages of 30 epochs, stopped as Ctrl-C would at an epoch counted over both."""
+    epochs = itertools.count(1)
+
+    def stop(_):
+        if next(epochs) == stop_at:
+            raise KeyboardInterrupt
+
+    given = {"max_epochs": 30, "random_state": 2, "callbacks": (stop,)} | settings
+    return Autoencoder(2, checkpoint=folder, **given)
+
+
+def test_a_fit_stopped_in_its_second_stage_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    rows = exclusive_ors()
+    whole = binary(None).fit(rows)
+    assert (whole.loss_, whole.best_epoch_ > 0) == (losses.Squared(), True)
+    with pytest.raises(KeyboardInterrupt):
+        binary(tmp_path, stop_at=44).fit(rows)
+    # 43 epochs were done: the rest are 17, and one more would be a second beginning.
+    assert outcome(binary(tmp_path, stop_at=18).fit(rows, resume=True)) == outcome(whole)
+
+
+def test_a_fresh_start_leaves_nothing_of_a_second_stage(tmp_path):
+    rows = exclusive_ors()
+    with pytest.raises(KeyboardInterrupt):
+        binary(tmp_path, stop_at=44).fit(rows)
+    with pytest.raises(KeyboardInterrupt):
+        binary(tmp_path, stop_at=5, max_epochs=32).fit(rows)
+    resumed = binary(tmp_path, max_epochs=32).fit(rows, resume=True)
+    assert outcome(resumed) == outcome(binary(None, max_epochs=32).fit(rows))

@@ -89,13 +89,21 @@ def _at_fault(error: BaseException) -> str | None:
         return _usage(error)
     if isinstance(error, IsthmusError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _out_of_memory(error):
         return "there is not enough memory; use fewer or smaller rows, or a smaller --batch-size"
     number = _system_number(error)
     if number is None:
         return None
     name = getattr(error, "filename", None)
     return f"{f'{name}: ' if name else ''}{os.strerror(number)}; {SYSTEM[number]}"
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether torch found no memory, for which on a CPU it has no class of its own."""
+    told = str(error)
+    return isinstance(error, RuntimeError) and (
+        "allocate memory" in told or "out of memory" in told
+    )
 
 
 def _usage(error: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from isthmus import artifact
+from isthmus.artifact import EVIDENCE, REPORT
 from isthmus.cli.faults import writing
 from isthmus.cli.options import Choosing, Fit, Reading, Training
 from isthmus.cli.outputs import free_place
@@ -19,12 +20,13 @@ from isthmus.cli.settings import estimator_settings
 from isthmus.cli.talk import Talk, to_json
 from isthmus.errors import ArtifactError, DataError, DivergenceError, RequestError, SourceError
 from isthmus.estimator import Autoencoder, to_artifact
+from isthmus.files import locked
 from isthmus.report import gather, render, summary_lines
 from isthmus.report.rows import Subset
 from isthmus.training.checkpoint import NAME
+from isthmus.training.world import import_ahead
 from isthmus.types import Source
 
-PAGE, EVIDENCE = "report.html", "report.json"
 SHOWN = 5
 RESUME = "the same command with --resume goes on from where the fit was"
 
@@ -41,6 +43,7 @@ def run(
     """Learns the rows of `data` and writes the model folder `output`, whole or not at all."""
     target = free_place(output, force=wanted.force, check=artifact.check_place)
     began = time.monotonic()
+    import_ahead()
     with talk.stage(f"reading {data}"):
         colored = open_colored(data, wanted.color, reading, choosing)
     fraction, validation = _validation(wanted.validation, colored.source, reading, talk)
@@ -53,18 +56,19 @@ def run(
         **estimator_settings(training, colored.source.schema),
     )
     _check_kept(checkpoint, wanted, talk)
-    with _kept(checkpoint):
-        ae.fit(colored.source, validation=validation, resume=wanted.resume)
-        evidence, fault = _evidence(ae, colored, wanted, talk)
-        _write(ae, target, evidence, force=wanted.force)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    with locked(checkpoint, f"fitting {target}"):
+        with _kept(checkpoint):
+            ae.fit(colored.source, validation=validation, resume=wanted.resume)
+            evidence, fault = _evidence(ae, colored, wanted, talk)
+            _write(ae, target, evidence, force=wanted.force)
+        shutil.rmtree(checkpoint, ignore_errors=True)
     if fault is not None:
         fault.add_note(f"{target} is written, without a report")
         raise fault
     measured = evidence.get("measured") or _measured(ae, colored.source, validation)
     talk.notes(_notes(ae, evidence, measured))
     seconds = time.monotonic() - began
-    talk.note(f"wrote {target / PAGE if evidence else target} after {seconds:.1f} s in all")
+    talk.note(f"wrote {target / REPORT if evidence else target} after {seconds:.1f} s in all")
     talk.facts(_facts(ae, target) | {"measured": measured, "seconds": round(seconds, 3)})
 
 
@@ -101,6 +105,8 @@ def _kept(checkpoint: Path) -> Iterator[None]:
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise
     except (RequestError, DataError, ArtifactError):
+        if not any(checkpoint.rglob(NAME)):
+            shutil.rmtree(checkpoint, ignore_errors=True)
         raise
     except BaseException as error:
         if (checkpoint / NAME).exists():
@@ -131,7 +137,7 @@ def _write(ae: Autoencoder, target: Path, evidence: dict[str, Any], *, force: bo
     """Writes the model folder, with the report where there is evidence."""
     pages = {}
     if evidence:
-        pages = {PAGE: render(evidence), EVIDENCE: to_json(evidence, indent=1) + "\n"}
+        pages = {REPORT: render(evidence), EVIDENCE: to_json(evidence, indent=1) + "\n"}
     try:
         with writing(target):
             artifact.save(to_artifact(ae), target, force=force, extra=pages)

@@ -54,6 +54,17 @@ def free_table(path: str, *, force: bool) -> Path:
     return target
 
 
+def check_apart(target: Path, model: str, data: str) -> None:
+    """Raise RequestError where `target` is what is read, or lies in the model's folder."""
+    from isthmus.data.open import split_member
+
+    place = target.resolve()
+    if Path(model).resolve() in (place, *place.parents):
+        raise RequestError(f"{target}: lies in the model's own folder; choose another place")
+    if split_member(data)[0].resolve() == place:
+        raise RequestError(f"{target}: is what is read from; choose another name")
+
+
 def free_rows(path: str, *, force: bool) -> Path:
     """As `free_place`, for rows of any kind: a file, or a folder of images.
 

@@ -82,7 +82,10 @@ def in_blocks(source: Source, talk: Talk) -> Iterator[Source]:
     check_rows(source, at_least=1)
     with talk.bar(len(source)) as advance:
         for block in blocks(source):
-            yield ArraySource(source.read(block), source.schema, origin=source.origin)
+            first = int(block[0])
+            yield ArraySource(
+                source.read(block), source.schema, origin=source.origin, first_row=first
+            )
             advance(len(block))
 
 

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from isthmus import artifact
-from isthmus.artifact import in_words
+from isthmus.artifact import EVIDENCE, REPORT, in_words
 from isthmus.cli.options import Computing, Reading
 from isthmus.cli.outputs import free_file, write_text
 from isthmus.cli.talk import Talk, to_json
 from isthmus.errors import ArtifactError, RequestError
-
-PAGE, EVIDENCE = "report.html", "report.json"
 
 
 def report(
@@ -31,7 +29,7 @@ def report(
     artifact.describe(folder)
     # What is drawn from the folder alone may always take its old place: it shows the same.
     again = data is None and output is None
-    target = free_file(output or str(folder / PAGE), force=force or again, suffix=".html")
+    target = free_file(output or str(folder / REPORT), force=force or again, suffix=".html")
     if data is None:
         if color is not None:
             raise RequestError(f"--color {color}: needs DATA to take labels from; name it too")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from isthmus.cli.options import Computing, Reading
-from isthmus.cli.outputs import FILE, free_rows, free_table, write_table
+from isthmus.cli.outputs import FILE, check_apart, free_rows, free_table, write_table
 from isthmus.cli.rows import in_blocks, open_like, opened, row_names
 from isthmus.cli.talk import Talk
 from isthmus.data import write_rows
@@ -30,6 +30,7 @@ def encode(
 ) -> None:
     """Writes the codes of the rows of `data`."""
     target, began = free_table(output, force=force), time.monotonic()
+    check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
     codes = np.concatenate([ae.transform(block) for block in in_blocks(source, talk)])
     write_table(target, _code_names(ae), codes, row_names(source), force=force)
@@ -41,6 +42,7 @@ def decode(
 ) -> None:
     """Writes what the codes stand for, as what the model was fitted on."""
     target, began = free_rows(output, force=force), time.monotonic()
+    check_apart(target, model, codes)
     ae = load(model, device=computing.device)
     values, names = _read_codes(ae, codes)
     with talk.stage("decoding"):
@@ -64,6 +66,7 @@ def score(
 ) -> None:
     """Writes the squared error of each row of `data`, or of each of its features."""
     target, began = free_table(output, force=force), time.monotonic()
+    check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
     by = "value" if by_feature else "row"
     parts = [ae.reconstruction_error(block, by=by) for block in in_blocks(source, talk)]

@@ -2,7 +2,7 @@
 
 from isthmus.data.arrays import array_source, sparse_source, tensor_source
 from isthmus.data.batches import Rows, epoch_batches, plain_batches
-from isthmus.data.check import align, check_rows, constant_columns
+from isthmus.data.check import align, check_rows
 from isthmus.data.corruption import (
     CORRUPTIONS,
     Corruption,
@@ -38,7 +38,6 @@ __all__ = [
     "blocks",
     "cast",
     "check_rows",
-    "constant_columns",
     "count_distinct",
     "digest",
     "epoch_batches",

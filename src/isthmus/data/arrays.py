@@ -27,10 +27,13 @@ def fault(origin: str, message: str) -> DataError:
 class ArraySource:
     """Rows of an array with the rows on its first axis."""
 
-    def __init__(self, values: Array, schema: Schema, *, origin: str = IN_MEMORY) -> None:
+    def __init__(
+        self, values: Array, schema: Schema, *, origin: str = IN_MEMORY, first_row: int = 0
+    ) -> None:
         self.values = values
         self.schema = schema
         self.origin = origin
+        self.first_row = first_row  # what to add to a row's number in a message
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -71,6 +74,12 @@ def array_source(
     Raises DataError for object or complex values, or a shape that fits no layout.
     """
     return ArraySource(values, _array_schema(values, layout, origin), origin=origin)
+
+
+def unmasked(values: Any) -> Array:
+    """A masked array as a plain one, NaN (missing) wherever it is masked."""
+    plain = np.asarray(values.data)
+    return np.where(values.mask, np.nan, plain) if np.any(values.mask) else plain
 
 
 def tensor_source(

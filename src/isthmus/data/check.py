@@ -90,25 +90,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def constant_columns(source: Source) -> tuple[str, ...]:
-    """The names of the features that have one and the same value in every row."""
-    low, high = _extremes(source)
-    names = source.schema.feature_names()
-    return tuple(names[index] for index in np.flatnonzero(low == high))
-
-
-def _extremes(source: Source) -> tuple[Array, Array]:
-    if isinstance(source, SparseSource):
-        low, high = source.values.min(axis=0), source.values.max(axis=0)
-        return low.toarray().ravel(), high.toarray().ravel()
-    lows, highs = [], []
-    for block in blocks(source):
-        flat = source.read(block).reshape(len(block), -1)
-        lows.append(flat.min(axis=0))
-        highs.append(flat.max(axis=0))
-    return np.min(lows, axis=0), np.max(highs, axis=0)
-
-
 def align(source: Source, schema: Schema, *, drop_extra: bool = False) -> Source:
     """`source` with its columns as a fitted model's `schema` has them.
 

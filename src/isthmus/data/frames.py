@@ -11,13 +11,12 @@ import narwhals as nw
 import numpy as np
 
 from isthmus.data.arrays import IN_MEMORY, fault
-from isthmus.data.schema import Container, Layout, Schema
+from isthmus.data.schema import FRAMES, Container, Layout, Schema
 from isthmus.errors import RequestError
 from isthmus.types import Array, Index, Source
 
 Frame = nw.DataFrame[Any]
 Series = nw.Series[Any]
-FRAMES = ("pandas", "polars", "pyarrow")
 SHOWN = 20
 
 

@@ -16,6 +16,7 @@ from isthmus.data.arrays import (
     is_sparse,
     sparse_source,
     tensor_source,
+    unmasked,
 )
 from isthmus.data.formats import FORMATS, KNOWN, Format, Options, format_of
 from isthmus.data.frames import frame_source
@@ -149,8 +150,7 @@ def _open_object(data: Any, options: Options) -> Source:
 
 def _as_array(data: Any) -> Array:
     if isinstance(data, np.ma.MaskedArray):
-        values = np.asarray(data.data)
-        return np.where(data.mask, np.nan, values) if np.any(data.mask) else values
+        return unmasked(data)
     if not (hasattr(data, "__array__") or isinstance(data, (list, tuple))):
         formats = ", ".join(FORMATS)
         raise fault(

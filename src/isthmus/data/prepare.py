@@ -96,6 +96,8 @@ class Preparation:
                 raise ValueError(f"{name} has {values.size} numbers")
             if not np.isfinite(values).all():
                 raise ValueError(f"{name} is not finite")
+        if not min(self.scale) > 0:
+            raise ValueError(f"scale reaches {min(self.scale)}")
         if not 0 < float(self.unit) < np.inf:
             raise ValueError(f"unit is {self.unit}")
 
@@ -178,10 +180,11 @@ class _Moments:
 
 def _check_representable(source: Source, moments: _Moments) -> None:
     lost = (moments.variance == 0) & (moments.high > moments.low) & (moments.low > -TINY)
-    lost = (lost & (moments.high < TINY)) | ~np.isfinite(moments.variance)
+    largest = np.maximum(np.abs(moments.low), np.abs(moments.high))
+    lost = (lost & (moments.high < TINY)) | ~np.isfinite(moments.variance) | (largest > 1 / TINY)
     if lost.any():
         name = source.schema.feature_names()[int(np.argmax(lost))]
-        most = np.abs([moments.low, moments.high]).max()
+        most = largest.max()
         raise DataError(
             f"{source.origin}: the values of {name!r} reach {most:.3g}, whose "
             "square no 64-bit number holds; rescale them, by dividing by their largest, say"

@@ -1,5 +1,6 @@
 """Schema: what one row is, and what it must become again after a round trip."""
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -9,6 +10,15 @@ from isthmus.errors import ArtifactError
 
 Layout = Literal["table", "signal", "image"]
 Container = Literal["array", "tensor", "sparse", "pandas", "polars", "pyarrow", "images"]
+
+FRAMES = ("pandas", "polars", "pyarrow")
+FRAME_DTYPE = re.compile(
+    r"U?Int(8|16|32|64|128)|Float(16|32|64)|Boolean|Object|Decimal\(precision=\d+, scale=-?\d+\)"
+)
+PANDAS_DTYPE = re.compile(
+    r"U?Int(8|16|32|64)|Float(32|64)|boolean|object"
+    r"|(u?int(8|16|32|64)|halffloat|float|double|bool|decimal\d+\(\d+, -?\d+\))\[pyarrow\]"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +102,87 @@ def _check(schema: Schema) -> None:
     axes = {"table": (1,), "signal": (1, 2), "image": (2, 3)}
     if len(schema.shape) not in axes.get(schema.layout, ()):
         raise ValueError(f"layout {schema.layout!r} with shape {schema.shape}")
-    if not all(isinstance(side, int) and side > 0 for side in schema.shape):
+    if not all(type(side) is int and side > 0 for side in schema.shape):
         raise ValueError(f"shape {schema.shape}")
-    if len(schema.dtypes) not in (1, schema.shape[0]):
-        raise ValueError(f"{len(schema.dtypes)} dtypes for shape {schema.shape}")
-    if schema.names is not None and len(schema.names) != schema.n_features:
-        raise ValueError(f"{len(schema.names)} names for shape {schema.shape}")
     if schema.container not in get_args(Container):
         raise ValueError(f"container {schema.container!r}")
-    if schema.container in ("array", "sparse", "images"):
-        np.dtype(schema.dtypes[0])
+    if schema.container in ("sparse", *FRAMES) and len(schema.shape) != 1:
+        raise ValueError(f"container {schema.container!r} with shape {schema.shape}")
+    _check_image(schema)
+    _check_dtypes(schema)
+    _check_names(schema)
+    _check_natives(schema)
+
+
+def _check_image(schema: Schema) -> None:
+    first, mode = schema.channels_first, schema.mode
+    axes = (schema.layout, len(schema.shape))
+    if not isinstance(first, bool) or (first and axes != ("image", 3)):
+        raise ValueError(f"channels_first {first!r} with shape {schema.shape}")
+    if not (mode is None or isinstance(mode, str)):
+        raise ValueError(f"mode {mode!r}")
+
+
+def _check_dtypes(schema: Schema) -> None:
+    if len(schema.dtypes) not in (1, schema.shape[0]):
+        raise ValueError(f"{len(schema.dtypes)} dtypes for shape {schema.shape}")
+    for dtype in schema.dtypes:
+        if not (isinstance(dtype, str) and _is_dtype(dtype, schema.container)):
+            raise ValueError(f"dtype {dtype!r} with container {schema.container!r}")
+
+
+def _is_dtype(name: str, container: Container) -> bool:
+    if container in FRAMES:
+        return FRAME_DTYPE.fullmatch(name) is not None
+    return (_is_tensor_dtype if container == "tensor" else _is_numeric)(name)
+
+
+def _is_numeric(name: str) -> bool:
+    try:
+        return np.dtype(name).kind in "biuf"
+    except (SyntaxError, TypeError, ValueError):
+        return False
+
+
+def _is_tensor_dtype(name: str) -> bool:
+    import torch
+
+    if not isinstance(getattr(torch, name, None), torch.dtype):
+        return False
+    return name.startswith(("bfloat", "float8")) or _is_numeric(name)
+
+
+def _check_names(schema: Schema) -> None:
+    for field, kinds in (("names", (str,)), ("labels", (str, int, float))):
+        values = getattr(schema, field)
+        if values is None:
+            continue
+        if len(values) != schema.n_features:
+            raise ValueError(f"{len(values)} {field} for shape {schema.shape}")
+        odd = [value for value in values if not isinstance(value, kinds)]
+        if odd:
+            raise ValueError(f"{odd[0]!r} among the {field}")
+    if schema.labels is not None and schema.container != "pandas":
+        raise ValueError(f"labels with container {schema.container!r}")
+    if schema.container in FRAMES and len(set(schema.names or ())) < len(schema.names or ()):
+        raise ValueError("several columns of one name")
+
+
+def _check_natives(schema: Schema) -> None:
+    natives = schema.natives
+    if natives is None or (schema.container == "sparse" and natives == ("matrix",)):
+        return
+    if schema.container != "pandas" or len(natives) != schema.n_features:
+        raise ValueError(
+            f"{len(natives)} natives for container {schema.container!r} and shape {schema.shape}"
+        )
+    for native in natives:
+        if not (isinstance(native, str) and _is_pandas_dtype(native)):
+            raise ValueError(f"native {native!r}")
+
+
+def _is_pandas_dtype(name: str) -> bool:
+    sparse = re.fullmatch(r"Sparse\[([^\[,]+)(,.*)?\]", name)
+    if sparse is not None:
+        return _is_numeric(sparse[1])
+    return PANDAS_DTYPE.fullmatch(name) is not None or _is_numeric(name)

@@ -1,6 +1,7 @@
 """Autoencoder: scikit-learn's contract over every kind, loss, penalty, corruption and optimizer."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -8,21 +9,31 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus import artifact, metrics
 from isthmus.data import Rows, align, check_rows, plain_batches, restore
+from isthmus.data.arrays import ArraySource, fault
 from isthmus.errors import DataError, RequestError
 from isthmus.estimator import parts
 from isthmus.estimator.fitting import Fitted, Fitting
 from isthmus.estimator.inputs import as_source, row_weights
-from isthmus.estimator.request import Request
+from isthmus.estimator.request import (
+    Request,
+    check_request,
+    folder_of,
+    reporter_of,
+    seed_of,
+)
 from isthmus.estimator.saving import to_artifact
-from isthmus.training.progress import Lines, Reporter, Silent
 from isthmus.training.state import State
 from isthmus.types import Array, Source
+
+OF_THE_ROWS = ("n_features_in_", "feature_names_in_")
+
+FARTHEST = 1e150
+"""Prepared values beyond this have squares that no 64-bit number holds."""
 
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -132,13 +143,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         another fit.
         """
         del y
-        source = as_source(self, X, reset=True)
-        check_rows(source)
-        weight = row_weights(sample_weight, source)
-        if validation is not None:
-            validation = align(as_source(self, validation, reset=False), source.schema)
-            check_rows(validation)
-        self._keep(Fitting(self._request(resume=resume), source, weight, validation).run())
+        with self._unless_refused():
+            source = as_source(self, X, reset=True)
+            check_rows(source)
+            weight = row_weights(sample_weight, source)
+            if validation is not None:
+                validation = align(as_source(self, validation, reset=False), source.schema)
+                check_rows(validation, at_least=1)
+            self._keep(Fitting(self._request(resume=resume), source, weight, validation).run())
         return self
 
     def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
@@ -149,8 +161,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         del y
         fresh = not hasattr(self, "network_")
         source = as_source(self, X, reset=fresh)
-        check_rows(source)
-        weight = row_weights(sample_weight, source)
+        check_rows(source, at_least=2 if fresh else 1)
+        weight = row_weights(sample_weight, source, at_least=2 if fresh else 1)
         if fresh:
             request = replace(
                 self._request(resume=False), validation_fraction=0.0, max_epochs=0, checkpoint=None
@@ -161,8 +173,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def transform(self, X: Any) -> Array:
         """The codes of the rows of X, (n, n_components_) float32."""
-        rows = self._rows(X)
-        codes = [self._encode(x) for x in self._batches(rows)]
+        codes = [code for _, code in self._coded(self._rows(X))]
         return np.asarray(torch.cat(codes).float().cpu())
 
     def inverse_transform(self, X: Any) -> Any:
@@ -173,7 +184,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def reconstruct(self, X: Any) -> Any:
         """The rows of X after a round trip through the code, as what X was."""
-        return self.inverse_transform(self.transform(X))
+        rebuilt = self.inverse_transform(self.transform(X))
+        if hasattr(rebuilt, "iloc") and hasattr(X, "iloc"):
+            rebuilt.index = X.index  # pandas matches rows by it
+        return rebuilt
 
     def score_samples(self, X: Any) -> Array:
         """(n,): minus each row's mean squared reconstruction error; higher is better."""
@@ -227,6 +241,20 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if schema.names is not None and schema.labels is None:
             self.feature_names_in_ = np.asarray(schema.names, dtype=object)
 
+    @contextmanager
+    def _unless_refused(self) -> Iterator[None]:
+        """Leave what the last fit learned as it was when rows or settings are refused."""
+        before = {name: getattr(self, name) for name in OF_THE_ROWS if hasattr(self, name)}
+        try:
+            yield
+        except BaseException:
+            for name in OF_THE_ROWS:
+                if name in before:
+                    setattr(self, name, before[name])
+                elif hasattr(self, name):
+                    delattr(self, name)
+            raise
+
     def _encode(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             code: Tensor = self.network_.encode(x)
@@ -247,11 +275,24 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
         rows, measured = self._rows(X), self.preparation_.measured
-        for x in self._batches(rows):
-            yield measured(x), measured(self._decode(self._encode(x)))
+        for x, code in self._coded(rows):
+            yield measured(x), measured(self._decode(code))
 
-    def _batches(self, rows: Rows) -> Any:
-        return (rows.take(positions) for positions in plain_batches(len(rows)))
+    def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each batch of prepared rows with its codes; DataError where those are not finite."""
+        for positions in plain_batches(len(rows)):
+            x = rows.take(positions)
+            code = self._encode(x)
+            lost = ~code.float().isfinite().all(dim=1) | (x.flatten(1).abs() > FARTHEST).any(dim=1)
+            if lost.any():
+                first = rows.source.first_row if isinstance(rows.source, ArraySource) else 0
+                row = first + int(positions[int(lost.int().argmax())])
+                raise fault(
+                    rows.source.origin,
+                    f"row {row}, counting from 0, is too far from the rows the model was fitted on "
+                    "to be coded; look for wrong units, or leave it out",
+                )
+            yield x, code
 
     def _where(self) -> tuple[torch.dtype, torch.device]:
         parameter = next(self.network_.parameters())
@@ -286,17 +327,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _request(self, *, resume: bool) -> Request:
         settings = self.get_params(deep=False)
         own = {name: settings[name] for name in Request.shared()}
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        checkpoint = None if self.checkpoint is None else Path(self.checkpoint)
-        return Request(
-            **own, seed=seed, reporter=self._reporter(), checkpoint=checkpoint, resume=resume
+        wanted = Request(
+            **{k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()},
+            seed=seed_of(self.random_state),
+            reporter=reporter_of(self.verbose),
+            checkpoint=folder_of(self.checkpoint),
+            resume=resume,
         )
-
-    def _reporter(self) -> Reporter:
-        if isinstance(self.verbose, (bool, int)):
-            return Lines() if self.verbose else Silent()
-        reporter: Reporter = self.verbose
-        return reporter
+        check_request(wanted)
+        return wanted
 
     def _keep(self, fitted: Fitted) -> None:
         self.network_ = fitted.network

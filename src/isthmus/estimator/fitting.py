@@ -12,7 +12,7 @@ from isthmus.data import Preparation, Rows, count_distinct, digest, held_out_spl
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.guard import beats_pca, pca_figures
-from isthmus.estimator.request import Request, check_request
+from isthmus.estimator.request import Request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
 from isthmus.pretraining import PCASolution, principal_components
@@ -21,6 +21,9 @@ from isthmus.training.loop import Trainer
 from isthmus.training.state import ALL_DONE, State
 from isthmus.training.world import private_randomness, resolve_device, threads
 from isthmus.types import Array, Index, Source
+
+SQUARED = "squared"
+"""The folder, inside that of the checkpoints, of a second fit for squared error."""
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
 
@@ -49,7 +52,6 @@ class Fitting:
     def __init__(
         self, request: Request, source: Source, weight: Array, validation: Source | None = None
     ) -> None:
-        check_request(request)
         self.request, self.source, self.weight, self.validation = (
             request,
             source,
@@ -85,9 +87,7 @@ class Fitting:
         if not gained and not isinstance(self.loss, Squared):
             # PCA minimises squared error, and so must whatever is to beat it.
             folder = self.request.checkpoint
-            squared = replace(
-                self.request, loss="squared", checkpoint=folder and folder / "squared"
-            )
+            squared = replace(self.request, loss="squared", checkpoint=folder and folder / SQUARED)
             return Fitting(squared, self.source, self.weight, self.validation).run()
         if not gained:
             assert solution is not None
@@ -219,6 +219,7 @@ class Fitting:
         checkpointer = Checkpointer(self.request.checkpoint, self._fingerprint())
         if not self.request.resume:
             checkpointer.clear()
+            replace(checkpointer, folder=self.request.checkpoint / SQUARED).clear()
         return checkpointer
 
     def _fingerprint(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import (
 )
 
 from isthmus.data import open_source
+from isthmus.data.arrays import unmasked
 from isthmus.errors import DataError
 from isthmus.types import Array, Source
 
@@ -27,6 +28,8 @@ def as_source(estimator: Any, X: Any, *, reset: bool) -> Source:
         source = open_source(X)
         _check_names(estimator, X, source, reset=reset)
         return source
+    if isinstance(X, np.ma.MaskedArray):
+        X = unmasked(X)
     if not sparse.issparse(X):
         X = X if isinstance(X, np.ndarray) else np.asarray(X)
         if X.ndim - 1 in ROW_DIMENSIONS and X.dtype != object:
@@ -59,10 +62,10 @@ def _check_names(estimator: Any, X: Any, source: Source, *, reset: bool) -> None
     _check_n_features(estimator, np.empty((0, source.schema.n_features)), reset=reset)
 
 
-def row_weights(sample_weight: Any, source: Source) -> Array:
+def row_weights(sample_weight: Any, source: Source, *, at_least: int = 2) -> Array:
     """(n,) float64 weights, ones where none are given.
 
-    Raises DataError for negative weights or where fewer than two rows count.
+    Raises DataError for negative weights or where fewer than `at_least` rows count.
     """
     if sample_weight is None:
         return np.ones(len(source))
@@ -71,6 +74,6 @@ def row_weights(sample_weight: Any, source: Source) -> Array:
         raise DataError(
             f"sample_weight: {int((weight < 0).sum())} weights are negative; use 0 or more"
         )
-    if (weight > 0).sum() < 2:
-        raise DataError("sample_weight: fewer than 2 rows have a weight above 0")
+    if (weight > 0).sum() < at_least:
+        raise DataError(f"sample_weight: fewer than {at_least} rows have a weight above 0")
     return np.array(weight)

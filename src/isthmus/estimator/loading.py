@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from isthmus import artifact
 from isthmus.artifact import Artifact
@@ -18,6 +19,8 @@ from isthmus.optim import OPTIMIZERS
 from isthmus.spec import AnySpec, Spec, from_json
 from isthmus.training.world import resolve_device
 
+DTYPES = (torch.float32, torch.float64)
+
 
 def load(
     folder: str | Path, *, device: str = "auto", specs: Sequence[type[Spec]] = ()
@@ -28,11 +31,11 @@ def load(
     missing, damaged, foreign, or from a newer isthmus.
     """
     found = artifact.load(folder)
-    classes = _known(specs)
+    classes, where = _known(specs), resolve_device(device)
     try:
         settings = {key: from_json(value, classes) for key, value in found.settings.items()}
         estimator = Autoencoder(**settings)
-        _restore(estimator, found, classes, resolve_device(device))
+        _restore(estimator, found, classes, where)
     except ArtifactError as error:
         raise ArtifactError(f"{folder}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -51,6 +54,7 @@ def _restore(
     kind = _part(found.kind, classes, Kind)
     weights = dict(found.weights)
     mean = weights.pop(MEAN)
+    _check_tensors(mean, weights, preparation)
     network = kind.build(preparation.facts, int(found.facts["n_components"])).to(device, mean.dtype)
     network.load_state_dict({k.removeprefix(NETWORK): v for k, v in weights.items()})
     network.eval()
@@ -58,6 +62,14 @@ def _restore(
     estimator.loss_ = _part(found.loss, classes, Reconstruction)
     estimator.preparation_, estimator.mean_ = preparation, mean
     estimator.restore_facts(found.facts, found.history)
+
+
+def _check_tensors(mean: Tensor, weights: Mapping[str, Tensor], preparation: Preparation) -> None:
+    if mean.shape != (1, *preparation.facts.shape) or mean.dtype not in DTYPES:
+        raise ValueError(f"the mean is {mean.dtype} of shape {tuple(mean.shape)}")
+    for name, tensor in weights.items():
+        if tensor.dtype != mean.dtype:  # torch would cast it in silence
+            raise ValueError(f"{name} is {tensor.dtype}, the mean {mean.dtype}")
 
 
 def _part(written: Any, classes: Mapping[str, type[Spec]], base: type[AnySpec]) -> AnySpec:

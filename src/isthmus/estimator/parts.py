@@ -13,7 +13,7 @@ from isthmus.estimator.request import Request
 from isthmus.kinds import KINDS, CodeNetwork, Kind
 from isthmus.losses import LOSSES, PENALTIES, Bernoulli, Objective, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
-from isthmus.spec import resolve
+from isthmus.spec import is_truth, resolve
 from isthmus.training.loop import Plan, Trainer
 from isthmus.training.state import State
 from isthmus.training.step import AutogradStep
@@ -103,9 +103,10 @@ def optimizer_of(request: Request) -> OptimizerSpec:
 
 def patience_of(request: Request, epochs: int, rows: int, batch_size: int) -> int | None:
     """Epochs to wait for a better held-out loss, or None for ever."""
-    if request.early_stopping is True:
-        return choices.choose_patience(epochs, rows, batch_size)
-    return None if request.early_stopping is False else int(request.early_stopping)
+    wanted = request.early_stopping
+    if not is_truth(wanted):
+        return int(wanted)
+    return choices.choose_patience(epochs, rows, batch_size) if wanted else None
 
 
 def plan_of(

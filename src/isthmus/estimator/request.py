@@ -1,18 +1,26 @@
 """What the user asked for, checked where no data are needed."""
 
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from isthmus.data import Corruption
-from isthmus.errors import require
-from isthmus.kinds import Kind
-from isthmus.losses import PenaltySpec, Reconstruction
-from isthmus.optim import OptimizerSpec
+from sklearn.utils import check_random_state
+
+from isthmus.data import CORRUPTIONS, SCALINGS, Corruption
+from isthmus.errors import RequestError, require
+from isthmus.kinds import KINDS, Kind
+from isthmus.losses import LOSSES, PENALTIES, PenaltySpec, Reconstruction
+from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PRETRAININGS
+from isthmus.spec import Spec, is_number, is_sequence, is_truth, is_whole, resolve, shown
 from isthmus.training.loop import Callback
-from isthmus.training.progress import Reporter
+from isthmus.training.progress import Lines, Reporter, Silent
 from isthmus.training.world import PRECISIONS
+
+AUTO = "auto"
 
 
 @dataclass(kw_only=True)
@@ -49,20 +57,155 @@ class Request:
         ]
 
 
+class Rule(NamedTuple):
+    """What a setting must be."""
+
+    fits: Callable[[Any], bool]
+    words: str
+
+
+class Slot(NamedTuple):
+    """What fits where a part goes: a registered name, a spec, or one of some other values."""
+
+    registry: Mapping[str, type[Any]]
+    base: type[Spec]
+    others: tuple[str | None, ...] = ()
+
+
+RULES = {
+    "n_components": Rule(lambda value: value is None or is_whole(value), "a whole number, or None"),
+    "max_epochs": Rule(
+        lambda value: value is None or _counts(value, 0), "a whole number, at least 0, or None"
+    ),
+    "batch_size": Rule(
+        lambda value: value is None or _counts(value, 1), "a whole number, at least 1, or None"
+    ),
+    "validation_fraction": Rule(
+        lambda value: _among(value, (AUTO,)) or (is_number(value) and 0 <= value < 1),
+        "'auto' or a number, at least 0 and below 1",
+    ),
+    "early_stopping": Rule(
+        lambda value: is_truth(value) or _counts(value, 1),
+        "True, False, or a whole number, at least 1",
+    ),
+}
+
+CHOICES = {
+    "pretraining": (AUTO, *PRETRAININGS),
+    "preparation": SCALINGS,
+    "precision": PRECISIONS,
+}
+
+SLOTS = {
+    "kind": Slot(KINDS, Kind, (AUTO,)),
+    "loss": Slot(LOSSES, Reconstruction, (AUTO,)),
+    "corruption": Slot(CORRUPTIONS, Corruption, (None,)),
+    "optimizer": Slot(OPTIMIZERS, OptimizerSpec),
+}
+
+
 def check_request(request: Request) -> None:
-    """Raise RequestError where a setting is out of its range whatever the data."""
-    fraction, epochs, batch = request.validation_fraction, request.max_epochs, request.batch_size
+    """Raise RequestError where a setting is of another type or range, whatever the data."""
+    for name, rule in RULES.items():
+        value = getattr(request, name)
+        require(rule.fits(value), f"{name}={shown(value)} must be {rule.words}")
+    for name, known in CHOICES.items():
+        value = getattr(request, name)
+        require(
+            _among(value, known),
+            f"{name}={shown(value)} is not known; use one of {', '.join(known)}",
+        )
+    for name, slot in SLOTS.items():
+        value = getattr(request, name)
+        if not _among(value, slot.others):
+            resolve(value, slot.registry, slot.base, name)
+    _check_penalties(request.penalties)
+    _check_callbacks(request.callbacks)
+    if request.checkpoint is not None:
+        _check_place(request.checkpoint)
+
+
+def _counts(value: Any, least: int) -> bool:
+    return is_whole(value) and value >= least
+
+
+def _among(value: Any, known: Sequence[str | None]) -> bool:
+    # An array, which compares item by item, is among nothing.
+    return (value is None or isinstance(value, str)) and value in known
+
+
+def _check_penalties(penalties: Any) -> None:
+    one = shown(penalties) if isinstance(penalties, (str, Spec)) else "'l1'"
     require(
-        fraction == "auto" or (not isinstance(fraction, str) and 0 <= fraction < 1),
-        f"validation_fraction={fraction!r} must be 'auto' or at least 0 and below 1",
+        is_sequence(penalties),
+        f"penalties={shown(penalties)} must be a sequence, such as ({one},)",
     )
-    require(epochs is None or epochs >= 0, f"max_epochs={epochs} must not be negative")
-    require(batch is None or batch >= 1, f"batch_size={batch} must be at least 1")
+    for penalty in penalties:
+        resolve(penalty, PENALTIES, PenaltySpec, "penalties")
+
+
+def _check_callbacks(callbacks: Any) -> None:
     require(
-        request.pretraining in ("auto", *PRETRAININGS),
-        f"pretraining={request.pretraining!r} is not known; use 'auto', {', '.join(PRETRAININGS)}",
+        is_sequence(callbacks) and all(map(callable, callbacks)),
+        f"callbacks={shown(callbacks)} must be a sequence of functions, such as (print,)",
     )
+
+
+def _check_place(folder: Path) -> None:
+    """Raise RequestError unless there is, or can be, such a folder to write into."""
+    try:
+        with tempfile.TemporaryDirectory(dir=_nearest(folder)):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(
+            f"checkpoint={str(folder)!r} cannot be a folder to write into ({reason}); "
+            "name another place"
+        ) from error
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the first one above it that is there."""
+    for place in (folder, *folder.parents):
+        try:
+            place.stat()
+        except FileNotFoundError:
+            continue
+        return place
+    return Path()
+
+
+def seed_of(random_state: Any) -> int:
+    """A seed drawn from what scikit-learn takes as `random_state`; RequestError for else."""
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError as error:
+        raise RequestError(
+            f"random_state={shown(random_state)} must be a whole number from 0 to 2**32 - 1, "
+            "a NumPy RandomState, or None"
+        ) from error
+
+
+def reporter_of(verbose: Any) -> Reporter:
+    """The reporter that `verbose`, a number or a reporter itself, asks for; else RequestError."""
+    if is_truth(verbose) or is_whole(verbose):
+        return Lines() if verbose else Silent()
+    methods = [name for name in vars(Reporter) if not name.startswith("_")]
     require(
-        request.precision in PRECISIONS,
-        f"precision={request.precision!r} is not known; use one of {', '.join(PRECISIONS)}",
+        not isinstance(verbose, type)
+        and all(callable(getattr(verbose, name, None)) for name in methods),
+        f"verbose={shown(verbose)} must be 0, 1, or an object with the methods "
+        f"{', '.join(methods)}",
     )
+    reporter: Reporter = verbose
+    return reporter
+
+
+def folder_of(checkpoint: Any) -> Path | None:
+    """The folder that `checkpoint` names, or None; RequestError where it is no path."""
+    if checkpoint is None:
+        return None
+    path = os.fspath(checkpoint) if isinstance(checkpoint, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path:
+        raise RequestError(f"checkpoint={shown(checkpoint)} must be the path of a folder, or None")
+    return Path(path)

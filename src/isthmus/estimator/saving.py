@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from isthmus.artifact import Artifact
 from isthmus.spec import plain
 
@@ -28,6 +30,6 @@ def to_artifact(estimator: Any) -> Artifact:
 
 
 def _setting(value: Any) -> Any:
-    value = plain(value)
+    value = str(value) if isinstance(value, torch.device) else plain(value)
     # A RandomState is a stream that has moved on; there is nothing of it to keep.
     return value if isinstance(value, (str, int, float, bool, list, dict)) else None

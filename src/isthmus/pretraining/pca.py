@@ -40,15 +40,16 @@ def principal_components(rows: WeightedRows, n_components: int, *, seed: int = 0
     Exact by eigenvectors of the covariance or of the Gram matrix, whichever is smaller, up to a
     side of 1500; beyond by subspace iteration (Halko, Martinsson and Tropp 2011).
     """
-    mean, total = _mean_and_variance(rows)
-    n, width = len(rows), len(mean)
+    n, width = len(rows), rows.take(np.arange(1)).flatten(1).shape[1]
     k = min(n_components, n, width)
     if width <= min(n, EXACT_SIDE):
-        variances, components = _from_covariance(rows, mean, k)
-    elif n <= EXACT_SIDE:
-        variances, components = _from_gram(rows, mean, k)
+        mean, total, variances, components = _from_covariance(rows, width, k)
     else:
-        variances, components = _from_subspace(rows, mean, k, seed)
+        mean, total = _mean_and_variance(rows)
+        if n <= EXACT_SIDE:
+            variances, components = _from_gram(rows, mean, k)
+        else:
+            variances, components = _from_subspace(rows, mean, k, seed)
     # Below this lies rounding: of the variances themselves, and of rows far from zero.
     floor = max(1e-12 * total, 1e-28 * float(mean.square().sum()), 1e-300)
     kept = variances > floor
@@ -76,13 +77,26 @@ def _mean_and_variance(rows: WeightedRows) -> tuple[Tensor, float]:
     return mean, float(torch.stack(squares).sum() / n)
 
 
-def _from_covariance(rows: WeightedRows, mean: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+def _from_covariance(
+    rows: WeightedRows, width: int, k: int
+) -> tuple[Tensor, float, Tensor, Tensor]:
+    """Mean, total variance, variances and components, in one pass over the rows."""
+    device = rows.weight.device
+    squares = torch.zeros(width, width, dtype=torch.float64, device=device)
+    sums = torch.zeros(width, dtype=torch.float64, device=device)
+    # Rows are seen from a point among them, so that what is far from zero cancels nothing.
+    offset = rows.take(_blocks(rows)[0][0]).flatten(1).double().mean(dim=0)
     for positions, weight in _blocks(rows):
-        x = _centred(rows, positions, mean)
-        covariance += x.t() @ (weight.double()[:, None] * x)
-    values, vectors = torch.linalg.eigh(covariance / rows.weight.double().sum())
-    return values.flip(0)[:k].clamp(min=0), vectors.flip(1)[:, :k].t()
+        x = _centred(rows, positions, offset)
+        weighted = weight.double()[:, None] * x
+        squares += x.t() @ weighted
+        sums += weighted.sum(dim=0)
+    n = rows.weight.double().sum()
+    shift = sums / n
+    covariance = squares / n - torch.outer(shift, shift)
+    values, vectors = torch.linalg.eigh(covariance)
+    total = float(covariance.diagonal().clamp(min=0).sum())
+    return offset + shift, total, values.flip(0)[:k].clamp(min=0), vectors.flip(1)[:, :k].t()
 
 
 def _from_gram(rows: WeightedRows, mean: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,14 @@ from typing import Any
 from isthmus.artifact import in_words
 from isthmus.report import words
 from isthmus.report.html import pairs, section
+from isthmus.report.plot import shortened
 
 
 def facts(evidence: dict[str, Any]) -> str:
     """The rows, the network, the training and the machine."""
     data, model, training = evidence["data"], evidence["model"], evidence["training"]
     hardware = evidence["hardware"]
-    constant = "; ".join(data["constant"][:5])
+    constant = "; ".join(map(shortened, data["constant"][:5]))
     groups = [
         (
             "Data",
@@ -59,7 +60,7 @@ def facts(evidence: dict[str, Any]) -> str:
 def _listed(names: list[str] | None) -> str | None:
     if names is None:
         return None
-    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return ", ".join(map(shortened, names[:12])) + (", …" if len(names) > 12 else "")
 
 
 def _plain(value: Any) -> str | None:

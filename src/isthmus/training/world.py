@@ -1,32 +1,38 @@
 """Where a fit runs: the device, the precision and the threads."""
 
+import importlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from isthmus.errors import RequestError
+from isthmus.errors import RequestError, require
+from isthmus.spec import shown
 
 PRECISIONS = ("auto", "float64", "float32", "bf16")
 SMALL_WORK = 2_000_000
 """Multiply-adds a batch below which a second thread costs more than it brings."""
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device `name` stands for; "auto" is the GPU when there is one.
+def resolve_device(name: str | torch.device) -> torch.device:
+    """The device `name` is or stands for; "auto" is the GPU when there is one.
 
     Raises RequestError for a name torch does not know or a device that is not there.
     """
+    name = str(name) if isinstance(name, torch.device) else name
+    require(isinstance(name, str), f"device={shown(name)} must be a name, such as 'cpu' or 'auto'")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise RequestError(
-            f"device={name!r} cannot be used here ({str(error).splitlines()[0]}); "
-            "use 'cpu' or 'auto'"
+            f"device={name!r} cannot be used here ({reason}); use 'cpu' or 'auto'"
         ) from error
+    require(device.type != "meta", f"device={name!r} computes nothing; use 'cpu' or 'auto'")
     return device
 
 
@@ -36,6 +42,11 @@ def has_fast_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return device.type == "cpu" and probe is not None and bool(probe())
+
+
+def import_ahead() -> None:
+    """Begin to import in the background what torch's optimizers import at their first use."""
+    threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
 
 
 @contextmanager

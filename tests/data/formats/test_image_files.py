@@ -96,3 +96,10 @@ def test_broken_exif_is_no_reason_to_refuse_the_pixels(tmp_path):
     exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0"  # five tags are announced, and none follows
     save(tmp_path, "a.jpg", grey(200), exif=exif)
     assert abs(everything(open_source(tmp_path)).astype(int) - 200).max() < 3
+
+
+def test_several_frames_are_refused(tmp_path):
+    frames = [Image.new("L", (4, 4), shade) for shade in (0, 255)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    with pytest.raises(SourceError, match=r"a\.png: holds 2 frames"):
+        open_source(tmp_path).read(np.arange(1))

@@ -98,6 +98,12 @@ def _open_quietly(path: Path) -> tuple[Image.Image, Image.Transpose | None]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image = Image.open(path, formats=("PNG", "JPEG"))
+        if getattr(image, "n_frames", 1) > 1:
+            frames = image.n_frames  # type: ignore[attr-defined]
+            image.close()
+            raise SourceError(
+                f"{path}: holds {frames} frames, and a row is one image; split it into single ones"
+            )
         return image, _turn(image)
 
 
