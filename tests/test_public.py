@@ -25,7 +25,9 @@ def test_registries():
     assert list(losses.LOSSES) == ["squared", "bernoulli", "huber"]
     assert list(losses.PENALTIES) == ["l1", "kl", "contraction"]
     assert list(data.CORRUPTIONS) == ["gaussian", "masking", "salt_and_pepper", "swap"]
-    assert list(optim.OPTIMIZERS) == ["sgd", "nesterov", "adam", "adamw"]
+    assert list(optim.OPTIMIZERS) == [
+        *("sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient", "lbfgs")
+    ]
 
 
 def test_importing_isthmus_imports_nothing_heavy():

@@ -37,6 +37,10 @@ TINY: dict[str, dict[str, Spec]] = {
         "nesterov": optim.Nesterov(lr=0.02),
         "adam": optim.Adam(lr=0.01, betas=(0.8, 0.95)),
         "adamw": optim.AdamW(lr=0.01, schedule="linear"),
+        "rmsprop": optim.RMSprop(lr=0.01, momentum=0.5),
+        "muon": optim.Muon(lr=0.02, adamw_lr=0.01),
+        "conjugate_gradient": optim.ConjugateGradient(update="hager_zhang", searches=2),
+        "lbfgs": optim.LBFGS(iterations=2),
     },
 }
 

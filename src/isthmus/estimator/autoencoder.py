@@ -51,7 +51,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         corruption: Noise on the way in: a name or a spec from `isthmus.data`, or None.
         pretraining: "pca" starts at the principal components, "random" anywhere; "auto" is pca
             where the kind has a linear path.
-        optimizer: "sgd", "nesterov", "adam", "adamw", or a spec from `isthmus.optim`.
+        optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
+            "lbfgs", or a spec from `isthmus.optim`.
         max_epochs: Passes over the rows at most; None is enough for about 5000 steps.
         batch_size: Rows a step; None is chosen from the number of rows.
         validation_fraction: Share of the rows held out to choose the best epoch, in [0, 1);

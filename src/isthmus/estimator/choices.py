@@ -53,9 +53,9 @@ def choose_batch_size(rows: int) -> int:
     return int(np.clip(power, SMALLEST_BATCH, LARGEST_BATCH))
 
 
-def choose_epochs(rows: int, batch_size: int) -> int:
-    """Enough epochs for about 5000 steps, from 20 to 300."""
-    steps = -(-rows // batch_size)
+def choose_epochs(rows: int, batch_size: int, evaluations: int = 1) -> int:
+    """Enough epochs for about 5000 gradients, `evaluations` a step, from 20 to 300."""
+    steps = -(-rows // batch_size) * evaluations
     return int(np.clip(round(STEPS_WANTED / steps), FEWEST_EPOCHS, MOST_EPOCHS))
 
 

@@ -196,7 +196,8 @@ class Fitting:
 
     def _trainer(self, network: CodeNetwork) -> Trainer:
         request, rows = self.request, len(self.train)
-        batch = request.batch_size or choices.choose_batch_size(rows)
+        wish = parts.optimizer_of(request).choose_batch_size(rows)
+        batch = request.batch_size or wish or choices.choose_batch_size(rows)
         epochs = request.max_epochs
         epochs = self._enough_epochs(batch) if epochs is None else epochs
         values = rows * self.preparation.facts.n_features
@@ -211,7 +212,8 @@ class Fitting:
         return trainer
 
     def _enough_epochs(self, batch_size: int) -> int:
-        return choices.choose_epochs(len(self.train_rows), batch_size)
+        evaluations = parts.optimizer_of(self.request).evaluations_a_step
+        return choices.choose_epochs(len(self.train_rows), batch_size, evaluations)
 
     def _checkpointer(self) -> Checkpointer | None:
         if self.request.checkpoint is None:

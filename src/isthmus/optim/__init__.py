@@ -1,15 +1,35 @@
 """How the weights move: one file a family of optimizers, and the schedules of their rates."""
 
-from isthmus.optim.adaptive import Adam, AdamW
+from isthmus.optim.adaptive import Adam, AdamW, RMSprop
 from isthmus.optim.base import OptimizerSpec
+from isthmus.optim.conjugate import UPDATES, ConjugateGradient
 from isthmus.optim.gradient import SGD, Nesterov
+from isthmus.optim.muon import Muon
+from isthmus.optim.quasi_newton import LBFGS
 from isthmus.optim.schedules import SCHEDULES
+
+__all__ = [
+    "LBFGS",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "SGD",
+    "UPDATES",
+    "Adam",
+    "AdamW",
+    "ConjugateGradient",
+    "Muon",
+    "Nesterov",
+    "OptimizerSpec",
+    "RMSprop",
+]
 
 OPTIMIZERS: dict[str, type[OptimizerSpec]] = {
     "sgd": SGD,
     "nesterov": Nesterov,
+    "rmsprop": RMSprop,
     "adam": Adam,
     "adamw": AdamW,
+    "muon": Muon,
+    "conjugate_gradient": ConjugateGradient,
+    "lbfgs": LBFGS,
 }
-
-__all__ = ["OPTIMIZERS", "SCHEDULES", "SGD", "Adam", "AdamW", "Nesterov", "OptimizerSpec"]

@@ -1,4 +1,4 @@
-"""Adaptive methods: Adam and AdamW."""
+"""Adaptive methods: RMSprop, Adam and AdamW."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,37 @@ import torch
 
 from isthmus.errors import require
 from isthmus.optim.base import OptimizerSpec
+
+
+@dataclass(kw_only=True)
+class RMSprop(OptimizerSpec):
+    """Gradients divided by the root of their running mean square (Tieleman and Hinton 2012)."""
+
+    lr: float = 1e-3
+    """The learning rate at its highest, > 0."""
+
+    alpha: float = 0.99
+    """Decay of the running mean of squares, in [0, 1)."""
+
+    momentum: float = 0.0
+    """How much of the last step is kept, in [0, 1)."""
+
+    eps: float = 1e-6
+    """Keeps the division finite, > 0."""
+
+    def check(self) -> None:
+        """Raise RequestError when the settings make no sense."""
+        super().check()
+        for name in ("alpha", "momentum"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"RMSprop: {name}={value} must be at least 0 and below 1")
+        require(self.eps > 0, f"RMSprop: eps={self.eps} must be positive")
+
+    def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """torch.optim.RMSprop over parameter groups."""
+        return torch.optim.RMSprop(
+            groups, lr=self.lr, alpha=self.alpha, momentum=self.momentum, eps=self.eps
+        )
 
 
 @dataclass(kw_only=True)

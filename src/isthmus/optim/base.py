@@ -50,6 +50,16 @@ class OptimizerSpec(Spec):
             f"{name}: clip_norm={self.clip_norm} must be positive, or None for no clipping",
         )
 
+    @property
+    def evaluations_a_step(self) -> int:
+        """Gradients a step needs, about."""
+        return 1
+
+    def choose_batch_size(self, rows: int) -> int | None:
+        """Rows a batch where the method has a wish of its own, else None."""
+        del rows
+        return None
+
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """The torch optimizer over the network's parameters."""
         self.check()

@@ -17,8 +17,9 @@ from isthmus.files import replacing
 from isthmus.training.state import State
 
 NAME = "checkpoint.safetensors"
-FORMAT = "1"
+FORMAT = "2"
 SHOWN = 100
+TENSOR, ITEMS = "tensor", "items"
 EVERY_S = 30.0
 """Seconds between checkpoints: a crash costs at most this much work."""
 
@@ -51,11 +52,12 @@ class Checkpointer:
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"best.{name}": value for name, value in state.best.items()}
         tensors |= {f"network.{name}": value for name, value in network.state_dict().items()}
-        tensors |= _optimizer_tensors(optimizer)
+        optimizer_state = _packed(optimizer.state_dict()["state"], "optimizer", tensors)
         scalars = {key: value for key, value in asdict_plain(state).items() if key != "best"}
         metadata = {
             "format": FORMAT,
             "state": json.dumps(scalars),
+            "optimizer": json.dumps(optimizer_state),
             "fingerprint": json.dumps(self.fingerprint),
         }
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -78,7 +80,9 @@ class Checkpointer:
         device = next(network.parameters()).device
         state.best = {name: value.to(device) for name, value in _under(tensors, "best.").items()}
         network.load_state_dict(_under(tensors, "network."))
-        _restore_optimizer(optimizer, _under(tensors, "optimizer."))
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer_state = _unpacked(json.loads(metadata["optimizer"]), tensors)
+        optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
         return state
 
     def clear(self) -> None:
@@ -124,22 +128,30 @@ def asdict_plain(state: State) -> dict[str, Any]:
         state.best = kept
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    named: dict[str, Tensor] = {}
-    for index, values in optimizer.state_dict()["state"].items():
-        for name, value in values.items():
-            if value is not None:
-                named[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
-    return named
+def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` as the json module writes it, its tensors put into `tensors` and named instead."""
+    if isinstance(value, Tensor):
+        tensors[name] = value
+        return {TENSOR: name}
+    if isinstance(value, dict):
+        # JSON has no keys but text; an optimizer's state is kept by the number of the parameter.
+        return {
+            ITEMS: [[key, _packed(item, f"{name}.{key}", tensors)] for key, item in value.items()]
+        }
+    if isinstance(value, (list, tuple)):
+        return [_packed(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]
+    return value
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in named.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+def _unpacked(written: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What `_packed` took apart."""
+    if isinstance(written, list):
+        return [_unpacked(item, tensors) for item in written]
+    if not isinstance(written, dict):
+        return written
+    if TENSOR in written:
+        return tensors[written[TENSOR]]
+    return {key: _unpacked(item, tensors) for key, item in written[ITEMS]}
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

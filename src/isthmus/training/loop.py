@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -188,19 +189,11 @@ class Trainer:
         self.network.train()
         batches = self.batches(len(self.train), self.state.epoch)
         total = len(batches) * max(self.plan.max_epochs, 1)
-        parts = list(self.network.parameters())
         for position in range(self.state.step, len(batches)):
             index = self.state.epoch * len(batches) + position
             self._set_rate(self.factor(index, total))
-            torch.manual_seed(_mixed(self.state.seed, index))
             rows = batches[position]
-            x, weight = self.train.take(rows), self.train.weight[torch.as_tensor(rows)]
-            self.optimizer.zero_grad()
-            terms = self.step(x, weight)
-            if self.plan.clip_norm is not None:
-                nn.utils.clip_grad_norm_(parts, self.plan.clip_norm)
-            self.settled = False
-            self.optimizer.step()
+            terms = self._take_step(rows, _mixed(self.state.seed, index))
             self._add(terms, len(rows))
             self.state.step = position + 1
             self.settled = True
@@ -212,6 +205,26 @@ class Trainer:
         self._set_rate(self.factor((self.state.epoch + 1) * len(batches) - 1, total))
         self.network.eval()
         return {name: float(value) / len(self.train) for name, value in self.state.sums.items()}
+
+    def _take_step(self, rows: Index, seed: int) -> dict[str, Tensor]:
+        """One step of the optimizer on these rows; the terms as they were before it."""
+        x, weight = self.train.take(rows), self.train.weight[torch.as_tensor(rows)]
+        before: dict[str, Tensor] = {}
+
+        def closure() -> Any:  # torch's annotation says float, its optimizers take tensors
+            # However often the optimizer asks: the same batch, the same noise, the same dropout.
+            torch.manual_seed(seed)
+            self.optimizer.zero_grad()
+            terms = self.step(x, weight)
+            if self.plan.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm)
+            if not before:
+                before.update(terms)
+                self.settled = False
+            return torch.stack(list(terms.values())).sum()
+
+        self.optimizer.step(closure)
+        return before
 
     def _set_rate(self, factor: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):

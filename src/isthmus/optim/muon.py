@@ -1,0 +1,88 @@
+"""Muon for matrices, AdamW for the rest."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from isthmus.errors import require
+from isthmus.optim.base import OptimizerSpec
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimizers as one, each over its own parameters, with one state to save."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One step of each, after `closure` where one is given; what it returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state that `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def _share(self) -> None:
+        # The parts work on this optimizer's own groups and state, so that rates and saved states
+        # set here reach them.
+        begin = 0
+        for part in self.parts:
+            end = begin + len(part.param_groups)
+            part.param_groups = self.param_groups[begin:end]
+            part.state = self.state
+            begin = end
+
+
+@dataclass(kw_only=True)
+class Muon(OptimizerSpec):
+    """Momentum made orthogonal, for weight matrices (Jordan et al. 2024); AdamW for the rest."""
+
+    lr: float = 0.02
+    """The learning rate of matrices at its highest, > 0."""
+
+    momentum: float = 0.95
+    """How much of the last step is kept, in [0, 1)."""
+
+    weight_decay: float = 0.01
+    """How strongly weight matrices are pulled to zero, >= 0; biases are left alone."""
+
+    adamw_lr: float = 3e-3
+    """The learning rate of biases, gates and filters at its highest, > 0."""
+
+    def check(self) -> None:
+        """Raise RequestError when the settings make no sense."""
+        super().check()
+        require(
+            0 <= self.momentum < 1,
+            f"Muon: momentum={self.momentum} must be at least 0 and below 1",
+        )
+        require(self.adamw_lr > 0, f"Muon: adamw_lr={self.adamw_lr} must be positive")
+
+    def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """torch.optim.Muon over the matrices and torch.optim.AdamW over all else."""
+        parameters = [p for group in groups for p in group["params"]]
+        matrices = [p for p in parameters if p.ndim == 2]
+        rest = [p for p in parameters if p.ndim != 2]
+        parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            parts.append(
+                torch.optim.Muon(
+                    matrices, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+                )
+            )
+        if rest:
+            parts.append(
+                torch.optim.AdamW(rest, lr=self.adamw_lr, eps=1e-6, weight_decay=0.0, fused=True)
+            )
+        return Together(parts)
