@@ -11,7 +11,7 @@ from torch import Tensor
 from isthmus.data import Preparation, Rows, count_distinct, digest, held_out_split, plain_batches
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
-from isthmus.estimator.guard import beats_pca, pca_figures
+from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
 from isthmus.estimator.request import Request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
@@ -69,6 +69,7 @@ class Fitting:
         self.kind = parts.kind_of(request, source, self.loss)
         self.at_pca = parts.starts_at_pca(request, self.kind)
         self.penalties = parts.penalties_of(request, self.kind)
+        self.distinct = self._count_distinct()
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
@@ -167,19 +168,29 @@ class Fitting:
         trusted = self.held_out is None and self.request.validation_fraction != "auto"
         return plain and not trusted and self.request.max_epochs != 0
 
-    def _gained(self, network: CodeNetwork, solution: PCASolution) -> bool:
+    def _count_distinct(self) -> int:
+        """How many different rows are held out."""
         if self.held_out is None:
+            return 0
+        return count_distinct(self.held_out.source, self.held_out.rows)
+
+    def _gained(self, network: CodeNetwork, solution: PCASolution) -> bool:
+        if self.held_out is None or self.distinct < FEWEST_ROWS:
             return False
         noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
         if network.decoder is None and noise is None and isinstance(self.loss, Squared):
             # What it rebuilds lies in a plane of K dimensions, and PCA's is the best of them all.
             return False
-        distinct = count_distinct(self.held_out.source, self.held_out.rows)
-        return beats_pca(network, self.loss, self.train, self.held_out, solution, distinct)
+        return beats_pca(network, self.loss, self.train, self.held_out, solution, self.distinct)
 
     def _return_to_pca(self, network: CodeNetwork, state: State, solution: PCASolution) -> None:
         text = "training gained nothing over PCA above chance: the model is the PCA of all rows"
-        if state.stopped == ALL_DONE and state.epoch < self._enough_epochs(self.plan.batch_size):
+        if self.distinct < FEWEST_ROWS:
+            text = (
+                f"{self.distinct} different rows held out cannot show whether training gains "
+                "anything over PCA: the model is the PCA of all rows, untrained"
+            )
+        elif state.stopped == ALL_DONE and state.epoch < self._enough_epochs(self.plan.batch_size):
             text += "; more epochs may gain something"
         event = {"event": "pca", "epoch": 0, "message": text}
         if self.held_out is not None:
@@ -200,6 +211,8 @@ class Fitting:
         batch = request.batch_size or wish or choices.choose_batch_size(rows)
         epochs = request.max_epochs
         epochs = self._enough_epochs(batch) if epochs is None else epochs
+        if self.at_pca and self._asks() and self.distinct < FEWEST_ROWS:
+            epochs = 0  # what cannot be judged would be thrown away
         values = rows * self.preparation.facts.n_features
         if request.precision == "auto" and self.precision == "float32":
             self.precision = choices.choose_precision(values, network, self.device)

@@ -11,6 +11,7 @@ from isthmus.losses import Reconstruction
 from isthmus.pretraining import PCASolution
 
 FEWEST_ROWS = 5
+"""Different rows held out below which nothing can be told from them."""
 
 
 @torch.no_grad()
@@ -29,10 +30,8 @@ def beats_pca(
     learning from the held-out rows too: PCA's error on new rows lies above, and on its own rows
     below, a common limit by about a / n (Akaike 1974), so that a share f of more rows brings
     f (held-out error - training error) / 2. Only the `distinct` held-out rows are evidence: copies
-    of a row say nothing new, and fewer than five rows say nothing at all.
+    of a row say nothing new, and fewer than FEWEST_ROWS say nothing at all.
     """
-    if distinct < FEWEST_ROWS:
-        return False
     theirs = pca_errors(solution, held_out)
     gain = theirs - _network_errors(network, loss, held_out)
     weight = held_out.weight.double()
