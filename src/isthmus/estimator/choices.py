@@ -68,6 +68,11 @@ def choose_patience(epochs: int, rows: int, batch_size: int) -> int:
     return max(FEWEST_EPOCHS_TO_WAIT, epochs // 4, FEWEST_STEPS_TO_WAIT // steps)
 
 
+def choose_plateau(epochs: int) -> int:
+    """A twentieth of the epochs, at least 2."""
+    return max(2, epochs // 20)
+
+
 def choose_precision(values: int, network: nn.Module | None, device: torch.device) -> str:
     """Double for small data, bf16 for large networks where it is fast, else single."""
     if values <= DOUBLE_VALUES and device.type == "cpu":

@@ -113,11 +113,15 @@ def plan_of(
     request: Request, epochs: int, rows: int, batch_size: int, device: torch.device
 ) -> Plan:
     """How long to train, and when to stop."""
+    optimizer = optimizer_of(request)
+    patience = patience_of(request, epochs, rows, batch_size)
     return Plan(
         max_epochs=epochs,
         batch_size=batch_size,
-        patience=patience_of(request, epochs, rows, batch_size),
-        clip_norm=optimizer_of(request).clip_norm,
+        patience=patience,
+        clip_norm=optimizer.clip_norm,
+        averaging=optimizer.averaging,
+        plateau=choices.choose_plateau(epochs) if optimizer.schedule == "plateau" else None,
         check_every=1 if device.type == "cpu" else CHECK_EVERY_ON_GPU,
     )
 

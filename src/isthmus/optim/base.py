@@ -46,9 +46,17 @@ class OptimizerSpec(Spec):
             f"{name}: schedule={self.schedule!r} is not known; use one of {', '.join(SCHEDULES)}",
         )
         require(
+            0 <= self.averaging < 1,
+            f"{name}: averaging={self.averaging} must be at least 0 and below 1",
+        )
+        require(
             self.clip_norm is None or self.clip_norm > 0,
             f"{name}: clip_norm={self.clip_norm} must be positive, or None for no clipping",
         )
+
+    averaging: float = 0.0
+    """Decay of a running mean of the weights, in [0, 1); that mean is then what is judged and
+    kept (Polyak and Juditsky 1992). 0 is none."""
 
     @property
     def evaluations_a_step(self) -> int:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+RISE, LOW = 0.3, 0.04
+
 
 def cosine(progress: float) -> float:
     """From 1 to 0 along half a cosine (Loshchilov and Hutter 2017)."""
@@ -12,6 +14,19 @@ def cosine(progress: float) -> float:
 def linear(progress: float) -> float:
     """From 1 to 0 in a straight line."""
     return 1 - min(progress, 1.0)
+
+
+def one_cycle(progress: float) -> float:
+    """From 1/25 up to 1 in three tenths of the way and down to 0 (Smith and Topin 2018)."""
+    if progress < RISE:
+        return LOW + (1 - LOW) * (1 - cosine(progress / RISE))
+    return cosine((progress - RISE) / (1 - RISE))
+
+
+def plateau(progress: float) -> float:
+    """1 here; the loop halves the rate whenever the loss has not fallen for some epochs."""
+    del progress
+    return 1.0
 
 
 def constant(progress: float) -> float:
@@ -24,4 +39,6 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": cosine,
     "linear": linear,
     "constant": constant,
+    "one_cycle": one_cycle,
+    "plateau": plateau,
 }

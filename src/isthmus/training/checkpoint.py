@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from isthmus.errors import ArtifactError
 from isthmus.files import replacing
-from isthmus.training.state import State
+from isthmus.training.state import TENSOR_FIELDS, State
 
 NAME = "checkpoint.safetensors"
 FORMAT = "2"
@@ -50,10 +50,14 @@ class Checkpointer:
     ) -> None:
         """Write everything; a reader sees the old file or the new one, never a part."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"best.{name}": value for name, value in state.best.items()}
+        tensors = {
+            f"{part}.{name}": value
+            for part, values in state.tensors.items()
+            for name, value in values.items()
+        }
         tensors |= {f"network.{name}": value for name, value in network.state_dict().items()}
         optimizer_state = _packed(optimizer.state_dict()["state"], "optimizer", tensors)
-        scalars = {key: value for key, value in asdict_plain(state).items() if key != "best"}
+        scalars = asdict_plain(state)
         metadata = {
             "format": FORMAT,
             "state": json.dumps(scalars),
@@ -78,7 +82,9 @@ class Checkpointer:
         self._check(metadata)
         state = State(**json.loads(metadata["state"]))
         device = next(network.parameters()).device
-        state.best = {name: value.to(device) for name, value in _under(tensors, "best.").items()}
+        for part in TENSOR_FIELDS:
+            kept = {name: v.to(device) for name, v in _under(tensors, f"{part}.").items()}
+            setattr(state, part, kept)
         network.load_state_dict(_under(tensors, "network."))
         groups = optimizer.state_dict()["param_groups"]
         optimizer_state = _unpacked(json.loads(metadata["optimizer"]), tensors)
@@ -120,12 +126,9 @@ def _short(value: Any) -> str:
 
 
 def asdict_plain(state: State) -> dict[str, Any]:
-    """The state's fields without copying the tensors in `best`."""
-    kept, state.best = state.best, {}
-    try:
-        return asdict(state)
-    finally:
-        state.best = kept
+    """The state's fields but those that hold tensors."""
+    plain = asdict(replace(state, average={}, best={}))
+    return {name: value for name, value in plain.items() if name not in TENSOR_FIELDS}
 
 
 def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

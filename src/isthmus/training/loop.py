@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from isthmus.errors import DivergenceError
+from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.progress import Reporter, Silent
 from isthmus.training.state import ALL_DONE, Record, State
@@ -24,6 +25,7 @@ from isthmus.training.step import losses
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
+PLATEAU_SCALE = 0.5
 CEILING = 10.0
 EVALUATION_ROWS = 2048
 STARTING_ROWS = 8192
@@ -59,6 +61,12 @@ class Plan:
     """Epochs without a better held-out loss before stopping, or None for no early stopping."""
 
     clip_norm: float | None
+    averaging: float = 0.0
+    """Decay of a running mean of the weights, which is then judged and kept; 0 is none."""
+
+    plateau: int | None = None
+    """Epochs without a better loss after which the rate is halved, or None for never."""
+
     check_every: int = 1
     """Steps between looks at the loss: each look waits for the device."""
 
@@ -116,7 +124,8 @@ class Trainer:
     def released(self) -> "Trainer":
         """This trainer without what only a running fit needs: a fitted model stays light."""
         self.optimizer.load_state_dict(self.fresh_optimizer)
-        self.state = replace(self.state, best={})
+        self.state = replace(self.state, best={}, average={})
+        self.plan = replace(self.plan, averaging=0.0)  # what goes on goes on from what was kept
         self.train, self.held_out = NoRows(), None
         self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
         return self
@@ -169,7 +178,8 @@ class Trainer:
     def _epoch_or_rescue(self) -> None:
         try:
             trained = self._train_epoch()
-            terms = self.evaluate(self.held_out or self.train)
+            with averaged(self.network, self.state.average):
+                terms = self.evaluate(self.held_out or self.train)
             self._check(terms)
         except DivergedError as problem:
             self._rescue(problem)
@@ -194,6 +204,10 @@ class Trainer:
             self._set_rate(self.factor(index, total))
             rows = batches[position]
             terms = self._take_step(rows, _mixed(self.state.seed, index))
+            if self.plan.averaging:
+                self.state.average = average_in(
+                    self.state.average, self.network, self.plan.averaging, index
+                )
             self._add(terms, len(rows))
             self.state.step = position + 1
             self.settled = True
@@ -249,6 +263,7 @@ class Trainer:
             )
         state.lr_scale *= RESCUE_SCALE
         state.step, state.sums = 0, {}
+        state.average = {}
         self.network.load_state_dict(state.best)
         self.optimizer.load_state_dict(self.fresh_optimizer)
         text = (
@@ -266,10 +281,13 @@ class Trainer:
             self.state.best_epoch, self.state.waited = self.state.epoch, 0
         else:
             self.state.waited += 1
+            if self.plan.plateau is not None and self.state.waited % self.plan.plateau == 0:
+                self.state.lr_scale *= PLATEAU_SCALE
 
     def _keep_best(self, terms: dict[str, float]) -> None:
         self.state.best_loss = sum(terms.values())
-        self.state.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        weights = self.state.average or self.network.state_dict()
+        self.state.best = {k: v.detach().clone() for k, v in weights.items()}
 
     def _decide_stop(self, record: Record) -> None:
         if any([callback(record) for callback in self.callbacks]):  # noqa: C419  every one is called

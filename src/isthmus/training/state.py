@@ -7,6 +7,8 @@ from torch import Tensor
 
 Record = dict[str, Any]
 
+TENSOR_FIELDS = ("average", "best")
+
 ALL_DONE = "all epochs done"
 """Why a fit stopped that went through every epoch."""
 
@@ -50,8 +52,16 @@ class State:
     history: list[Record] = field(default_factory=list)
     """One record an epoch, and one for each event."""
 
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """The running mean of the weights, where one is kept."""
+
     best: dict[str, Tensor] = field(default_factory=dict)
     """The best weights so far."""
+
+    @property
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The fields that hold tensors, by name."""
+        return {name: getattr(self, name) for name in TENSOR_FIELDS}
 
     @property
     def done(self) -> bool:
