@@ -11,8 +11,9 @@ from isthmus.errors import RequestError, require
 from isthmus.spec import shown
 
 PRECISIONS = ("auto", "float64", "float32", "bf16")
-SMALL_WORK = 2_000_000
-"""Multiply-adds a batch below which a second thread costs more than it brings."""
+SMALL_WORK = 10_000_000
+"""Multiply-adds a batch below which a second thread brings nothing where all cores are free, and
+costs ten times where they are not: each step then waits for the slower one."""
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
