@@ -238,7 +238,7 @@ def test_constant_columns_are_allowed_and_reported(isthmus, tmp_path):
     data = write_csv(tmp_path / "data.csv", "a,b,c,d,same", values)
     done = isthmus("fit", data, "-o", tmp_path / "out", *TINY, "--no-report", "--json")
     assert done.code == 0
-    assert "1 of the features never change: 'same'" in done.err
+    assert "1 of the features never changes: 'same'" in done.err
     assert json.loads(done.out)["constant_features"] == 1
 
 

@@ -136,3 +136,15 @@ def test_a_return_to_pca_keeps_the_figures_of_unseen_rows():
     assert told["error"] == pytest.approx((lost**2).mean(), rel=1e-9)
     explained = 1 - (lost**2).sum() / (around**2).sum()
     assert told["explained_variance"] == pytest.approx(explained, rel=1e-9)
+
+
+def test_the_start_itself_is_no_gain(monkeypatch):
+    from isthmus import Autoencoder
+
+    rows = np.random.default_rng(4).normal(size=(200, 6))
+    monkeypatch.setattr("isthmus.estimator.fitting.beats_pca", lambda *_: True)
+    # Steps too small to matter in one epoch of warm-up leave the start the best.
+    monkeypatch.setattr("isthmus.training.loop.Trainer._judge", lambda *_: None)
+    model = Autoencoder(2, max_epochs=2, random_state=0).fit(rows)
+    assert model.best_epoch_ == 0
+    assert model.history_[-1]["event"] == "pca"

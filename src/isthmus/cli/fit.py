@@ -172,7 +172,8 @@ def _notes(ae: Autoencoder, evidence: dict[str, Any], measured: dict[str, Any]) 
     if constant:
         more = f" and {len(constant) - SHOWN} more" if len(constant) > SHOWN else ""
         names = ", ".join(map(repr, constant[:SHOWN]))
-        yield f"note: {len(constant)} of the features never change: {names}{more}"
+        verb = "changes" if len(constant) == 1 else "change"
+        yield f"note: {len(constant)} of the features never {verb}: {names}{more}"
     if evidence:
         yield from summary_lines(evidence)
     else:

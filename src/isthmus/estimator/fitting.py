@@ -84,7 +84,14 @@ class Fitting:
             trainer = self._trainer(network)
             with threads(_work(network, trainer.plan.batch_size), self.device):
                 state = trainer.run()
-                gained = solution is None or not self._asks() or self._gained(network, solution)
+                gained = (
+                    solution is None
+                    or not self._asks()
+                    or (
+                        # The start itself, read through another precision, is no gain.
+                        state.best_epoch > 0 and self._gained(network, solution)
+                    )
+                )
         if not gained and not isinstance(self.loss, Squared):
             # PCA minimises squared error, and so must whatever is to beat it.
             folder = self.request.checkpoint
