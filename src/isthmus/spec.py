@@ -85,7 +85,7 @@ def resolve(
         return copy.deepcopy(value)  # what a fit used must not change with a later set_params
     names = ", ".join(repr(name) for name in registry)
     raise RequestError(
-        f"{slot}={shown(value)} is not known; use one of {names}, or a spec such as {base.__name__}"
+        f"{slot}={shown(value)} is not known; use one of {names}, or in Python a {base.__name__}"
     )
 
 

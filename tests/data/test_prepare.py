@@ -264,3 +264,18 @@ def test_values_whose_squares_leave_the_numbers_are_refused(factor):
     rows = factor * np.random.default_rng(0).normal(size=(20, 3))
     with pytest.raises(DataError, match="rescale them"):
         fit_preparation(open_source(rows), np.arange(20), np.ones(20))
+
+
+def test_columns_of_unlike_ranges_under_one_scale_are_remarked(rng):
+    alike = rng.standard_normal((30, 4))
+    unlike = alike * [1, 1, 1, 1000]
+    (remark,) = fit(unlike).remarks
+    assert "preparation='columns'" in remark
+    assert fit(alike).remarks == fit(unlike, "columns").remarks == ()
+    assert fit(pl.DataFrame(unlike, schema=list("abcd"))).remarks == ()
+
+
+def test_more_channels_than_time_steps_are_remarked(rng):
+    (remark,) = fit(rng.standard_normal((9, 3, 50))).remarks
+    assert "3 time steps of 50 channels" in remark
+    assert fit(rng.standard_normal((9, 50, 3))).remarks == ()

@@ -416,3 +416,11 @@ def test_a_fitted_model_goes_on_with_single_rows(rng):
     before = model.transform(x)
     model.partial_fit(x[:1])
     assert (model.transform(x) != before).any()
+
+
+def test_what_is_remarked_of_the_rows_is_told_and_kept(rng, capsys):
+    rows = rng.standard_normal((40, 4)) * [1, 1, 1, 1000]
+    ae = Autoencoder(2, max_epochs=1, verbose=1, random_state=0).fit(rows)
+    (remark,) = ae.preparation_.remarks
+    assert remark in capsys.readouterr().err
+    assert [r["message"] for r in ae.history_ if r.get("event") == "note"] == [remark]

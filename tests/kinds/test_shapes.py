@@ -88,7 +88,7 @@ def test_stages_end_before_a_side_falls_below_four(sides, channels):
     ],
 )
 def test_taper(features, components, widths):
-    assert taper(features, components) == widths
+    assert taper(None, Facts(shape=(features,)), components) == widths
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -109,7 +109,7 @@ def test_the_decoder_mirrors_the_encoder(kind, hidden, tied):
 def test_none_tapers_and_auto_widths_are_used():
     network = Multilayer().build(Facts(shape=(64,)), 8)
     assert isinstance(network.encoder, Dense)
-    assert network.encoder.widths == (64, *taper(64, 8), 8)
+    assert network.encoder.widths == (64, *taper(None, Facts(shape=(64,)), 8), 8)
 
 
 def test_only_a_regularized_code_may_be_wider_than_its_input():

@@ -41,7 +41,8 @@ def test_json_holds_every_figure(of_images):
     written = json.loads(json.dumps(of_images.to_json(), allow_nan=False))
     assert [entry["components"] for entry in written["entries"]] == [2, 6]
     entry = written["entries"][1]
-    assert set(entry) == {"components", "autoencoder", "pca", "weights", "images", "ratio"}
+    parts = {"components", "autoencoder", "pca", "weights", "images", "events", "ratio"}
+    assert set(entry) == parts
     assert set(entry["pca"]) == {"error", "explained_variance", "seconds"}
     assert [domain["same"] for domain in written["domains"]] == [True, False]
     assert [one["bytes"] for one in entry["images"]] == [6, 6]
@@ -62,6 +63,15 @@ def test_lines_are_a_table_for_people(of_images):
 def test_the_table_has_a_flat_row_a_size(of_images):
     assert [row["components"] for row in of_images.table()] == [2, 6]
     assert all(np.isfinite(list(row.values())).all() for row in of_images.table())
+
+
+def test_each_size_that_comes_back_to_pca_says_so(rng):
+    rows = rng.standard_normal((60, 4))
+    found = compare(rows, (1, 2), random_state=0, max_epochs=2)
+    events = [entry.events for entry in found.entries]
+    assert all(len(said) == 1 and "over PCA" in said[0] for said in events)
+    (line,) = [line for line in found.lines() if "over PCA" in line]
+    assert line.startswith("at 1, 2: ")
 
 
 def test_rows_that_are_no_images_have_no_jpeg(frame):

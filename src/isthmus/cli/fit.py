@@ -24,7 +24,6 @@ from isthmus.files import locked
 from isthmus.report import gather, render, summary_lines
 from isthmus.report.rows import Subset
 from isthmus.training.checkpoint import NAME
-from isthmus.training.world import import_ahead
 from isthmus.types import Source
 
 SHOWN = 5
@@ -43,7 +42,6 @@ def run(
     """Learns the rows of `data` and writes the model folder `output`, whole or not at all."""
     target = free_place(output, force=wanted.force, check=artifact.check_place)
     began = time.monotonic()
-    import_ahead()
     with talk.stage(f"reading {data}"):
         colored = open_colored(data, wanted.color, reading, choosing)
     fraction, validation = _validation(wanted.validation, colored.source, reading, talk)
@@ -55,8 +53,8 @@ def run(
         checkpoint=checkpoint,
         **estimator_settings(training, colored.source.schema),
     )
-    _check_kept(checkpoint, wanted, talk)
     with locked(checkpoint, f"fitting {target}"):
+        _check_kept(checkpoint, wanted, talk)
         with _kept(checkpoint):
             ae.fit(colored.source, validation=validation, resume=wanted.resume)
             evidence, fault = _evidence(ae, colored, wanted, talk)

@@ -38,6 +38,8 @@ class Preparation:
     high: float
     binary: bool
     constant: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+    """What is worth knowing of how the rows were understood, for whoever meant it otherwise."""
 
     @property
     def facts(self) -> Facts:
@@ -144,6 +146,7 @@ def fit_preparation(
     if unseen is not None and len(unseen):
         moments = _widened(moments, _moments(source, unseen, np.ones(len(unseen))))
     schema = source.schema
+    remarks = _remarks(schema, moments, scaling)
     if scaling == "auto":
         scaling = "columns" if schema.names and not _share_range(moments) else "common"
     constant = tuple(
@@ -162,6 +165,7 @@ def fit_preparation(
         high=high,
         binary=moments.binary,
         constant=constant,
+        remarks=remarks,
     )
 
 
@@ -223,6 +227,23 @@ def _moments(source: Source, rows: Index, weight: Array) -> _Moments:
         binary = binary and bool(((values == 0) | (values == 1)).all())
     # Rounding leaves a tiny variance in a constant column; it is not a scale.
     return _Moments(mean, np.where(high == low, 0.0, square / total), low, high, binary)
+
+
+def _remarks(schema: Schema, moments: _Moments, scaling: str) -> tuple[str, ...]:
+    remarks = []
+    nameless = schema.layout == "table" and not schema.names
+    if scaling == "auto" and nameless and not _share_range(moments):
+        remarks.append(
+            "the columns are of unlike ranges and share one scale, as in PCA: the widest count "
+            "most; preparation='columns' makes all count alike"
+        )
+    if schema.layout == "signal" and len(schema.shape) == 2 and schema.shape[0] < schema.shape[1]:
+        steps, channels = schema.shape
+        remarks.append(
+            f"a row is read as {steps} time step{'s' * (steps > 1)} of {channels} channels; where "
+            "it is the other way round, swap the last two axes"
+        )
+    return tuple(remarks)
 
 
 def _share_range(moments: _Moments) -> bool:

@@ -19,7 +19,7 @@ from isthmus.pretraining import PCASolution, principal_components
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.loop import Trainer
 from isthmus.training.state import ALL_DONE, State
-from isthmus.training.world import private_randomness, resolve_device, threads
+from isthmus.training.world import import_ahead, private_randomness, resolve_device, threads
 from isthmus.types import Array, Index, Source
 
 SQUARED = "squared"
@@ -69,12 +69,14 @@ class Fitting:
         self.kind = parts.kind_of(request, source, self.loss)
         self.at_pca = parts.starts_at_pca(request, self.kind)
         self.penalties = parts.penalties_of(request, self.kind)
+        self.optimizer = parts.optimizer_of(request)
         self.distinct = self._count_distinct()
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
         with private_randomness(self.device):
             torch.manual_seed(self.request.seed)
+            import_ahead()
             self.n_components, solution = self._size_and_start()
             facts = self.preparation.facts
             self.kind = self.kind.settled(facts, self.n_components)
@@ -82,16 +84,10 @@ class Fitting:
             if solution is not None:
                 self._start(network, solution)
             trainer = self._trainer(network)
+            self._remark(trainer.state)
             with threads(_work(network, trainer.plan.batch_size), self.device):
                 state = trainer.run()
-                gained = (
-                    solution is None
-                    or not self._asks()
-                    or (
-                        # The start itself, read through another precision, is no gain.
-                        state.best_epoch > 0 and self._gained(network, solution)
-                    )
-                )
+                gained = solution is None or self._gained(network, solution, state)
         if not gained and not isinstance(self.loss, Squared):
             # PCA minimises squared error, and so must whatever is to beat it.
             folder = self.request.checkpoint
@@ -101,6 +97,11 @@ class Fitting:
             assert solution is not None
             self._return_to_pca(network, state, solution)
         return self._fitted(network, trainer)
+
+    def _remark(self, state: State) -> None:
+        for text in self.preparation.remarks:
+            state.history.append({"event": "note", "epoch": 0, "message": text})
+            self.request.reporter.message(text)
 
     def _split(self) -> tuple[Index, Index]:
         counted = np.flatnonzero(self.weight > 0)
@@ -181,8 +182,16 @@ class Fitting:
             return 0
         return count_distinct(self.held_out.source, self.held_out.rows)
 
-    def _gained(self, network: CodeNetwork, solution: PCASolution) -> bool:
-        if self.held_out is None or self.distinct < FEWEST_ROWS:
+    @property
+    def _judgeable(self) -> bool:
+        """Whether enough different rows are held out to tell a gain over PCA from chance."""
+        return self.distinct >= FEWEST_ROWS
+
+    def _gained(self, network: CodeNetwork, solution: PCASolution, state: State) -> bool:
+        if not self._asks():
+            return True
+        # The start itself, read through another precision, is no gain.
+        if self.held_out is None or not self._judgeable or state.best_epoch == 0:
             return False
         noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
         if network.decoder is None and noise is None and isinstance(self.loss, Squared):
@@ -192,7 +201,7 @@ class Fitting:
 
     def _return_to_pca(self, network: CodeNetwork, state: State, solution: PCASolution) -> None:
         text = "training gained nothing over PCA above chance: the model is the PCA of all rows"
-        if self.distinct < FEWEST_ROWS:
+        if not self._judgeable:
             text = (
                 f"{self.distinct} different rows held out cannot show whether training gains "
                 "anything over PCA: the model is the PCA of all rows, untrained"
@@ -214,11 +223,11 @@ class Fitting:
 
     def _trainer(self, network: CodeNetwork) -> Trainer:
         request, rows = self.request, len(self.train)
-        wish = parts.optimizer_of(request).choose_batch_size(rows)
+        wish = self.optimizer.choose_batch_size(rows)
         batch = request.batch_size or wish or choices.choose_batch_size(rows)
         epochs = request.max_epochs
         epochs = self._enough_epochs(batch) if epochs is None else epochs
-        if self.at_pca and self._asks() and self.distinct < FEWEST_ROWS:
+        if self.at_pca and self._asks() and not self._judgeable:
             epochs = 0  # what cannot be judged would be thrown away
         values = rows * self.preparation.facts.n_features
         if request.precision == "auto" and self.precision == "float32":
@@ -232,7 +241,7 @@ class Fitting:
         return trainer
 
     def _enough_epochs(self, batch_size: int) -> int:
-        evaluations = parts.optimizer_of(self.request).evaluations_a_step
+        evaluations = self.optimizer.evaluations_a_step
         return choices.choose_epochs(len(self.train_rows), batch_size, evaluations)
 
     def _checkpointer(self) -> Checkpointer | None:
@@ -256,7 +265,7 @@ class Fitting:
             "loss": self.loss.to_json(),
             "penalties": [penalty.to_json() for penalty in self.penalties],
             "corruption": repr(self.request.corruption),
-            "optimizer": parts.optimizer_of(self.request).to_json(),
+            "optimizer": self.optimizer.to_json(),
             "pretraining": "pca" if self.at_pca else "random",
             "n_components": self.n_components,
             "max_epochs": self.plan.max_epochs,

@@ -1,7 +1,7 @@
 """Multilayer: smaller and smaller dense layers down to the code, mirrored back."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
 from isthmus.kinds.blocks import Dense, check_rate, whole_widths
@@ -34,13 +34,13 @@ class Multilayer(Kind):
 
     def settled(self, facts: Facts, n_components: int) -> Self:
         """The same kind with its layer widths chosen."""
-        return replace(self, hidden=self._hidden(facts, n_components))
+        return replace(self, hidden=taper(self.hidden, facts, n_components))
 
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
         """The network for rows of `facts.shape`."""
         self.check_width(facts, n_components)
         check_rate("dropout", self.dropout)
-        hidden = whole_widths("hidden", self._hidden(facts, n_components))
+        hidden = taper(self.hidden, facts, n_components)
         encoder = Dense((facts.n_features, *hidden, n_components), self.activation, self.dropout)
         decoder = encoder.mirrored(tied=self.tied)
         linear = LinearPath(facts.n_features, n_components, tied=self.tied) if self.skip else None
@@ -53,13 +53,15 @@ class Multilayer(Kind):
             gated=self.skip and self.tied,
         )
 
-    def _hidden(self, facts: Facts, n_components: int) -> tuple[int, ...]:
-        return taper(facts.n_features, n_components) if self.hidden is None else self.hidden
 
+def taper(hidden: Any, facts: Facts, n_components: int) -> tuple[int, ...]:
+    """The widths asked for, checked; where that is None, those that suit input and code.
 
-def taper(n_features: int, n_components: int) -> tuple[int, ...]:
-    """Widths from twice the input (64 to 1024), halved while they stay above twice the code."""
-    width = min(max(2 * n_features, NARROWEST), WIDEST)
+    They go from twice the input (64 to 1024), halved while they stay above twice the code.
+    """
+    if hidden is not None:
+        return whole_widths("hidden", hidden)
+    width = min(max(2 * facts.n_features, NARROWEST), WIDEST)
     widths = [width]
     while len(widths) < DEEPEST and width // 2 >= max(2 * n_components, NARROWEST):
         width //= 2

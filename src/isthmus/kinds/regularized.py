@@ -5,7 +5,7 @@ from typing import Self
 
 from isthmus.errors import require
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath, Wants
-from isthmus.kinds.blocks import Dense, can_tie, check_rate, whole_widths
+from isthmus.kinds.blocks import Dense, can_tie, check_rate
 from isthmus.kinds.multilayer import taper
 from isthmus.types import Facts
 
@@ -72,7 +72,7 @@ class Regularized(Kind):
 
     def settled(self, facts: Facts, n_components: int) -> Self:
         """The same kind with its layer widths chosen."""
-        return replace(self, hidden=self._hidden(facts, n_components))
+        return replace(self, hidden=taper(self.hidden, facts, n_components))
 
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
         """The network for rows of `facts.shape`."""
@@ -87,7 +87,7 @@ class Regularized(Kind):
             self.target_rate is None or self.sparsity > 0,
             f"target_rate={self.target_rate} has no effect with sparsity=0; give sparsity a weight",
         )
-        hidden = whole_widths("hidden", self._hidden(facts, n_components))
+        hidden = taper(self.hidden, facts, n_components)
         skip = self.skip or not hidden
         encoder = decoder = None
         if hidden:
@@ -105,9 +105,6 @@ class Regularized(Kind):
             gated=bool(hidden) and skip and self.tied,
             code_dropout=0.0 if hidden else self.dropout,
         )
-
-    def _hidden(self, facts: Facts, n_components: int) -> tuple[int, ...]:
-        return taper(facts.n_features, n_components) if self.hidden is None else self.hidden
 
     def _code_activation(self) -> str:
         if self.code_activation != "auto":

@@ -10,6 +10,7 @@ from isthmus.types import Index, WeightedRows
 
 EXACT_SIDE = 1500
 BLOCK_ROWS = 4096
+STRIP = 128
 POWER_ITERATIONS, OVERSAMPLING = 8, 16
 
 
@@ -89,7 +90,9 @@ def _from_covariance(
     for positions, weight in _blocks(rows):
         x = _centred(rows, positions, offset)
         weighted = weight.double()[:, None] * x
-        squares += x.t() @ weighted
+        for end in range(STRIP, width + STRIP, STRIP):  # the lower triangle is enough
+            strip = slice(end - STRIP, end)
+            squares[strip, :end].addmm_(weighted[:, strip].t(), x[:, :end])
         sums += weighted.sum(dim=0)
     n = rows.weight.double().sum()
     shift = sums / n

@@ -18,7 +18,9 @@ def rows(evidence: Evidence, charts: Charts) -> str:
     draw = {"image": _images, "signal": _signals, "table": _table}[layout]
     what = {
         "image": "Above what was found, below what the code gives back, and its squared error.",
-        "signal": "",
+        "signal": "Each channel has a colour of its own, wide and pale as it was found."
+        if layout == "signal" and len(groups["typical"]["found"][0]) > 1
+        else "",
         "table": "Each row as it was found and as the code gives it back, shaded by how far off; "
         "the worst value of each row is framed.",
     }[layout]
@@ -27,7 +29,7 @@ def rows(evidence: Evidence, charts: Charts) -> str:
         "rows",
         "Rows and their reconstructions",
         paragraph(f"From the best rebuilt to the worst, evenly spread. {what}".strip()),
-        key if layout == "signal" else "",
+        key if layout == "signal" and not what else "",
         draw(evidence, groups["typical"], charts, "typical"),
     )
     if "best" not in groups:

@@ -11,6 +11,7 @@ from isthmus.baselines import PCABaseline
 from isthmus.data import Preparation, check_rows, held_out_split, open_source
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
+from isthmus.estimator.request import reporter_of
 from isthmus.report import words
 from isthmus.report.facts import unit_of
 from isthmus.report.images import Domain, code_range, domains, jpeg_cells, jpeg_notes, scale_note
@@ -43,6 +44,9 @@ class Entry:
     weights: int
     images: list[dict[str, Any]]
     """Beside JPEG, one a domain; empty where rows are no images."""
+
+    events: list[str]
+    """What happened in the fit, such as a return to PCA."""
 
     @property
     def ratio(self) -> float | None:
@@ -95,7 +99,7 @@ class Comparison:
             f"{self.train_rows:,} to learn from; errors are mean squared, {self.unit}",
             "",
         ]
-        return head + words.aligned(self._cells()) + self._jpeg_lines()
+        return head + words.aligned(self._cells()) + self._event_lines() + self._jpeg_lines()
 
     def _cells(self) -> list[list[str]]:
         head = ["numbers a row", "autoencoder", "explained", "seconds"]
@@ -112,6 +116,13 @@ class Comparison:
             ]
             cells.append([f"{entry.components:,}", *both, f"{words.number(entry.ratio)} x"])
         return cells
+
+    def _event_lines(self) -> list[str]:
+        at: dict[str, list[str]] = {}
+        for entry in self.entries:
+            for text in entry.events:
+                at.setdefault(text, []).append(f"{entry.components:,}")
+        return [f"at {', '.join(sizes)}: {text}" for text, sizes in at.items()]
 
     def _jpeg_lines(self) -> list[str]:
         lines: list[str] = []
@@ -174,9 +185,7 @@ class _Race:
 
     def run(self, size: int) -> Entry:
         learned, tested = Subset(self.source, self.train), Subset(self.source, self.test)
-        say = getattr(self.settings.get("verbose"), "message", None)
-        if say is not None:
-            say(f"{words.count(size, 'number')} a row")
+        reporter_of(self.settings.get("verbose", 0)).message(f"{words.count(size, 'number')} a row")
         began = time.perf_counter()
         ae = Autoencoder(size, **self.settings).fit(learned)
         ours = time.perf_counter() - began
@@ -196,6 +205,7 @@ class _Race:
             ),
             weights=int(ae.facts_["weights"]),
             images=self._beside_jpeg(ae),
+            events=[record["message"] for record in ae.history_ if "event" in record],
         )
 
     def _fit_pca(self, preparation: Preparation) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from isthmus.report.plot import HUES, Figure, axis, figure, label, round_steps, times
 
-LOG_RATIO = 20
+LOG_RATIO, MOST_STEPS = 20, 12
 
 
 def history(record: dict[str, Any]) -> Figure:
@@ -32,15 +32,24 @@ def history(record: dict[str, Any]) -> Figure:
                 }
             )
             values += [value for value in series if value is not None]
-    log = min(values) > 0 and max(values) > LOG_RATIO * min(values)
     best = record["best_epoch"]
     line = {"type": "line", "x0": best, "x1": best, "yref": "paper", "y0": 0, "y1": 1}
     return figure(
         data,
         axis("epoch"),
-        axis("loss", type="log" if log else "linear", dtick="D2" if log else None),
+        _widely("loss", values),
         shapes=[line | {"line": {"color": "@pca", "width": 1, "dash": "dash"}}],
     )
+
+
+def _widely(title: str, values: list[float]) -> Figure:
+    """An axis for these values: of logarithms where they are all above 0 and far apart."""
+    low, high = min(values), max(values)
+    if not 0 < LOG_RATIO * low < high:
+        return axis(title)
+    steps = round_steps(low, high)
+    # Beyond some decades a tick at each power of ten is enough.
+    return axis(title, type="log", tickvals=steps[:: 3 if len(steps) > MOST_STEPS else 1])
 
 
 def curve(record: dict[str, Any], size: int, explained: float | None) -> Figure:
@@ -145,8 +154,6 @@ def signal(found: list[list[float]], back: list[list[float]], points: int) -> Fi
 def variances(record: dict[str, Any]) -> Figure:
     """The variance of each unit of the code: bars in their order, or a falling line for many."""
     values = record["variance"]
-    positive = [value for value in values if value > 0]
-    log = len(positive) == len(values) and max(values) > LOG_RATIO * min(values)
     trace: dict[str, Any] = {"x": list(range(len(values))), "y": values}
     if record["in_order"]:
         dead = set(record["dead"])
@@ -160,7 +167,7 @@ def variances(record: dict[str, Any]) -> Figure:
         trace |= {"type": "scatter", "mode": "lines", "line": {"color": "@ae", "width": 2}}
         x = axis("units, largest variance first")
     trace["hovertemplate"] = "unit %{x}: %{y:.4g}<extra></extra>"
-    return figure([trace], x, axis("variance", type="log" if log else "linear"), height=300)
+    return figure([trace], x, _widely("variance", values), height=300)
 
 
 def distortion(images: dict[str, Any]) -> Figure:

@@ -165,4 +165,6 @@ def _verdict(code_bytes: int, jpeg: JPEGAnswer) -> str:
         return "autoencoder is smaller, JPEG is closer"
     if jpeg.bound == "more than" and code_bytes > jpeg.bytes:
         return "JPEG is smaller, autoencoder is closer"
+    if jpeg.scan_bytes < code_bytes < jpeg.bytes:
+        return "autoencoder, by JPEG's header"
     return "autoencoder" if code_bytes < jpeg.bytes else "JPEG"

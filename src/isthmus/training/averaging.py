@@ -23,8 +23,9 @@ def average_in(
     if not average:
         return {name: value.detach().clone() for name, value in weights.items()}
     share = 1 - min(decay, (1 + steps) / (HEAD_START + steps))
-    names = [name for name, value in weights.items() if value.is_floating_point()]
-    torch._foreach_lerp_([average[n] for n in names], [weights[n] for n in names], share)
+    for name, value in weights.items():
+        if value.is_floating_point():
+            average[name].lerp_(value, share)
     return average
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from isthmus.errors import ArtifactError
 from isthmus.files import replacing
+from isthmus.spec import shown
 from isthmus.training.state import TENSOR_FIELDS, State
 
 NAME = "checkpoint.safetensors"
 FORMAT = "2"
-SHOWN = 100
 TENSOR, ITEMS = "tensor", "items"
 EVERY_S = 30.0
 """Seconds between checkpoints: a crash costs at most this much work."""
@@ -114,15 +114,10 @@ class Checkpointer:
         if changed:
             key = min(changed)
             raise ArtifactError(
-                f"{self.path}: the checkpoint was written with {key}={_short(found.get(key))}, "
-                f"this fit has {key}={_short(wanted.get(key))}; use the same settings and "
+                f"{self.path}: the checkpoint was written with {key}={shown(found.get(key))}, "
+                f"this fit has {key}={shown(wanted.get(key))}; use the same settings and "
                 "data, or start anew without resume"
             )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def asdict_plain(state: State) -> dict[str, Any]:

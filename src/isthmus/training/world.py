@@ -46,7 +46,10 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def import_ahead() -> None:
-    """Begin to import in the background what torch's optimizers import at their first use."""
+    """Begin to import in the background what torch's optimizers import at their first use.
+
+    Worth it beside work that leaves Python's lock alone, such as the products of a PCA.
+    """
     threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
 
 
