@@ -1,4 +1,4 @@
-"""The three classical problems of deep autoencoders: MNIST, a replica of CURVES, a replica of FACES.
+"""The three classical problems of deep autoencoders: MNIST, and replicas of CURVES and FACES.
 
 Hinton and Salakhutdinov (Science 313:504, 2006) introduced them; most papers on training deep
 networks since have used them. Error: squared error an image, summed over its pixels.
@@ -58,7 +58,8 @@ def curves() -> Problem:
     """784-400-200-100-50-25-6 on a replica of CURVES: one smooth stroke from three random points.
 
     The original renderer was never described. Here a quadratic Bezier curve is drawn with a pen of
-    Gaussian profile; margin and width of the pen bring PCA's error near the published one: 5.97 with 18 components, against 5.90.
+    Gaussian profile; margin and width of the pen bring PCA's error with 18 components to 5.97,
+    near the published 5.90.
     """
     train, test = _strokes(20_000, seed=0), _strokes(10_000, seed=1)
     layers = (400, 200, 100, 50, 25)
