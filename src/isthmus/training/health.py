@@ -20,7 +20,9 @@ EVENT = "health"
 
 HEALTHY = Verdict()
 
-STEPS_BETWEEN_LOOKS = 50
+STEPS_BETWEEN_LOOKS = 100
+"""At least; a look costs about as much as two to four steps."""
+
 LOOKS_TO_WARN = 3
 
 SUSPECT = 0.8
@@ -83,7 +85,8 @@ class Doctor:
         """
         history[:] = [record for record in history if record.get("event") != EVENT]
         records = [record["health"] for record in history if "health" in record]
-        look = self._look(network, rows) if records else None
+        trained = any("lr" in record for record in history)
+        look = self._look(network, rows) if trained else None
         self.sample = None
         self.verdict = HEALTHY if look is None else diagnose(look, network, records)
         return self.verdict

@@ -13,8 +13,8 @@ from isthmus.types import Index, WeightedRows
 
 # Shape letters: n rows of the sample, D features, K code units.
 
-MOST_ROWS, FEWEST_ROWS, MOST_VALUES = 256, 64, 1 << 20
-"""Rows of the sample: so many, but fewer where a row holds more than 4096 numbers."""
+MOST_ROWS, FEWEST_ROWS, MOST_VALUES = 256, 32, 1 << 16
+"""Rows of the sample: so many, but fewer where a row holds more than 256 numbers."""
 
 ROWS_OF_MEAN = 2048
 
@@ -72,7 +72,7 @@ class CodeFigures:
     """The variances of the least and of the most varying unit."""
 
     unused: int
-    """Units that hardly vary from row to row: the activity of Burda et al. (2016, section 5.3),
+    """Units that hardly vary from row to row: the activity of Burda et al. (2016),
     measured against the unit that varies most."""
 
     distinct: int
