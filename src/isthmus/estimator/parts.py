@@ -14,6 +14,7 @@ from isthmus.kinds import KINDS, CodeNetwork, Kind
 from isthmus.losses import LOSSES, PENALTIES, Bernoulli, Objective, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.spec import is_truth, resolve
+from isthmus.training.health import Doctor
 from isthmus.training.loop import Plan, Trainer
 from isthmus.training.state import State
 from isthmus.training.step import AutogradStep
@@ -150,6 +151,7 @@ def trainer_of(
         state=State(seed=request.seed),
         callbacks=request.callbacks,
         reporter=request.reporter,
+        health=Doctor(loss.mean),
     )
 
 

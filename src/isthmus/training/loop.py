@@ -7,7 +7,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from isthmus.errors import DivergenceError
 from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
+from isthmus.training.diagnosis import Finding
+from isthmus.training.health import EVENT, Doctor, watched
 from isthmus.training.progress import Reporter, Silent
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import losses
@@ -90,6 +92,8 @@ class Trainer:
     callbacks: Sequence[Callback] = ()
     reporter: Reporter = field(default_factory=Silent)
     checkpointer: Checkpointer | None = None
+    health: Doctor | None = None
+    """Who looks whether the network learns, if anyone."""
 
     def __post_init__(self) -> None:
         """Remember the full rates and the optimizer's beginning."""
@@ -119,6 +123,7 @@ class Trainer:
             self.reporter.finish()
         self.network.load_state_dict(self.state.best)
         self.network.eval()
+        self._conclude()
         return self.state
 
     def released(self) -> "Trainer":
@@ -128,6 +133,7 @@ class Trainer:
         self.plan = replace(self.plan, averaging=0.0)  # what goes on goes on from what was kept
         self.train, self.held_out = NoRows(), None
         self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
+        self.health = None
         return self
 
     def one_more(self, rows: WeightedRows) -> None:
@@ -135,7 +141,7 @@ class Trainer:
 
         Raises DivergenceError, with the weights as they were before, when the loss is not finite.
         """
-        self.train, self.factor = rows, _full_rate
+        self.train, self.factor, self.health = rows, _full_rate, None
         before = copy.deepcopy(self.network.state_dict())
         self.state.sums, self.state.step = {}, 0
         try:
@@ -180,7 +186,8 @@ class Trainer:
             trained = self._train_epoch()
             with averaged(self.network, self.state.average):
                 terms = self.evaluate(self.held_out or self.train)
-            self._check(terms)
+                self._check(terms)
+                health = self._health()
         except DivergedError as problem:
             self._rescue(problem)
             return
@@ -189,8 +196,10 @@ class Trainer:
         self._judge(terms)
         lr = self.optimizer.param_groups[0]["lr"]
         record = {"epoch": self.state.epoch, "lr": lr, "train": trained, **self._held_out(terms)}
+        record |= health
         self._record(record)
         self.reporter.epoch(record)
+        self._warn()
         self._decide_stop(record)
         self.settled = True
         self._checkpoint(force=self.state.done)
@@ -203,14 +212,18 @@ class Trainer:
             index = self.state.epoch * len(batches) + position
             self._set_rate(self.factor(index, total))
             rows = batches[position]
-            terms = self._take_step(rows, _mixed(self.state.seed, index))
+            last = position + 1 == len(batches)
+            doctor = self.health if last and self._looks(len(batches)) else None
+            with watched(doctor, self.network):
+                terms = self._take_step(rows, _mixed(self.state.seed, index))
             if self.plan.averaging:
                 self.state.average = average_in(
                     self.state.average, self.network, self.plan.averaging, index
                 )
             self._add(terms, len(rows))
             self.state.step = position + 1
-            self.settled = True
+            # What was seen of a step is in no checkpoint: the end of the epoch is the next one.
+            self.settled = doctor is None
             if self.state.step % self.plan.check_every == 0:
                 self._check(terms)
             self.reporter.advance(len(rows))
@@ -219,6 +232,33 @@ class Trainer:
         self._set_rate(self.factor((self.state.epoch + 1) * len(batches) - 1, total))
         self.network.eval()
         return {name: float(value) / len(self.train) for name, value in self.state.sums.items()}
+
+    def _looks(self, steps: int) -> bool:
+        """Whether the doctor looks at the end of the epoch under way."""
+        epochs = self.plan.max_epochs
+        return self.health is not None and self.health.due(self.state.epoch + 1, steps, epochs)
+
+    def _health(self) -> Record:
+        """What the doctor sees in the network as it is judged, at the end of some epochs."""
+        steps = len(self.batches(len(self.train), self.state.epoch))
+        if self.health is None or not self._looks(steps):
+            return {}
+        found = self.health.examine(self.network, self.train)
+        return {"health": found} if found else {}
+
+    def _warn(self) -> None:
+        if self.health is not None:
+            self._say(self.health.warning(self.state.history, self.plan.max_epochs))
+
+    def _conclude(self) -> None:
+        if self.health is not None:
+            self._say(self.health.conclude(self.network, self.train, self.state.history).findings)
+
+    def _say(self, findings: Iterable[Finding]) -> None:
+        for disease, message in findings:
+            event = {"event": EVENT, "epoch": self.state.epoch, "message": message}
+            self.state.history.append(event | {"disease": disease.value})
+            self.reporter.message(message)
 
     def _take_step(self, rows: Index, seed: int) -> dict[str, Tensor]:
         """One step of the optimizer on these rows; the terms as they were before it."""
