@@ -22,7 +22,7 @@ class AutoencoderStack(LayerWise):
     noise: float = 0.25
     """Share of the values set to zero on the way in, in [0, 1); 0 is a plain autoencoder."""
 
-    lr: float = 1e-3
+    lr: float = 3e-3
     """Learning rate of Adam, > 0."""
 
     def check(self) -> None:
