@@ -6,11 +6,13 @@ import sys
 import pytest
 
 import isthmus
-from isthmus import data, kinds, losses, optim
+from isthmus import data, kinds, losses, optim, pretraining
 
 
 def test_public_names():
-    assert isthmus.__all__ == ["Autoencoder", "data", "kinds", "load", "losses", "optim"]
+    assert isthmus.__all__ == [
+        *("Autoencoder", "data", "kinds", "load", "losses", "optim", "pretraining")
+    ]
     assert all(getattr(isthmus, name) is not None for name in isthmus.__all__)
     assert dir(isthmus) == isthmus.__all__
 
@@ -25,6 +27,7 @@ def test_registries():
     assert list(losses.LOSSES) == ["squared", "bernoulli", "huber"]
     assert list(losses.PENALTIES) == ["l1", "kl", "contraction"]
     assert list(data.CORRUPTIONS) == ["gaussian", "masking", "salt_and_pepper", "swap"]
+    assert list(pretraining.PRETRAININGS) == ["pca", "random", "rbm", "autoencoder"]
     assert list(optim.OPTIMIZERS) == [
         *("sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient", "lbfgs")
     ]

@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isthmus import data, kinds, losses, optim
+    from isthmus import data, kinds, losses, optim, pretraining
     from isthmus.estimator import Autoencoder, load
 
 __version__ = "0.1.0"
-__all__ = ["Autoencoder", "data", "kinds", "load", "losses", "optim"]
+__all__ = ["Autoencoder", "data", "kinds", "load", "losses", "optim", "pretraining"]
 
 _HOMES = {"Autoencoder": "isthmus.estimator", "load": "isthmus.estimator"}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from isthmus import Autoencoder, data, kinds, losses, optim
+from isthmus import Autoencoder, data, kinds, losses, optim, pretraining
 from isthmus.spec import Spec
 
 # Who adds a part to a registry adds an example here, and every test of this folder is for free.
@@ -31,6 +31,12 @@ TINY: dict[str, dict[str, Spec]] = {
         "masking": data.Masking(rate=0.3),
         "salt_and_pepper": data.SaltAndPepper(rate=0.1),
         "swap": data.SwapRows(rate=0.2),
+    },
+    "pretraining": {
+        "pca": pretraining.PCA(),
+        "random": pretraining.Random(),
+        "rbm": pretraining.RBM(epochs=3, k=2, persistent=True, batch_size=20),
+        "autoencoder": pretraining.AutoencoderStack(epochs=3, noise=0.1, batch_size=20),
     },
     "optimizer": {
         "sgd": optim.SGD(lr=0.02),
@@ -67,7 +73,9 @@ def fit(images) -> Callable[..., Autoencoder]:
 
     def fitted(slot: str, part: Spec, **settings) -> Autoencoder:
         own = {
-            "kind": kinds.Multilayer(hidden=(8,)),
+            "kind": kinds.Multilayer(
+                hidden=(8,), activation="sigmoid" if slot == "pretraining" else "silu"
+            ),
             "loss": "squared",
             "pretraining": "random",
             "optimizer": optim.Adam(lr=0.01),

@@ -6,11 +6,12 @@ import json
 import pytest
 from sklearn.base import clone
 
-from isthmus import data, kinds, losses, optim
+from isthmus import data, kinds, losses, optim, pretraining
 from isthmus.data import CORRUPTIONS
 from isthmus.kinds import KINDS
 from isthmus.losses import LOSSES, PENALTIES
 from isthmus.optim import OPTIMIZERS
+from isthmus.pretraining import PRETRAININGS
 from isthmus.spec import from_json, resolve
 
 REGISTRIES = {
@@ -18,6 +19,7 @@ REGISTRIES = {
     "loss": (LOSSES, losses, losses.Reconstruction),
     "penalties": (PENALTIES, losses, losses.PenaltySpec),
     "corruption": (CORRUPTIONS, data, data.Corruption),
+    "pretraining": (PRETRAININGS, pretraining, pretraining.Pretraining),
     "optimizer": (OPTIMIZERS, optim, optim.OptimizerSpec),
 }
 PARTS = [(slot, name) for slot, (registry, *_) in REGISTRIES.items() for name in registry]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from isthmus import Autoencoder, data, kinds, load, losses, optim
+from isthmus import Autoencoder, data, kinds, load, losses, optim, pretraining
 from isthmus.errors import RequestError
 from isthmus.estimator.fitting import Fitting
 from isthmus.estimator.parts import patience_of
@@ -74,7 +74,9 @@ WRONG = {
     "loss": [((None, 3, [], {}, losses.Huber, losses.L1(), ARRAY), "use one of 'squared'")],
     "corruption": [(("auto", 3, [], {}, data.Masking, losses.L1(), ARRAY), "one of 'gaussian'")],
     "optimizer": [(("auto", None, 3, [], {}, optim.Adam, 0.1, ARRAY), "use one of 'sgd'")],
-    "pretraining": [((None, 3, True, [], {}, "PCA", ARRAY), "is not known; use one of auto, pca")],
+    "pretraining": [
+        ((None, 3, True, [], {}, "PCA", pretraining.RBM, ARRAY), "use one of 'pca', 'random'")
+    ],
     "preparation": [((None, 3, True, [], {}, "rank", ARRAY), "not known; use one of auto, common")],
     "precision": [
         ((None, 64, [], {}, torch.float32, ARRAY), "not known; use one of auto, float64")

@@ -12,6 +12,7 @@ from isthmus.estimator.choices import choose_kind
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
+from isthmus.pretraining import PRETRAININGS, Pretraining
 from isthmus.spec import Spec, resolve
 
 AUTO = "auto"
@@ -30,6 +31,7 @@ KIND = Slot("--kind", KINDS, Kind)
 LOSS = Slot("--loss", LOSSES, Reconstruction)
 PENALTY = Slot("--penalty", PENALTIES, PenaltySpec)
 CORRUPTION = Slot("--corruption", CORRUPTIONS, Corruption)
+PRETRAINING = Slot("--pretraining", PRETRAININGS, Pretraining)
 OPTIMIZER = Slot("--optimizer", OPTIMIZERS, OptimizerSpec)
 
 
@@ -45,7 +47,9 @@ def estimator_settings(training: Training, schema: Schema) -> dict[str, Any]:
         "corruption": None
         if training.corruption is None
         else part(CORRUPTION, training.corruption),
-        "pretraining": training.pretraining,
+        "pretraining": training.pretraining
+        if training.pretraining == AUTO
+        else part(PRETRAINING, training.pretraining),
         "optimizer": _optimizer(training),
         "max_epochs": training.epochs,
         "batch_size": training.batch_size,
@@ -137,11 +141,13 @@ def _types(spec: Any) -> dict[str, Any]:
 
 
 def _first_setting(spec: Any) -> str:
-    return next(iter(_types(spec)))
+    return next(iter(_types(spec)), "")
 
 
 def _value(spec: Any, setting: str, text: str, where: str) -> Any:
     known = _types(spec)
+    if not known:
+        raise RequestError(f"{where}: has no settings; leave out what follows the name")
     if setting not in known:
         raise RequestError(f"{where}: has no setting {setting!r}; it has {', '.join(known)}")
     try:

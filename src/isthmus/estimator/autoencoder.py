@@ -49,8 +49,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             `isthmus.losses`. "auto" is bernoulli where every value is 0 or 1, else squared.
         penalties: What else the code should be: names or specs from `isthmus.losses`.
         corruption: Noise on the way in: a name or a spec from `isthmus.data`, or None.
-        pretraining: "pca" starts at the principal components, "random" anywhere; "auto" is pca
-            where the kind has a linear path.
+        pretraining: Where the weights start: "pca" at the principal components, "random" anywhere,
+            "rbm" and "autoencoder" where each layer has learned alone, or a spec from
+            `isthmus.pretraining`. "auto" is pca where the kind has a linear path, else random.
         optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
             "lbfgs", or a spec from `isthmus.optim`.
         max_epochs: Passes over the rows at most; None is enough for about 5000 steps.
@@ -73,7 +74,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         network_: The trained torch module.
         kind_, loss_: The specs in use.
         preparation_: How rows become the network's numbers and come back.
-        history_: One dict an epoch: every loss term of training and held-out rows.
+        history_: One dict an epoch: every loss term of training and held-out rows. Others tell
+            of an "event", or of a layer and epoch of "pretraining".
         best_epoch_: The epoch whose weights were kept; 0 is the start.
         train_rows_, held_out_rows_: Row numbers of the last fit.
         facts_: What was chosen and what it cost.
@@ -91,7 +93,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         loss: Any = "auto",
         penalties: Any = (),
         corruption: Any = None,
-        pretraining: str = "auto",
+        pretraining: Any = "auto",
         optimizer: Any = "adamw",
         max_epochs: int | None = None,
         batch_size: int | None = None,

@@ -15,7 +15,7 @@ from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
 from isthmus.estimator.request import Request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
-from isthmus.pretraining import PCASolution, principal_components
+from isthmus.pretraining import PCA, PCASolution, name_of, principal_components
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.loop import Trainer
 from isthmus.training.state import ALL_DONE, State
@@ -67,7 +67,8 @@ class Fitting:
         self.train = self._rows(source, self.train_rows, weight)
         self.held_out = self._open_held_out()
         self.kind = parts.kind_of(request, source, self.loss)
-        self.at_pca = parts.starts_at_pca(request, self.kind)
+        self.pretraining = parts.pretraining_of(request, self.kind)
+        self.at_pca = isinstance(self.pretraining, PCA)
         self.penalties = parts.penalties_of(request, self.kind)
         self.optimizer = parts.optimizer_of(request)
         self.distinct = self._count_distinct()
@@ -86,6 +87,7 @@ class Fitting:
             trainer = self._trainer(network)
             self._remark(trainer.state)
             with threads(_work(network, trainer.plan.batch_size), self.device):
+                parts.pretrain(self.pretraining, self.loss, network, trainer)
                 state = trainer.run()
                 gained = solution is None or self._gained(network, solution, state)
         if not gained and not isinstance(self.loss, Squared):
@@ -266,7 +268,7 @@ class Fitting:
             "penalties": [penalty.to_json() for penalty in self.penalties],
             "corruption": repr(self.request.corruption),
             "optimizer": self.optimizer.to_json(),
-            "pretraining": "pca" if self.at_pca else "random",
+            "pretraining": self.pretraining.to_json(),
             "n_components": self.n_components,
             "max_epochs": self.plan.max_epochs,
             "batch_size": self.plan.batch_size,
@@ -309,9 +311,10 @@ class Fitting:
             "stopped": state.stopped,
             "precision": self.precision,
             "device": str(self.device),
-            "pretraining": "pca" if self.at_pca else "random",
+            "pretraining": name_of(self.pretraining),
             "weights": sum(p.numel() for p in network.parameters()),
             "training_seconds": round(state.seconds, 3),
+            **parts.pretraining_facts(state),
         }
 
 

@@ -16,6 +16,7 @@ from isthmus.estimator.saving import MEAN, NETWORK
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, Reconstruction
 from isthmus.optim import OPTIMIZERS
+from isthmus.pretraining import PRETRAININGS
 from isthmus.spec import AnySpec, Spec, from_json
 from isthmus.training.world import resolve_device
 
@@ -80,6 +81,6 @@ def _part(written: Any, classes: Mapping[str, type[Spec]], base: type[AnySpec]) 
 
 
 def _known(specs: Sequence[type[Spec]]) -> dict[str, type[Spec]]:
-    tables = (KINDS, LOSSES, PENALTIES, OPTIMIZERS, CORRUPTIONS)
+    tables = (KINDS, LOSSES, PENALTIES, OPTIMIZERS, CORRUPTIONS, PRETRAININGS)
     known = {cls.__name__: cls for table in tables for cls in table.values()}
     return known | {cls.__name__: cls for cls in specs}

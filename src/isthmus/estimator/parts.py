@@ -1,6 +1,7 @@
 """The user's words for the parts of a fit, made into the parts themselves."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,6 +14,7 @@ from isthmus.estimator.request import Request
 from isthmus.kinds import KINDS, CodeNetwork, Kind
 from isthmus.losses import LOSSES, PENALTIES, Bernoulli, Objective, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
+from isthmus.pretraining import PCA, PRETRAININGS, Job, Pretraining, Random, name_of
 from isthmus.spec import is_truth, resolve
 from isthmus.training.health import Doctor
 from isthmus.training.loop import Plan, Trainer
@@ -65,16 +67,46 @@ def kind_of(request: Request, source: Source, loss: Reconstruction) -> Kind:
     return kind
 
 
-def starts_at_pca(request: Request, kind: Kind) -> bool:
-    """Whether the network starts at the principal components; RequestError where it cannot."""
+def pretraining_of(request: Request, kind: Kind) -> Pretraining:
+    """Where the weights start; RequestError where a network of this kind cannot start there."""
     if request.pretraining == "auto":
-        return kind.starts_linear
+        return PCA() if kind.starts_linear else Random()
+    start = resolve(request.pretraining, PRETRAININGS, Pretraining, "pretraining")
+    start.check()
     require(
-        request.pretraining != "pca" or kind.starts_linear,
+        not isinstance(start, PCA) or kind.starts_linear,
         f"pretraining='pca' needs a network that can be linear, which {kind!r} is not (it is with "
         "skip=True, no sparsity, and no tied sigmoid or tanh code); use pretraining='random'",
     )
-    return request.pretraining == "pca"
+    return start
+
+
+def pretrain(
+    start: Pretraining, loss: Reconstruction, network: CodeNetwork, trainer: Trainer
+) -> None:
+    """Bring the network to its start, unless the checkpoint that `trainer` resumes is past it."""
+    checkpointer = trainer.checkpointer
+    if checkpointer is not None and checkpointer.path.exists():
+        return
+    records = start.run(
+        Job(
+            network=network,
+            loss=loss,
+            train=trainer.train,
+            held_out=trainer.held_out,
+            seed=trainer.state.seed,
+            tell=trainer.reporter.message,
+        )
+    )
+    trainer.state.history += [{"pretraining": name_of(start)} | record for record in records]
+    if records and checkpointer is not None:
+        checkpointer.last_s = -math.inf  # what took long is kept from the first step on
+
+
+def pretraining_facts(state: State) -> dict[str, float]:
+    """What pretraining cost, where there was one; a resumed fit knows it from its history."""
+    seconds = [record["seconds"] for record in state.history if "pretraining" in record]
+    return {"pretraining_seconds": max(seconds)} if seconds else {}
 
 
 def penalties_of(request: Request, kind: Kind) -> list[PenaltySpec]:

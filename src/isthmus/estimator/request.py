@@ -14,7 +14,7 @@ from isthmus.errors import RequestError, require
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
-from isthmus.pretraining import PRETRAININGS
+from isthmus.pretraining import PRETRAININGS, Pretraining
 from isthmus.spec import Spec, is_number, is_sequence, is_truth, is_whole, resolve, shown
 from isthmus.training.loop import Callback
 from isthmus.training.progress import Lines, Reporter, Silent
@@ -32,7 +32,7 @@ class Request:
     loss: str | Reconstruction
     penalties: Sequence[str | PenaltySpec]
     corruption: str | Corruption | None
-    pretraining: str
+    pretraining: str | Pretraining
     optimizer: str | OptimizerSpec
     max_epochs: int | None
     batch_size: int | None
@@ -91,7 +91,6 @@ RULES = {
 }
 
 CHOICES = {
-    "pretraining": (AUTO, *PRETRAININGS),
     "preparation": SCALINGS,
     "precision": PRECISIONS,
 }
@@ -100,6 +99,7 @@ SLOTS = {
     "kind": Slot(KINDS, Kind, (AUTO,)),
     "loss": Slot(LOSSES, Reconstruction, (AUTO,)),
     "corruption": Slot(CORRUPTIONS, Corruption, (None,)),
+    "pretraining": Slot(PRETRAININGS, Pretraining, (AUTO,)),
     "optimizer": Slot(OPTIMIZERS, OptimizerSpec),
 }
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +130,23 @@ class CodeNetwork(Network):
                 stack.zero_last()
         if self.gate is not None:
             nn.init.zeros_(self.gate)
+
+    @torch.no_grad()
+    def awaken(self) -> None:
+        """Let the nonlinear paths alone speak, their silent layers drawn anew.
+
+        The linear path is set to zero, where gradients reach it through the others.
+        """
+        if self.gate is not None:
+            nn.init.ones_(self.gate)
+        if self.linear is None:
+            return
+        for parameter in self.linear.parameters():
+            parameter.zero_()
+        for stack in (self.encoder, self.decoder):
+            if stack is not None and self.gate is None:
+                last: Any = stack.affine(stack.depth - 1)
+                last.reset_parameters()
 
     def one_layer(self) -> tuple[Tensor, str] | None:
         """The (K, D) weight and activation of an encoder that is one dense layer, else None."""

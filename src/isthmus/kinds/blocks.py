@@ -80,15 +80,46 @@ class TiedLinear(Module):
 
 
 class Stack(Module):
-    """A nonlinear path that can be silenced: its output is then zero, its gradient is not."""
+    """A nonlinear path: affine layers that bend in between, and a last one that does not.
+
+    It can be silenced (its output is then zero, its gradient is not) and walked layer by layer:
+    encoder layer i and decoder layer depth - 1 - i are each other's mirror.
+    """
+
+    activation: nn.Module
+    dropout: nn.Module
+
+    @property
+    def depth(self) -> int:
+        """How many affine layers there are."""
+        raise NotImplementedError
+
+    def affine(self, i: int) -> nn.Module:
+        """The module that holds the parameters of layer i, from 0."""
+        raise NotImplementedError
+
+    def layer(self, i: int, x: Tensor) -> Tensor:
+        """What layer i makes of a batch of what it takes, before anything bends it."""
+        return self.affine(i)(x)  # type: ignore[no-any-return]
+
+    def bend(self, x: Tensor) -> Tensor:
+        """The same shape: what stands between two layers, activation and dropout."""
+        return self.dropout(self.activation(x))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A batch through all layers."""
+        for i in range(self.depth - 1):
+            x = self.bend(self.layer(i, x))
+        return self.layer(self.depth - 1, x)
 
     def zero_last(self) -> None:
-        """Zero the last layer."""
-        raise NotImplementedError
+        """Silence the stack by zeroing its last layer (a tied last layer keeps its weight)."""
+        for parameter in self.affine(self.depth - 1).parameters(recurse=False):
+            nn.init.zeros_(parameter)
 
 
 class Dense(Stack):
-    """Linear layers with an activation (and dropout) between them, none after the last."""
+    """(B, *shape) to (B, widths[-1]), by linear layers; the axes of a row are flattened."""
 
     def __init__(self, widths: Sequence[int], act: str, dropout: float = 0.0) -> None:
         super().__init__()
@@ -97,27 +128,28 @@ class Dense(Stack):
         self.activation = activation(act)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) to (B, widths[-1]); the axes of a row are flattened."""
-        x = x.flatten(1)
-        for layer in self.layers[:-1]:
-            x = self.dropout(self.activation(layer(x)))
-        return self.layers[-1](x)  # type: ignore[no-any-return]
+    @property
+    def depth(self) -> int:
+        """How many linear layers there are."""
+        return len(self.layers)
+
+    def affine(self, i: int) -> nn.Module:
+        """Linear layer i, or a tied one."""
+        return self.layers[i]
+
+    def layer(self, i: int, x: Tensor) -> Tensor:
+        """(B, ...) to (B, widths[i + 1])."""
+        return super().layer(i, x.flatten(1))
 
     def mirrored(self, *, tied: bool) -> "Dense":
         """The same stack the other way round; `tied` borrows these layers' weights, transposed."""
-        mirror = Dense(self.widths[::-1], "linear", self.dropout.p)
-        mirror.activation = self.activation
+        mirror = Dense(self.widths[::-1], "linear")
+        mirror.activation, mirror.dropout = self.activation, self.dropout
         if tied:
             mirror.layers = nn.ModuleList(
                 TiedLinear(layer) for layer in reversed(self.layers) if isinstance(layer, nn.Linear)
             )
         return mirror
-
-    def zero_last(self) -> None:
-        """Silence the stack by zeroing its last layer (a tied last layer keeps its weight)."""
-        for parameter in self.layers[-1].parameters(recurse=False):
-            nn.init.zeros_(parameter)
 
 
 class Bounded(Module):

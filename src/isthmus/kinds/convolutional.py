@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
-import torch
 from torch import Tensor, nn
 
 from isthmus.errors import require
@@ -121,17 +120,20 @@ class ConvEncoder(Stack):
         )
         self.dense = nn.Linear(channels[-1] * _volume(self.sizes[-1]), n_components)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The code's nonlinear part."""
-        x = x.reshape(-1, *self.shape)
-        for convolution in self.convolutions:
-            x = self.dropout(self.activation(convolution(x)))
-        return self.dense(x.flatten(1))  # type: ignore[no-any-return]
+    @property
+    def depth(self) -> int:
+        """The stages, and the dense layer."""
+        return len(self.convolutions) + 1
 
-    def zero_last(self) -> None:
-        """Silence the encoder by zeroing its dense layer."""
-        nn.init.zeros_(self.dense.weight)
-        nn.init.zeros_(self.dense.bias)
+    def affine(self, i: int) -> nn.Module:
+        """A convolution, or at the end the dense layer."""
+        return self.convolutions[i] if i < len(self.convolutions) else self.dense
+
+    def layer(self, i: int, x: Tensor) -> Tensor:
+        """(B, channels, *sizes[i]) to those of stage i + 1, at the end to (B, K)."""
+        if i == 0:
+            x = x.reshape(-1, *self.shape)
+        return super().layer(i, x if i < len(self.convolutions) else x.flatten(1))
 
 
 class ConvDecoder(Stack):
@@ -158,23 +160,21 @@ class ConvDecoder(Stack):
             for before, after in reversed(list(pairwise(channels)))
         )
 
-    def forward(self, code: Tensor) -> Tensor:
-        """The reconstruction's nonlinear part."""
-        x: Tensor = self.activation(self.dense(code)).unflatten(1, self.start)
-        last = len(self.convolutions) - 1
-        convolution: Any
-        for stage, (convolution, size) in enumerate(
-            zip(self.convolutions, self.sizes, strict=True)
-        ):
-            x = convolution(x, output_size=size)
-            x = x if stage == last else self.dropout(self.activation(x))
-        return x
+    @property
+    def depth(self) -> int:
+        """The dense layer, and the stages."""
+        return len(self.convolutions) + 1
 
-    @torch.no_grad()
-    def zero_last(self) -> None:
-        """Silence the decoder by zeroing its last convolution."""
-        for parameter in self.convolutions[-1].parameters():
-            parameter.zero_()
+    def affine(self, i: int) -> nn.Module:
+        """The dense layer, then the transposed convolutions."""
+        return self.convolutions[i - 1] if i else self.dense
+
+    def layer(self, i: int, x: Tensor) -> Tensor:
+        """(B, K) to (B, channels, *smallest size), then stage by stage to the size of a row."""
+        if i == 0:
+            return super().layer(i, x).reshape(-1, *self.start)
+        convolution: Any = self.affine(i)
+        return convolution(x, output_size=self.sizes[i - 1])  # type: ignore[no-any-return]
 
 
 def _volume(size: Sequence[int]) -> int:

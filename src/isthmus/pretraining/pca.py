@@ -1,17 +1,28 @@
 """The PCA start: the network begins at the principal components of its code size."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.pretraining.base import Pretraining
 from isthmus.types import Index, WeightedRows
 
 EXACT_SIDE = 1500
 BLOCK_ROWS = 4096
 STRIP = 128
 POWER_ITERATIONS, OVERSAMPLING = 8, 16
+
+
+@dataclass(kw_only=True)
+class PCA(Pretraining):
+    """The linear path at the principal components, the nonlinear ones silent.
+
+    The estimator sets the weights itself (`CodeNetwork.start_linear`): it holds what training
+    brings against this very start.
+    """
 
 
 class PCASolution(NamedTuple):

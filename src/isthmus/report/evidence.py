@@ -194,7 +194,29 @@ def _history(ae: Autoencoder) -> dict[str, Any]:
             for record in ae.history_
             if "event" in record
         ],
+        "pretraining": _pretraining(ae),
     }
+
+
+def _pretraining(ae: Autoencoder) -> list[dict[str, Any]]:
+    """Each layer that learned alone: its units, and its figures epoch by epoch."""
+    layers: dict[int, list[dict[str, Any]]] = {}
+    for record in ae.history_:
+        if "pretraining" in record and "layer" in record:
+            layers.setdefault(record["layer"], []).append(record)
+    curves = ("error", "held_out_error", "free_energy_gap")
+    return [
+        {
+            **{name: records[0][name] for name in ("layer", "below", "above", "units")},
+            "epochs": [record["epoch"] for record in records],
+            **{
+                name: [_finite(record[name]) for record in records]
+                for name in curves
+                if all(name in record for record in records)
+            },
+        }
+        for records in layers.values()
+    ]
 
 
 def _images(

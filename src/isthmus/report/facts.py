@@ -79,6 +79,7 @@ def _training(ae: Autoencoder) -> dict[str, Any]:
         "device": str(ae.facts_["device"]),
         "precision": ae.facts_["precision"],
         "seconds": float(ae.facts_["training_seconds"]),
+        **{name: ae.facts_[name] for name in ("pretraining_seconds",) if name in ae.facts_},
     }
 
 

@@ -52,6 +52,25 @@ def _widely(title: str, values: list[float]) -> Figure:
     return axis(title, type="log", tickvals=steps[:: 3 if len(steps) > MOST_STEPS else 1])
 
 
+def layers(found: list[dict[str, Any]], name: str) -> Figure:
+    """A figure of each layer that was pretrained over its epochs, "error" say."""
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": layer["epochs"],
+            "y": layer[name],
+            "name": f"layer {layer['layer']}",
+            "line": {"color": f"@c{i % HUES}", "width": 2},
+            "hovertemplate": "epoch %{x}: %{y:.4g}",
+        }
+        for i, layer in enumerate(found)
+    ]
+    values = [value for layer in found for value in layer[name] if value is not None]
+    title = name.replace("_", " ").replace("free energy", "free-energy")
+    return figure(data, axis("epoch"), _widely(title, values or [0.0]), height=300)
+
+
 def curve(record: dict[str, Any], size: int, explained: float | None) -> Figure:
     """PCA's explained variance over the code sizes, and the autoencoder's at its own."""
     data = [

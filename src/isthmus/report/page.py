@@ -39,6 +39,7 @@ def render(evidence: dict[str, Any]) -> str:
             sections.features(evidence, charts),
             sections.usage(evidence, charts),
             sections.images(evidence, charts),
+            sections.pretraining(evidence, charts),
             sections.history(evidence, charts),
             sheet.facts(evidence),
         ]

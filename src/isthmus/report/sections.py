@@ -77,6 +77,36 @@ def history(evidence: Evidence, charts: Charts) -> str:
     return section("history", "Learning", paragraph(best) if chart else "", chart, *events)
 
 
+def pretraining(evidence: Evidence, charts: Charts) -> str:
+    """What each layer learned alone, before all learned together."""
+    layers = evidence["history"].get("pretraining")
+    if not layers:
+        return ""
+    text = (
+        "Before training, each layer learned alone to rebuild what lies below it; the error is "
+        "in the units of that layer's input."
+    )
+    drawn = [charts.add(figures.layers(layers, "error"), "error of each layer over its epochs")]
+    if all("free_energy_gap" in layer for layer in layers):
+        text += (
+            " The free-energy gap, mean free energy of held-out rows minus that of as many "
+            "training rows, grows where a machine learns its rows by heart."
+        )
+        drawn.append(
+            charts.add(
+                figures.layers(layers, "free_energy_gap"),
+                "free-energy gap of each layer over its epochs",
+            )
+        )
+    head = ["layer", "numbers", "units", "error at first", "at the end"]
+    body = [
+        [str(layer["layer"]), f"{layer['below']:,} → {layer['above']:,}", layer["units"]]
+        + [words.number(layer["error"][end]) for end in (0, -1)]
+        for layer in layers
+    ]
+    return section("pretraining", "Pretraining", paragraph(text), *drawn, table(head, body))
+
+
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
