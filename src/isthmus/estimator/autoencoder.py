@@ -53,7 +53,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "rbm" and "autoencoder" where each layer has learned alone, or a spec from
             `isthmus.pretraining`. "auto" is pca where the kind has a linear path, else random.
         optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
-            "lbfgs", or a spec from `isthmus.optim`.
+            "lbfgs", "kfac", or a spec from `isthmus.optim`.
         max_epochs: Passes over the rows at most; None is enough for about 5000 steps.
         batch_size: Rows a step; None is chosen from the number of rows.
         validation_fraction: Share of the rows held out to choose the best epoch, in [0, 1);
