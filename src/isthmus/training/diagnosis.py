@@ -32,9 +32,6 @@ Below both, a layer does not learn. Healthy layers stayed above 0.02 of the firs
 of twelve sigmoid layers below 1e-6 of it, and below 2e-3 of the second even under Adam.
 """
 
-FEWEST_LOOKS = 2
-"""One look may meet a layer whose way is still silenced, as at the very first step."""
-
 Layers = dict[str, list[float]]
 """For each layer the norms of its gradient, of its weights, and of a step."""
 
@@ -137,7 +134,7 @@ def _units(activity: Activity) -> Iterator[Finding]:
 
 def _gradients(network: nn.Module, looks: list[Layers]) -> Iterator[Finding]:
     """The layers that got hardly any gradient, and hardly moved, in every look."""
-    if len(looks) < FEWEST_LOOKS:
+    if not looks:
         return
     names, strongest = list(looks[-1]), ""
     cut_off = {name for name in names if all(look[name][0] == 0 for look in looks)}

@@ -25,6 +25,9 @@ STEPS_BETWEEN_LOOKS = 100
 
 LOOKS_TO_WARN = 3
 
+FEWEST_LOOKS = 2
+"""A shorter fit has not learned *yet*, and may have met layers whose way was still silenced."""
+
 SUSPECT = 0.8
 """Share of the mean row's error from which on it is asked what a linear code would leave."""
 
@@ -48,9 +51,9 @@ class Doctor:
 
     sample: Sample | None = None
 
-    def due(self, epoch: int, steps: int, epochs: int) -> bool:
-        """Whether to look at epoch number `epoch` (from 1) of `epochs` with `steps` steps each."""
-        return epoch == epochs or epoch % math.ceil(STEPS_BETWEEN_LOOKS / max(steps, 1)) == 0
+    def due(self, epoch: int, steps: int) -> bool:
+        """Whether to look at epoch number `epoch` (from 1), of `steps` steps."""
+        return epoch % math.ceil(STEPS_BETWEEN_LOOKS / max(steps, 1)) == 0
 
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[None]:
@@ -85,8 +88,7 @@ class Doctor:
         """
         history[:] = [record for record in history if record.get("event") != EVENT]
         records = [record["health"] for record in history if "health" in record]
-        trained = any("lr" in record for record in history)
-        look = self._look(network, rows) if trained else None
+        look = self._look(network, rows) if len(records) >= FEWEST_LOOKS else None
         self.sample = None
         self.verdict = HEALTHY if look is None else diagnose(look, network, records)
         return self.verdict

@@ -235,8 +235,7 @@ class Trainer:
 
     def _looks(self, steps: int) -> bool:
         """Whether the doctor looks at the end of the epoch under way."""
-        epochs = self.plan.max_epochs
-        return self.health is not None and self.health.due(self.state.epoch + 1, steps, epochs)
+        return self.health is not None and self.health.due(self.state.epoch + 1, steps)
 
     def _health(self) -> Record:
         """What the doctor sees in the network as it is judged, at the end of some epochs."""
