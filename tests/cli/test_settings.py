@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus import data, kinds, losses, optim
+from isthmus import data, kinds, losses, optim, pretraining
 from isthmus.cli.options import Choosing, Reading, Training
 from isthmus.cli.settings import (
     CORRUPTION,
@@ -10,6 +10,7 @@ from isthmus.cli.settings import (
     LOSS,
     OPTIMIZER,
     PENALTY,
+    PRETRAINING,
     estimator_settings,
     part,
     reading_options,
@@ -36,6 +37,9 @@ IMAGES = Schema(layout="image", shape=(8, 8), dtypes=("uint8",))
         (PENALTY, "contraction:probes=3", losses.Contraction(probes=3)),
         (CORRUPTION, "masking=0.2", data.Masking(rate=0.2)),
         (CORRUPTION, "gaussian=1", data.Gaussian(std=1.0)),
+        (PRETRAINING, "pca", pretraining.PCA()),
+        (PRETRAINING, "rbm:k=3:persistent=yes", pretraining.RBM(k=3, persistent=True)),
+        (PRETRAINING, "autoencoder=5", pretraining.AutoencoderStack(epochs=5)),
         (OPTIMIZER, "adamw=0.01:betas=0.8,0.9", optim.AdamW(lr=0.01, betas=(0.8, 0.9))),
         (OPTIMIZER, "sgd:clip_norm=none", optim.SGD(clip_norm=None)),
     ],

@@ -66,6 +66,31 @@ def test_a_network_that_cannot_start_at_pca_does_not_pretend_to(images, activati
         start(images, kind, pretraining="pca")
 
 
+@pytest.mark.parametrize(
+    ("name", "pretraining"),
+    [
+        ("multilayer", "rbm"),
+        ("regularized", "rbm"),
+        ("multilayer", "autoencoder"),
+        ("regularized", "autoencoder"),
+        ("convolutional", "autoencoder"),
+    ],
+)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_kind_with_hidden_layers_starts_layer_by_layer(images, name, pretraining, loss):
+    kind = KINDS[name](activation="sigmoid")
+    settings = {"loss": loss, "pretraining": pretraining, "preparation": "unit"}
+    ae = start(images, kind, **settings)
+    assert ae.facts_["pretraining"] == pretraining
+    layers = {record["layer"] for record in ae.history_ if "pretraining" in record}
+    assert layers == set(range(1, ae.network_.encoder.depth + 1))
+    # The linear path rests, and the very first step reaches it.
+    path = ae.network_.linear.encode_weight
+    assert not path.any()
+    ae.partial_fit(images)
+    assert path.any()
+
+
 def test_a_bounded_network_keeps_what_it_learnt(rng):
     # Nothing here is above PCA, yet what was learnt is above where a bounded network starts.
     X = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 8)) + 0.3 * rng.normal(size=(200, 8))

@@ -29,6 +29,10 @@ class Level(Protocol):
     def units(self) -> str:
         """What is learned, in words."""
 
+    @property
+    def rate(self) -> str:
+        """The setting that holds the level's learning rate."""
+
     def step(self, below: Tensor, weight: Tensor, epoch: int) -> None:
         """Learn from a batch (B, ...) of what lies below, whose rows count `weight` (B,)."""
 
@@ -142,7 +146,7 @@ class LayerWise(Pretraining):
             position = {"layer": i + 1, "epoch": epoch, "below": below, "above": above}
             seconds = round(time.monotonic() - began, 3)
             records.append(position | {"units": level.units} | figures | {"seconds": seconds})
-            _check(figures["error"], records[0]["error"], f"{what}, in epoch {epoch}")
+            _check(figures["error"], records[0]["error"], f"{what}, in epoch {epoch}", level.rate)
         job.tell(f"{what}: {_told(records)}, {time.monotonic() - started:.3g} s")
         return records
 
@@ -202,12 +206,12 @@ def _widths(ladder: Ladder, i: int, rows: WeightedRows) -> tuple[int, int]:
         return below[0].numel(), ladder.up(i, below)[0].numel()
 
 
-def _check(error: float, first: float, what: str) -> None:
+def _check(error: float, first: float, what: str, rate: str) -> None:
     # Written so that a NaN is caught too.
     if not error <= max(CEILING * first, SMALLEST_CEILING):
         raise DivergenceError(
             f"pretraining diverged: {what}, the error reached {error:.4g} (it began at "
-            f"{first:.4g}); lower lr"
+            f"{first:.4g}); lower {rate}"
         )
 
 

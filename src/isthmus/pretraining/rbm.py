@@ -113,6 +113,7 @@ class MachineLevel:
         self.moves = [torch.zeros_like(parameter) for parameter in parameters]
         self.chains: Tensor | None = None
         linear = machine.linear_visible or machine.linear_hidden
+        self.rate = "lr_linear" if linear else "lr"
         self.lr = spec.lr_linear if linear else spec.lr
 
     @property

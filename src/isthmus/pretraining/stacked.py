@@ -46,6 +46,7 @@ class AutoencoderLevel:
     """An autoencoder of one hidden layer: a layer of the encoder, its mirror in the decoder."""
 
     def __init__(self, spec: AutoencoderStack, ladder: Ladder, level: int) -> None:
+        self.rate = "lr"
         self.noise, self.ladder, self.level = spec.noise, ladder, level
         layers = (ladder.encoder.affine(level), ladder.decoder.affine(ladder.depth - 1 - level))
         parameters = [parameter for layer in layers for parameter in layer.parameters()]

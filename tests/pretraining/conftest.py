@@ -1,0 +1,53 @@
+"""Rows in memory, as pretraining is handed them, and jobs on small networks."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus import kinds, losses
+from isthmus.pretraining import Job
+from isthmus.types import Facts
+
+
+class Held:
+    """Prepared rows with weights of mean 1, in double precision."""
+
+    def __init__(self, x, weight=None):
+        self.x = torch.as_tensor(np.asarray(x), dtype=torch.float64)
+        weight = np.ones(len(x)) if weight is None else np.asarray(weight)
+        self.weight = torch.as_tensor(weight / weight.mean(), dtype=torch.float64)
+
+    def __len__(self):
+        return len(self.x)
+
+    def take(self, positions):
+        return self.x[torch.as_tensor(positions)]
+
+
+@pytest.fixture
+def bits(digits) -> np.ndarray:
+    """(1797, 64): digits as black and white."""
+    return (digits.reshape(len(digits), -1) > 7).astype(float)
+
+
+@pytest.fixture
+def job() -> Callable[..., Job]:
+    """job(X, kind) is a fresh network of that kind for X, and what it may learn from."""
+
+    def made(X, kind=None, *, loss=None, held_out=None, weight=None, size=3, tell=None, seed=0):
+        kind = kind or kinds.Multilayer(hidden=(20, 10), activation="sigmoid")
+        facts = Facts(shape=X.shape[1:], low=float(X.min()), high=float(X.max()))
+        torch.manual_seed(seed)
+        network = kind.build(facts, size).double()
+        return Job(
+            network=network,
+            loss=loss or losses.Squared(),
+            train=Held(X, weight),
+            held_out=None if held_out is None else Held(held_out),
+            seed=seed,
+            tell=tell or (lambda _: None),
+        )
+
+    return made
