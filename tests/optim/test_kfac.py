@@ -206,15 +206,14 @@ def trained(spec, x, evaluations, kind, batch, loss=None, dtype=torch.float32):
         return float(loss.per_row(network(x).reconstruction, x).mean()), network
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "silu"])
-def test_a_deep_autoencoder_gets_further_than_with_adamw(digits, activation):
+def test_a_deep_sigmoid_autoencoder_gets_much_further_than_with_adamw(digits):
     x = torch.tensor(digits[:600].reshape(600, 64) / 255)
-    kind = Multilayer(hidden=(40, 20, 10), skip=False, activation=activation)
+    kind = Multilayer(hidden=(40, 20, 10), skip=False, activation="sigmoid")
     ours, _ = trained(KFAC(), x, 800, kind, batch=600)
     for lr in (1e-3, 3e-3, 1e-2):
         for batch in (50, 600):
             theirs, _ = trained(AdamW(lr=lr), x, 800, kind, batch=batch)
-            print(ours,theirs,lr,batch); assert ours < 0.8 * theirs, (lr, batch)
+            assert ours < 0.5 * theirs, (lr, batch)
 
 
 @pytest.mark.parametrize("name", LOSSES)

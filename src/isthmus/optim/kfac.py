@@ -96,12 +96,13 @@ class KroneckerFactored(torch.optim.Optimizer):
         watch = Watch(self.network, self.loss, self.trained, seed=kept.steps)
         with torch.enable_grad(), watch:
             value = closure()
-        if not np.isfinite(float(value)):
+        before = float(torch.as_tensor(value).detach())
+        if not np.isfinite(before):
             return value  # whoever watches the loss will take it from here
         gradients = {p: p.grad for p in self.trained if p.grad is not None}
         seen = watch.curvature
         if seen is not None and seen.layers:
-            self._descend(seen, kept, float(value), closure)
+            self._descend(seen, kept, before, closure)
         self._step_rest(gradients, [] if seen is None else seen.layers)
         return value
 
@@ -127,8 +128,11 @@ class KroneckerFactored(torch.optim.Optimizer):
     ) -> None:
         """The K-FAC step of the layers that were seen."""
         states = [self.state[layer.weight] for layer in seen.layers]
+        factors = seen.factors()
+        if not all(bool(factor.isfinite().all()) for pair in factors for factor in pair):
+            return  # a gradient that is finite, of rows whose squares are not
         kept.steps += 1
-        self._average(seen, states, kept)
+        self._average(factors, states, kept)
         slopes = [layer.gradient + self.decay * layer.decaying for layer in seen.layers]
         before += self._penalty(seen.layers)
         move = self._choose(seen, states, kept, slopes)
@@ -138,7 +142,7 @@ class KroneckerFactored(torch.optim.Optimizer):
             layer.move(state["update"])
         if kept.steps <= FIRST_STEPS or kept.steps % JUDGED_EVERY == 0:
             with torch.enable_grad():
-                after = float(closure().detach()) + self._penalty(seen.layers)
+                after = float(torch.as_tensor(closure()).detach()) + self._penalty(seen.layers)
             # A share r of the model's best step gains 2 r - r^2 of what that does.
             foretold = move.gain * (2 * rate - rate**2)
             heard = ROUNDING * torch.finfo(slopes[0].dtype).eps * abs(before)
@@ -146,11 +150,16 @@ class KroneckerFactored(torch.optim.Optimizer):
                 self._judge(seen.layers, states, kept, (after - before) / foretold)
         self._keep(states[0], kept)
 
-    def _average(self, seen: Curvature, states: Sequence[dict[str, Any]], kept: Damping) -> None:
+    def _average(
+        self,
+        factors: Sequence[tuple[Tensor, Tensor]],
+        states: Sequence[dict[str, Any]],
+        kept: Damping,
+    ) -> None:
         """Take the batch's factors into the running ones (section 5)."""
         share = 1 - min(1 - 1 / kept.steps, self.memory)
-        for state, factors in zip(states, seen.factors(), strict=True):
-            for name, factor in zip(("inputs", "outputs"), factors, strict=True):
+        for state, pair in zip(states, factors, strict=True):
+            for name, factor in zip(("inputs", "outputs"), pair, strict=True):
                 state[name] = state[name].lerp(factor, share) if name in state else factor
         mean = _mean_curvature(states)
         if kept.steps == 1:
@@ -268,6 +277,8 @@ def _mean_curvature(states: Sequence[dict[str, Any]]) -> float:
 
 def _lowest(curved: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, float]:
     """Where x'Cx / 2 + b'x is lowest, and how low it is there."""
+    if not (np.isfinite(curved).all() and np.isfinite(slope).all()):
+        return np.zeros(len(slope)), 0.0
     # Scaled, so that a short last update does not look like none.
     scale = np.sqrt(np.maximum(curved.diagonal(), np.finfo(float).tiny))
     even = curved / np.outer(scale, scale)
@@ -290,7 +301,10 @@ def _inverse(factor: Tensor, damping: float) -> Tensor:
     matrix = matrix + damping * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     root, failed = torch.linalg.cholesky_ex(matrix)
     if failed:
-        raise FloatingPointError
+        # Not positive to rounding, however damped: as if all its directions were the steepest.
+        return torch.eye(len(factor), dtype=factor.dtype, device=factor.device) / float(
+            matrix.trace()
+        )
     # Row by row, as a checkpoint gives it back: products add up in the order of the memory.
     return torch.cholesky_inverse(root).to(factor.dtype).contiguous()
 
