@@ -117,6 +117,13 @@ class Source(Protocol):
         """The chosen rows as a dense (len(rows), *schema.shape) array, in their own dtype."""
 
 
+class Predictive(Protocol):
+    """A loss that says how sure the network's output is, as a method of second order asks."""
+
+    def curvature(self, raw: Tensor) -> Tensor:
+        """Elementwise Fisher information of the loss at `raw` (B, *shape), >= 0."""
+
+
 class WeightedRows(Protocol):
     """Prepared rows with weights of mean 1."""
 

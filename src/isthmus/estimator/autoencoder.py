@@ -52,7 +52,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         pretraining: "pca" starts at the principal components, "random" anywhere; "auto" is pca
             where the kind has a linear path.
         optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
-            "lbfgs", or a spec from `isthmus.optim`.
+            "lbfgs", "kfac", or a spec from `isthmus.optim`.
         max_epochs: Passes over the rows at most; None is enough for about 5000 steps.
         batch_size: Rows a step; None is chosen from the number of rows.
         validation_fraction: Share of the rows held out to choose the best epoch, in [0, 1);

@@ -143,7 +143,7 @@ def trainer_of(
         network=network,
         step=AutogradStep(network, objective, corrupt, bf16=bf16),
         objective=objective,
-        optimizer=optimizer.build(network),
+        optimizer=optimizer.build(network, loss),
         factor=optimizer.factor,
         batches=functools.partial(_batches, plan.batch_size, request.seed),
         plan=plan,

@@ -34,6 +34,18 @@ class Reconstruction(Spec):
         """(B,): the mean loss over the features of each row."""
         return self.errors(raw, x).flatten(1).mean(dim=1)
 
+    def curvature(self, raw: Tensor) -> Tensor:
+        """Elementwise, the shape of `raw`: the second derivative where the row is what is expected.
+
+        For a negative log-likelihood of the exponential family that is the Fisher information.
+        """
+        with torch.enable_grad():
+            raw = raw.detach().requires_grad_()
+            errors = self.errors(raw, self.mean(raw.detach()))
+            (slope,) = torch.autograd.grad(errors.sum(), raw, create_graph=True)
+            (second,) = torch.autograd.grad(slope.sum(), raw)
+        return second.clamp(min=0)
+
 
 @dataclass(kw_only=True)
 class Squared(Reconstruction):

@@ -4,11 +4,13 @@ from isthmus.optim.adaptive import Adam, AdamW, RMSprop
 from isthmus.optim.base import OptimizerSpec
 from isthmus.optim.conjugate import UPDATES, ConjugateGradient
 from isthmus.optim.gradient import SGD, Nesterov
+from isthmus.optim.kfac import KFAC
 from isthmus.optim.muon import Muon
 from isthmus.optim.quasi_newton import LBFGS
 from isthmus.optim.schedules import SCHEDULES
 
 __all__ = [
+    "KFAC",
     "LBFGS",
     "OPTIMIZERS",
     "SCHEDULES",
@@ -32,4 +34,5 @@ OPTIMIZERS: dict[str, type[OptimizerSpec]] = {
     "muon": Muon,
     "conjugate_gradient": ConjugateGradient,
     "lbfgs": LBFGS,
+    "kfac": KFAC,
 }

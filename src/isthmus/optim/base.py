@@ -10,6 +10,7 @@ from torch import nn
 from isthmus.errors import require
 from isthmus.optim.schedules import SCHEDULES
 from isthmus.spec import Spec
+from isthmus.types import Predictive
 
 
 @dataclass(kw_only=True)
@@ -68,8 +69,9 @@ class OptimizerSpec(Spec):
         del rows
         return None
 
-    def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        """The torch optimizer over the network's parameters."""
+    def build(self, network: nn.Module, loss: Predictive | None = None) -> torch.optim.Optimizer:
+        """The torch optimizer over the network's parameters; a few ask for the loss."""
+        del loss
         self.check()
         return self.make(parameter_groups(network.parameters(), self.weight_decay))
 
