@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from isthmus.errors import RequestError, require
 from isthmus.optim.base import OptimizerSpec, parameter_groups
 from isthmus.optim.curvature import Curvature, Layer, Watch
-from isthmus.optim.line_search import LARGE_BATCH
 from isthmus.types import Predictive
 
 # The paper is Martens and Grosse (2015); sections and equations are those of arXiv:1503.05671.
 
 JUDGED_EVERY = 5
 """Steps between two looks at how well the quadratic model foretold the loss (T1)."""
+
+LARGE_BATCH = 2000
+"""Rows a batch: a minimum of the quadratic model over few rows is one of those rows' noise."""
 
 CALMER = 19 / 20
 """What damping shrinks by with each step that goes as foretold (omega, section 6.5)."""
@@ -357,7 +359,7 @@ class KFAC(OptimizerSpec):
         return 4
 
     def choose_batch_size(self, rows: int) -> int:
-        """All rows up to 1000, else 1000: curvature of few rows is good for them alone."""
+        """All rows up to 2000, else 2000: the curvature of few rows is good for them alone."""
         return min(rows, LARGE_BATCH)
 
     def build(self, network: nn.Module, loss: Predictive | None = None) -> torch.optim.Optimizer:
