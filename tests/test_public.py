@@ -29,7 +29,8 @@ def test_registries():
     assert list(data.CORRUPTIONS) == ["gaussian", "masking", "salt_and_pepper", "swap"]
     assert list(pretraining.PRETRAININGS) == ["pca", "random", "rbm", "autoencoder"]
     assert list(optim.OPTIMIZERS) == [
-        *("sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient", "lbfgs")
+        *("sgd", "nesterov", "rmsprop", "adam", "adamw", "muon"),
+        *("conjugate_gradient", "lbfgs", "kfac"),
     ]
 
 

@@ -49,14 +49,15 @@ class Disease(StrEnum):
 
 
 ADVICE = {
-    Disease.AVERAGE: "start at PCA (skip=True, pretraining='pca'), use fewer layers or "
-    "activation='relu', train longer, or lower the weights of penalties",
+    Disease.AVERAGE: "start at PCA (skip=True, pretraining='pca') or from layers that are learned "
+    "one by one (pretraining='autoencoder'), train longer, or lower the weights of penalties",
     Disease.CONSTANT: "lower lr and the weights of penalties, or change the code's activation",
     Disease.ALIKE: "lower the weights of penalties or take more components",
     Disease.DEAD: "lower lr or use activation='silu'",
     Disease.SATURATED: "scale the data, lower lr or use activation='silu'",
     Disease.DETACHED: "look for .detach(), torch.no_grad() or a path that is never used",
-    Disease.VANISHING: "use activation='relu', fewer layers, or a start that is not random",
+    Disease.VANISHING: "use activation='relu' or 'silu', or a start that is not random, such as "
+    "pretraining='autoencoder'",
 }
 
 
