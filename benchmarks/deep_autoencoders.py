@@ -81,7 +81,8 @@ def train(run: Run) -> dict[str, Any]:
     problem = PROBLEMS[run.problem]()
     assert problem is not None
     first = estimator(run, problem, 1).fit(problem.train)
-    an_epoch = first.history_[-1]["seconds"] - first.history_[0]["seconds"]
+    before, after = (record["seconds"] for record in first.history_ if "train" in record)
+    an_epoch = after - before
     epochs = max(1, int(run.minutes * 60 / max(an_epoch, 1e-3)))
     began = time.perf_counter()
     model = estimator(run, problem, epochs).fit(problem.train)

@@ -420,3 +420,21 @@ def test_partial_fit_goes_on_without_it():
     model.partial_fit(X)
     assert len(looks(model)) == before
     assert model.history_[-1].keys() == {"epoch", "train"}
+
+
+def test_what_learned_the_average_is_started_anew_layer_by_layer(capsys):
+    kind = plain((32,) * 3, "sigmoid")
+    random = make(kind, pretraining="random", max_epochs=40).fit(X)
+    auto = make(kind, max_epochs=40, verbose=1).fit(X)
+    assert "average" in findings(random)
+    assert auto.facts_["pretraining"] == "autoencoder"
+    assert auto.history_[0]["event"] == "restart"
+    assert "starting anew" in capsys.readouterr().err
+    assert findings(auto) == {}
+    assert auto.reconstruction_error(X) < 0.8 * random.reconstruction_error(X)
+
+
+def test_a_start_that_was_asked_for_is_kept():
+    model = make(plain((32,) * 3, "sigmoid"), pretraining="random", max_epochs=40).fit(X)
+    assert model.facts_["pretraining"] == "random"
+    assert not any(record.get("event") == "restart" for record in model.history_)

@@ -15,15 +15,17 @@ from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
 from isthmus.estimator.request import Request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
-from isthmus.pretraining import PCA, PCASolution, name_of, principal_components
+from isthmus.pretraining import PCA, PCASolution, Random, name_of, principal_components
 from isthmus.training.checkpoint import Checkpointer
+from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
 from isthmus.training.state import ALL_DONE, State
 from isthmus.training.world import import_ahead, private_randomness, resolve_device, threads
 from isthmus.types import Array, Index, Source
 
-SQUARED = "squared"
-"""The folder, inside that of the checkpoints, of a second fit for squared error."""
+SQUARED, LAYERWISE = "squared", "layerwise"
+"""The folders, inside that of the checkpoints, of a second fit: for squared error, or from layers
+learned one by one."""
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
 
@@ -92,13 +94,37 @@ class Fitting:
                 gained = solution is None or self._gained(network, solution, state)
         if not gained and not isinstance(self.loss, Squared):
             # PCA minimises squared error, and so must whatever is to beat it.
-            folder = self.request.checkpoint
-            squared = replace(self.request, loss="squared", checkpoint=folder and folder / SQUARED)
-            return Fitting(squared, self.source, self.weight, self.validation).run()
+            return self._again(SQUARED, loss="squared")
+        if self._curable(network, trainer):
+            cured = self._cured()
+            if cured.state.best_loss < state.best_loss:
+                return cured
         if not gained:
             assert solution is not None
             self._return_to_pca(network, state, solution)
         return self._fitted(network, trainer)
+
+    def _again(self, folder: str, **changes: Any) -> Fitted:
+        """A second fit, with some settings changed and checkpoints in a folder of its own."""
+        place = self.request.checkpoint
+        request = replace(self.request, checkpoint=place and place / folder, **changes)
+        return Fitting(request, self.source, self.weight, self.validation).run()
+
+    def _curable(self, network: CodeNetwork, trainer: Trainer) -> bool:
+        """Whether layers learned one by one may help a network that learned the average.
+
+        Only where nobody asked for the start that failed.
+        """
+        chosen = self.request.pretraining == "auto" and isinstance(self.pretraining, Random)
+        ill = trainer.health is not None and trainer.health.verdict.disease == Disease.AVERAGE
+        return chosen and ill and network.encoder is not None
+
+    def _cured(self) -> Fitted:
+        text = "starting anew, from layers learned one by one (pretraining='autoencoder')"
+        self.request.reporter.message(text)
+        cured = self._again(LAYERWISE, pretraining="autoencoder")
+        cured.state.history.insert(0, {"event": "restart", "epoch": 0, "message": text})
+        return cured
 
     def _remark(self, state: State) -> None:
         for text in self.preparation.remarks:
@@ -252,7 +278,8 @@ class Fitting:
         checkpointer = Checkpointer(self.request.checkpoint, self._fingerprint())
         if not self.request.resume:
             checkpointer.clear()
-            replace(checkpointer, folder=self.request.checkpoint / SQUARED).clear()
+            for folder in (SQUARED, LAYERWISE):
+                replace(checkpointer, folder=self.request.checkpoint / folder).clear()
         return checkpointer
 
     def _fingerprint(self) -> dict[str, Any]:

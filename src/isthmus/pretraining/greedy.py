@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ MOST_JUDGED = 2000
 """Rows that tell a level's error and free-energy gap well enough."""
 
 ROWS_AT_ONCE = 500
+STEPS_WANTED, MOST_EPOCHS = 1000, 200
 CEILING, SMALLEST_CEILING = 2.0, 0.1
 """A level that rebuilds this many times worse than when it began has diverged."""
 
@@ -92,8 +93,11 @@ class LayerWise(Pretraining):
     that follows.
     """
 
-    epochs: int = 10
-    """Passes over the rows for each layer, >= 1."""
+    FEWEST_EPOCHS: ClassVar[int] = 10
+
+    epochs: int | None = None
+    """Passes over the rows for each layer, >= 1; None is 10 (for RBMs 20), and more where rows are
+    few: as many as make 1000 steps, at most 200."""
 
     batch_size: int = 100
     """Rows a step, >= 1."""
@@ -101,7 +105,10 @@ class LayerWise(Pretraining):
     def check(self) -> None:
         """Raise RequestError when the settings make no sense."""
         name = type(self).__name__
-        require(self.epochs >= 1, f"{name}: epochs={self.epochs} must be at least 1")
+        require(
+            self.epochs is None or self.epochs >= 1,
+            f"{name}: epochs={self.epochs} must be at least 1",
+        )
         require(self.batch_size >= 1, f"{name}: batch_size={self.batch_size} must be at least 1")
 
     def ladder(self, job: Job) -> Ladder:
@@ -139,7 +146,7 @@ class LayerWise(Pretraining):
         what = f"layer {i + 1} of {ladder.depth}, {below} to {above}, {level.units}"
         started = time.monotonic()
         records: list[Record] = []
-        for epoch in range(self.epochs + 1):
+        for epoch in range(self._epochs(len(job.train)) + 1):
             if epoch:
                 self._epoch(level, i, epoch, ladder, job)
             figures = judges.figures(level, i, ladder)
@@ -149,6 +156,12 @@ class LayerWise(Pretraining):
             _check(figures["error"], records[0]["error"], f"{what}, in epoch {epoch}", level.rate)
         job.tell(f"{what}: {_told(records)}, {time.monotonic() - started:.3g} s")
         return records
+
+    def _epochs(self, rows: int) -> int:
+        if self.epochs is not None:
+            return self.epochs
+        steps = -(-rows // self.batch_size)
+        return min(max(STEPS_WANTED // steps, self.FEWEST_EPOCHS), MOST_EPOCHS)
 
     def _epoch(self, level: Level, i: int, epoch: int, ladder: Ladder, job: Job) -> None:
         seed = mixed(job.seed, i + 1)

@@ -1,7 +1,7 @@
 """Restricted Boltzmann machines, one a layer, unrolled into encoder and decoder."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,7 @@ class RBM(LayerWise):
     decoder's. Needs dense layers with activation "sigmoid".
     """
 
-    epochs: int = 20
-    """Passes over the rows for each layer, >= 1."""
+    FEWEST_EPOCHS: ClassVar[int] = 20
 
     k: int = 1
     """Gibbs steps of contrastive divergence, >= 1."""
