@@ -1,7 +1,7 @@
 """Where rows come from, how they become numbers and come back, and the noise on the way in."""
 
 from isthmus.data.arrays import array_source, sparse_source, tensor_source
-from isthmus.data.batches import Rows, epoch_batches, plain_batches
+from isthmus.data.batches import Rows, epoch_batches, plain_batches, spread
 from isthmus.data.check import align, check_rows
 from isthmus.data.corruption import (
     CORRUPTIONS,
@@ -49,6 +49,7 @@ __all__ = [
     "restore",
     "schema_from_json",
     "sparse_source",
+    "spread",
     "table_schema",
     "tensor_source",
     "write_rows",

@@ -54,6 +54,13 @@ class Rows:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
+def spread(rows: Index, most: int) -> Index:
+    """At most `most` of the rows, evenly spaced, first and last included."""
+    if len(rows) <= most:
+        return rows
+    return np.asarray(rows[np.linspace(0, len(rows) - 1, most).round().astype(int)])
+
+
 def epoch_batches(
     n_rows: int, batch_size: int, *, seed: int, epoch: int, rank: int = 0, size: int = 1
 ) -> list[Index]:

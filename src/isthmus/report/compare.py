@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from isthmus.baselines import PCABaseline
-from isthmus.data import Preparation, check_rows, held_out_split, open_source
+from isthmus.data import Preparation, check_rows, held_out_split, open_source, spread
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.request import reporter_of
 from isthmus.report import words
 from isthmus.report.facts import unit_of
 from isthmus.report.images import Domain, code_range, domains, jpeg_cells, jpeg_notes, scale_note
-from isthmus.report.rows import Subset, codes_of, spread
+from isthmus.report.rows import Subset, codes_of
 from isthmus.types import Index, Source
 
 TEST_SHARE = 0.2

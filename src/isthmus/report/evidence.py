@@ -6,13 +6,13 @@ from typing import Any, Self
 import numpy as np
 
 from isthmus.baselines import PCABaseline
-from isthmus.data import align, check_rows, open_source
+from isthmus.data import align, check_rows, open_source, spread
 from isthmus.estimator import Autoencoder
 from isthmus.metrics import ReconstructionError
 from isthmus.report import codes as code_views
 from isthmus.report.facts import facts
 from isthmus.report.images import code_range, domains, scale_note
-from isthmus.report.rows import Subset, codes_of, spread
+from isthmus.report.rows import Subset, codes_of
 from isthmus.report.shown import groups, per_feature
 from isthmus.types import Array, Index, Source
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from isthmus.baselines import JPEGAnswer, JPEGPoint, jpeg_at, jpeg_curve, quantised
-from isthmus.data import Schema
+from isthmus.data import Schema, spread
 from isthmus.errors import RequestError
 from isthmus.metrics import psnr
 from isthmus.report import words
@@ -21,7 +21,7 @@ from isthmus.report.pictures import (
     sample_photographs,
     size_of,
 )
-from isthmus.report.rows import Held, codes_of, numbers, spread
+from isthmus.report.rows import Held, codes_of, numbers
 from isthmus.types import Array, Index, Source
 
 MOST_IMAGES, MOST_PIXELS, FEWEST_IMAGES = 100, 1_000_000, 2

@@ -8,8 +8,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from isthmus.data import Schema, cast
-from isthmus.report.rows import spread
+from isthmus.data import Schema, cast, spread
 from isthmus.types import Array, Index, Source
 
 # n images of H x W pixels and C channels.

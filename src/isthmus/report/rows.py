@@ -40,13 +40,6 @@ class Held:
         return np.asarray(self.values[rows])
 
 
-def spread(rows: Index, most: int) -> Index:
-    """At most `most` of the rows, evenly spaced, first and last included."""
-    if len(rows) <= most:
-        return rows
-    return np.asarray(rows[np.linspace(0, len(rows) - 1, most).round().astype(int)])
-
-
 def numbers(rows: Any) -> Array:
     """(n, *shape): the values of an array, tensor, sparse matrix or frame."""
     source = open_source(rows)

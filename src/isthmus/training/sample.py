@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.data import spread
 from isthmus.training.state import Record
 from isthmus.training.symptoms import Activity, short
-from isthmus.types import Index, WeightedRows
+from isthmus.types import WeightedRows
 
 # Shape letters: n rows of the sample, D features, K code units.
 
@@ -52,7 +53,7 @@ class Sample(NamedTuple):
         """At most 256 of the rows, evenly spaced."""
         mean = _mean(rows)
         size = max(FEWEST_ROWS, min(MOST_ROWS, MOST_VALUES // max(mean.numel(), 1)))
-        at = _spread(len(rows), size)
+        at = spread(np.arange(len(rows)), size)
         x, weight = rows.take(at), rows.weight[torch.as_tensor(at)]
         error = error_of(mean.expand_as(x), x, weight)
         # Rounding of large equal numbers is no variance.
@@ -155,12 +156,8 @@ class Look(NamedTuple):
         return {name: value for name, value in record.items() if value not in (None, {})}
 
 
-def _spread(rows: int, most: int) -> Index:
-    return np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(np.intp))
-
-
 def _mean(rows: WeightedRows) -> Tensor:
-    at = _spread(len(rows), ROWS_OF_MEAN)
+    at = spread(np.arange(len(rows)), ROWS_OF_MEAN)
     weight = rows.weight[torch.as_tensor(at)].double()
     first = rows.take(at[:1])
     total = torch.zeros_like(first[0], dtype=torch.float64)
