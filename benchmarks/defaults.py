@@ -1,6 +1,7 @@
 """With defaults, is a fit ever worse than PCA of the same code size on rows neither has seen?
 
-    python benchmarks/defaults.py [--sets iris,...] [--components 2,8,32] [--lr 0.003] [--no-record]
+    python benchmarks/defaults.py [--sets iris,...] [--components 2,8,32] [--optimizer muon]
+        [--with lr=0.003,weight_decay=0.1] [--splits 1] [--no-record]
 
 A fifth of the rows is kept from both. Error: mean squared, in the units of the rows given (tables
 whose columns have different units are standardised beforehand, for both alike).
@@ -8,6 +9,8 @@ whose columns have different units are standardised beforehand, for both alike).
 
 import argparse
 import csv
+import itertools
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -110,16 +113,19 @@ def load(name: str) -> Rows | None:
     return rows[np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS]]
 
 
-def compare(name: str, rows: Rows, n_components: int, lr: float) -> dict[str, Any]:
+def compare(name: str, rows: Rows, n_components: int, optimizer: Any, split: int) -> dict[str, Any]:
     """One line of the table."""
-    from isthmus import Autoencoder, optim
+    from isthmus import Autoencoder
 
-    order = np.random.default_rng(1).permutation(len(rows))
+    order = np.random.default_rng(1 + split).permutation(len(rows))
     test, train = rows[order[: len(rows) // 5]], rows[order[len(rows) // 5 :]]
     pca = PCA(n_components).fit(train)
     theirs = float(((test - pca.inverse_transform(pca.transform(test))) ** 2).mean())
     began = time.perf_counter()
-    model = Autoencoder(n_components, optimizer=optim.AdamW(lr=lr), random_state=0).fit(train)
+    model = Autoencoder(n_components, random_state=0)
+    if optimizer is not None:
+        model.set_params(optimizer=optimizer)
+    model.fit(train)
     seconds = time.perf_counter() - began
     ours = float(((test - model.reconstruct(test)) ** 2).mean())
     return {
@@ -135,14 +141,27 @@ def compare(name: str, rows: Rows, n_components: int, lr: float) -> dict[str, An
     }
 
 
+def chosen_optimizer(name: str | None, settings: str) -> Any:
+    """The optimizer asked for, or None for the default one."""
+    from isthmus.optim import OPTIMIZERS
+
+    if name is None:
+        return None
+    pairs = (setting.split("=") for setting in settings.split(",") if setting)
+    return OPTIMIZERS[name](**{key: json.loads(value) for key, value in pairs})
+
+
 def main() -> int:
     """Run every set at every size and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sets", default=",".join([*SHIPPED, *FILES, *TABLES]))
     parser.add_argument("--components", default="2,8,32")
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--optimizer")
+    parser.add_argument("--with", dest="settings", default="", metavar="NAME=VALUE,...")
+    parser.add_argument("--splits", type=int, default=1)
     parser.add_argument("--no-record", action="store_true")
     chosen = parser.parse_args()
+    optimizer = chosen_optimizer(chosen.optimizer, chosen.settings)
     results = []
     for name in chosen.sets.split(","):
         rows = load(name)
@@ -151,15 +170,17 @@ def main() -> int:
                 f"{name}: not found; set ISTHMUS_DATA to the folder of data sets", file=sys.stderr
             )
             continue
-        for size in map(int, chosen.components.split(",")):
-            if size < min(rows.shape):
-                results.append(compare(name, rows, size, chosen.lr))
-                print(results[-1], file=sys.stderr, flush=True)
+        sizes = [size for size in map(int, chosen.components.split(",")) if size < min(rows.shape)]
+        for size, split in itertools.product(sizes, range(chosen.splits)):
+            results.append(compare(name, rows, size, optimizer, split))
+            print(results[-1], file=sys.stderr, flush=True)
     print(table(results))
     ratios = np.array([result["ratio"] for result in results])
     total = sum(result["seconds"] for result in results)
     print(f"\ngeometric mean of ratios {np.exp(np.log(ratios).mean()):.3f}, ", end="")
-    print(f"worst {ratios.max():.4f}, {total:.0f} s in all, lr {chosen.lr}")
+    print(
+        f"worst {ratios.max():.4f}, {total:.0f} s in all, {chosen.optimizer or 'default'} optimizer"
+    )
     if not chosen.no_record:
         record("defaults", results)
     return 0

@@ -82,14 +82,14 @@ def by_hand_rmsprop(w, gradients, *, alpha=0.9, momentum=0.5, eps=1e-3):
     return w
 
 
-def by_hand_muon(w, gradients, *, momentum=0.8):
+def by_hand_muon(w, gradients, *, momentum=0.8, ns_steps=4):
     velocity = np.zeros_like(w)
     for gradient in gradients:
         velocity = momentum * velocity + (1 - momentum) * gradient
         u, s, vt = np.linalg.svd((1 - momentum) * gradient + momentum * velocity)
-        # Five steps of Newton and Schulz bring each singular value near 1, not to it.
+        # A few steps of Newton and Schulz bring each singular value near 1, not to it.
         x = s / np.linalg.norm(s)
-        for _ in range(5):
+        for _ in range(ns_steps):
             x = 3.4445 * x - 4.775 * x**3 + 2.0315 * x**5
         w = (
             w
@@ -108,7 +108,7 @@ BY_HAND = {
         by_hand_rmsprop,
         {},
     ),
-    "muon": (Muon(lr=LR, weight_decay=DECAY, momentum=0.8), by_hand_muon, {}),
+    "muon": (Muon(lr=LR, weight_decay=DECAY, momentum=0.8, ns_steps=4), by_hand_muon, {}),
     "adam": (Adam(lr=LR, weight_decay=DECAY, **ADAM), by_hand_adam, {}),
     "adamw": (AdamW(lr=LR, weight_decay=DECAY, **ADAM), by_hand_adam, {"decoupled": True}),
 }

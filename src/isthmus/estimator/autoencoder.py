@@ -55,7 +55,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
             "lbfgs", "kfac", or a spec from `isthmus.optim`.
         max_epochs: Passes over the rows at most; None is enough for about 5000 steps.
-        batch_size: Rows a step; None is chosen from the number of rows.
+        batch_size: Rows a step; None is chosen from the number of rows. As many as there are
+            rows, or more, is full-batch training.
         validation_fraction: Share of the rows held out to choose the best epoch, in [0, 1);
             "auto" is a tenth, more for few rows.
         early_stopping: Whether to stop when the held-out loss no longer falls: True, False, or

@@ -13,7 +13,7 @@ from isthmus.optim.base import OptimizerSpec
 class RMSprop(OptimizerSpec):
     """Gradients divided by the root of their running mean square (Tieleman and Hinton 2012)."""
 
-    lr: float = 1e-3
+    lr: float = 3e-3
     """The learning rate at its highest, > 0."""
 
     alpha: float = 0.99

@@ -32,6 +32,10 @@ class OptimizerSpec(Spec):
     clip_norm: float | None = 1.0
     """Largest norm of the whole gradient, or None for no clipping."""
 
+    averaging: float = 0.0
+    """Decay of a running mean of the weights, in [0, 1); that mean is then what is judged and
+    kept (Polyak and Juditsky 1992). 0 is none."""
+
     def check(self) -> None:
         """Raise RequestError when the settings make no sense."""
         name = type(self).__name__
@@ -54,10 +58,6 @@ class OptimizerSpec(Spec):
             self.clip_norm is None or self.clip_norm > 0,
             f"{name}: clip_norm={self.clip_norm} must be positive, or None for no clipping",
         )
-
-    averaging: float = 0.0
-    """Decay of a running mean of the weights, in [0, 1); that mean is then what is judged and
-    kept (Polyak and Juditsky 1992). 0 is none."""
 
     @property
     def evaluations_a_step(self) -> int:

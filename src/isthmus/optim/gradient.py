@@ -13,7 +13,7 @@ from isthmus.optim.base import OptimizerSpec
 class SGD(OptimizerSpec):
     """Stochastic gradient descent with momentum (Polyak 1964)."""
 
-    lr: float = 0.05
+    lr: float = 0.15
     """The learning rate at its highest, > 0."""
 
     momentum: float = 0.9

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import RequestError, require
+from isthmus.optim.adaptive import AdamW
 from isthmus.optim.base import OptimizerSpec, parameter_groups
 from isthmus.optim.curvature import Curvature, Layer, Watch
 from isthmus.types import Predictive
@@ -121,7 +122,7 @@ class KroneckerFactored(torch.optim.Optimizer):
         ]
         for parameter, gradient in gradients.items():
             parameter.grad = gradient
-        rest = torch.optim.AdamW(groups, eps=1e-6, fused=True)
+        rest = AdamW(lr=self.adamw_lr).make(groups)
         rest.state = self.state
         rest.step()
 

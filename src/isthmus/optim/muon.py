@@ -4,10 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from isthmus.errors import require
+from isthmus.optim.adaptive import AdamW
 from isthmus.optim.base import OptimizerSpec
+
+SMALLEST_BATCH, LARGEST_BATCH, STEPS_AN_EPOCH = 64, 2048, 30
 
 
 class Together(torch.optim.Optimizer):
@@ -48,14 +52,18 @@ class Together(torch.optim.Optimizer):
 class Muon(OptimizerSpec):
     """Momentum made orthogonal, for weight matrices (Jordan et al. 2024); AdamW for the rest."""
 
-    lr: float = 0.02
+    lr: float = 0.05
     """The learning rate of matrices at its highest, > 0."""
 
     momentum: float = 0.95
     """How much of the last step is kept, in [0, 1)."""
 
-    weight_decay: float = 0.01
-    """How strongly weight matrices are pulled to zero, >= 0; biases are left alone."""
+    weight_decay: float = 0.3
+    """How strongly weight matrices are pulled to zero, >= 0; biases are left alone. Each step
+    adds singular values of about `lr`, so that none grows much beyond 1 / weight_decay."""
+
+    ns_steps: int = 3
+    """Steps of Newton and Schulz that make a matrix nearly orthogonal, >= 1."""
 
     adamw_lr: float = 3e-3
     """The learning rate of biases, gates and filters at its highest, > 0."""
@@ -67,7 +75,16 @@ class Muon(OptimizerSpec):
             0 <= self.momentum < 1,
             f"Muon: momentum={self.momentum} must be at least 0 and below 1",
         )
+        require(self.ns_steps >= 1, f"Muon: ns_steps={self.ns_steps} must be at least 1")
         require(self.adamw_lr > 0, f"Muon: adamw_lr={self.adamw_lr} must be positive")
+
+    def choose_batch_size(self, rows: int) -> int:
+        """A power of two from 64 to 2048 that gives about 30 steps an epoch.
+
+        Large batches, since what a step costs beside its gradient does not grow with them.
+        """
+        power = 2 ** round(np.log2(max(rows / STEPS_AN_EPOCH, 1)))
+        return int(np.clip(power, SMALLEST_BATCH, LARGEST_BATCH))
 
     def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """torch.optim.Muon over the matrices and torch.optim.AdamW over all else."""
@@ -78,11 +95,13 @@ class Muon(OptimizerSpec):
         if matrices:
             parts.append(
                 torch.optim.Muon(
-                    matrices, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+                    matrices,
+                    lr=self.lr,
+                    momentum=self.momentum,
+                    weight_decay=self.weight_decay,
+                    ns_steps=self.ns_steps,
                 )
             )
         if rest:
-            parts.append(
-                torch.optim.AdamW(rest, lr=self.adamw_lr, eps=1e-6, weight_decay=0.0, fused=True)
-            )
+            parts.append(AdamW(lr=self.adamw_lr).make([{"params": rest, "weight_decay": 0.0}]))
         return Together(parts)
