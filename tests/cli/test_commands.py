@@ -1,6 +1,7 @@
 """What each command writes and says, against the library's own answers and plain readers."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.csv as pc
@@ -198,6 +199,31 @@ def test_report_on_other_data(isthmus, reported, mixed, tmp_path):
     assert "--force" in done.err
     assert (reported / "report.json").read_bytes() == evidence
     assert isthmus("report", reported, mixed, "--force").code == 0
+
+
+def test_report_beside_another_model(isthmus, mixed, table_model, tmp_path):
+    model, other = tmp_path / "from_pca", tmp_path / "from_nowhere"
+    page = tmp_path / "page.html"
+    fit = ("fit", mixed, "--components", "2", "--epochs", "5", "--color", "kind")
+    assert isthmus(*fit, "-o", model).code == 0
+    assert isthmus(*fit, "-o", other, "--pretraining", "random").code == 0
+    kept = (model / "report.json").read_bytes()
+    assert isthmus("report", model, "--beside", other, "-o", page).code == 0
+    assert "held-out rows, from_nowhere, from random" in page.read_text()
+    assert str(tmp_path) not in page.read_text()
+    assert (model / "report.json").read_bytes() == kept
+    done = isthmus("report", model, "--beside", table_model, "-o", page, "--force")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "table-model" in done.err
+
+
+def test_report_beside_an_edited_one(isthmus, reported, tmp_path):
+    other = tmp_path / "model"
+    shutil.copytree(reported, other)
+    (other / "report.json").write_text('{"format": 1}')
+    done = isthmus("report", reported, "--beside", other, "-o", tmp_path / "page.html")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "holds no learning curve" in done.err
 
 
 def test_report_of_a_fit_that_wrote_none(isthmus, table, table_model):

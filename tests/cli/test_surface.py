@@ -44,7 +44,7 @@ FROZEN = {
     ],
     "report": [
         *("model", *READING, "--device", *TALK),
-        *("data", "--output", "--color", "--force"),
+        *("data", "--output", "--beside", "--color", "--force"),
     ],
     "info": ["model", *TALK],
 }

@@ -431,6 +431,11 @@ def test_what_learned_the_average_is_started_anew_layer_by_layer(capsys):
     assert auto.history_[0]["event"] == "restart"
     assert "starting anew" in capsys.readouterr().err
     assert findings(auto) == {}
+    first, random_epochs = (
+        [(record["epoch"], record["train"]) for record in records if "train" in record]
+        for records in (auto.history_[0]["given_up"], random.history_)
+    )
+    assert first == random_epochs
     assert auto.reconstruction_error(X) < 0.8 * random.reconstruction_error(X)
 
 

@@ -145,6 +145,14 @@ def report(
         ),
     ] = None,
     output: MaybeOutput = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Another model of the same data, whose learning curve to draw in.",
+            show_default=False,
+        ),
+    ] = None,
     color: Color = None,
     force: Force = False,
 ) -> None:
@@ -154,7 +162,7 @@ def report(
     """
     from isthmus.cli.show import report as run
 
-    run(model, data, output, color, reading, computing, talk, force=force)
+    run(model, data, output, beside, color, reading, computing, talk, force=force)
 
 
 def info(model: Model, talk: Talk) -> None:

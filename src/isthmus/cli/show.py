@@ -17,6 +17,7 @@ def report(
     model: str,
     data: str | None,
     output: str | None,
+    beside: str | None,
     color: str | None,
     reading: Reading,
     computing: Computing,
@@ -36,8 +37,9 @@ def report(
         evidence = _kept(folder / EVIDENCE)
     else:
         evidence = _gathered(model, data, color, reading, computing, talk)
+    shown = evidence if beside is None else _with_curve(evidence, Path(beside))
     with talk.stage("drawing the report"):
-        page = _drawn(evidence, folder)
+        page = _drawn(shown, folder)
     if output is None and data is not None:
         write_text(folder / EVIDENCE, to_json(evidence, indent=1) + "\n", force=True)
     write_text(target, page, force=True)
@@ -86,6 +88,20 @@ def _kept(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ArtifactError(f"{path}: is not what fit wrote; fit again")
     return found
+
+
+def _with_curve(evidence: dict[str, Any], other: Path) -> dict[str, Any]:
+    from isthmus.report import with_curve
+
+    artifact.describe(other)
+    kept = _kept(other / EVIDENCE)
+    try:
+        return with_curve(evidence, kept, other.resolve().name)
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{other / EVIDENCE}: holds no learning curve ({error!r}); it was edited, or written "
+            "by another isthmus; fit again"
+        ) from error
 
 
 def _drawn(evidence: dict[str, Any], folder: Path) -> str:

@@ -96,7 +96,7 @@ class Fitting:
             # PCA minimises squared error, and so must whatever is to beat it.
             return self._again(SQUARED, loss="squared")
         if self._curable(network, trainer):
-            cured = self._cured()
+            cured = self._cured(state)
             if cured.state.best_loss < state.best_loss:
                 return cured
         if not gained:
@@ -119,11 +119,18 @@ class Fitting:
         ill = trainer.health is not None and trainer.health.verdict.disease == Disease.AVERAGE
         return chosen and ill and network.encoder is not None
 
-    def _cured(self) -> Fitted:
+    def _cured(self, failed: State) -> Fitted:
         text = "starting anew, from layers learned one by one (pretraining='autoencoder')"
         self.request.reporter.message(text)
         cured = self._again(LAYERWISE, pretraining="autoencoder")
-        cured.state.history.insert(0, {"event": "restart", "epoch": 0, "message": text})
+        event = {
+            "event": "restart",
+            "epoch": 0,
+            "message": text,
+            "start": name_of(self.pretraining),
+        }
+        event["given_up"] = [record for record in failed.history if "train" in record]
+        cured.state.history.insert(0, event)
         return cured
 
     def _remark(self, state: State) -> None:

@@ -11,6 +11,7 @@ from isthmus.estimator import Autoencoder
 from isthmus.metrics import ReconstructionError
 from isthmus.report import codes as code_views
 from isthmus.report.facts import facts
+from isthmus.report.history import history
 from isthmus.report.images import code_range, domains, scale_note
 from isthmus.report.rows import Subset, codes_of
 from isthmus.report.shown import groups, per_feature
@@ -48,7 +49,7 @@ def gather(
     return {
         "format": FORMAT,
         **facts(ae, rows),
-        "history": _history(ae),
+        "history": history(ae),
         "measured": judged.figures(),
         "curve": judged.curve(),
         "rows": groups(ae, rows, judged.measured, judged.errors.per_row),
@@ -172,51 +173,6 @@ def _total(errors: ReconstructionError) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _history(ae: Autoencoder) -> dict[str, Any]:
-    """Each loss term epoch by epoch, for training and held-out rows, and what else happened."""
-    epochs = [record for record in ae.history_ if "train" in record]
-    names = list(dict.fromkeys(name for record in epochs for name in record["train"]))
-    return {
-        "epochs": [record["epoch"] for record in epochs],
-        "terms": {
-            name: {
-                part: [_finite(record[part].get(name, np.nan)) for record in epochs]
-                for part in ("train", "held_out")
-                if all(part in record for record in epochs)
-            }
-            for name in names
-        },
-        "best_epoch": ae.best_epoch_,
-        "events": [
-            {name: record[name] for name in ("event", "epoch", "message")}
-            for record in ae.history_
-            if "event" in record
-        ],
-        "pretraining": _pretraining(ae),
-    }
-
-
-def _pretraining(ae: Autoencoder) -> list[dict[str, Any]]:
-    """Each layer that learned alone: its units, and its figures epoch by epoch."""
-    layers: dict[int, list[dict[str, Any]]] = {}
-    for record in ae.history_:
-        if "pretraining" in record and "layer" in record:
-            layers.setdefault(record["layer"], []).append(record)
-    curves = ("error", "held_out_error", "free_energy_gap")
-    return [
-        {
-            **{name: records[0][name] for name in ("layer", "below", "above", "units")},
-            "epochs": [record["epoch"] for record in records],
-            **{
-                name: [_finite(record[name]) for record in records]
-                for name in curves
-                if all(name in record for record in records)
-            },
-        }
-        for records in layers.values()
-    ]
 
 
 def _images(

@@ -8,30 +8,14 @@ LOG_RATIO, MOST_STEPS = 20, 12
 
 
 def history(record: dict[str, Any]) -> Figure:
-    """Each loss term over the epochs: held-out rows as a full line, training rows dotted."""
-    several = len(record["terms"]) > 1
-    data, values = [], []
-    for i, (name, parts) in enumerate(record["terms"].items()):
-        for part, series in parts.items():
-            held_out = part == "held_out"
-            plain = "@ae" if held_out or len(parts) == 1 else "@muted"
-            which = "held-out rows" if held_out else "training rows"
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "x": record["epochs"],
-                    "y": series,
-                    "name": f"{label(name)}, {which}" if several else which,
-                    "line": {
-                        "color": f"@c{i % HUES}" if several else plain,
-                        "dash": "solid" if held_out or len(parts) == 1 else "dot",
-                        "width": 2,
-                    },
-                    "hovertemplate": "epoch %{x}: %{y:.4g}",
-                }
-            )
-            values += [value for value in series if value is not None]
+    """Each loss term over the epochs: held-out rows as a full line, training rows dotted.
+
+    Other fits' curves, of the rows that both are judged by, are dashed.
+    """
+    data = _losses(record)
+    for number, other in enumerate(record.get("others", []), start=1):
+        data += _losses(other, hue=number)
+    values = [value for line in data for value in line["y"] if value is not None]
     best = record["best_epoch"]
     line = {"type": "line", "x0": best, "x1": best, "yref": "paper", "y0": 0, "y1": 1}
     return figure(
@@ -40,6 +24,35 @@ def history(record: dict[str, Any]) -> Figure:
         _widely("loss", values),
         shapes=[line | {"line": {"color": "@pca", "width": 1, "dash": "dash"}}],
     )
+
+
+def _losses(record: dict[str, Any], hue: int = 0) -> list[dict[str, Any]]:
+    """A line for each term of a fit's loss and each part of the rows; `hue` is 0 for our own."""
+    several = len(record["terms"]) > 1
+    data = []
+    for i, (name, parts) in enumerate(record["terms"].items()):
+        for part, series in parts.items():
+            judged = part == "held_out" or len(parts) == 1
+            if hue and not judged:
+                continue
+            which = "held-out rows" if part == "held_out" else "training rows"
+            told = [label(name)] if several else []
+            told += [which, f"{label(record['name'])}, from {record['start']}"] if hue else [which]
+            plain = f"@c{hue % HUES}" if hue else "@ae" if judged else "@muted"
+            dash = "dash" if hue else "solid" if judged else "dot"
+            color = f"@c{i % HUES}" if several else plain
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": record["epochs"],
+                    "y": series,
+                    "name": ", ".join(told),
+                    "line": {"color": color, "dash": dash, "width": 2},
+                    "hovertemplate": "epoch %{x}: %{y:.4g}",
+                }
+            )
+    return data
 
 
 def _widely(title: str, values: list[float]) -> Figure:

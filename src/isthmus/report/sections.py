@@ -74,6 +74,8 @@ def history(evidence: Evidence, charts: Charts) -> str:
             f"loss over {record['epochs'][-1]} epochs; the best is epoch {record['best_epoch']}",
         )
     best = f"The dashed line is epoch {record['best_epoch']}, whose weights were kept."
+    if record.get("others"):
+        best += f" This fit began from {record['start']}; dashed curves are other fits."
     return section("history", "Learning", paragraph(best) if chart else "", chart, *events)
 
 
