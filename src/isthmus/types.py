@@ -1,7 +1,7 @@
 """The vocabulary every part shares; parts meet here and never need each other."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -39,6 +39,10 @@ class Network(nn.Module):
     def code_range(self) -> tuple[float, float] | None:
         """The interval every code unit stays in, or None where it is open."""
         return None
+
+    def limited(self, x: Tensor) -> Tensor:
+        """(B, *shape) data, cut off or bent where the network's own output would be."""
+        return x
 
     def one_layer(self) -> tuple[Tensor, str] | None:
         """The (K, D) weight and activation of an encoder that is one dense layer, else None."""
@@ -92,6 +96,13 @@ class Facts:
 
     high: float = np.inf
     """The largest prepared value of the training rows."""
+
+    floor: Array | None = field(default=None, compare=False)
+    """What no feature falls below, in a form that broadcasts to `shape`, -inf where it is open;
+    None where all are."""
+
+    ceiling: Array | None = field(default=None, compare=False)
+    """What no feature rises above, likewise."""
 
     @property
     def n_features(self) -> int:

@@ -197,7 +197,7 @@ def test_scores_do_not_depend_on_the_batch():
 
 def test_pixels_are_measured_from_0_to_1(digits):
     flat = digits.reshape(len(digits), -1)
-    model = make(8, kind="vanilla").fit(flat)
+    model = make(8, kind=kinds.Vanilla(output="linear")).fit(flat)
     scaled = flat / 255
     pca = PCA(8).fit(scaled)
     error = ((scaled - pca.inverse_transform(pca.transform(scaled))) ** 2).mean()

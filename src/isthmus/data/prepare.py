@@ -1,5 +1,6 @@
 """Preparation: columns to numbers a network likes and back, fitted once, saved as JSON."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -7,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.data.moments import Moments, moments_of
 from isthmus.data.schema import Schema, schema_from_json
-from isthmus.data.split import blocks
 from isthmus.errors import ArtifactError, DataError, RequestError
 from isthmus.types import Array, Facts, Index, Source
 
@@ -38,13 +39,26 @@ class Preparation:
     high: float
     binary: bool
     constant: tuple[str, ...]
+    floor: tuple[float | None, ...] = ()
+    """The prepared value no feature falls below: one number for all pixels of an image, else one a
+    feature; None where values do not pile up at their lowest, () where none does."""
+
+    ceiling: tuple[float | None, ...] = ()
+    """The prepared value no feature rises above, likewise."""
+
     remarks: tuple[str, ...] = ()
     """What is worth knowing of how the rows were understood, for whoever meant it otherwise."""
 
     @property
     def facts(self) -> Facts:
         """What the network is told about its rows."""
-        return Facts(shape=self.schema.network_shape, low=self.low, high=self.high)
+        return Facts(
+            shape=self.schema.network_shape,
+            low=self.low,
+            high=self.high,
+            floor=self._ends(self.floor, -np.inf),
+            ceiling=self._ends(self.ceiling, np.inf),
+        )
 
     def encode(self, values: Array, dtype: torch.dtype = torch.float32) -> Tensor:
         """(n, *schema.shape) values to (n, *network_shape) prepared numbers."""
@@ -64,6 +78,15 @@ class Preparation:
         """(n, *network_shape) prepared numbers to (n, D) float64, in the units errors have."""
         flat = self._axes_out(prepared.detach().cpu().double()).flatten(1)
         return np.asarray(flat.numpy() * self.unit)
+
+    def _ends(self, ends: tuple[float | None, ...], unlimited: float) -> Array | None:
+        if not self.floor and not self.ceiling:
+            return None
+        known = [unlimited if end is None else end for end in ends or (None,)]
+        if len(known) == 1:
+            return np.asarray(known)
+        rows = torch.tensor([known]).reshape(1, *self.schema.shape)
+        return np.asarray(self._axes_in(rows)[0].numpy())
 
     def _shift(self) -> Array:
         return _like_row(self.shift, self.schema)
@@ -93,15 +116,20 @@ class Preparation:
     def check(self) -> None:
         """Raise ValueError or TypeError where the fields do not fit one another."""
         for name in ("shift", "scale"):
-            values = np.asarray(getattr(self, name), np.float64)
-            if values.shape not in ((1,), (self.schema.n_features,)):
-                raise ValueError(f"{name} has {values.size} numbers")
-            if not np.isfinite(values).all():
-                raise ValueError(f"{name} is not finite")
+            self._check_numbers(name, getattr(self, name), fewest=1)
+        for name in ("floor", "ceiling"):
+            self._check_numbers(name, [0.0 if e is None else e for e in getattr(self, name)])
         if not min(self.scale) > 0:
             raise ValueError(f"scale reaches {min(self.scale)}")
         if not 0 < float(self.unit) < np.inf:
             raise ValueError(f"unit is {self.unit}")
+
+    def _check_numbers(self, name: str, given: Sequence[float], fewest: int = 0) -> None:
+        values = np.asarray(given, np.float64)
+        if values.ndim != 1 or values.size not in {fewest, 1, self.schema.n_features}:
+            raise ValueError(f"{name} has {values.size} numbers")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} is not finite")
 
     @classmethod
     def from_json(cls, written: dict[str, Any]) -> Self:
@@ -141,10 +169,10 @@ def fit_preparation(
             f"preparation={scaling!r} is not known; use one of {', '.join(SCALINGS)}"
         )
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        moments = _moments(source, rows, weight)
+        moments = moments_of(source, rows, weight)
     _check_representable(source, moments)
     if unseen is not None and len(unseen):
-        moments = _widened(moments, _moments(source, unseen, np.ones(len(unseen))))
+        moments = moments.widened(moments_of(source, unseen, np.ones(len(unseen))))
     schema = source.schema
     remarks = _remarks(schema, moments, scaling)
     if scaling == "auto":
@@ -155,6 +183,10 @@ def fit_preparation(
     shift, scale, unit = _shift_scale(scaling, moments, schema)
     low = float(((moments.low - shift) / scale).min())
     high = float(((moments.high - shift) / scale).max())
+    floor, ceiling = (
+        _finite_or_none((ends - shift) / scale)
+        for ends in moments.limits(shared=schema.layout == "image")
+    )
     return Preparation(
         schema=schema,
         scaling=scaling,
@@ -165,24 +197,13 @@ def fit_preparation(
         high=high,
         binary=moments.binary,
         constant=constant,
+        floor=floor,
+        ceiling=ceiling,
         remarks=remarks,
     )
 
 
-@dataclass
-class _Moments:
-    mean: Array
-    variance: Array
-    low: Array
-    high: Array
-    binary: bool
-
-    @property
-    def constant(self) -> Array:
-        return np.asarray(self.high == self.low)
-
-
-def _check_representable(source: Source, moments: _Moments) -> None:
+def _check_representable(source: Source, moments: Moments) -> None:
     lost = (moments.variance == 0) & (moments.high > moments.low) & (moments.low > -TINY)
     largest = np.maximum(np.abs(moments.low), np.abs(moments.high))
     lost = (lost & (moments.high < TINY)) | ~np.isfinite(moments.variance) | (largest > 1 / TINY)
@@ -195,41 +216,7 @@ def _check_representable(source: Source, moments: _Moments) -> None:
         )
 
 
-def _widened(seen: _Moments, unseen: _Moments) -> _Moments:
-    low, high = np.minimum(seen.low, unseen.low), np.maximum(seen.high, unseen.high)
-    # A feature that only varies among the unseen rows takes its scale from how far it strays.
-    strays = (high > low) & (seen.high == seen.low)
-    strayed = unseen.variance + (unseen.mean - seen.mean) ** 2
-    variance = np.where(strays, strayed, seen.variance)
-    return _Moments(seen.mean, variance, low, high, seen.binary and unseen.binary)
-
-
-def _moments(source: Source, rows: Index, weight: Array) -> _Moments:
-    """Weighted mean and variance, minimum and maximum a feature, in one pass over blocks."""
-    total, binary = 0.0, True
-    size = source.schema.n_features
-    mean, square = np.zeros(size), np.zeros(size)
-    low, high = np.full(size, np.inf), np.full(size, -np.inf)
-    start = 0
-    for block in blocks(source, rows):
-        values = np.asarray(source.read(block), np.float64).reshape(len(block), -1)
-        w = weight[start : start + len(block)]
-        start += len(block)
-        # Chan et al. 1983: join two sets of means and squared deviations without cancellation.
-        share = w.sum()
-        block_mean = w @ values / share
-        block_square = w @ (values - block_mean) ** 2
-        delta = block_mean - mean
-        square += block_square + delta**2 * total * share / (total + share)
-        mean += delta * share / (total + share)
-        total += share
-        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
-        binary = binary and bool(((values == 0) | (values == 1)).all())
-    # Rounding leaves a tiny variance in a constant column; it is not a scale.
-    return _Moments(mean, np.where(high == low, 0.0, square / total), low, high, binary)
-
-
-def _remarks(schema: Schema, moments: _Moments, scaling: str) -> tuple[str, ...]:
+def _remarks(schema: Schema, moments: Moments, scaling: str) -> tuple[str, ...]:
     remarks = []
     nameless = schema.layout == "table" and not schema.names
     if scaling == "auto" and nameless and not _share_range(moments):
@@ -246,7 +233,12 @@ def _remarks(schema: Schema, moments: _Moments, scaling: str) -> tuple[str, ...]
     return tuple(remarks)
 
 
-def _share_range(moments: _Moments) -> bool:
+def _finite_or_none(ends: Array) -> tuple[float | None, ...]:
+    found = tuple(end if np.isfinite(end) else None for end in ends.tolist())
+    return found if any(end is not None for end in found) else ()
+
+
+def _share_range(moments: Moments) -> bool:
     ranges = (moments.high - moments.low)[~moments.constant]
     if not len(ranges):
         return True
@@ -254,7 +246,7 @@ def _share_range(moments: _Moments) -> bool:
     return bool(np.median(ranges) >= SHARED_RANGE * overall)
 
 
-def _shift_scale(scaling: str, moments: _Moments, schema: Schema) -> tuple[Array, Array, float]:
+def _shift_scale(scaling: str, moments: Moments, schema: Schema) -> tuple[Array, Array, float]:
     # Bytes are levels of 0..255, except where they are but 0 and 1.
     pixel = PIXEL_MAX if schema.dtypes == ("uint8",) and not moments.binary else 1.0
     if scaling in ("none", "unit"):

@@ -229,7 +229,8 @@ class Fitting:
         if self.held_out is None or not self._judgeable or state.best_epoch == 0:
             return False
         noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
-        if network.decoder is None and noise is None and isinstance(self.loss, Squared):
+        plane = network.decoder is None and network.output is None
+        if plane and noise is None and isinstance(self.loss, Squared):
             # What it rebuilds lies in a plane of K dimensions, and PCA's is the best of them all.
             return False
         return beats_pca(network, self.loss, self.train, self.held_out, solution, self.distinct)
@@ -245,7 +246,7 @@ class Fitting:
             text += "; more epochs may gain something"
         event = {"event": "pca", "epoch": 0, "message": text}
         if self.held_out is not None:
-            event["held_out"] = pca_figures(solution, self.held_out, self.preparation.unit)
+            event["held_out"] = pca_figures(solution, self.held_out, network, self.preparation.unit)
         # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
         self.train_rows = np.sort(np.concatenate([self.train_rows, self.held_out_rows]))
         self.held_out_rows = self.train_rows[:0]

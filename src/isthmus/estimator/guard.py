@@ -1,6 +1,6 @@
 """Never worse than PCA: is what training brought above chance?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -27,35 +27,44 @@ def beats_pca(
 
     The gain over the PCA it began at, on the held-out rows, must exceed one standard error (the
     best of many epochs is a little better by chance alone) plus what PCA itself would gain by
-    learning from the held-out rows too: PCA's error on new rows lies above, and on its own rows
+    learning from the held-out rows too (cut off at the ends of the features' ranges, as the
+    network's output is): PCA's error on new rows lies above, and on its own rows
     below, a common limit by about a / n (Akaike 1974), so that a share f of more rows brings
     f (held-out error - training error) / 2. Only the `distinct` held-out rows are evidence: copies
     of a row say nothing new, and fewer than FEWEST_ROWS say nothing at all.
     """
-    theirs = pca_errors(solution, held_out)
+    theirs = pca_errors(solution, held_out, network.limited)
     gain = theirs - _network_errors(network, loss, held_out)
     weight = held_out.weight.double()
     mean = float((weight * gain).mean())
     spread = float((weight * (gain - mean).square()).mean() / distinct) ** 0.5
-    own = (solution.total_variance - float(solution.scales.square().sum())) / len(solution.mean)
+    own = float((train.weight.double() * pca_errors(solution, train, network.limited)).mean())
     share = held_out.total / (held_out.total + train.total)
     more_rows = share * max(float((weight * theirs).mean()) - own, 0.0) / 2
     return bool(mean > more_rows + spread)
 
 
-def pca_errors(solution: PCASolution, rows: Rows) -> Tensor:
-    """(n,) float64: each row's mean squared error after projection on the components."""
+def pca_errors(
+    solution: PCASolution, rows: Rows, limited: Callable[[Tensor], Tensor] = torch.positive
+) -> Tensor:
+    """(n,) float64: each row's mean squared error after projection on the components.
+
+    `limited` is what a network does to its output because features' ranges end.
+    """
     errors = []
     for x in _blocks(rows):
         centred = x.flatten(1).double() - solution.mean
-        lost = centred - centred @ solution.components.t() @ solution.components
-        errors.append(lost.square().mean(dim=1))
+        flat = centred @ solution.components.t() @ solution.components + solution.mean
+        rebuilt = limited(flat.reshape(x.shape))
+        errors.append((x - rebuilt).square().flatten(1).mean(dim=1))
     return torch.cat(errors)
 
 
-def pca_figures(solution: PCASolution, held_out: Rows, unit: float) -> dict[str, float]:
+def pca_figures(
+    solution: PCASolution, held_out: Rows, network: CodeNetwork, unit: float
+) -> dict[str, float]:
     """What PCA of the training rows makes of the held-out ones, errors in units of `unit`."""
-    lost = float(pca_errors(solution, held_out).mean())
+    lost = float(pca_errors(solution, held_out, network.limited).mean())
     around_mean = float(pca_errors(solution.first(0), held_out).mean())
     explained = 1 - lost / around_mean if around_mean > 0 else float("nan")
     return {"rows": len(held_out), "error": lost * unit**2, "explained_variance": explained}

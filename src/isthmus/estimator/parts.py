@@ -62,8 +62,10 @@ def kind_of(request: Request, source: Source, loss: Reconstruction) -> Kind:
     """The kind asked for, or the one that suits the rows."""
     name = choices.choose_kind(source.schema) if request.kind == "auto" else request.kind
     kind = resolve(name, KINDS, Kind, "kind")
-    if isinstance(loss, Bernoulli) and kind.output == "bounded":
-        kind.output = "auto"  # the logits must be free: it is their probabilities that are bounded
+    if isinstance(loss, Bernoulli):
+        kind.output = (
+            "linear"  # the logits must be free: it is their probabilities that are bounded
+        )
     return kind
 
 

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.errors import RequestError, require
-from isthmus.kinds.blocks import CODE_RANGES, OPERATING_POINTS, Bounded, Stack, activation
+from isthmus.kinds.blocks import (
+    CODE_RANGES,
+    OPERATING_POINTS,
+    Bounded,
+    Clipped,
+    Stack,
+    activation,
+    output_layer,
+)
 from isthmus.spec import Spec
 from isthmus.types import Facts, Network, Output
 
@@ -80,7 +88,7 @@ class CodeNetwork(Network):
         self.encoder, self.decoder, self.linear = encoder, decoder, linear
         self.code_activation_name = code_activation
         self.code_activation = activation(code_activation)
-        self.output = Bounded(facts.low, facts.high) if output == "bounded" else None
+        self.output = output_layer(output, facts)
         # Where the code is the only hidden layer, dropout falls on its way to the decoder.
         self.code_dropout = nn.Dropout(code_dropout)
         # Tied stacks have no last layers of their own to zero: each is the other's first.
@@ -115,8 +123,11 @@ class CodeNetwork(Network):
             raw = self.decoder(code).flatten(1)
             raw = raw if self.gate is None else self.gate * raw
             raw = raw if self.linear is None else raw + self.linear.decode(code)
-        raw = raw.reshape(-1, *self.facts.shape)
-        return raw if self.output is None else self.output(raw)
+        return self.limited(raw.reshape(-1, *self.facts.shape))
+
+    def limited(self, x: Tensor) -> Tensor:
+        """(B, *shape) through what stands behind the decoder, if anything."""
+        return x if self.output is None else self.output(x)
 
     def forward(self, x: Tensor) -> Output:
         """Encode and decode (B, *shape)."""
@@ -188,7 +199,7 @@ class CodeNetwork(Network):
         path.decode_bias.copy_(slope * mean + offset - point.level * back.sum(dim=0))
 
 
-def _compose(link: tuple[float, float], output: Bounded | None) -> tuple[float, float]:
+def _compose(link: tuple[float, float], output: Bounded | Clipped | None) -> tuple[float, float]:
     if output is None:
         return link
     slope, offset = output.linearised()
@@ -213,7 +224,9 @@ class Kind(Spec):
     """The share of hidden units switched off at random in training, in [0, 1)."""
 
     output: str = "auto"
-    """"linear" reaches any value, "bounded" stays within the training range; "auto" is linear."""
+    """"linear" reaches any value; "bounded" bends smoothly to stay within the range of all training
+    values; "auto" is linear, but cut off at an end of a feature's range that its training values
+    reach often, as black and white pixels, zero counts and the ends of a scale are."""
 
     @property
     def overcomplete(self) -> bool:

@@ -1,4 +1,4 @@
-"""Building blocks the kinds share: activations, dense stacks, tied layers, a bounded output."""
+"""Building blocks the kinds share: activations, dense stacks, tied layers, limited outputs."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.errors import RequestError
-from isthmus.types import Module
+from isthmus.types import Array, Facts, Module
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
@@ -170,6 +170,39 @@ class Bounded(Module):
         """(slope, offset) such that forward(slope * y + offset) is near y around the middle."""
         slope = 4.0 / (self.high - self.low)
         return slope, -slope * (self.low + self.high) / 2
+
+
+class Clipped(Module):
+    """Cut the output off where the rows' own values end; what lies between stays as it is.
+
+    In training a tenth of what is beyond an end remains, so that no output is lost there for good.
+    """
+
+    LEAK = 0.1
+
+    def __init__(self, floor: Array, ceiling: Array) -> None:
+        super().__init__()
+        # Not part of the weights: they are facts about the rows, and come with them.
+        for name, ends in (("floor", floor), ("ceiling", ceiling)):
+            self.register_buffer(name, torch.as_tensor(ends).float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape), elementwise: x from floor to ceiling."""
+        kept = torch.clamp(x, self.get_buffer("floor"), self.get_buffer("ceiling"))
+        return torch.lerp(kept, x.to(kept.dtype), self.LEAK) if self.training else kept
+
+    def linearised(self) -> tuple[float, float]:
+        """(slope, offset) such that forward(slope * y + offset) is y between the ends."""
+        return 1.0, 0.0
+
+
+def output_layer(name: str, facts: Facts) -> Bounded | Clipped | None:
+    """What stands behind the decoder: see `Kind.output`; None is nothing at all."""
+    if name == "bounded":
+        return Bounded(facts.low, facts.high)
+    if name == "auto" and facts.floor is not None and facts.ceiling is not None:
+        return Clipped(facts.floor, facts.ceiling)
+    return None
 
 
 def check_rate(name: str, value: float) -> None:

@@ -81,8 +81,7 @@ class Ladder:
         back = self.decoder.layer(self.depth - 1 - level, above)
         if level:
             return self.decoder.bend(back)
-        output = self.network.output
-        return back if output is None else output(back)
+        return self.network.limited(back.reshape(-1, *self.network.facts.shape))
 
 
 @dataclass(kw_only=True)

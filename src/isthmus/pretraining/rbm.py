@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from isthmus.data import plain_batches
 from isthmus.errors import require
-from isthmus.kinds.blocks import Dense
+from isthmus.kinds.blocks import Bounded, Dense
 from isthmus.losses import Bernoulli
 from isthmus.pretraining.base import Job
 from isthmus.pretraining.boltzmann import BoltzmannMachine, logit
@@ -73,7 +73,7 @@ class RBM(LayerWise):
             "kind=kinds.Multilayer(activation='sigmoid')",
         )
         require(
-            ladder.network.output is None,
+            not isinstance(ladder.network.output, Bounded),
             "pretraining='rbm' needs an output without bounds; use output='auto'",
         )
         return ladder
