@@ -57,7 +57,7 @@ def test_every_setting_of_the_estimator_can_be_asked_for():
 
 def test_the_defaults_are_the_estimator_s():
     asked = estimator_settings(Training(), TABLE)
-    defaults = Autoencoder(random_state=0, optimizer=optim.AdamW()).get_params(deep=False)
+    defaults = Autoencoder(random_state=0).get_params(deep=False)
     assert asked == {name: defaults[name] for name in asked}
 
 

@@ -6,7 +6,7 @@ import torch
 
 from isthmus.data import Schema
 from isthmus.estimator import choices
-from isthmus.kinds import Multilayer
+from isthmus.kinds import Convolutional, Multilayer
 from isthmus.types import Facts
 
 CPU = torch.device("cpu")
@@ -57,6 +57,17 @@ def test_early_stopping_waits_for_epochs_and_for_steps(epochs, rows, waits):
 @pytest.mark.parametrize("rows", [3200, 10_000, 25_600])
 def test_about_fifty_steps_an_epoch_between_the_bounds(rows):
     assert 35 <= rows / choices.choose_batch_size(rows) <= 71
+
+
+def test_muon_is_for_many_rows_and_large_matrices():
+    images = Facts(shape=(1, 28, 28))
+    large = Multilayer(hidden=(400, 200)).build(Facts(shape=(784,)), 8)
+    small = Multilayer(hidden=(64,)).build(Facts(shape=(10,)), 2)
+    filters = Convolutional(channels=(64, 128), skip=False).build(images, 2)
+    assert choices.choose_optimizer(20_000, large) == "muon"
+    assert choices.choose_optimizer(19_999, large) == "adamw"
+    assert choices.choose_optimizer(10**6, small) == "adamw"
+    assert choices.choose_optimizer(10**6, filters) == "adamw"
 
 
 def test_small_data_are_trained_in_double():

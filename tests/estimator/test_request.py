@@ -73,7 +73,7 @@ WRONG = {
     "kind": [((None, 3, [], {}, kinds.Vanilla, losses.L1(), ARRAY), "use one of 'vanilla'")],
     "loss": [((None, 3, [], {}, losses.Huber, losses.L1(), ARRAY), "use one of 'squared'")],
     "corruption": [(("auto", 3, [], {}, data.Masking, losses.L1(), ARRAY), "one of 'gaussian'")],
-    "optimizer": [(("auto", None, 3, [], {}, optim.Adam, 0.1, ARRAY), "use one of 'sgd'")],
+    "optimizer": [(("best", None, 3, [], {}, optim.Adam, 0.1, ARRAY), "use one of 'sgd'")],
     "pretraining": [
         ((None, 3, True, [], {}, "PCA", pretraining.RBM, ARRAY), "use one of 'pca', 'random'")
     ],

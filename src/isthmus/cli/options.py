@@ -153,9 +153,7 @@ class Training:
     pretraining: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("pretraining"))] = (
         "auto"
     )
-    optimizer: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("optimizer"))] = (
-        "adamw"
-    )
+    optimizer: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("optimizer"))] = "auto"
     lr: Annotated[
         float | None,
         typer.Option(metavar="RATE", help=docs.field("optim/base.py", "OptimizerSpec", "lr")),

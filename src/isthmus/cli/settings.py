@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from isthmus.cli.options import Choosing, Reading, Training
 from isthmus.data import CORRUPTIONS, Corruption, Schema
-from isthmus.errors import RequestError
+from isthmus.errors import RequestError, require
 from isthmus.estimator.choices import choose_kind
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, PenaltySpec, Reconstruction
@@ -127,6 +127,9 @@ def _kind(training: Training, schema: Schema) -> Any:
 
 
 def _optimizer(training: Training) -> Any:
+    if training.optimizer == AUTO:
+        require(training.lr is None, "--lr: say whose rate it is, as with --optimizer adamw")
+        return AUTO
     spec = part(OPTIMIZER, training.optimizer)
     return spec if training.lr is None else replace(spec, lr=training.lr)
 

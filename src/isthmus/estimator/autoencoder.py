@@ -53,7 +53,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "rbm" and "autoencoder" where each layer has learned alone, or a spec from
             `isthmus.pretraining`. "auto" is pca where the kind has a linear path, else random.
         optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
-            "lbfgs", "kfac", or a spec from `isthmus.optim`.
+            "lbfgs", "kfac", or a spec from `isthmus.optim`. "auto" is muon for large dense
+            networks and 20,000 rows and more, else adamw.
         max_epochs: Passes over the rows at most; None is enough for about 5000 steps.
         batch_size: Rows a step; None is chosen from the number of rows. As many as there are
             rows, or more, is full-batch training.
@@ -95,7 +96,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         penalties: Any = (),
         corruption: Any = None,
         pretraining: Any = "auto",
-        optimizer: Any = "adamw",
+        optimizer: Any = "auto",
         max_epochs: int | None = None,
         batch_size: int | None = None,
         validation_fraction: Any = "auto",
@@ -362,10 +363,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         if not hasattr(self, "_trainer"):
             request = self._request(resume=False)
-            plan = parts.plan_of(request, 1, len(rows), int(self.facts_["batch_size"]), device)
+            size, seen = (int(self.facts_[name]) for name in ("batch_size", "training_rows"))
+            optimizer = parts.optimizer_of(request, self.network_, seen)
+            plan = parts.plan_of(request, optimizer, 1, len(rows), size, device)
             bf16 = self.facts_["precision"] == "bf16"
             self._trainer = parts.trainer_of(
-                request, self.network_, self.kind_, self.loss_, plan, bf16=bf16
+                request, self.network_, self.kind_, self.loss_, optimizer, plan, bf16=bf16
             )
             epochs = int(self.facts_["epochs"])
             self._trainer.state = State(seed=request.seed, epoch=epochs, history=self.history_)

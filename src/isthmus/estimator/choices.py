@@ -11,9 +11,10 @@ from isthmus.training.world import has_fast_bf16
 VARIANCE_WANTED, FEWEST_COMPONENTS, MOST_COMPONENTS = 0.9, 2, 32
 HELD_OUT_SHARE, HELD_OUT_WANTED, HELD_OUT_ENOUGH, HELD_OUT_MOST = 0.1, 50, 5000, 0.25
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_AN_EPOCH = 64, 512, 50
-STEPS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 5000, 20, 300
+GRADIENTS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 5000, 20, 300
 FEWEST_EPOCHS_TO_WAIT, FEWEST_STEPS_TO_WAIT = 10, 500
 FEWEST_WEIGHTS_FOR_BF16 = 100_000
+FEWEST_ROWS_FOR_MUON, FEWEST_WEIGHTS_FOR_MUON = 20_000, 100_000
 DOUBLE_VALUES = 20_000
 
 
@@ -47,16 +48,30 @@ def choose_held_out(rows: float) -> float:
     return min(wanted, HELD_OUT_ENOUGH, HELD_OUT_MOST * rows) / max(rows, 1)
 
 
+def choose_optimizer(rows: int, network: nn.Module) -> str:
+    """Muon for large networks of matrices and many rows, else AdamW.
+
+    To make a matrix orthogonal costs as much as the gradient of a batch about as large as its
+    shorter side; only many rows come in such batches. Filters of convolutions are no matrices.
+    """
+    matrices = sum(p.numel() for p in network.parameters() if p.ndim == 2)
+    others = sum(p.numel() for p in network.parameters() if p.ndim > 2)
+    suits = matrices >= max(FEWEST_WEIGHTS_FOR_MUON, 10 * others)
+    return "muon" if suits and rows >= FEWEST_ROWS_FOR_MUON else "adamw"
+
+
 def choose_batch_size(rows: int) -> int:
     """A power of two from 64 to 512 that gives about 50 steps an epoch."""
     power = 2 ** round(np.log2(max(rows / STEPS_AN_EPOCH, 1)))
     return int(np.clip(power, SMALLEST_BATCH, LARGEST_BATCH))
 
 
-def choose_epochs(rows: int, batch_size: int, evaluations: int = 1) -> int:
-    """Enough epochs for about 5000 gradients, `evaluations` a step, from 20 to 300."""
+def choose_epochs(
+    rows: int, batch_size: int, evaluations: int = 1, wanted: int = GRADIENTS_WANTED
+) -> int:
+    """Enough epochs for about `wanted` gradients, `evaluations` a step, from 20 to 300."""
     steps = -(-rows // batch_size) * evaluations
-    return int(np.clip(round(STEPS_WANTED / steps), FEWEST_EPOCHS, MOST_EPOCHS))
+    return int(np.clip(round(wanted / steps), FEWEST_EPOCHS, MOST_EPOCHS))
 
 
 def choose_patience(epochs: int, rows: int, batch_size: int) -> int:

@@ -72,7 +72,6 @@ class Fitting:
         self.pretraining = parts.pretraining_of(request, self.kind)
         self.at_pca = isinstance(self.pretraining, PCA)
         self.penalties = parts.penalties_of(request, self.kind)
-        self.optimizer = parts.optimizer_of(request)
         self.distinct = self._count_distinct()
 
     def run(self) -> Fitted:
@@ -86,6 +85,7 @@ class Fitting:
             network = self.kind.build(facts, self.n_components).to(self.device, self.train.dtype)
             if solution is not None:
                 self._start(network, solution)
+            self.optimizer = parts.optimizer_of(self.request, network, len(self.train))
             trainer = self._trainer(network)
             self._remark(trainer.state)
             with threads(_work(network, trainer.plan.batch_size), self.device):
@@ -268,17 +268,23 @@ class Fitting:
         values = rows * self.preparation.facts.n_features
         if request.precision == "auto" and self.precision == "float32":
             self.precision = choices.choose_precision(values, network, self.device)
-        self.plan = parts.plan_of(request, epochs, rows, batch, self.device)
+        self.plan = parts.plan_of(request, self.optimizer, epochs, rows, batch, self.device)
         trainer = parts.trainer_of(
-            request, network, self.kind, self.loss, self.plan, bf16=self.precision == "bf16"
+            request,
+            network,
+            self.kind,
+            self.loss,
+            self.optimizer,
+            self.plan,
+            bf16=self.precision == "bf16",
         )
         trainer.train, trainer.held_out = self.train, self.held_out
         trainer.checkpointer = self._checkpointer()
         return trainer
 
     def _enough_epochs(self, batch_size: int) -> int:
-        evaluations = self.optimizer.evaluations_a_step
-        return choices.choose_epochs(len(self.train_rows), batch_size, evaluations)
+        evaluations, wanted = self.optimizer.evaluations_a_step, self.optimizer.ENOUGH_GRADIENTS
+        return choices.choose_epochs(len(self.train_rows), batch_size, evaluations, wanted)
 
     def _checkpointer(self) -> Checkpointer | None:
         if self.request.checkpoint is None:
@@ -347,6 +353,7 @@ class Fitting:
             "precision": self.precision,
             "device": str(self.device),
             "pretraining": name_of(self.pretraining),
+            "optimizer": type(self.optimizer).__name__,
             "weights": sum(p.numel() for p in network.parameters()),
             "training_seconds": round(state.seconds, 3),
             **parts.pretraining_facts(state),

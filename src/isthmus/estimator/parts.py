@@ -131,9 +131,11 @@ def corruption_of(request: Request, kind: Kind, facts: Facts) -> Callable[[Tenso
     return functools.partial(noise, facts=facts)
 
 
-def optimizer_of(request: Request) -> OptimizerSpec:
-    """The optimizer's spec."""
-    return resolve(request.optimizer, OPTIMIZERS, OptimizerSpec, "optimizer")
+def optimizer_of(request: Request, network: CodeNetwork, rows: int) -> OptimizerSpec:
+    """The optimizer asked for, or the one that suits the network and the number of its rows."""
+    name = request.optimizer
+    name = choices.choose_optimizer(rows, network) if name == "auto" else name
+    return resolve(name, OPTIMIZERS, OptimizerSpec, "optimizer")
 
 
 def patience_of(request: Request, epochs: int, rows: int, batch_size: int) -> int | None:
@@ -145,10 +147,14 @@ def patience_of(request: Request, epochs: int, rows: int, batch_size: int) -> in
 
 
 def plan_of(
-    request: Request, epochs: int, rows: int, batch_size: int, device: torch.device
+    request: Request,
+    optimizer: OptimizerSpec,
+    epochs: int,
+    rows: int,
+    batch_size: int,
+    device: torch.device,
 ) -> Plan:
     """How long to train, and when to stop."""
-    optimizer = optimizer_of(request)
     patience = patience_of(request, epochs, rows, batch_size)
     return Plan(
         max_epochs=epochs,
@@ -166,12 +172,12 @@ def trainer_of(
     network: CodeNetwork,
     kind: Kind,
     loss: Reconstruction,
+    optimizer: OptimizerSpec,
     plan: Plan,
     *,
     bf16: bool,
 ) -> Trainer:
     """The trainer of `network`, which still waits for its rows."""
-    optimizer = optimizer_of(request)
     objective = Objective(loss, penalties_of(request, kind))
     corrupt = corruption_of(request, kind, network.facts)
     return Trainer(

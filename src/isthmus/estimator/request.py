@@ -100,7 +100,7 @@ SLOTS = {
     "loss": Slot(LOSSES, Reconstruction, (AUTO,)),
     "corruption": Slot(CORRUPTIONS, Corruption, (None,)),
     "pretraining": Slot(PRETRAININGS, Pretraining, (AUTO,)),
-    "optimizer": Slot(OPTIMIZERS, OptimizerSpec),
+    "optimizer": Slot(OPTIMIZERS, OptimizerSpec, (AUTO,)),
 }
 
 

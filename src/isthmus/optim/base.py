@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -16,6 +16,9 @@ from isthmus.types import Predictive
 @dataclass(kw_only=True)
 class OptimizerSpec(Spec):
     """What every optimizer has: a rate with its schedule, weight decay and clipping."""
+
+    ENOUGH_GRADIENTS: ClassVar[int] = 5000
+    """After about how many a fit of many rows has little to gain."""
 
     lr: float = 1e-3
     """The learning rate at its highest, > 0."""

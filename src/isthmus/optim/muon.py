@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +51,8 @@ class Together(torch.optim.Optimizer):
 @dataclass(kw_only=True)
 class Muon(OptimizerSpec):
     """Momentum made orthogonal, for weight matrices (Jordan et al. 2024); AdamW for the rest."""
+
+    ENOUGH_GRADIENTS: ClassVar[int] = 3500
 
     lr: float = 0.05
     """The learning rate of matrices at its highest, > 0."""
