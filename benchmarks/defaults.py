@@ -1,7 +1,7 @@
 """With defaults, is a fit ever worse than PCA of the same code size on rows neither has seen?
 
     python benchmarks/defaults.py [--sets iris,...] [--components 2,8,32] [--optimizer muon]
-        [--with lr=0.003,weight_decay=0.1] [--splits 1] [--no-record]
+        [--with lr=0.003,weight_decay=0.1] [--output linear] [--splits 1] [--no-record]
 
 A fifth of the rows is kept from both. Error: mean squared, in the units of the rows given (tables
 whose columns have different units are standardised beforehand, for both alike).
@@ -113,7 +113,9 @@ def load(name: str) -> Rows | None:
     return rows[np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS]]
 
 
-def compare(name: str, rows: Rows, n_components: int, optimizer: Any, split: int) -> dict[str, Any]:
+def compare(
+    name: str, rows: Rows, n_components: int, settings: dict[str, Any], split: int
+) -> dict[str, Any]:
     """One line of the table."""
     from isthmus import Autoencoder
 
@@ -122,10 +124,7 @@ def compare(name: str, rows: Rows, n_components: int, optimizer: Any, split: int
     pca = PCA(n_components).fit(train)
     theirs = float(((test - pca.inverse_transform(pca.transform(test))) ** 2).mean())
     began = time.perf_counter()
-    model = Autoencoder(n_components, random_state=0)
-    if optimizer is not None:
-        model.set_params(optimizer=optimizer)
-    model.fit(train)
+    model = Autoencoder(n_components, random_state=0, **settings).fit(train)
     seconds = time.perf_counter() - began
     ours = float(((test - model.reconstruct(test)) ** 2).mean())
     return {
@@ -141,14 +140,19 @@ def compare(name: str, rows: Rows, n_components: int, optimizer: Any, split: int
     }
 
 
-def chosen_optimizer(name: str | None, settings: str) -> Any:
-    """The optimizer asked for, or None for the default one."""
+def chosen_settings(chosen: argparse.Namespace) -> dict[str, Any]:
+    """What is not left to the defaults."""
+    from isthmus.kinds import Multilayer
     from isthmus.optim import OPTIMIZERS
 
-    if name is None:
-        return None
-    pairs = (setting.split("=") for setting in settings.split(",") if setting)
-    return OPTIMIZERS[name](**{key: json.loads(value) for key, value in pairs})
+    settings: dict[str, Any] = {}
+    if chosen.optimizer is not None:
+        pairs = (setting.split("=") for setting in chosen.settings.split(",") if setting)
+        rates = {key: json.loads(value) for key, value in pairs}
+        settings["optimizer"] = OPTIMIZERS[chosen.optimizer](**rates)
+    if chosen.output is not None:
+        settings["kind"] = Multilayer(output=chosen.output)  # all sets here are tables
+    return settings
 
 
 def main() -> int:
@@ -158,10 +162,11 @@ def main() -> int:
     parser.add_argument("--components", default="2,8,32")
     parser.add_argument("--optimizer")
     parser.add_argument("--with", dest="settings", default="", metavar="NAME=VALUE,...")
+    parser.add_argument("--output", choices=("linear", "bounded"))
     parser.add_argument("--splits", type=int, default=1)
     parser.add_argument("--no-record", action="store_true")
     chosen = parser.parse_args()
-    optimizer = chosen_optimizer(chosen.optimizer, chosen.settings)
+    settings = chosen_settings(chosen)
     results = []
     for name in chosen.sets.split(","):
         rows = load(name)
@@ -172,7 +177,7 @@ def main() -> int:
             continue
         sizes = [size for size in map(int, chosen.components.split(",")) if size < min(rows.shape)]
         for size, split in itertools.product(sizes, range(chosen.splits)):
-            results.append(compare(name, rows, size, optimizer, split))
+            results.append(compare(name, rows, size, settings, split))
             print(results[-1], file=sys.stderr, flush=True)
     print(table(results))
     ratios = np.array([result["ratio"] for result in results])
