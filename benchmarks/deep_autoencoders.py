@@ -2,17 +2,24 @@
 
     python benchmarks/deep_autoencoders.py [--problems mnist,curves,faces] [--minutes 2]
         [--optimizers muon,adamw,...] [--starts random,pca,rbm,autoencoder]
-        [--activations silu,sigmoid] [--recipe hinton2006] [--page curves.html] [--no-record]
+        [--activations silu,sigmoid] [--recipe hinton2006] [--epochs 45] [--jobs 2]
+        [--page curves.html] [--no-record]
 
-Metric: squared error an image, summed over its pixels, on training and test images. Every run has
-its own process and as many epochs as fit into `--minutes` at the speed of its first one, so that
-each schedule ends at its end. Logistic units learn by cross-entropy, as in the papers; modern ones
-by squared error. `--recipe hinton2006` is that of Hinton and Salakhutdinov (2006): RBMs layer by
-layer, then conjugate gradients, three line searches on each batch of 1000.
+Metric: squared error an image, summed over its pixels, on training and test images, of the
+encoder's own codes. Every run has its own process and as many epochs as fit into `--minutes` at the
+speed of its first one, so that each schedule ends at its end; what pretraining takes comes on top.
+Logistic units learn by cross-entropy where pixels lie in [0, 1], as in the papers; modern ones by
+squared error. With `--jobs 2` two runs go side by side, each on half of the cores.
+
+`--recipe hinton2006` is that of Hinton and Salakhutdinov (2006): RBMs layer by layer, then
+conjugate gradients, three line searches on each batch of 1000. `--recipe defaults` chooses nothing
+but the layers; its codes are refined where the fit finds that to gain.
 """
 
 import argparse
+import itertools
 import multiprocessing
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -20,13 +27,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.decomposition import PCA
 
 from common import ROOT, record, table
 from problems import PROBLEMS, Images, Problem
 
+OPTIMIZERS = "adamw,muon,kfac,conjugate_gradient,lbfgs,nesterov"
 HINTON = ("conjugate_gradient", "rbm", "sigmoid")
-HEAD = ("problem", "optimizer", "start", "units", "train", "test", "seconds", "epochs")
+DEFAULTS = ("auto", "auto", "silu")
+WATCHED = 2000
+"""Test images whose error is the curve of a run."""
+
+HEAD = (
+    *("problem", "optimizer", "start", "units", "train", "test", "encoder alone"),
+    *("seconds", "epochs"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +54,11 @@ class Run:
     start: str
     activation: str
     minutes: float
+    epochs: int | None = None
+    """How many, where it is not `minutes` that decide."""
 
-    @property
-    def name(self) -> str:
-        """The way, without the problem."""
-        return f"{self.optimizer}, {self.start}, {self.activation}"
+    threads: int = 0
+    """0 leaves the number as it is."""
 
     @property
     def sensible(self) -> bool:
@@ -52,15 +68,49 @@ class Run:
         return self.start != "pca" or self.activation != "sigmoid"
 
 
+class Curve:
+    """The error on test images after each epoch, over the seconds since the fit began."""
+
+    def __init__(self, model: Any, images: Images) -> None:
+        """Of the fits that `kind` builds a network for, prepared as `model` does it."""
+        self.points: list[list[float]] = []
+        self.loss, self.unit = model.loss_, model.preparation_.unit
+        self.images = model.preparation_.encode(images, model.mean_.dtype)
+        self.network: Any = None
+        self.began = time.perf_counter()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Note the error of the network as it is now."""
+        del record
+        with torch.no_grad():
+            rebuilt = self.loss.mean(self.network(self.images).reconstruction)
+        far = float((rebuilt - self.images).square().sum()) / len(self.images)
+        self.points.append([time.perf_counter() - self.began, far * self.unit**2])
+
+
+def watched(kind: Any, curve: Curve) -> Any:
+    """The kind, whose networks the curve then sees."""
+
+    class Watched(type(kind)):  # type: ignore[misc]
+        def build(self, facts: Any, n_components: int) -> Any:
+            curve.network = super().build(facts, n_components)
+            return curve.network
+
+    return Watched(**kind.get_params(deep=False))
+
+
 def error(model: Any, images: Images) -> float:
     """Squared error an image, summed over its pixels."""
     return float(((model.reconstruct(images) - images) ** 2).sum(axis=1).mean())
 
 
-def estimator(run: Run, problem: Problem, epochs: int) -> Any:
+def estimator(run: Run, problem: Problem, epochs: int | None) -> Any:
     """The autoencoder of a run."""
     from isthmus import Autoencoder, kinds
 
+    if (run.optimizer, run.start) == DEFAULTS[:2]:
+        kind = kinds.Multilayer(hidden=problem.hidden)
+        return Autoencoder(problem.n_components, kind=kind, max_epochs=epochs, random_state=0)
     in_unit_range = problem.train.min() >= 0 and problem.train.max() <= 1
     logistic = run.activation == "sigmoid"
     return Autoencoder(
@@ -72,25 +122,29 @@ def estimator(run: Run, problem: Problem, epochs: int) -> Any:
         pretraining=run.start,
         optimizer=run.optimizer,
         max_epochs=epochs,
+        transform_max_iter=0,
         random_state=0,
     )
 
 
 def train(run: Run) -> dict[str, Any]:
-    """One line of the table, with the curve of the held-out loss."""
+    """One line of the table, with the curve of the error on test images."""
+    if run.threads:
+        torch.set_num_threads(run.threads)
     problem = PROBLEMS[run.problem]()
     assert problem is not None
-    first = estimator(run, problem, 1).fit(problem.train)
+    first = estimator(run, problem, 1).set_params(pretraining="random").fit(problem.train)
     before, after = (record["seconds"] for record in first.history_ if "train" in record)
-    an_epoch = after - before
-    epochs = max(1, int(run.minutes * 60 / max(an_epoch, 1e-3)))
+    epochs = run.epochs
+    if run.minutes:
+        epochs = max(1, int(run.minutes * 60 / max(after - before, 1e-3)))
+    model = estimator(run, problem, epochs)
+    curve = Curve(first, problem.test[:WATCHED])
+    model.set_params(kind=watched(model.kind, curve), callbacks=(curve,))
     began = time.perf_counter()
-    model = estimator(run, problem, epochs).fit(problem.train)
+    model.fit(problem.train)
     seconds = time.perf_counter() - began
-    scale = (model.preparation_.unit**2) * problem.train.shape[1]
-    epochs_seen = [r for r in model.history_ if "held_out" in r]
-    comparable = model.loss_.to_json()["type"] == "Squared"
-    return {
+    line = {
         "problem": problem.name,
         "optimizer": run.optimizer,
         "start": run.start,
@@ -99,10 +153,10 @@ def train(run: Run) -> dict[str, Any]:
         "test": error(model, problem.test),
         "seconds": seconds,
         "epochs": model.facts_["epochs"],
-        "curve": [[r["seconds"], scale * r["held_out"]["reconstruction"]] for r in epochs_seen]
-        if comparable
-        else [],
     }
+    steps = model.facts_["transform_max_iter"]
+    alone = error(model.set_params(transform_max_iter=0), problem.test) if steps else line["test"]
+    return line | {"encoder alone": alone, "curve": curve.points, "facts": model.facts_}
 
 
 def pca(problem: Problem) -> dict[str, Any]:
@@ -114,7 +168,7 @@ def pca(problem: Problem) -> dict[str, Any]:
         float(((model.inverse_transform(model.transform(x)) - x) ** 2).sum(axis=1).mean())
         for x in (problem.train, problem.test)
     ]
-    row = ("PCA", "", "linear", *errors, seconds, 0)
+    row = ("PCA", "", "linear", *errors, errors[1], seconds, 0)
     return dict(zip(HEAD, (problem.name, *row), strict=True)) | {"curve": []}
 
 
@@ -131,6 +185,12 @@ def published(problem: Problem) -> list[dict[str, Any]]:
     ]
 
 
+def colour_of(optimizer: str) -> str:
+    """One colour an optimizer, told apart by colour-blind eyes too (Okabe and Ito 2008)."""
+    colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+    return colours[(*OPTIMIZERS.split(","), "auto").index(optimizer) % len(colours)]
+
+
 def draw(results: list[dict[str, Any]], path: Path) -> None:
     """The curves of held-out error over seconds, one panel a problem, in one page."""
     import plotly.graph_objects as go
@@ -142,25 +202,34 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         if not result["curve"]:
             continue
         seconds, errors = np.transpose(result["curve"])
+        dash = "dot" if result["units"] == "sigmoid" else "solid"
         label = ", ".join(result[key] for key in ("optimizer", "start", "units"))
-        line = go.Scatter(x=seconds[1:], y=errors[1:], name=label, mode="lines")
+        style = {"dash": dash, "color": colour_of(result["optimizer"])}
+        line = go.Scatter(x=seconds, y=errors, name=label, mode="lines", line=style)
         page.add_trace(line, row=names.index(result["problem"]) + 1, col=1)
     page.update_xaxes(title="seconds", type="log")
-    page.update_yaxes(title="squared error, held-out images", type="log")
+    page.update_yaxes(title="squared error, test images", type="log")
     page.update_layout(height=520 * max(len(names), 1), template="plotly_white")
     page.write_html(path, include_plotlyjs=True)
 
 
 def runs_of(chosen: argparse.Namespace) -> list[Run]:
     """Every combination asked for that makes sense."""
-    if chosen.recipe == "hinton2006":
-        return [Run(p, *HINTON, chosen.minutes) for p in chosen.problems.split(",")]
+    threads = (os.cpu_count() or 1) // chosen.jobs if chosen.jobs > 1 else 0
+    minutes = 0.0 if chosen.epochs or chosen.recipe == "defaults" else chosen.minutes
+    rest = (minutes, chosen.epochs, threads)
+    problems = chosen.problems.split(",")
+    if chosen.recipe is not None:
+        recipe = HINTON if chosen.recipe == "hinton2006" else DEFAULTS
+        return [Run(problem, *recipe, *rest) for problem in problems]
+    ways = itertools.product(
+        problems,
+        chosen.activations.split(","),
+        chosen.starts.split(","),
+        chosen.optimizers.split(","),
+    )
     wanted = [
-        Run(problem, optimizer, start, activation, chosen.minutes)
-        for problem in chosen.problems.split(",")
-        for activation in chosen.activations.split(",")
-        for start in chosen.starts.split(",")
-        for optimizer in chosen.optimizers.split(",")
+        Run(problem, optimizer, start, units, *rest) for problem, units, start, optimizer in ways
     ]
     return [run for run in wanted if run.sensible]
 
@@ -169,11 +238,13 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--problems", default=",".join(PROBLEMS))
-    parser.add_argument("--optimizers", default="adamw,muon,kfac,conjugate_gradient,lbfgs,nesterov")
+    parser.add_argument("--optimizers", default=OPTIMIZERS)
     parser.add_argument("--starts", default="random,pca,rbm,autoencoder")
     parser.add_argument("--activations", default="silu,sigmoid")
     parser.add_argument("--minutes", type=float, default=2.0)
-    parser.add_argument("--recipe", choices=["hinton2006"])
+    parser.add_argument("--epochs", type=int, help="how many, whatever time they take")
+    parser.add_argument("--recipe", choices=["hinton2006", "defaults"])
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--page", type=Path, default=ROOT / "deep_autoencoders.html")
     parser.add_argument("--no-record", action="store_true")
     return parser.parse_args()
@@ -183,6 +254,7 @@ def main() -> int:
     """Run one after the other, print the table, draw the curves."""
     chosen = arguments()
     results: list[dict[str, Any]] = []
+    known: set[str] = set()
     for name in chosen.problems.split(","):
         problem = PROBLEMS[name]()
         if problem is None:
@@ -190,13 +262,13 @@ def main() -> int:
             continue
         print(table([dict.fromkeys(HEAD, "") | line for line in published(problem)]))
         results.append(pca(problem))
-    missing = {name for name in chosen.problems.split(",") if PROBLEMS[name]() is None}
-    for run in runs_of(chosen):
-        if run.problem in missing:
-            continue
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            results.append(pool.apply(train, (run,)))
-        print({key: results[-1][key] for key in HEAD}, file=sys.stderr, flush=True)
+        known.add(name)
+    runs = [run for run in runs_of(chosen) if run.problem in known]
+    spawned = multiprocessing.get_context("spawn")
+    with spawned.Pool(chosen.jobs, maxtasksperchild=1) as pool:
+        for result in pool.imap_unordered(train, runs, chunksize=1):
+            results.append(result)
+            print({key: result[key] for key in HEAD}, file=sys.stderr, flush=True)
     if results:
         print(table([{key: result[key] for key in HEAD} for result in results]))
         draw(results, chosen.page)

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "src" / "isthmus"
 FLOORS: list[set[str]] = [
     {"types", "errors"},
     {"spec", "files"},
-    {"data", "kinds", "losses", "optim", "metrics"},
+    {"data", "kinds", "losses", "optim", "metrics", "refinement"},
     {"pretraining", "training"},
     {"artifact"},
     {"estimator", "detector", "baselines"},

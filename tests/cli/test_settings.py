@@ -83,3 +83,15 @@ def test_lists_of_names_may_hold_commas():
     assert options["drop"] == ["a"]
     assert options["resize"] == (32, 48)
     assert reading_options(Reading(resize="9"))["resize"] == (9, 9)
+
+
+def test_a_number_or_a_word():
+    asked = estimator_settings(Training(batch_size="full", transform_max_iter="2"), TABLE)
+    assert (asked["batch_size"], asked["transform_max_iter"]) == ("full", 2)
+    assert estimator_settings(Training(batch_size="64"), TABLE)["batch_size"] == 64
+    with pytest.raises(RequestError, match="--batch-size some: give a whole number, or full"):
+        estimator_settings(Training(batch_size="some"), TABLE)
+    with pytest.raises(
+        RequestError, match=r"--transform-max-iter 1\.5: give a whole number, or au"
+    ):
+        estimator_settings(Training(transform_max_iter="1.5"), TABLE)

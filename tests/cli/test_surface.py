@@ -26,6 +26,7 @@ TRAINING = [
     "--seed",
     "--device",
     "--precision",
+    "--transform-max-iter",
 ]
 TALK = ["--json", "--quiet"]
 FIT = ["--components", "--validation", "--color", "--resume", "--no-report", "--force"]

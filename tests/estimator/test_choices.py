@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from isthmus import Autoencoder
 from isthmus.data import Schema
 from isthmus.estimator import choices
 from isthmus.kinds import Convolutional, Multilayer
@@ -85,8 +86,6 @@ def test_large_networks_take_bf16_only_where_it_is_fast(monkeypatch, fast, preci
 
 
 def test_bf16_ends_where_single_precision_ends(digits):
-    from isthmus import Autoencoder
-
     rows = digits.reshape(len(digits), -1)
     errors = {}
     for precision in ("float32", "bf16"):
@@ -95,3 +94,29 @@ def test_bf16_ends_where_single_precision_ends(digits):
         errors[precision] = model.fit(rows).reconstruction_error(rows)
     assert errors["bf16"] == pytest.approx(errors["float32"], rel=0.03)
     assert np.isfinite(errors["bf16"])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "precision"),
+    [
+        ("adamw", "bf16"),
+        ("muon", "bf16"),
+        ("lbfgs", "float32"),
+        ("kfac", "float32"),
+        ("conjugate_gradient", "float32"),
+    ],
+)
+def test_who_compares_losses_is_spared_bf16(monkeypatch, rng, optimizer, precision):
+    monkeypatch.setattr(choices, "has_fast_bf16", lambda device: True)
+    rows = rng.normal(size=(300, 100))
+    kind = Multilayer(hidden=(400, 300))
+    model = Autoencoder(4, kind=kind, optimizer=optimizer, max_epochs=0, random_state=0).fit(rows)
+    assert model.facts_["weights"] > choices.FEWEST_WEIGHTS_FOR_BF16
+    assert model.facts_["precision"] == precision
+
+
+def test_a_full_batch_is_all_training_rows(rng):
+    rows = rng.normal(size=(300, 5))
+    settings = {"batch_size": "full", "pretraining": "random", "max_epochs": 1}
+    model = Autoencoder(2, random_state=0, **settings).fit(rows)
+    assert model.facts_["batch_size"] == len(model.train_rows_) < 300

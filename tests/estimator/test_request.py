@@ -48,7 +48,13 @@ ARRAY = np.array(["auto", "auto"])
 WRONG = {
     "n_components": [(WHOLE, "must be a whole number, or None"), ((0, -1), "must be a whole")],
     "max_epochs": [((*WHOLE, -1), "must be a whole number, at least 0, or None")],
-    "batch_size": [((*WHOLE, 0, -1), "must be a whole number, at least 1, or None")],
+    "batch_size": [
+        ((*WHOLE, 0, -1), "must be a whole number, at least 1, 'full', or None"),
+        (("all", "FULL"), "must be a whole number, at least 1, 'full', or None"),
+    ],
+    "transform_max_iter": [
+        ((None, "4", "never", -1, 2.5, True, [4], {}), "must be 'auto' or a whole number, at le")
+    ],
     "validation_fraction": [
         (
             (None, "0.1", "half", True, np.False_, 1, 1.0, -0.1, np.nan, np.inf, [0.1], ARRAY, {}),

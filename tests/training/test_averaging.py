@@ -49,6 +49,7 @@ def test_the_mean_is_what_a_fit_judges_and_keeps(monkeypatch):
         max_epochs=6,
         batch_size=16,
         early_stopping=False,
+        transform_max_iter=0,
         random_state=0,
     ).fit(X)
     steps = len(seen) // 6 * model.best_epoch_

@@ -122,6 +122,17 @@ def test_few_codes_for_many_rows_are_named(monkeypatch):
     assert "250 different rows have only 4 different codes" in told["alike"]
 
 
+def test_unused_units_are_named_where_they_could_be_of_use(monkeypatch):
+    keep = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    code_made(monkeypatch, lambda code: code * keep.to(code))
+    wide = np.random.default_rng(3).normal(size=(300, 6))
+    told = findings(make(size=4, pretraining="random").fit(wide))
+    assert told["unused"].startswith("2 units of the code are the same for every row")
+    # Two directions hold all there is: units that stay at rest then miss nothing.
+    flat = wide[:, :2] @ np.random.default_rng(4).normal(size=(2, 6))
+    assert findings(make(size=4, pretraining="random").fit(flat)) == {}
+
+
 def images(digits):
     return digits[:150]
 

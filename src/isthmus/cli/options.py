@@ -160,7 +160,7 @@ class Training:
     ] = None
     epochs: Annotated[int | None, typer.Option(metavar="N", help=docs.setting("max_epochs"))] = None
     batch_size: Annotated[
-        int | None, typer.Option(metavar="N", help=docs.setting("batch_size"))
+        str | None, typer.Option(metavar="N", help=docs.setting("batch_size"))
     ] = None
     no_early_stopping: Annotated[
         bool,
@@ -173,3 +173,6 @@ class Training:
     ] = 0
     device: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("device"))] = "auto"
     precision: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("precision"))] = "auto"
+    transform_max_iter: Annotated[
+        str, typer.Option(metavar="N", help=docs.setting("transform_max_iter"))
+    ] = "auto"

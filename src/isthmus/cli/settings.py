@@ -52,11 +52,12 @@ def estimator_settings(training: Training, schema: Schema) -> dict[str, Any]:
         else part(PRETRAINING, training.pretraining),
         "optimizer": _optimizer(training),
         "max_epochs": training.epochs,
-        "batch_size": training.batch_size,
+        "batch_size": _number_or(training.batch_size, "full", "--batch-size"),
         "early_stopping": not training.no_early_stopping,
         "preparation": training.preparation,
         "device": training.device,
         "precision": training.precision,
+        "transform_max_iter": _number_or(training.transform_max_iter, AUTO, "--transform-max-iter"),
         "random_state": training.seed,
     }
 
@@ -112,6 +113,16 @@ def size(text: str) -> tuple[int, int]:
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise RequestError(f"--resize {text}: give one number, or height x width as in 32x48")
     return sides[0], sides[-1]
+
+
+def _number_or(text: str | None, word: str, option: str) -> Any:
+    """The whole number that the text is, or that word, or None."""
+    if text is None or text == word:
+        return text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise RequestError(f"{option} {text}: give a whole number, or {word}") from error
 
 
 def _kind(training: Training, schema: Schema) -> Any:

@@ -89,7 +89,10 @@ def choose_plateau(epochs: int) -> int:
 
 
 def choose_precision(values: int, network: nn.Module | None, device: torch.device) -> str:
-    """Double for small data, bf16 for large networks where it is fast, else single."""
+    """Double for small data, bf16 for large networks where it is fast, else single.
+
+    Optimizers that compare losses are not asked here: theirs is single precision at least.
+    """
     if values <= DOUBLE_VALUES and device.type == "cpu":
         return "float64"
     weights = 0 if network is None else sum(p.numel() for p in network.parameters())

@@ -12,7 +12,8 @@ from isthmus.data import Preparation, Rows, count_distinct, digest, held_out_spl
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
-from isthmus.estimator.request import Request
+from isthmus.estimator.refining import Refining, settle
+from isthmus.estimator.request import FULL, Request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
 from isthmus.pretraining import PCA, PCASolution, Random, name_of, principal_components
@@ -41,6 +42,7 @@ class Fitted:
     mean: Tensor
     """(1, *network_shape): the prepared training rows' mean, what no code at all would give."""
 
+    refining: Refining
     state: State
     train: Index
     held_out: Index
@@ -260,13 +262,15 @@ class Fitting:
     def _trainer(self, network: CodeNetwork) -> Trainer:
         request, rows = self.request, len(self.train)
         wish = self.optimizer.choose_batch_size(rows)
-        batch = request.batch_size or wish or choices.choose_batch_size(rows)
+        asked = rows if request.batch_size == FULL else request.batch_size
+        batch = int(asked or wish or choices.choose_batch_size(rows))
         epochs = request.max_epochs
         epochs = self._enough_epochs(batch) if epochs is None else epochs
         if self.at_pca and self._asks() and not self._judgeable:
             epochs = 0  # what cannot be judged would be thrown away
         values = rows * self.preparation.facts.n_features
-        if request.precision == "auto" and self.precision == "float32":
+        open_yet = request.precision == "auto" and self.precision == "float32"
+        if open_yet and not self.optimizer.COMPARES:
             self.precision = choices.choose_precision(values, network, self.device)
         self.plan = parts.plan_of(request, self.optimizer, epochs, rows, batch, self.device)
         trainer = parts.trainer_of(
@@ -318,17 +322,38 @@ class Fitting:
             "device": self.device.type,
         }
 
+    def _refining(self, network: CodeNetwork, state: State) -> Refining:
+        """How codes will be found; told in the history where it is not by the encoder alone."""
+        noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
+        free = noise is None and not any(penalty.weight for penalty in self.penalties)
+        found = settle(
+            self.request.transform_max_iter,
+            network,
+            self.loss,
+            self.train,
+            self.held_out or self.train,
+            plain=free and state.best_epoch > 0,
+            seed=self.request.seed,
+        )
+        if found.steps:
+            event = {"event": "refined", "epoch": state.best_epoch, "message": found.message}
+            state.history.append(event)
+            self.request.reporter.message(found.message)
+        return found
+
     def _fitted(self, network: CodeNetwork, trainer: Trainer) -> Fitted:
+        refining = self._refining(network, trainer.state)
         return Fitted(
             network=network,
             kind=self.kind,
             loss=self.loss,
             preparation=self.preparation,
             mean=self._mean(),
+            refining=refining,
             state=trainer.state,
             train=self.train_rows,
             held_out=self.held_out_rows,
-            facts=self._facts(network, trainer.state),
+            facts=self._facts(network, trainer.state) | {"transform_max_iter": refining.steps},
             trainer=trainer.released(),
         )
 

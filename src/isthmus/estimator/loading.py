@@ -12,7 +12,7 @@ from isthmus.artifact import Artifact
 from isthmus.data import CORRUPTIONS, Preparation
 from isthmus.errors import ArtifactError
 from isthmus.estimator.autoencoder import Autoencoder
-from isthmus.estimator.saving import MEAN, NETWORK
+from isthmus.estimator.saving import MEAN, METRIC, NETWORK
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, Reconstruction
 from isthmus.optim import OPTIMIZERS
@@ -54,14 +54,16 @@ def _restore(
     preparation = Preparation.from_json(found.preparation)
     kind = _part(found.kind, classes, Kind)
     weights = dict(found.weights)
-    mean = weights.pop(MEAN)
+    mean, metric = weights.pop(MEAN), weights.get(METRIC)
     _check_tensors(mean, weights, preparation)
+    weights.pop(METRIC, None)
     network = kind.build(preparation.facts, int(found.facts["n_components"])).to(device, mean.dtype)
     network.load_state_dict({k.removeprefix(NETWORK): v for k, v in weights.items()})
     network.eval()
     estimator.network_, estimator.kind_ = network, kind
     estimator.loss_ = _part(found.loss, classes, Reconstruction)
     estimator.preparation_, estimator.mean_ = preparation, mean
+    estimator.metric_ = None if metric is None else metric.to(device)
     estimator.restore_facts(found.facts, found.history)
 
 

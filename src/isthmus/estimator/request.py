@@ -20,7 +20,7 @@ from isthmus.training.loop import Callback
 from isthmus.training.progress import Lines, Reporter, Silent
 from isthmus.training.world import PRECISIONS
 
-AUTO = "auto"
+AUTO, FULL = "auto", "full"
 
 
 @dataclass(kw_only=True)
@@ -35,12 +35,13 @@ class Request:
     pretraining: str | Pretraining
     optimizer: str | OptimizerSpec
     max_epochs: int | None
-    batch_size: int | None
+    batch_size: int | str | None
     validation_fraction: float | str
     early_stopping: bool | int
     preparation: str
     device: str
     precision: str
+    transform_max_iter: int | str
     callbacks: Sequence[Callback]
     seed: int
     reporter: Reporter
@@ -78,11 +79,16 @@ RULES = {
         lambda value: value is None or _counts(value, 0), "a whole number, at least 0, or None"
     ),
     "batch_size": Rule(
-        lambda value: value is None or _counts(value, 1), "a whole number, at least 1, or None"
+        lambda value: value is None or _among(value, (FULL,)) or _counts(value, 1),
+        "a whole number, at least 1, 'full', or None",
     ),
     "validation_fraction": Rule(
         lambda value: _among(value, (AUTO,)) or (is_number(value) and 0 <= value < 1),
         "'auto' or a number, at least 0 and below 1",
+    ),
+    "transform_max_iter": Rule(
+        lambda value: _among(value, (AUTO,)) or _counts(value, 0),
+        "'auto' or a whole number, at least 0",
     ),
     "early_stopping": Rule(
         lambda value: is_truth(value) or _counts(value, 1),

@@ -10,7 +10,7 @@ from isthmus.spec import plain
 NOT_SAVED = ("callbacks", "verbose", "checkpoint")
 """Settings that belong to one run, not to the model."""
 
-MEAN = "mean"
+MEAN, METRIC = "mean", "metric"
 NETWORK = "network."
 
 
@@ -18,13 +18,14 @@ def to_artifact(estimator: Any) -> Artifact:
     """Everything needed to use the fitted Autoencoder `estimator` again."""
     settings = estimator.get_params(deep=False)
     weights = {f"{NETWORK}{k}": v for k, v in estimator.network_.state_dict().items()}
+    metric = {} if estimator.metric_ is None else {METRIC: estimator.metric_}
     return Artifact(
         settings={k: _setting(v) for k, v in settings.items() if k not in NOT_SAVED},
         kind=estimator.kind_.to_json(),
         loss=estimator.loss_.to_json(),
         preparation=estimator.preparation_.to_json(),
         facts=estimator.facts_ | {"best_epoch": estimator.best_epoch_},
-        weights=weights | {MEAN: estimator.mean_},
+        weights=weights | {MEAN: estimator.mean_} | metric,
         history=estimator.history_,
     )
 

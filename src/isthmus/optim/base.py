@@ -20,6 +20,9 @@ class OptimizerSpec(Spec):
     ENOUGH_GRADIENTS: ClassVar[int] = 5000
     """After about how many a fit of many rows has little to gain."""
 
+    COMPARES: ClassVar[bool] = False
+    """Whether losses of one batch decide its steps: their small differences are lost in bf16."""
+
     lr: float = 1e-3
     """The learning rate at its highest, > 0."""
 

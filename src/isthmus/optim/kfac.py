@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -315,6 +315,8 @@ def _inverse(factor: Tensor, damping: float) -> Tensor:
 @dataclass(kw_only=True)
 class KFAC(OptimizerSpec):
     """Natural gradient with Kronecker-factored curvature (Martens and Grosse 2015)."""
+
+    COMPARES: ClassVar[bool] = True
 
     lr: float = 1.0
     """Share of the quadratic model's best step that is taken, in (0, 1]."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -144,6 +144,8 @@ def _minimum(a: Point, b: Point, otherwise: float) -> float:
 @dataclass(kw_only=True)
 class LineSearched(OptimizerSpec):
     """An optimizer that finds its own steps and needs the gradient of the very loss it lowers."""
+
+    COMPARES: ClassVar[bool] = True
 
     lr: float = 1.0
     """Scales the first trial step, > 0; the line search finds all others itself."""

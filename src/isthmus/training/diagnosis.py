@@ -25,6 +25,9 @@ TOO_DEAD, TOO_SATURATED, TOO_ALIKE = 0.75, 0.9, 0.5
 Twelve rectified layers that learned had up to a third of their units dead.
 """
 
+MISSED = 0.05
+"""Share of the variance that units out of use could explain, were they used only linearly."""
+
 FAINT_PULL, FAINT_STEP = 1e-4, 1e-2
 """Shares of the strongest layer's gradient times weight, and of the largest step.
 
@@ -42,6 +45,7 @@ class Disease(StrEnum):
     AVERAGE = "average"
     CONSTANT = "constant"
     ALIKE = "alike"
+    UNUSED = "unused"
     DEAD = "dead"
     SATURATED = "saturated"
     DETACHED = "detached"
@@ -53,6 +57,8 @@ ADVICE = {
     "one by one (pretraining='autoencoder'), train longer, or lower the weights of penalties",
     Disease.CONSTANT: "lower lr and the weights of penalties, or change the code's activation",
     Disease.ALIKE: "lower the weights of penalties or take more components",
+    Disease.UNUSED: "lower the weights of penalties, train longer, start at PCA "
+    "(pretraining='pca'), or take fewer components",
     Disease.DEAD: "lower lr or use activation='silu'",
     Disease.SATURATED: "scale the data, lower lr or use activation='silu'",
     Disease.DETACHED: "look for .detach(), torch.no_grad() or a path that is never used",
@@ -120,6 +126,10 @@ def _code(look: Look) -> Iterator[Finding]:
     elif code.distinct < TOO_ALIKE * look.rows:
         text = f"{look.rows} different rows have only {code.distinct} different codes"
         yield _finding(Disease.ALIKE, text)
+    if look.idle is not None and look.idle > MISSED:
+        text = f"{code.unused} units of the code are the same for every row, though a linear code "
+        text += f"would explain {look.idle:.2g} more of the variance with them"
+        yield _finding(Disease.UNUSED, text)
 
 
 def _units(activity: Activity) -> Iterator[Finding]:

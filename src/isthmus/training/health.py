@@ -28,6 +28,9 @@ LOOKS_TO_WARN = 3
 FEWEST_LOOKS = 2
 """A shorter fit has not learned *yet*, and may have met layers whose way was still silenced."""
 
+MANY_UNUSED = 0.25
+"""Share of the code's units out of use from which on it is asked what they could do."""
+
 SUSPECT = 0.8
 """Share of the mean row's error from which on it is asked what a linear code would leave."""
 
@@ -106,11 +109,14 @@ class Doctor:
         if not bool(output.code.isfinite().all() & output.reconstruction.isfinite().all()):
             return None  # a row of the sample may lie too far out where the mean loss is finite
         beside_mean = error_of(self.data(output.reconstruction), x, weight) / mean_error
-        linear = None
+        code, size = CodeFigures.of(output.code), output.code.flatten(1).shape[1]
+        linear = idle = None
         if not beside_mean < SUSPECT:
-            size = output.code.flatten(1).shape[1]
             linear = 1 - share_rebuilt_linearly(x, mean, weight, size)
-        return Look(activity, CodeFigures.of(output.code), distinct, beside_mean, linear)
+        if MANY_UNUSED * size <= code.unused < size:
+            used = share_rebuilt_linearly(x, mean, weight, size - code.unused)
+            idle = share_rebuilt_linearly(x, mean, weight, size) - used
+        return Look(activity, code, distinct, beside_mean, linear, idle)
 
 
 def watched(doctor: Doctor | None, network: nn.Module) -> Any:

@@ -141,6 +141,10 @@ class Look(NamedTuple):
     linear: float | None
     """The same of a linear code of this size, told where `beside_mean` gives reason to ask."""
 
+    idle: float | None = None
+    """What a linear code of this size explains beyond one of only the units in use, as a share
+    of the variance; told where many units are not in use."""
+
     def record(self) -> Record:
         """As a few plain numbers; layers where all is well are left out."""
         record: Record = {
@@ -149,6 +153,7 @@ class Look(NamedTuple):
             "code_rank": self.code.rank,
             "code_variance": [short(self.code.smallest), short(self.code.largest)],
             "unused_units": self.code.unused,
+            "idle": None if self.idle is None else short(self.idle),
             "distinct": short(self.code.distinct / self.rows),
             "dead": {name: share for name, share in self.activity.dead.items() if share},
             "saturated": {name: share for name, share in self.activity.saturated.items() if share},
