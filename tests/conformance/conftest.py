@@ -72,7 +72,7 @@ def images() -> np.ndarray:
 def fit(images) -> Callable[..., Autoencoder]:
     """fit(slot, part, ...) is a short fit with that part, from a random start."""
 
-    def fitted(slot: str, part: Spec, **settings) -> Autoencoder:
+    def fitted(slot: str, part: Spec, *, resume=False, **settings) -> Autoencoder:
         own = {
             "kind": kinds.Multilayer(
                 hidden=(8,), activation="sigmoid" if slot == "pretraining" else "silu"
@@ -85,6 +85,6 @@ def fit(images) -> Callable[..., Autoencoder]:
             "random_state": 0,
             slot: (part,) if slot == "penalties" else part,
         }
-        return Autoencoder(2, **(own | settings)).fit(images)
+        return Autoencoder(2, **(own | settings)).fit(images, resume=resume)
 
     return fitted
