@@ -6,7 +6,6 @@ import torch
 
 from isthmus.data import Rows, array_source, fit_preparation
 from isthmus.estimator.guard import beats_pca, pca_errors
-from isthmus.losses import Squared
 from isthmus.pretraining import principal_components
 from isthmus.types import Network, Output
 
@@ -40,7 +39,12 @@ def parts(request):
 
 def decision(parts, share):
     train, held_out, solution = parts
-    return beats_pca(Shrinking(solution, share), Squared(), train, held_out, solution, distinct=50)
+    network = Shrinking(solution, share)
+
+    def rebuild(x):
+        return network(x).reconstruction
+
+    return beats_pca(rebuild, network.limited, train, held_out, solution, distinct=50)
 
 
 def test_pca_itself_does_not_beat_pca(parts):
@@ -151,3 +155,21 @@ def test_the_start_itself_is_no_gain(monkeypatch):
     model = Autoencoder(2, max_epochs=2, random_state=0).fit(rows)
     assert model.best_epoch_ == 0
     assert model.history_[-1]["event"] == "pca"
+
+
+def test_what_is_judged_is_what_the_model_will_do(monkeypatch):
+    from isthmus import Autoencoder
+
+    angles = np.random.default_rng(0).uniform(0, 2, size=(400, 2))
+    rows = np.sin(angles @ np.random.default_rng(9).normal(size=(2, 12)))
+    seen = {}
+
+    def spy(rebuild, limited, train, held_out, *_):
+        seen["rebuilt"] = rebuild(held_out.take(np.arange(len(held_out))))
+        return True
+
+    monkeypatch.setattr("isthmus.estimator.fitting.beats_pca", spy)
+    model = Autoencoder(2, max_epochs=40, random_state=0).fit(rows)
+    assert model.facts_["transform_max_iter"] == 4
+    judged = model.preparation_.decode(seen["rebuilt"])
+    np.testing.assert_allclose(judged, model.reconstruct(rows[model.held_out_rows_]), atol=1e-5)

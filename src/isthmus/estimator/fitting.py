@@ -1,5 +1,6 @@
 """One fit from rows to a trained network: split, prepare, build, start, train."""
 
+import functools
 import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from isthmus.data import Preparation, Rows, count_distinct, digest, held_out_spl
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
-from isthmus.estimator.refining import Refining, settle
+from isthmus.estimator.refining import NOT_AT_ALL, Refining, rebuilt, settle
 from isthmus.estimator.request import FULL, Request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
@@ -93,6 +94,7 @@ class Fitting:
             with threads(_work(network, trainer.plan.batch_size), self.device):
                 parts.pretrain(self.pretraining, self.loss, network, trainer)
                 state = trainer.run()
+                self.refining = self._settle(network, state)
                 gained = solution is None or self._gained(network, solution, state)
         if not gained and not isinstance(self.loss, Squared):
             # PCA minimises squared error, and so must whatever is to beat it.
@@ -104,6 +106,7 @@ class Fitting:
         if not gained:
             assert solution is not None
             self._return_to_pca(network, state, solution)
+            self.refining = NOT_AT_ALL
         return self._fitted(network, trainer)
 
     def _again(self, folder: str, **changes: Any) -> Fitted:
@@ -235,7 +238,9 @@ class Fitting:
         if plane and noise is None and isinstance(self.loss, Squared):
             # What it rebuilds lies in a plane of K dimensions, and PCA's is the best of them all.
             return False
-        return beats_pca(network, self.loss, self.train, self.held_out, solution, self.distinct)
+        rebuild = functools.partial(rebuilt, self.refining, network, self.loss)
+        rows = self.train, self.held_out
+        return beats_pca(rebuild, network.limited, *rows, solution, self.distinct)
 
     def _return_to_pca(self, network: CodeNetwork, state: State, solution: PCASolution) -> None:
         text = "training gained nothing over PCA above chance: the model is the PCA of all rows"
@@ -322,11 +327,11 @@ class Fitting:
             "device": self.device.type,
         }
 
-    def _refining(self, network: CodeNetwork, state: State) -> Refining:
-        """How codes will be found; told in the history where it is not by the encoder alone."""
+    def _settle(self, network: CodeNetwork, state: State) -> Refining:
+        """How the codes of rows will be found."""
         noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
         free = noise is None and not any(penalty.weight for penalty in self.penalties)
-        found = settle(
+        return settle(
             self.request.transform_max_iter,
             network,
             self.loss,
@@ -335,25 +340,26 @@ class Fitting:
             plain=free and state.best_epoch > 0,
             seed=self.request.seed,
         )
-        if found.steps:
-            event = {"event": "refined", "epoch": state.best_epoch, "message": found.message}
-            state.history.append(event)
-            self.request.reporter.message(found.message)
-        return found
+
+    def _tell_refining(self, state: State) -> None:
+        if self.refining.steps:
+            text = self.refining.message
+            state.history.append({"event": "refined", "epoch": state.best_epoch, "message": text})
+            self.request.reporter.message(text)
 
     def _fitted(self, network: CodeNetwork, trainer: Trainer) -> Fitted:
-        refining = self._refining(network, trainer.state)
+        self._tell_refining(trainer.state)
         return Fitted(
             network=network,
             kind=self.kind,
             loss=self.loss,
             preparation=self.preparation,
             mean=self._mean(),
-            refining=refining,
+            refining=self.refining,
             state=trainer.state,
             train=self.train_rows,
             held_out=self.held_out_rows,
-            facts=self._facts(network, trainer.state) | {"transform_max_iter": refining.steps},
+            facts=self._facts(network, trainer.state) | {"transform_max_iter": self.refining.steps},
             trainer=trainer.released(),
         )
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from isthmus.data import Rows, plain_batches
 from isthmus.kinds import CodeNetwork
-from isthmus.losses import Reconstruction
 from isthmus.pretraining import PCASolution
 
 FEWEST_ROWS = 5
@@ -16,14 +15,14 @@ FEWEST_ROWS = 5
 
 @torch.no_grad()
 def beats_pca(
-    network: CodeNetwork,
-    loss: Reconstruction,
+    rebuild: Callable[[Tensor], Tensor],
+    limited: Callable[[Tensor], Tensor],
     train: Rows,
     held_out: Rows,
     solution: PCASolution,
     distinct: int,
 ) -> bool:
-    """Whether the network rebuilds new rows better than PCA of all rows would.
+    """Whether `rebuild`, a trained network's round trip, does better than PCA of all rows would.
 
     The gain over the PCA it began at, on the held-out rows, must exceed one standard error (the
     best of many epochs is a little better by chance alone) plus what PCA itself would gain by
@@ -33,12 +32,12 @@ def beats_pca(
     f (held-out error - training error) / 2. Only the `distinct` held-out rows are evidence: copies
     of a row say nothing new, and fewer than FEWEST_ROWS say nothing at all.
     """
-    theirs = pca_errors(solution, held_out, network.limited)
-    gain = theirs - _network_errors(network, loss, held_out)
+    theirs = pca_errors(solution, held_out, limited)
+    gain = theirs - _errors(rebuild, held_out)
     weight = held_out.weight.double()
     mean = float((weight * gain).mean())
     spread = float((weight * (gain - mean).square()).mean() / distinct) ** 0.5
-    own = float((train.weight.double() * pca_errors(solution, train, network.limited)).mean())
+    own = float((train.weight.double() * pca_errors(solution, train, limited)).mean())
     share = held_out.total / (held_out.total + train.total)
     more_rows = share * max(float((weight * theirs).mean()) - own, 0.0) / 2
     return bool(mean > more_rows + spread)
@@ -70,11 +69,8 @@ def pca_figures(
     return {"rows": len(held_out), "error": lost * unit**2, "explained_variance": explained}
 
 
-def _network_errors(network: CodeNetwork, loss: Reconstruction, rows: Rows) -> Tensor:
-    errors = []
-    for x in _blocks(rows):
-        rebuilt = loss.mean(network(x).reconstruction)
-        errors.append((rebuilt - x).double().square().flatten(1).mean(dim=1))
+def _errors(rebuild: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
+    errors = [(rebuild(x) - x).double().square().flatten(1).mean(dim=1) for x in _blocks(rows)]
     return torch.cat(errors)
 
 

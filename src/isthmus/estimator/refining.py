@@ -1,6 +1,6 @@
 """Whether codes are refined when rows are transformed, decided on held-out rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -73,11 +73,13 @@ def settle(
     )
     steps = ENOUGH_STEPS if wanted == "auto" else int(wanted)
     sample = train.take(spread(np.arange(len(train)), ROWS_TO_LEARN))
-    metric = inverse_curvature(network, loss, sample, seed)
+    found = Refining(steps, inverse_curvature(network, loss, sample, seed))
     at = spread(np.arange(len(judged)), ROWS_TO_JUDGE)
-    gain = _gain(network, loss, metric, steps, judged.take(at), judged.weight[torch.as_tensor(at)])
+    x, weight = judged.take(at), judged.weight[torch.as_tensor(at)]
+    before, after = (_error(way, network, loss, x, weight) for way in (NOT_AT_ALL, found))
+    gain = 1 - after / before if before > 0 else 0.0
     worthwhile = wanted != "auto" or gain >= WORTHWHILE
-    return Refining(steps, metric, gain, len(at)) if worthwhile else NOT_AT_ALL
+    return replace(found, gain=gain, rows=len(at)) if worthwhile else NOT_AT_ALL
 
 
 def refined(
@@ -100,6 +102,12 @@ def refined(
     return Refinement(network, loss.per_row, metric)(x, code, steps)
 
 
+def rebuilt(refining: Refining, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
+    """The rows (B, *shape) after a round trip through their codes."""
+    code = refined(network.encode(x), x, refining.steps, refining.metric, network, loss)
+    return loss.mean(network.decode(code))
+
+
 def _free(network: CodeNetwork) -> bool:
     return network.code_activation_name == "linear"
 
@@ -113,18 +121,8 @@ def _suits(network: CodeNetwork, rows: Rows) -> bool:
 
 
 @torch.no_grad()
-def _gain(
-    network: CodeNetwork,
-    loss: Reconstruction,
-    metric: Tensor,
-    steps: int,
-    x: Tensor,
-    weight: Tensor,
+def _error(
+    way: Refining, network: CodeNetwork, loss: Reconstruction, x: Tensor, weight: Tensor
 ) -> float:
-    """The share of the squared error of rows (B, *shape) that refining takes away."""
-    code = network.encode(x)
-    before, after = (
-        float(weight @ (loss.mean(network.decode(c)) - x).square().flatten(1).mean(dim=1))
-        for c in (code, refined(code, x, steps, metric, network, loss))
-    )
-    return 1 - after / before if before > 0 else 0.0
+    errors = (rebuilt(way, network, loss, x) - x).square().flatten(1).mean(dim=1)
+    return float(weight @ errors)
