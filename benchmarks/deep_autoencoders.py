@@ -32,11 +32,13 @@ import torch
 from sklearn.decomposition import PCA
 
 from common import ROOT, record, table
+from isthmus.refinement import Refinement, inverse_curvature
 from problems import PROBLEMS, Images, Problem
 
 OPTIMIZERS = "adamw,muon,kfac,conjugate_gradient,lbfgs,nesterov"
 HINTON = ("conjugate_gradient", "rbm", "sigmoid")
 DEFAULTS = ("auto", "auto", "silu")
+REFINED_EVERY, STEPS = 5, 4
 WATCHED = 2000
 """Test images whose error is the curve of a run."""
 
@@ -72,13 +74,18 @@ class Run:
 class Curve:
     """The error on test images after each epoch, over the processor's seconds since the start."""
 
-    def __init__(self, model: Any, images: Images) -> None:
-        """Of the fits that `kind` builds a network for, prepared as `model` does it."""
+    def __init__(self, model: Any, images: Images, refined: Images | None = None) -> None:
+        """Of images prepared as `model` does it; now and then with codes refined, where given.
+
+        `refined` are training images to learn the metric of `isthmus.refinement` from.
+        """
+        self.refined: list[list[float]] = []
+        self.sample = refined if refined is None else model.preparation_.encode(refined)
         self.points: list[list[float]] = []
         self.loss, self.unit = model.loss_, model.preparation_.unit
         self.images = model.preparation_.encode(images, model.mean_.dtype)
         self.network: Any = None
-        self.began = time.process_time()
+        self.began, self.clock = time.process_time(), time.perf_counter()
 
     def see(self, network: Any) -> None:
         """Look at this network from now on."""
@@ -86,11 +93,18 @@ class Curve:
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Note the error of the network as it is now."""
-        del record
         with torch.no_grad():
-            rebuilt = self.loss.mean(self.network(self.images).reconstruction)
-        far = float((rebuilt - self.images).square().sum()) / len(self.images)
-        self.points.append([time.process_time() - self.began, far * self.unit**2])
+            code = self.network.encode(self.images)
+            self.points.append(self._point(code))
+            if self.sample is not None and record["epoch"] % REFINED_EVERY == 0:
+                metric = inverse_curvature(self.network, self.loss, self.sample, seed=0)
+                refine = Refinement(self.network, self.loss.per_row, metric)
+                self.refined.append(self._point(refine(self.images, code, STEPS)))
+
+    def _point(self, code: Any) -> list[float]:
+        far = self.loss.mean(self.network.decode(code)) - self.images
+        error = float(far.square().sum()) / len(self.images) * self.unit**2
+        return [time.process_time() - self.began, error, time.perf_counter() - self.clock]
 
 
 class Ends:
@@ -162,7 +176,8 @@ def train(run: Run) -> dict[str, Any]:
     if run.minutes:
         epochs = max(1, int(run.minutes * 60 / (ends.after - ends.before)))
     model = estimator(run, problem, epochs)
-    curve = Curve(first, problem.test[:WATCHED])
+    by_default = run.optimizer == "auto"
+    curve = Curve(first, problem.test[:WATCHED], problem.train[:1000] if by_default else None)
     model.set_params(kind=watched(model.kind, curve), callbacks=(curve,))
     began = time.perf_counter()
     model.fit(problem.train)
@@ -180,7 +195,8 @@ def train(run: Run) -> dict[str, Any]:
     }
     steps = model.facts_["transform_max_iter"]
     alone = error(model.set_params(transform_max_iter=0), problem.test) if steps else line["test"]
-    return line | {"encoder alone": alone, "curve": curve.points, "facts": model.facts_}
+    curves = {"curve": curve.points, "refined": curve.refined}
+    return line | {"encoder alone": alone, "facts": model.facts_} | curves
 
 
 def pca(problem: Problem) -> dict[str, Any]:
@@ -225,7 +241,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     for result in results:
         if not result["curve"]:
             continue
-        seconds, errors = np.transpose(result["curve"])
+        seconds, errors, _ = np.transpose(result["curve"])
         dash = "dot" if result["units"] == "sigmoid" else "solid"
         label = ", ".join(result[key] for key in ("optimizer", "start", "units"))
         style = {"dash": dash, "color": colour_of(result["optimizer"])}

@@ -35,6 +35,7 @@ TINY: dict[str, dict[str, Spec]] = {
     "pretraining": {
         "pca": pretraining.PCA(),
         "random": pretraining.Random(),
+        "lsuv": pretraining.LSUV(),
         "rbm": pretraining.RBM(epochs=3, k=2, persistent=True, batch_size=20),
         "autoencoder": pretraining.AutoencoderStack(epochs=3, noise=0.1, batch_size=20),
     },

@@ -3,6 +3,7 @@
 from isthmus.pretraining.base import Job, Pretraining, Random
 from isthmus.pretraining.boltzmann import BoltzmannMachine
 from isthmus.pretraining.greedy import LayerWise
+from isthmus.pretraining.lsuv import LSUV
 from isthmus.pretraining.pca import PCA, PCASolution, principal_components
 from isthmus.pretraining.rbm import RBM
 from isthmus.pretraining.stacked import AutoencoderStack
@@ -10,6 +11,7 @@ from isthmus.pretraining.stacked import AutoencoderStack
 PRETRAININGS: dict[str, type[Pretraining]] = {
     "pca": PCA,
     "random": Random,
+    "lsuv": LSUV,
     "rbm": RBM,
     "autoencoder": AutoencoderStack,
 }
@@ -22,6 +24,7 @@ def name_of(start: Pretraining) -> str:
 
 
 __all__ = [
+    "LSUV",
     "PCA",
     "PRETRAININGS",
     "RBM",

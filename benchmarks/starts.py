@@ -1,0 +1,80 @@
+"""Where should the weights of a network without a linear path start?
+
+    python benchmarks/starts.py [--sets digits,...] [--starts random,lsuv,autoencoder] [--no-record]
+
+Plain networks (`skip=False`) of two and of five hidden layers around a code of 4, four activations,
+everything else by default, codes as the encoder gives them. Error: mean squared, of a fifth of the
+rows that no fit has seen, over PCA's; the table shows geometric means over the sets.
+"""
+
+import argparse
+import itertools
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from common import record, table
+from defaults import Rows, load
+
+N_COMPONENTS = 4
+SETS = "digits,ecg5000,6_cardio,12_fault,40_vowels"
+DEPTHS = {2: (64, 32), 5: (64, 48, 32, 24, 16)}
+ACTIVATIONS = ("silu", "relu", "tanh", "sigmoid")
+
+
+def measure(rows: Rows, start: str, depth: int, activation: str) -> dict[str, float]:
+    """The error on new rows over PCA's, and the seconds it took."""
+    from isthmus import Autoencoder, kinds
+
+    order = np.random.default_rng(1).permutation(len(rows))
+    test, train = rows[order[: len(rows) // 5]], rows[order[len(rows) // 5 :]]
+    pca = PCA(N_COMPONENTS).fit(train)
+    theirs = float(((test - pca.inverse_transform(pca.transform(test))) ** 2).mean())
+    kind = kinds.Multilayer(hidden=DEPTHS[depth], activation=activation, skip=False)
+    began = time.perf_counter()
+    model = Autoencoder(
+        N_COMPONENTS, kind=kind, pretraining=start, transform_max_iter=0, random_state=0
+    ).fit(train)
+    seconds = time.perf_counter() - began
+    ours = float(((test - model.reconstruct(test)) ** 2).mean())
+    return {"ratio": ours / theirs, "seconds": seconds}
+
+
+def main() -> int:
+    """Run every start on every set and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--sets", default=SETS)
+    parser.add_argument("--starts", default="random,lsuv,autoencoder")
+    parser.add_argument("--no-record", action="store_true")
+    chosen = parser.parse_args()
+    found = {name: load(name) for name in chosen.sets.split(",")}
+    sets = {name: rows for name, rows in found.items() if rows is not None}
+    for name in found.keys() - sets.keys():
+        print(f"{name}: not found; set ISTHMUS_DATA", file=sys.stderr)
+    results: list[dict[str, Any]] = []
+    for depth, activation, start in itertools.product(
+        DEPTHS, ACTIVATIONS, chosen.starts.split(",")
+    ):
+        figures = [measure(rows, start, depth, activation) for rows in sets.values()]
+        results.append(
+            {
+                "hidden layers": depth,
+                "activation": activation,
+                "start": start,
+                "mean ratio": float(np.exp(np.mean([np.log(f["ratio"]) for f in figures]))),
+                "worst": max(f["ratio"] for f in figures),
+                "seconds": sum(f["seconds"] for f in figures),
+            }
+        )
+        print(results[-1], file=sys.stderr, flush=True)
+    print(table(results))
+    if not chosen.no_record:
+        record("starts", results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
