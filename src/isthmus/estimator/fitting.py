@@ -1,17 +1,16 @@
 """One fit from rows to a trained network: split, prepare, build, start, train."""
 
 import functools
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Preparation, Rows, count_distinct, digest, held_out_split, plain_batches
+from isthmus.data import Preparation, count_distinct
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
+from isthmus.estimator.division import Division, mean_row
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
 from isthmus.estimator.refining import NOT_AT_ALL, Refining, rebuilt, settle
 from isthmus.estimator.request import FULL, Request
@@ -57,20 +56,14 @@ class Fitting:
     def __init__(
         self, request: Request, source: Source, weight: Array, validation: Source | None = None
     ) -> None:
-        self.request, self.source, self.weight, self.validation = (
-            request,
-            source,
-            weight,
-            validation,
-        )
+        self.request, self.source = request, source
         self.device = resolve_device(request.device)
-        self.train_rows, self.held_out_rows = self._split()
-        self.loss, self.preparation = parts.loss_and_preparation(
-            request, source, self.train_rows, self.held_out_rows, weight
-        )
+        self.division = Division.of(request, source, weight, validation)
+        self.loss, self.preparation = parts.loss_and_preparation(request, self.division)
         self.precision = self._first_precision()
-        self.train = self._rows(source, self.train_rows, weight)
-        self.held_out = self._open_held_out()
+        seen_as = self.preparation, DTYPES[self.precision], self.device
+        self.train = self.division.open_train(*seen_as)
+        self.held_out = self.division.open_held_out(*seen_as)
         self.kind = parts.kind_of(request, source, self.loss)
         self.pretraining = parts.pretraining_of(request, self.kind)
         self.at_pca = isinstance(self.pretraining, PCA)
@@ -113,7 +106,8 @@ class Fitting:
         """A second fit, with some settings changed and checkpoints in a folder of its own."""
         place = self.request.checkpoint
         request = replace(self.request, checkpoint=place and place / folder, **changes)
-        return Fitting(request, self.source, self.weight, self.validation).run()
+        rows = self.division
+        return Fitting(request, rows.source, rows.weight, rows.validation).run()
 
     def _curable(self, network: CodeNetwork, trainer: Trainer) -> bool:
         """Whether layers learned one by one may help a network that learned the average.
@@ -143,40 +137,12 @@ class Fitting:
             state.history.append({"event": "note", "epoch": 0, "message": text})
             self.request.reporter.message(text)
 
-    def _split(self) -> tuple[Index, Index]:
-        counted = np.flatnonzero(self.weight > 0)
-        weight = self.weight[counted]
-        fraction = self.request.validation_fraction
-        if self.validation is not None:
-            fraction = 0.0
-        elif isinstance(fraction, str):
-            fraction = choices.choose_held_out(float(weight.sum()))
-        return held_out_split(self.source, counted, weight, float(fraction), self.request.seed)
-
     def _first_precision(self) -> str:
         # Whether bf16 pays depends on the network, which is not built yet.
         if self.request.precision != "auto":
             return self.request.precision
-        values = len(self.train_rows) * self.source.schema.n_features
+        values = len(self.division.train) * self.source.schema.n_features
         return choices.choose_precision(values, None, self.device)
-
-    def _rows(self, source: Source, rows: Index, weight: Array) -> Rows:
-        return Rows(
-            source,
-            self.preparation,
-            rows,
-            weight=weight[rows],
-            dtype=DTYPES[self.precision],
-            device=self.device,
-        )
-
-    def _open_held_out(self) -> Rows | None:
-        if self.validation is not None:
-            everything = np.arange(len(self.validation))
-            return self._rows(self.validation, everything, np.ones(len(everything)))
-        if not len(self.held_out_rows):
-            return None
-        return self._rows(self.source, self.held_out_rows, self.weight)
 
     def _size_and_start(self) -> tuple[int, PCASolution | None]:
         """The code size, and the principal components to start from, if any."""
@@ -255,9 +221,8 @@ class Fitting:
         if self.held_out is not None:
             event["held_out"] = pca_figures(solution, self.held_out, network, self.preparation.unit)
         # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
-        self.train_rows = np.sort(np.concatenate([self.train_rows, self.held_out_rows]))
-        self.held_out_rows = self.train_rows[:0]
-        self.train = self._rows(self.source, self.train_rows, self.weight)
+        self.division = self.division.together()
+        self.train = self.division.open_train(self.preparation, DTYPES[self.precision], self.device)
         network.silence()
         self._start(network, self._principal(self.n_components))
         state.best_epoch = 0
@@ -293,7 +258,7 @@ class Fitting:
 
     def _enough_epochs(self, batch_size: int) -> int:
         evaluations, wanted = self.optimizer.evaluations_a_step, self.optimizer.ENOUGH_GRADIENTS
-        return choices.choose_epochs(len(self.train_rows), batch_size, evaluations, wanted)
+        return choices.choose_epochs(len(self.division.train), batch_size, evaluations, wanted)
 
     def _checkpointer(self) -> Checkpointer | None:
         if self.request.checkpoint is None:
@@ -309,9 +274,7 @@ class Fitting:
         """What must be the same for a checkpoint to be resumed."""
         return {
             "seed": self.request.seed,
-            "rows": digest(self.source),
-            "validation": self.validation and digest(self.validation),
-            "sample_weight": hashlib.blake2b(self.weight.tobytes(), digest_size=16).hexdigest(),
+            **self.division.fingerprint(),
             "preparation": self.preparation.scaling,
             "kind": self.kind.to_json(),
             "loss": self.loss.to_json(),
@@ -354,28 +317,20 @@ class Fitting:
             kind=self.kind,
             loss=self.loss,
             preparation=self.preparation,
-            mean=self._mean(),
+            mean=mean_row(self.train),
             refining=self.refining,
             state=trainer.state,
-            train=self.train_rows,
-            held_out=self.held_out_rows,
+            train=self.division.train,
+            held_out=self.division.held_out,
             facts=self._facts(network, trainer.state) | {"transform_max_iter": self.refining.steps},
             trainer=trainer.released(),
         )
 
-    def _mean(self) -> Tensor:
-        sums = [
-            self.train.weight[p] @ self.train.take(p).flatten(1)
-            for p in plain_batches(len(self.train))
-        ]
-        mean = torch.stack(sums).sum(dim=0) / self.train.weight.sum()
-        return mean.reshape(1, *self.preparation.facts.shape).cpu()
-
     def _facts(self, network: CodeNetwork, state: State) -> dict[str, Any]:
         return {
             "rows": len(self.source),
-            "training_rows": len(self.train_rows),
-            "held_out_rows": len(self.held_out_rows),
+            "training_rows": len(self.division.train),
+            "held_out_rows": len(self.division.held_out),
             "n_components": self.n_components,
             "batch_size": self.plan.batch_size,
             "max_epochs": self.plan.max_epochs,

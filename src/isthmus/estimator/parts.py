@@ -10,6 +10,7 @@ from torch import Tensor
 from isthmus.data import CORRUPTIONS, Corruption, Preparation, epoch_batches, fit_preparation
 from isthmus.errors import RequestError, require
 from isthmus.estimator import choices
+from isthmus.estimator.division import Division
 from isthmus.estimator.request import Request
 from isthmus.kinds import KINDS, CodeNetwork, Kind
 from isthmus.losses import LOSSES, PENALTIES, Bernoulli, Objective, PenaltySpec, Reconstruction
@@ -20,19 +21,20 @@ from isthmus.training.health import Doctor
 from isthmus.training.loop import Plan, Trainer
 from isthmus.training.state import State
 from isthmus.training.step import AutogradStep
-from isthmus.types import Array, Facts, Index, Source
+from isthmus.types import Facts, Index, Source
 
 CHECK_EVERY_ON_GPU = 50
 
 
-def loss_and_preparation(
-    request: Request, source: Source, rows: Index, unseen: Index, weight: Array
-) -> tuple[Reconstruction, Preparation]:
+def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstruction, Preparation]:
     """The reconstruction loss and the preparation, each of which the other may decide.
 
     Raises RequestError where the loss cannot take the prepared values.
     """
-    prepare = functools.partial(fit_preparation, source, rows, weight[rows], unseen=unseen)
+    weight = rows.weight[rows.train]
+    prepare = functools.partial(
+        fit_preparation, rows.source, rows.train, weight, unseen=rows.held_out
+    )
     if request.loss == "auto":
         preparation = prepare(request.preparation)
         name = choices.choose_loss(preparation)

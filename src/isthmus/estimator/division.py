@@ -1,0 +1,88 @@
+"""Which rows a fit learns from, and which it is judged by."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.data import Preparation, Rows, digest, held_out_split, plain_batches
+from isthmus.estimator import choices
+from isthmus.estimator.request import Request
+from isthmus.types import Array, Index, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """The rows given and how they are divided; rows of no weight are in no part."""
+
+    source: Source
+    weight: Array
+    """(n,): how much each row of the source counts."""
+
+    validation: Source | None
+    """Rows given to judge by; then none of the source are held out."""
+
+    train: Index
+    held_out: Index
+
+    @classmethod
+    def of(
+        cls, request: Request, source: Source, weight: Array, validation: Source | None
+    ) -> "Division":
+        """As the request wants it: a share of the rows, by their content, is held out."""
+        counted = np.flatnonzero(weight > 0)
+        fraction = request.validation_fraction
+        if validation is not None:
+            fraction = 0.0
+        elif isinstance(fraction, str):
+            fraction = choices.choose_held_out(float(weight[counted].sum()))
+        train, held_out = held_out_split(
+            source, counted, weight[counted], float(fraction), request.seed
+        )
+        return cls(
+            source=source, weight=weight, validation=validation, train=train, held_out=held_out
+        )
+
+    def together(self) -> "Division":
+        """All rows of the source to learn from."""
+        everything = np.sort(np.concatenate([self.train, self.held_out]))
+        return replace(self, train=everything, held_out=everything[:0])
+
+    def open_train(
+        self, preparation: Preparation, dtype: torch.dtype, device: torch.device
+    ) -> Rows:
+        """The rows to learn from, as the network will see them."""
+        weight = self.weight[self.train]
+        return Rows(self.source, preparation, self.train, weight=weight, dtype=dtype, device=device)
+
+    def open_held_out(
+        self, preparation: Preparation, dtype: torch.dtype, device: torch.device
+    ) -> Rows | None:
+        """The rows to judge by, if there are any."""
+        if self.validation is not None:
+            everything = np.arange(len(self.validation))
+            return Rows(self.validation, preparation, everything, dtype=dtype, device=device)
+        if not len(self.held_out):
+            return None
+        weight = self.weight[self.held_out]
+        return Rows(
+            self.source, preparation, self.held_out, weight=weight, dtype=dtype, device=device
+        )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these rows and weights from others."""
+        return {
+            "rows": digest(self.source),
+            "validation": self.validation and digest(self.validation),
+            "sample_weight": hashlib.blake2b(self.weight.tobytes(), digest_size=16).hexdigest(),
+        }
+
+
+def mean_row(rows: Rows) -> Tensor:
+    """(1, *shape): the weighted mean of prepared rows."""
+    sums = [rows.weight[p] @ rows.take(p).flatten(1) for p in plain_batches(len(rows))]
+    mean = torch.stack(sums).sum(dim=0) / rows.weight.sum()
+    return mean.reshape(1, *rows.preparation.facts.shape).cpu()
