@@ -242,7 +242,7 @@ def binary(folder, stop_at=None, **settings):
         if next(epochs) == stop_at:
             raise KeyboardInterrupt
 
-    # With codes refined the Bernoulli loss would gain something here, and there were no second stage.
+    # With codes refined the Bernoulli loss would gain something: there were no second stage.
     given = {"max_epochs": 30, "random_state": 2, "transform_max_iter": 0, "callbacks": (stop,)}
     given |= settings
     return Autoencoder(2, checkpoint=folder, **given)
