@@ -1,6 +1,7 @@
 """Is each optimizer's default rate a good one, and how do they compare at equal gradients?
 
-    python benchmarks/optimizers.py [--gradients 2400] [--optimizers adamw,kfac,...] [--no-record]
+    python benchmarks/optimizers.py [--gradients 2400] [--optimizers adamw,kfac,...]
+        [--with weight_decay=0.001,damping=0.1] [--no-record]
 
 The digits of scikit-learn, 64-100-50-25-6, a random start without a linear path, logistic and SiLU
 units: the plain deep network that first-order methods leave on a plateau. Each optimizer trains for
@@ -9,6 +10,7 @@ squared, an image, summed over its pixels in [0, 1]; a fifth of the images are k
 """
 
 import argparse
+import json
 import sys
 import time
 from typing import Any
@@ -39,12 +41,18 @@ def error(rebuilt: Rows, rows: Rows) -> float:
 
 
 def measure(
-    name: str, factor: float, activation: str, gradients: int, train: Rows, test: Rows
+    name: str,
+    factor: float,
+    activation: str,
+    gradients: int,
+    settings: dict[str, Any],
+    train: Rows,
+    test: Rows,
 ) -> dict[str, Any]:
     """One line of the table."""
     from isthmus import Autoencoder, kinds, optim
 
-    spec = optim.OPTIMIZERS[name]()
+    spec = optim.OPTIMIZERS[name](**settings)
     spec.lr *= factor
     batch = spec.choose_batch_size(len(train)) or 64
     steps = gradients // spec.evaluations_a_step
@@ -82,19 +90,23 @@ def main() -> int:
         "--optimizers", default="sgd,nesterov,rmsprop,adam,adamw,muon,kfac,conjugate_gradient,lbfgs"
     )
     parser.add_argument("--activations", default="silu,sigmoid")
+    parser.add_argument("--with", dest="settings", default="", metavar="NAME=VALUE,...")
     parser.add_argument("--no-record", action="store_true")
     chosen = parser.parse_args()
     train, test = split()
     pca = PCA(N_COMPONENTS).fit(train)
     theirs = [error(pca.inverse_transform(pca.transform(rows)), rows) for rows in (train, test)]
     print(f"PCA: train {theirs[0]:.3f}, test {theirs[1]:.3f}", file=sys.stderr)
+    pairs = (setting.split("=") for setting in chosen.settings.split(",") if setting)
+    settings = {key: json.loads(value) for key, value in pairs}
     results = []
     for activation in chosen.activations.split(","):
         for name in chosen.optimizers.split(","):
             for factor in FACTORS:
                 if name == "kfac" and factor > 1:
                     continue  # its rate is a share of the step its model asks for
-                results.append(measure(name, factor, activation, chosen.gradients, train, test))
+                asked = (activation, chosen.gradients, settings)
+                results.append(measure(name, factor, *asked, train, test))
                 print(results[-1], file=sys.stderr, flush=True)
     print(table(results))
     if not chosen.no_record:

@@ -166,6 +166,23 @@ def test_what_is_no_number_of_steps_is_refused(value):
         fitted(transform_max_iter=value)
 
 
+def test_wide_rows_are_refined_a_few_at_a_time(monkeypatch):
+    model, new = fitted(), curved(seed=1)
+    together, seen = model.transform(new), []
+    real = Refinement.__call__
+
+    def spy(self, x, code, iterations):
+        seen.append(len(x))
+        return real(self, x, code, iterations)
+
+    monkeypatch.setattr(Refinement, "__call__", spy)
+    monkeypatch.setattr("isthmus.estimator.refining.VALUES_AT_ONCE", 12 * 150)
+    np.testing.assert_allclose(model.transform(new), together, rtol=1e-5, atol=1e-6)
+    assert seen == [150, 150, 100]
+    monkeypatch.setattr("isthmus.estimator.refining.VALUES_AT_ONCE", 1)
+    np.testing.assert_allclose(model.transform(new[:5]), together[:5], rtol=1e-5, atol=1e-6)
+
+
 def test_a_saved_model_finds_the_same_codes(tmp_path):
     model = fitted()
     model.save(tmp_path / "model")

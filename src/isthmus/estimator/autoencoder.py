@@ -45,7 +45,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         penalties: What else the code should be: names or specs from `isthmus.losses`.
         corruption: Noise on the way in: a name or a spec from `isthmus.data`, or None.
         pretraining: Where the weights start: "pca" at the principal components, "random" anywhere,
-            "rbm" and "autoencoder" where each layer has learned alone, or a spec from
+            "lsuv" at random but scaled so that no layer lets the rows fade, "rbm" and
+            "autoencoder" where each layer has learned alone, or a spec from
             `isthmus.pretraining`. "auto" is pca where the kind has a linear path, else random.
         optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
             "lbfgs", "kfac", or a spec from `isthmus.optim`. "auto" is muon for large dense

@@ -19,6 +19,9 @@ WORTHWHILE = 0.02
 """Share of the error that must go, or the encoder's own codes are good enough."""
 
 WIDEST_CODE = 512
+VALUES_AT_ONCE = 1 << 22
+"""A gradient keeps what every layer made of a batch, so that wide rows come in smaller ones."""
+
 ROWS_TO_LEARN, ROWS_TO_JUDGE = 1024, 1024
 
 
@@ -99,7 +102,10 @@ def refined(
         "it again",
     )
     assert metric is not None
-    return Refinement(network, loss.per_row, metric)(x, code, steps)
+    refine = Refinement(network, loss.per_row, metric)
+    rows = max(1, VALUES_AT_ONCE // x[0].numel())
+    parts = zip(x.split(rows), code.split(rows), strict=True)
+    return torch.cat([refine(*part, steps) for part in parts])
 
 
 def rebuilt(refining: Refining, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
