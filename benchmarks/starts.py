@@ -1,6 +1,7 @@
 """Where should the weights of a network without a linear path start?
 
-    python benchmarks/starts.py [--sets digits,...] [--starts random,lsuv,autoencoder] [--no-record]
+    python benchmarks/starts.py [--sets digits,...] [--starts random,lsuv,autoencoder]
+        [--depths 2,5] [--activations silu,relu,tanh,sigmoid] [--no-record]
 
 Plain networks (`skip=False`) of two and of five hidden layers around a code of 4, four activations,
 everything else by default, codes as the encoder gives them. Error: mean squared, of a fifth of the
@@ -48,6 +49,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sets", default=SETS)
     parser.add_argument("--starts", default="random,lsuv,autoencoder")
+    parser.add_argument("--depths", default=",".join(map(str, DEPTHS)))
+    parser.add_argument("--activations", default=",".join(ACTIVATIONS))
     parser.add_argument("--no-record", action="store_true")
     chosen = parser.parse_args()
     found = {name: load(name) for name in chosen.sets.split(",")}
@@ -55,9 +58,9 @@ def main() -> int:
     for name in found.keys() - sets.keys():
         print(f"{name}: not found; set ISTHMUS_DATA", file=sys.stderr)
     results: list[dict[str, Any]] = []
-    for depth, activation, start in itertools.product(
-        DEPTHS, ACTIVATIONS, chosen.starts.split(",")
-    ):
+    depths = map(int, chosen.depths.split(","))
+    ways = itertools.product(depths, chosen.activations.split(","), chosen.starts.split(","))
+    for depth, activation, start in ways:
         figures = [measure(rows, start, depth, activation) for rows in sets.values()]
         results.append(
             {

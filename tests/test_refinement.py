@@ -103,7 +103,10 @@ def told(model):
 def test_new_rows_are_rebuilt_better_and_the_history_says_so():
     model, new = fitted(), curved(seed=1)
     assert model.facts_["transform_max_iter"] == 4
-    assert told(model)[0].startswith("codes are refined in 4 steps when rows are transformed")
+    (text,) = told(model)
+    assert text.startswith("codes are refined in 4 steps when rows are transformed, which takes")
+    assert text.endswith(f" from the error of {len(model.held_out_rows_)} held-out rows")
+    assert told(fitted(validation_fraction=0))[0].endswith("from the error of 400 training rows")
     errors = model.reconstruction_error(new, by="row")
     model.set_params(transform_max_iter=0)
     encoders = model.reconstruction_error(new, by="row")

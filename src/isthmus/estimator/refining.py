@@ -36,15 +36,15 @@ class Refining:
     gain: float = 0.0
     """Share of the error on the rows it was judged by that the steps took away."""
 
-    rows: int = 0
-    """How many those were."""
+    rows: str = ""
+    """Which those were, in words."""
 
     @property
     def message(self) -> str:
         """What was decided and why, in one line."""
         return (
             f"codes are refined in {self.steps} steps when rows are transformed, which takes "
-            f"{self.gain:.0%} from the error of {self.rows} rows"
+            f"{self.gain:.0%} from the error of {self.rows}"
         )
 
 
@@ -82,7 +82,8 @@ def settle(
     before, after = (_error(way, network, loss, x, weight) for way in (NOT_AT_ALL, found))
     gain = 1 - after / before if before > 0 else 0.0
     worthwhile = wanted != "auto" or gain >= WORTHWHILE
-    return replace(found, gain=gain, rows=len(at)) if worthwhile else NOT_AT_ALL
+    rows = f"{len(at)} {'training' if judged is train else 'held-out'} rows"
+    return replace(found, gain=gain, rows=rows) if worthwhile else NOT_AT_ALL
 
 
 def refined(
