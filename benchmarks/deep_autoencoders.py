@@ -5,16 +5,17 @@
         [--activations silu,sigmoid] [--recipe hinton2006] [--epochs 45] [--jobs 2]
         [--page curves.html] [--no-record]
 
-Metric: squared error an image, summed over its pixels, on training and test images, of the
-encoder's own codes. Every run has its own process and as many epochs as fit into `--minutes` of
-processor time at the speed of its first one, so that each schedule ends at its end; what
-pretraining takes comes on top. Logistic units learn by cross-entropy where pixels lie in [0, 1], as
-in the papers; modern ones by squared error. With `--jobs 2` two runs go side by side, each on half
-of the cores: on one core, seconds of the processor are what a clock shows where it is left alone.
+Metric: squared error an image, summed over its pixels, on training and test images. Every run has
+its own process and as many epochs as fit into `--minutes` of processor time at the speed of its
+first one, so that each schedule ends at its end; what pretraining takes comes on top. Logistic
+units learn by cross-entropy where pixels lie in [0, 1], as in the papers; modern ones by squared
+error. With `--jobs 2` two runs go side by side, each on half of the cores: on one core, seconds of
+the processor are what a clock shows where it is left alone.
 
-`--recipe hinton2006` is that of Hinton and Salakhutdinov (2006): RBMs layer by layer, then
-conjugate gradients, three line searches on each batch of 1000. `--recipe defaults` chooses nothing
-but the layers; its codes are refined where the fit finds that to gain.
+Optimizers and starts are compared by the encoder's own codes; recipes refine codes where the fit
+finds that to gain, as is the default, and tell both. `--recipe hinton2006` is that of Hinton and
+Salakhutdinov (2006): RBMs layer by layer, then conjugate gradients, three line searches on each
+batch of 1000. `--recipe defaults` chooses nothing but the layers.
 """
 
 import argparse
@@ -62,6 +63,9 @@ class Run:
 
     threads: int = 0
     """0 leaves the number as it is."""
+
+    refined: bool = False
+    """Whether codes may be refined, as they are by default."""
 
     @property
     def sensible(self) -> bool:
@@ -158,7 +162,7 @@ def estimator(run: Run, problem: Problem, epochs: int | None) -> Any:
         pretraining=run.start,
         optimizer=run.optimizer,
         max_epochs=epochs,
-        transform_max_iter=0,
+        transform_max_iter="auto" if run.refined else 0,
         random_state=0,
     )
 
@@ -261,7 +265,7 @@ def runs_of(chosen: argparse.Namespace) -> list[Run]:
     problems = chosen.problems.split(",")
     if chosen.recipe is not None:
         recipe = HINTON if chosen.recipe == "hinton2006" else DEFAULTS
-        return [Run(problem, *recipe, *rest) for problem in problems]
+        return [Run(problem, *recipe, *rest, refined=True) for problem in problems]
     ways = itertools.product(
         problems,
         chosen.activations.split(","),
