@@ -89,3 +89,10 @@ def test_psnr_is_in_decibels_of_the_peak():
     assert psnr(255.0**2 / 100) == pytest.approx(20)
     assert psnr(0.01, peak=1.0) == pytest.approx(20)
     assert psnr(0.0) == float("inf")
+
+
+def test_no_unit_of_a_constant_code_is_in_use():
+    noise = np.random.default_rng(0).normal(size=(50, 3))
+    assert code_usage(5 + 1e-6 * noise).dead.all()
+    assert not code_usage(5 + 1e-2 * noise).dead.any()
+    assert code_usage(np.zeros((4, 2))).dead.all()

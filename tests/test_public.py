@@ -27,7 +27,7 @@ def test_registries():
     assert list(losses.LOSSES) == ["squared", "bernoulli", "huber"]
     assert list(losses.PENALTIES) == ["l1", "kl", "contraction"]
     assert list(data.CORRUPTIONS) == ["gaussian", "masking", "salt_and_pepper", "swap"]
-    assert list(pretraining.PRETRAININGS) == ["pca", "random", "rbm", "autoencoder"]
+    assert list(pretraining.PRETRAININGS) == ["pca", "random", "lsuv", "rbm", "autoencoder"]
     assert list(optim.OPTIMIZERS) == [
         *("sgd", "nesterov", "rmsprop", "adam", "adamw", "muon"),
         *("conjugate_gradient", "lbfgs", "kfac"),

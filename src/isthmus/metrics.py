@@ -7,6 +7,7 @@ import numpy as np
 
 from isthmus.types import Array
 
+CONSTANT_SHARE = 1e-8
 DEAD_SHARE = 1e-4
 DUPLICATE_CORRELATION = 0.99
 
@@ -58,7 +59,8 @@ class CodeUsage(NamedTuple):
     """(K,)."""
 
     dead: Array
-    """(K,) bool: variance below 1e-4 of the largest."""
+    """(K,) bool: variance below 1e-4 of the largest; all of them where that is below 1e-8 of the
+    codes' mean square, so that the code is as good as the same for every row."""
 
     duplicate_of: Array
     """(K,) int: an earlier unit correlated beyond 0.99 in size, or -1."""
@@ -71,7 +73,8 @@ def code_usage(codes: Array) -> CodeUsage:
     """Variance, dead and duplicate units, and correlation of (n, K) codes."""
     codes = np.asarray(codes, np.float64)
     variance = codes.var(axis=0)
-    dead = variance <= DEAD_SHARE * max(variance.max(initial=0.0), 1e-300)
+    largest, size = variance.max(initial=0.0), np.square(codes).mean() if codes.size else 0.0
+    dead = (variance <= DEAD_SHARE * max(largest, 1e-300)) | (largest <= CONSTANT_SHARE * size)
     scale = np.where(dead, 1.0, np.sqrt(variance))
     standard = np.where(dead, 0.0, (codes - codes.mean(axis=0)) / scale)
     correlation = standard.T @ standard / len(codes)

@@ -28,6 +28,9 @@ FIRST_STEP = 0.5
 SHRINK = 0.3
 """What a step is shortened by where the loss rose and its curvature says nothing."""
 
+MEMORY = 10
+"""Pairs of steps that are remembered, the last ones."""
+
 LEAST_CURVATURE = 1e-6
 """A pair of step and change of gradient counts where their cosine is above this."""
 
@@ -53,8 +56,8 @@ class Pair:
 class Refinement:
     """Lowers each row's loss over its code, by L-BFGS without a line search (Nocedal 1980).
 
-    A step that would raise a row's loss is not taken, so that no row is ever rebuilt worse. Rows
-    do not know of one another.
+    A step that would raise a row's loss is not taken, so that none ever rises. Rows do not know of
+    one another.
     """
 
     network: Network
@@ -64,13 +67,19 @@ class Refinement:
 
     def __call__(self, x: Tensor, code: Tensor, iterations: int) -> Tensor:
         """Codes (B, K) of rows (B, *shape) after so many steps from `code`."""
+        with torch.inference_mode(False):
+            # What inference mode made has no gradient; copies of it made outside have.
+            x, code = (t.clone() if t.is_inference() else t for t in (x, code))
+            return self._descended(x, code, iterations)
+
+    def _descended(self, x: Tensor, code: Tensor, iterations: int) -> Tensor:
         value, gradient = self._look(x, code)
         share = torch.full_like(code[:, :1], FIRST_STEP)
         pairs: list[Pair] = []
         for _ in range(iterations):
             step = -share * _downhill(gradient, pairs, self.metric)
             value_there, gradient_there = self._look(x, code + step)
-            pairs.append(_pair(step, gradient_there - gradient))
+            pairs = [*pairs[1 - MEMORY :], _pair(step, gradient_there - gradient)]
             lower = value_there < value
             known = lower[:, None] | (pairs[-1].scale > 0)
             share = torch.where(known, torch.ones_like(share), SHRINK * share)

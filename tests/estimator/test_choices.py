@@ -7,7 +7,7 @@ import torch
 from isthmus import Autoencoder
 from isthmus.data import Schema
 from isthmus.estimator import choices
-from isthmus.kinds import Convolutional, Multilayer
+from isthmus.kinds import Convolutional, Multilayer, Vanilla
 from isthmus.types import Facts
 
 CPU = torch.device("cpu")
@@ -120,3 +120,20 @@ def test_a_full_batch_is_all_training_rows(rng):
     settings = {"batch_size": "full", "pretraining": "random", "max_epochs": 1}
     model = Autoencoder(2, random_state=0, **settings).fit(rows)
     assert model.facts_["batch_size"] == len(model.train_rows_) < 300
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [
+        (Multilayer(hidden=(8,) * 3), "pca"),
+        (Multilayer(hidden=(8,) * 3, skip=False), "random"),
+        (Multilayer(hidden=(8,) * 4, skip=False), "autoencoder"),
+        (Multilayer(hidden=(), skip=False), "random"),
+        (Vanilla(activation="tanh", tied=True), "random"),
+    ],
+    ids=str,
+)
+def test_where_weights_start_depends_on_the_linear_path_and_the_depth(rng, kind, start):
+    rows = rng.normal(size=(60, 10))
+    settings = {"max_epochs": 0, "validation_fraction": 0, "random_state": 0}
+    assert Autoencoder(2, kind=kind, **settings).fit(rows).facts_["pretraining"] == start

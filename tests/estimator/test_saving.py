@@ -264,3 +264,42 @@ def test_a_loaded_model_can_be_trained_on(saved):
     before = model.transform(X)
     model.partial_fit(X)
     assert (model.transform(X) != before).any()
+
+
+@pytest.mark.parametrize(
+    ("steps", "metric", "match"),
+    [
+        (-4, None, "transform_max_iter is -4"),
+        ("many", None, "transform_max_iter is 'many'"),
+        (4, "gone", "there is no metric to refine by"),
+        (4, torch.ones(5, 5), "the metric has shape"),
+        (4, torch.ones(2), "the metric has shape"),
+    ],
+)
+def test_refining_that_does_not_fit_is_refused(saved, steps, metric, match):
+    path, described = saved / "weights.safetensors", json.loads((saved / "model.json").read_text())
+    tensors = load_file(path)
+    if isinstance(metric, torch.Tensor):
+        tensors["metric"] = metric.to(tensors["mean"].dtype)
+    elif metric == "gone":
+        del tensors["metric"]
+    save_file(tensors, path)
+    del described["weights_blake2b"]
+    described["facts"]["transform_max_iter"] = steps
+    (saved / "model.json").write_text(json.dumps(described))
+    with pytest.raises(ArtifactError, match=match):
+        load(saved)
+
+
+def test_a_model_from_before_codes_were_refined_is_read(saved):
+    path, described = saved / "weights.safetensors", json.loads((saved / "model.json").read_text())
+    tensors = load_file(path)
+    del tensors["metric"]
+    save_file(tensors, path)
+    for place, name in (("facts", "transform_max_iter"), ("settings", "transform_max_iter")):
+        del described[place][name]
+    del described["weights_blake2b"]
+    (saved / "model.json").write_text(json.dumps(described))
+    model = load(saved)
+    assert model.facts_["transform_max_iter"] == 0
+    assert np.isfinite(model.transform(X)).all()

@@ -153,7 +153,7 @@ def closure_of(network, optimizer, x, loss=None):
 def test_one_layer_is_solved_in_one_step_of_no_damping(rng):
     x = torch.tensor(rng.normal(size=(60, 5)) * np.logspace(0, -3, 5))
     layer = nn.Linear(5, 5).double()
-    optimizer = KFAC(damping=1e-12, adamw_lr=1e-9).build(layer, Squared())
+    optimizer = KFAC(lr=1.0, weight_decay=0.0, damping=1e-12, adamw_lr=1e-9).build(layer, Squared())
 
     def closure():
         optimizer.zero_grad()
@@ -186,7 +186,7 @@ def test_a_badly_scaled_linear_autoencoder_reaches_pca_in_far_fewer_steps(rng):
     x = x - x.mean(axis=0)
     best = ((x - PCA(3).fit(x).inverse_transform(PCA(3).fit_transform(x))) ** 2).mean()
     x = torch.tensor(x)
-    ours = steps_to_pca(KFAC(), x, best, 400)
+    ours = steps_to_pca(KFAC(lr=1.0, weight_decay=0.0), x, best, 400)
     assert ours < 120
     for other in (SGD(lr=3e-4), AdamW(lr=0.003), AdamW(lr=0.03)):
         assert steps_to_pca(other, x, best, 10 * ours) == 10 * ours
@@ -209,7 +209,7 @@ def trained(spec, x, evaluations, kind, batch, loss=None, dtype=torch.float32):
 def test_a_deep_sigmoid_autoencoder_gets_much_further_than_with_adamw(digits):
     x = torch.tensor(digits[:600].reshape(600, 64) / 255)
     kind = Multilayer(hidden=(40, 20, 10), skip=False, activation="sigmoid")
-    ours, _ = trained(KFAC(), x, 800, kind, batch=600)
+    ours, _ = trained(KFAC(lr=1.0, weight_decay=0.0), x, 800, kind, batch=600)
     for lr in (1e-3, 3e-3, 1e-2):
         for batch in (50, 600):
             theirs, _ = trained(AdamW(lr=lr), x, 800, kind, batch=batch)

@@ -49,6 +49,7 @@ SHORT = {
 each = pytest.mark.parametrize("name", SHORT)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_deep_sigmoid_network_leaves_the_mean_only_when_pretrained(digits):
     X = digits.reshape(len(digits), -1).astype(float)
     kept = {

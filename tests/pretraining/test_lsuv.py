@@ -71,6 +71,7 @@ def test_tied_weights_stay_tied(job, digits):
     assert all(float(v.mean(dim=1).abs().max()) < 1e-4 for v in made(network, x))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_deep_logistic_network_learns_from_there_and_not_from_torchs_start(digits):
     rows = digits.reshape(len(digits), -1) / 16.0
     kept = {

@@ -1,10 +1,13 @@
 """The doctor names each planted disease, is silent about health, and changes nothing."""
 
 import json
+import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 import isthmus
@@ -18,6 +21,9 @@ from isthmus.training.loop import Trainer
 from isthmus.training.sample import MOST_ROWS, CodeFigures, Sample, share_rebuilt_linearly
 from isthmus.training.symptoms import activity_of
 from isthmus.types import Network, Output
+
+# A fit that ends with a disease warns of it, which is tested where it is asked for.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 RNG = np.random.default_rng(0)
 ANGLES = RNG.uniform(0, 2, size=(300, 2))
@@ -193,7 +199,7 @@ def test_it_changes_nothing(monkeypatch):
     kind = kinds.Multilayer(hidden=(16, 8), dropout=0.2, activation="relu")
     settings = {"kind": kind, "corruption": "masking", "max_epochs": 12}
     with_it = make(**settings).fit(X)
-    monkeypatch.setattr(parts, "Doctor", lambda data: None)
+    monkeypatch.setattr(parts, "Doctor", lambda *_: None)
     without = make(**settings).fit(X)
     assert len(looks(with_it)) == 12
     assert not looks(without)
@@ -454,3 +460,23 @@ def test_a_start_that_was_asked_for_is_kept():
     model = make(plain((32,) * 3, "sigmoid"), pretraining="random", max_epochs=40).fit(X)
     assert model.facts_["pretraining"] == "random"
     assert not any(record.get("event") == "restart" for record in model.history_)
+
+
+def test_a_fit_that_ends_ill_warns_and_a_cured_or_healthy_one_does_not():
+    kind = plain((32,) * 3, "sigmoid")
+    with pytest.warns(ConvergenceWarning, match="the network has learned the average"):
+        make(kind, pretraining="random", max_epochs=40).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(kind, max_epochs=40).fit(X)
+        make(max_epochs=20).fit(X)
+
+
+@pytest.mark.parametrize(("optimizer", "epochs"), [("conjugate_gradient", 45), ("kfac", 60)])
+def test_full_batches_are_looked_at_as_often_as_their_gradients_ask(monkeypatch, optimizer, epochs):
+    monkeypatch.setattr(health, "STEPS_BETWEEN_LOOKS", 100)
+    settings = {"batch_size": "full", "optimizer": optimizer, "max_epochs": epochs}
+    model = make(plain((32,) * 5, "sigmoid"), pretraining="random", **settings).fit(X)
+    gradients = optim.OPTIMIZERS[optimizer]().evaluations_a_step
+    assert len(looks(model)) == epochs // math.ceil(100 / gradients)
+    assert "average" in findings(model)

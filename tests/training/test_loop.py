@@ -177,3 +177,30 @@ def test_a_record_in_words():
     }
     assert describe(record) == "epoch 3  train 0.75  held out 1"
     assert isinstance(Lines(), Silent)
+
+
+SLOW = optim.AdamW(lr=1e-12, warmup=0.0, schedule="constant")
+"""Weights that do not move cannot diverge."""
+
+
+def test_a_row_that_outweighs_its_batch_is_no_divergence():
+    rows = np.random.default_rng(3).normal(size=(1500, 10))
+    rows[7] *= 1e4
+    settings = {"pretraining": "random", "optimizer": SLOW, "max_epochs": 3}
+    model = make(kind=kinds.Multilayer(skip=False), **settings)
+    assert [r for r in model.fit(rows).history_ if r.get("event") == "diverged"] == []
+
+
+def test_nor_is_dropout():
+    rows = np.tanh(np.random.default_rng(3).normal(size=(300, 20)))
+    kind = kinds.Multilayer(hidden=(64, 32, 16), skip=False, dropout=0.5)
+    model = make(kind=kind, pretraining="lsuv", optimizer=SLOW).fit(rows)
+    assert [r for r in model.history_ if r.get("event") == "diverged"] == []
+
+
+def test_a_full_batch_is_all_rows_of_every_call():
+    model = make(batch_size="full", max_epochs=1).fit(X[:20])
+    steps, real = [], model._trainer._take_step
+    model._trainer._take_step = lambda rows, seed: steps.append(len(rows)) or real(rows, seed)
+    model.partial_fit(X)
+    assert steps == [len(X)]

@@ -150,13 +150,18 @@ class Training:
     preparation: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("preparation"))] = (
         "auto"
     )
-    pretraining: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("pretraining"))] = (
-        "auto"
-    )
-    optimizer: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("optimizer"))] = "auto"
+    pretraining: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{docs.setting('pretraining')} {PART}")
+    ] = "auto"
+    optimizer: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{docs.setting('optimizer')} {PART}")
+    ] = "auto"
     lr: Annotated[
         float | None,
-        typer.Option(metavar="RATE", help=docs.field("optim/base.py", "OptimizerSpec", "lr")),
+        typer.Option(
+            metavar="RATE",
+            help=docs.field("optim/base.py", "OptimizerSpec", "lr") + " Needs --optimizer.",
+        ),
     ] = None
     epochs: Annotated[int | None, typer.Option(metavar="N", help=docs.setting("max_epochs"))] = None
     batch_size: Annotated[

@@ -20,7 +20,7 @@ from isthmus.estimator import parts
 from isthmus.estimator.fitting import Fitted, Fitting
 from isthmus.estimator.inputs import as_source, row_weights
 from isthmus.estimator.refining import refined
-from isthmus.estimator.request import Request, check_request, folder_of, reporter_of, seed_of
+from isthmus.estimator.request import FULL, Request, check_request, folder_of, reporter_of, seed_of
 from isthmus.estimator.saving import to_artifact
 from isthmus.training.state import State
 from isthmus.types import Array, Source
@@ -47,7 +47,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         pretraining: Where the weights start: "pca" at the principal components, "random" anywhere,
             "lsuv" at random but scaled so that no layer lets the rows fade, "rbm" and
             "autoencoder" where each layer has learned alone, or a spec from
-            `isthmus.pretraining`. "auto" is pca where the kind has a linear path, else random.
+            `isthmus.pretraining`. "auto" is pca where the kind has a linear path, else
+            autoencoder for more than three hidden layers, else random.
         optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
             "lbfgs", "kfac", or a spec from `isthmus.optim`. "auto" is muon for large dense
             networks and 20,000 rows and more, else adamw.
@@ -61,9 +62,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             `isthmus.data.fit_preparation`.
         device: "auto", "cpu", "cuda", or what torch calls a device.
         precision: "auto", "float64", "float32" or "bf16".
-        transform_max_iter: Steps in which `transform` refines each code that the encoder gives, so
-            that no row is rebuilt worse; 0 takes the encoder's own. "auto" is 4 where they gain
-            at least 2 % on held-out rows and nothing else is asked of the code, else 0.
+        transform_max_iter: Steps in which `transform` refines each code that the encoder gives;
+            none raises a row's loss. 0 takes the encoder's own. "auto" is 4 where they gain at
+            least 2 % on held-out rows and nothing else is asked of the code, else 0.
         callbacks: Functions called with each epoch's record; a true answer stops the fit.
         verbose: 0 says nothing, 1 writes a line an epoch to standard error.
         checkpoint: A folder to keep the fit's state in while it runs, for `fit(resume=True)`.
@@ -148,7 +149,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         another fit.
         """
         del y
-        with self._unless_refused():
+        with self._unless_refused(), torch.inference_mode(False):
             source = as_source(self, X, reset=True)
             check_rows(source)
             weight = row_weights(sample_weight, source)
@@ -172,8 +173,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             request = replace(
                 self._request(resume=False), validation_fraction=0.0, max_epochs=0, checkpoint=None
             )
-            self._keep(Fitting(request, source, weight, None).run())
-        self._continue(align(source, self.preparation_.schema), weight)
+            with torch.inference_mode(False):
+                self._keep(Fitting(request, source, weight, None).run())
+        with torch.inference_mode(False):
+            self._continue(align(source, self.preparation_.schema), weight)
         return self
 
     def transform(self, X: Any) -> Array:
@@ -265,7 +268,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         with torch.no_grad():
             code: Tensor = self.network_.encode(x)
         wanted = self.transform_max_iter
-        steps = int(self.facts_["transform_max_iter"] if wanted == "auto" else wanted)
+        steps = self.facts_["transform_max_iter"] if wanted == "auto" else wanted
         return refined(code, x, steps, self.metric_, self.network_, self.loss_)
 
     def _decode(self, code: Tensor) -> Tensor:
@@ -376,6 +379,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             )
             epochs = int(self.facts_["epochs"])
             self._trainer.state = State(seed=request.seed, epoch=epochs, history=self.history_)
+        if self.batch_size == FULL:
+            self._trainer.batches = parts.batches_of(len(rows), self._trainer.state.seed)
         self._trainer.one_more(rows)
 
     @property

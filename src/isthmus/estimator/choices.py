@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from isthmus.data import Preparation, Schema
+from isthmus.kinds import CodeNetwork
 from isthmus.pretraining import PCASolution
 from isthmus.training.world import has_fast_bf16
 
@@ -16,6 +17,7 @@ FEWEST_EPOCHS_TO_WAIT, FEWEST_STEPS_TO_WAIT = 10, 500
 FEWEST_WEIGHTS_FOR_BF16 = 100_000
 FEWEST_ROWS_FOR_MUON, FEWEST_WEIGHTS_FOR_MUON = 20_000, 100_000
 DOUBLE_VALUES = 20_000
+MOST_LAYERS_AT_RANDOM = 4
 
 
 def choose_kind(schema: Schema) -> str:
@@ -58,6 +60,16 @@ def choose_optimizer(rows: int, network: nn.Module) -> str:
     others = sum(p.numel() for p in network.parameters() if p.ndim > 2)
     suits = matrices >= max(FEWEST_WEIGHTS_FOR_MUON, 10 * others)
     return "muon" if suits and rows >= FEWEST_ROWS_FOR_MUON else "adamw"
+
+
+def choose_start(network: CodeNetwork) -> str:
+    """Layer by layer for deep networks without a linear path, else at random.
+
+    A random start of few layers learns as far in half the time, or turns out to have learned the
+    average, and is then begun anew.
+    """
+    deep = network.encoder is not None and network.encoder.depth > MOST_LAYERS_AT_RANDOM
+    return "autoencoder" if deep else "random"
 
 
 def choose_batch_size(rows: int) -> int:

@@ -1,10 +1,12 @@
 """One fit from rows to a trained network: split, prepare, build, start, train."""
 
 import functools
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from isthmus.data import Preparation, count_distinct
@@ -12,11 +14,18 @@ from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.division import Division, mean_row
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
-from isthmus.estimator.refining import NOT_AT_ALL, Refining, rebuilt, settle
-from isthmus.estimator.request import FULL, Request
+from isthmus.estimator.refining import Refining, check_free, rebuilt, settle
+from isthmus.estimator.request import AUTO, FULL, Request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
-from isthmus.pretraining import PCA, PCASolution, Random, name_of, principal_components
+from isthmus.pretraining import (
+    PCA,
+    PRETRAININGS,
+    PCASolution,
+    Random,
+    name_of,
+    principal_components,
+)
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
@@ -75,13 +84,7 @@ class Fitting:
         with private_randomness(self.device):
             torch.manual_seed(self.request.seed)
             import_ahead()
-            self.n_components, solution = self._size_and_start()
-            facts = self.preparation.facts
-            self.kind = self.kind.settled(facts, self.n_components)
-            network = self.kind.build(facts, self.n_components).to(self.device, self.train.dtype)
-            if solution is not None:
-                self._start(network, solution)
-            self.optimizer = parts.optimizer_of(self.request, network, len(self.train))
+            network, solution = self._built()
             trainer = self._trainer(network)
             self._remark(trainer.state)
             with threads(_work(network, trainer.plan.batch_size), self.device):
@@ -99,8 +102,25 @@ class Fitting:
         if not gained:
             assert solution is not None
             self._return_to_pca(network, state, solution)
-            self.refining = NOT_AT_ALL
+            self.refining = self._settle(network, state)
+        elif trainer.health is not None:
+            for finding in trainer.health.verdict.findings:
+                warnings.warn(finding.message, ConvergenceWarning, stacklevel=3)
         return self._fitted(network, trainer)
+
+    def _built(self) -> tuple[CodeNetwork, PCASolution | None]:
+        """The network, at the principal components where it starts there."""
+        self.n_components, solution = self._size_and_start()
+        facts = self.preparation.facts
+        self.kind = self.kind.settled(facts, self.n_components)
+        network = self.kind.build(facts, self.n_components).to(self.device, self.train.dtype)
+        check_free(self.request.transform_max_iter, network, self.n_components)
+        if solution is not None:
+            self._start(network, solution)
+        elif self.request.pretraining == AUTO:
+            self.pretraining = PRETRAININGS[choices.choose_start(network)]()
+        self.optimizer = parts.optimizer_of(self.request, network, len(self.train))
+        return network, solution
 
     def _again(self, folder: str, **changes: Any) -> Fitted:
         """A second fit, with some settings changed and checkpoints in a folder of its own."""
@@ -114,7 +134,7 @@ class Fitting:
 
         Only where nobody asked for the start that failed.
         """
-        chosen = self.request.pretraining == "auto" and isinstance(self.pretraining, Random)
+        chosen = self.request.pretraining == AUTO and isinstance(self.pretraining, Random)
         ill = trainer.health is not None and trainer.health.verdict.disease == Disease.AVERAGE
         return chosen and ill and network.encoder is not None
 

@@ -17,7 +17,7 @@ from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, Reconstruction
 from isthmus.optim import OPTIMIZERS
 from isthmus.pretraining import PRETRAININGS
-from isthmus.spec import AnySpec, Spec, from_json
+from isthmus.spec import AnySpec, Spec, from_json, is_whole
 from isthmus.training.world import resolve_device
 
 DTYPES = (torch.float32, torch.float64)
@@ -33,6 +33,13 @@ def load(
     """
     found = artifact.load(folder)
     classes, where = _known(specs), resolve_device(device)
+    with torch.inference_mode(False):  # a model loaded in it could not refine its codes
+        return _made(folder, found, classes, where)
+
+
+def _made(
+    folder: str | Path, found: Artifact, classes: Mapping[str, type[Spec]], where: torch.device
+) -> Autoencoder:
     try:
         settings = {key: from_json(value, classes) for key, value in found.settings.items()}
         estimator = Autoencoder(**settings)
@@ -56,6 +63,7 @@ def _restore(
     weights = dict(found.weights)
     mean, metric = weights.pop(MEAN), weights.get(METRIC)
     _check_tensors(mean, weights, preparation)
+    _check_refining(metric, found.facts)
     weights.pop(METRIC, None)
     network = kind.build(preparation.facts, int(found.facts["n_components"])).to(device, mean.dtype)
     network.load_state_dict({k.removeprefix(NETWORK): v for k, v in weights.items()})
@@ -63,7 +71,8 @@ def _restore(
     estimator.network_, estimator.kind_ = network, kind
     estimator.loss_ = _part(found.loss, classes, Reconstruction)
     estimator.preparation_, estimator.mean_ = preparation, mean
-    estimator.metric_ = None if metric is None else metric.to(device)
+    # Copied, since a file's tensors lie anywhere in memory, and sums depend on where.
+    estimator.metric_ = None if metric is None else metric.clone().to(device)
     estimator.restore_facts(found.facts, found.history)
 
 
@@ -73,6 +82,16 @@ def _check_tensors(mean: Tensor, weights: Mapping[str, Tensor], preparation: Pre
     for name, tensor in weights.items():
         if tensor.dtype != mean.dtype:  # torch would cast it in silence
             raise ValueError(f"{name} is {tensor.dtype}, the mean {mean.dtype}")
+
+
+def _check_refining(metric: Tensor | None, facts: Mapping[str, Any]) -> None:
+    steps, size = facts.get("transform_max_iter", 0), facts["n_components"]
+    if not (is_whole(steps) and steps >= 0):
+        raise ValueError(f"transform_max_iter is {steps!r}")
+    if metric is None and steps:
+        raise ValueError(f"transform_max_iter is {steps}, and there is no {METRIC} to refine by")
+    if metric is not None and metric.shape != (size, size):
+        raise ValueError(f"the {METRIC} has shape {tuple(metric.shape)} for {size} numbers a code")
 
 
 def _part(written: Any, classes: Mapping[str, type[Spec]], base: type[AnySpec]) -> AnySpec:

@@ -11,7 +11,7 @@ from isthmus.data import CORRUPTIONS, Corruption, Preparation, epoch_batches, fi
 from isthmus.errors import RequestError, require
 from isthmus.estimator import choices
 from isthmus.estimator.division import Division
-from isthmus.estimator.request import Request
+from isthmus.estimator.request import AUTO, Request
 from isthmus.kinds import KINDS, CodeNetwork, Kind
 from isthmus.losses import LOSSES, PENALTIES, Bernoulli, Objective, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
@@ -72,8 +72,11 @@ def kind_of(request: Request, source: Source, loss: Reconstruction) -> Kind:
 
 
 def pretraining_of(request: Request, kind: Kind) -> Pretraining:
-    """Where the weights start; RequestError where a network of this kind cannot start there."""
-    if request.pretraining == "auto":
+    """Where the weights start; RequestError where a network of this kind cannot start there.
+
+    For "auto", whether that is PCA: which other start it is depends on the network.
+    """
+    if request.pretraining == AUTO:
         return PCA() if kind.starts_linear else Random()
     start = resolve(request.pretraining, PRETRAININGS, Pretraining, "pretraining")
     start.check()
@@ -188,13 +191,18 @@ def trainer_of(
         objective=objective,
         optimizer=optimizer.build(network, loss),
         factor=optimizer.factor,
-        batches=functools.partial(_batches, plan.batch_size, request.seed),
+        batches=batches_of(plan.batch_size, request.seed),
         plan=plan,
         state=State(seed=request.seed),
         callbacks=request.callbacks,
         reporter=request.reporter,
-        health=Doctor(loss.mean),
+        health=Doctor(loss.mean, optimizer.evaluations_a_step),
     )
+
+
+def batches_of(size: int, seed: int) -> Callable[[int, int], list[Index]]:
+    """(rows, epoch) to the positions of each batch of `size` rows."""
+    return functools.partial(_batches, size, seed)
 
 
 def _batches(size: int, seed: int, rows: int, epoch: int) -> list[Index]:

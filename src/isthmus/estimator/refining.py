@@ -8,6 +8,7 @@ from torch import Tensor
 
 from isthmus.data import Rows, spread
 from isthmus.errors import require
+from isthmus.estimator.request import AUTO, RULES
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.refinement import Refinement, inverse_curvature
@@ -22,7 +23,7 @@ WIDEST_CODE = 512
 VALUES_AT_ONCE = 1 << 22
 """A gradient keeps what every layer made of a batch, so that wide rows come in smaller ones."""
 
-ROWS_TO_LEARN, ROWS_TO_JUDGE = 1024, 1024
+ROWS_TO_LEARN, FEWEST_ROWS, ROWS_TO_JUDGE = 1024, 32, 1024
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Refining:
 
     steps: int
     metric: Tensor | None = None
-    """(K, K) of a `Refinement`, where there are steps."""
+    """(K, K) of a `Refinement`, where codes can be refined: the steps may be asked for later."""
 
     gain: float = 0.0
     """Share of the error on the rows it was judged by that the steps took away."""
@@ -43,12 +44,28 @@ class Refining:
     def message(self) -> str:
         """What was decided and why, in one line."""
         return (
-            f"codes are refined in {self.steps} steps when rows are transformed, which takes "
-            f"{self.gain:.0%} from the error of {self.rows}"
+            f"codes are refined in {self.steps} steps when rows are transformed, which changes "
+            f"the error of {self.rows} by {-self.gain:+.0%}"
         )
 
 
 NOT_AT_ALL = Refining(0)
+
+
+def check_free(wanted: int | str, network: CodeNetwork, n_components: int) -> None:
+    """Raise RequestError for steps where codes cannot be moved freely, or would be too dear."""
+    if wanted in (AUTO, 0):
+        return
+    require(
+        _free(network),
+        f"transform_max_iter={wanted} needs a code without an activation, this one has "
+        f"{network.code_activation_name!r}; use 0",
+    )
+    require(
+        n_components <= WIDEST_CODE,
+        f"transform_max_iter={wanted} is for codes of up to {WIDEST_CODE} numbers, this one has "
+        f"{n_components}; use 0",
+    )
 
 
 def settle(
@@ -65,25 +82,21 @@ def settle(
 
     `plain` tells that nothing but the reconstruction was asked of the code: whoever penalises it
     or hides values from the encoder may want another code than the one that rebuilds best.
-    Raises RequestError for steps where a code cannot be moved freely.
     """
-    if wanted == 0 or (wanted == "auto" and not (plain and _suits(network, train))):
+    sample = train.take(spread(np.arange(len(train)), _fitting_in(train)))
+    if not _free(network) or _width(network, sample) > WIDEST_CODE:
         return NOT_AT_ALL
-    require(
-        _free(network),
-        f"transform_max_iter={wanted} needs a code without an activation, this one has "
-        f"{network.code_activation_name!r}; use 0",
-    )
-    steps = ENOUGH_STEPS if wanted == "auto" else int(wanted)
-    sample = train.take(spread(np.arange(len(train)), ROWS_TO_LEARN))
-    found = Refining(steps, inverse_curvature(network, loss, sample, seed))
+    none = Refining(0, inverse_curvature(network, loss, sample, seed))
+    if wanted == 0 or (wanted == AUTO and (not plain or network.decoder is None)):
+        return none
+    found = replace(none, steps=ENOUGH_STEPS if wanted == AUTO else int(wanted))
     at = spread(np.arange(len(judged)), ROWS_TO_JUDGE)
     x, weight = judged.take(at), judged.weight[torch.as_tensor(at)]
-    before, after = (_error(way, network, loss, x, weight) for way in (NOT_AT_ALL, found))
+    before, after = (_error(way, network, loss, x, weight) for way in (none, found))
     gain = 1 - after / before if before > 0 else 0.0
-    worthwhile = wanted != "auto" or gain >= WORTHWHILE
     rows = f"{len(at)} {'training' if judged is train else 'held-out'} rows"
-    return replace(found, gain=gain, rows=rows) if worthwhile else NOT_AT_ALL
+    worthwhile = wanted != AUTO or gain >= WORTHWHILE
+    return replace(found, gain=gain, rows=rows) if worthwhile else none
 
 
 def refined(
@@ -95,17 +108,19 @@ def refined(
     loss: Reconstruction,
 ) -> Tensor:
     """The codes (B, K) of rows (B, *shape) after so many steps; RequestError where none can be."""
+    rule = RULES["transform_max_iter"]
+    require(rule.fits(steps), f"transform_max_iter={steps!r} must be {rule.words}")
     if not steps:
         return code
     require(
         metric is not None,
-        f"transform_max_iter={steps} was not asked for when this model was fitted; use 0, or fit "
-        "it again",
+        f"transform_max_iter={steps}: the codes of this model cannot be refined, since an "
+        f"activation makes them or they have more than {WIDEST_CODE} numbers; use 0",
     )
     assert metric is not None
     refine = Refinement(network, loss.per_row, metric)
     rows = max(1, VALUES_AT_ONCE // x[0].numel())
-    parts = zip(x.split(rows), code.split(rows), strict=True)
+    parts = zip(torch.split(x, rows), torch.split(code, rows), strict=True)
     return torch.cat([refine(*part, steps) for part in parts])
 
 
@@ -120,11 +135,14 @@ def _free(network: CodeNetwork) -> bool:
 
 
 @torch.no_grad()
-def _suits(network: CodeNetwork, rows: Rows) -> bool:
-    """Whether refining may be worth it: PCA's codes are the best ones, wide codes are dear."""
-    if not _free(network) or network.decoder is None:
-        return False
-    return network.encode(rows.take(np.zeros(1, dtype=np.intp))).shape[1] <= WIDEST_CODE
+def _width(network: CodeNetwork, x: Tensor) -> int:
+    return network.encode(x[:1]).shape[1]
+
+
+def _fitting_in(rows: Rows) -> int:
+    """How many rows to learn the metric from, fewer where they are wide."""
+    wide = VALUES_AT_ONCE // rows.preparation.facts.n_features
+    return min(ROWS_TO_LEARN, max(FEWEST_ROWS, wide))
 
 
 @torch.no_grad()

@@ -318,8 +318,12 @@ class KFAC(OptimizerSpec):
 
     COMPARES: ClassVar[bool] = True
 
-    lr: float = 1.0
+    lr: float = 0.3
     """Share of the quadratic model's best step that is taken, in (0, 1]."""
+
+    weight_decay: float = 1e-5
+    """How strongly weight matrices are pulled to zero, >= 0; biases are left alone. Few rows are
+    learned by heart without; ten times as much can hold a deep network at the average."""
 
     schedule: str = "constant"
     """How that share moves: one of `optim.SCHEDULES`."""

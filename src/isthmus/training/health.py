@@ -46,6 +46,9 @@ class Doctor:
     data: Callable[[Tensor], Tensor]
     """Turns the network's raw output into data, as the loss understands it."""
 
+    gradients: int = 1
+    """How many a step takes, about: methods that take many learn as much in fewer steps."""
+
     verdict: Verdict = HEALTHY
     """The verdict on the fit, once `conclude` has been asked for it."""
 
@@ -56,7 +59,7 @@ class Doctor:
 
     def due(self, epoch: int, steps: int) -> bool:
         """Whether to look at epoch number `epoch` (from 1), of `steps` steps."""
-        return epoch % math.ceil(STEPS_BETWEEN_LOOKS / max(steps, 1)) == 0
+        return epoch % math.ceil(STEPS_BETWEEN_LOOKS / max(steps * self.gradients, 1)) == 0
 
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[None]:

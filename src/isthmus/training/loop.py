@@ -186,7 +186,7 @@ class Trainer:
             trained = self._train_epoch()
             with averaged(self.network, self.state.average):
                 terms = self.evaluate(self.held_out or self.train)
-                self._check(terms)
+                self._check_growth(terms, trained)
                 health = self._health()
         except DivergedError as problem:
             self._rescue(problem)
@@ -289,6 +289,14 @@ class Trainer:
 
     def _check(self, terms: Mapping[str, Tensor | float]) -> None:
         total = sum(float(term) for term in terms.values())
+        if not math.isfinite(total):
+            raise DivergedError(f"the loss reached {total:.4g}")
+
+    def _check_growth(self, judged: Mapping[str, float], learned: Mapping[str, float]) -> None:
+        # A batch may hold the one row that outweighs all others, dropout raises the loss of
+        # training, learning by heart that of held-out rows: only both together are divergence.
+        self._check(judged)
+        total = min(sum(judged.values()), sum(learned.values()))
         if not total <= self.state.ceiling:
             raise DivergedError(f"the loss reached {total:.4g}")
 

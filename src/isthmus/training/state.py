@@ -38,7 +38,7 @@ class State:
     """Epochs since the best one, for early stopping."""
 
     ceiling: float = float("inf")
-    """A training loss above this counts as diverged."""
+    """An epoch whose losses are above this, of training and of judged rows, has diverged."""
 
     seconds: float = 0.0
     """Time spent in the fit so far, over all its runs."""
