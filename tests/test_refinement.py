@@ -12,7 +12,7 @@ from isthmus import Autoencoder, kinds, load
 from isthmus.errors import RequestError
 from isthmus.kinds import KINDS
 from isthmus.losses import LOSSES, Bernoulli, Squared
-from isthmus.refinement import Refinement, inverse_curvature
+from isthmus.refinement import Refinement, _downhill, _pair, inverse_curvature
 from isthmus.types import Network
 
 RNG = np.random.default_rng(0)
@@ -63,6 +63,25 @@ def test_codes_of_logits_are_those_of_scipy():
             return float(loss.per_row(network.decode(torch.as_tensor(h)[None]), row))
 
         assert value(code[i].numpy()) == pytest.approx(minimize(value, [0.0]).fun, abs=1e-6)
+
+
+def test_the_direction_is_that_of_the_bfgs_formula():
+    # Nocedal and Wright 2006, equation 6.17, for one row; pairs of negative curvature are left out.
+    rng = np.random.default_rng(5)
+    hessian = np.diag([1.0, 4.0, 9.0])
+    steps = [*rng.normal(size=(2, 3)), -rng.normal(size=3)]
+    changes = [hessian @ steps[0], hessian @ steps[1], -hessian @ steps[2]]
+    inverse = metric = np.diag([0.5, 0.5, 0.5])
+    for s, y in zip(steps[:2], changes[:2], strict=True):
+        rest = np.eye(3) - np.outer(s, y) / (s @ y)
+        inverse = rest @ inverse @ rest.T + np.outer(s, s) / (s @ y)
+    gradient = rng.normal(size=3)
+    pairs = [
+        _pair(torch.tensor(s)[None], torch.tensor(y)[None])
+        for s, y in zip(steps, changes, strict=True)
+    ]
+    found = _downhill(torch.tensor(gradient)[None], pairs, torch.tensor(metric))
+    np.testing.assert_allclose(found[0], inverse @ gradient, rtol=1e-10)
 
 
 @pytest.mark.parametrize("metric", [1e-6, 1.0, 1e9])
@@ -160,6 +179,12 @@ def test_it_is_left_where_another_code_is_wanted_or_nothing_is_gained(settings):
     losses = model.reconstruction_error(curved(), by="row")
     refined = model.set_params(transform_max_iter=3).reconstruction_error(curved(), by="row")
     assert (refined <= losses * (1 + 1e-9)).all()
+
+
+def test_a_gain_too_small_to_be_worth_the_time_is_left(monkeypatch):
+    monkeypatch.setattr("isthmus.estimator.refining.WORTHWHILE", 0.9)
+    assert fitted().facts_["transform_max_iter"] == 0
+    assert fitted(transform_max_iter=4).facts_["transform_max_iter"] == 4
 
 
 def test_pca_can_be_asked_for_refined_codes_and_has_the_best_already():
