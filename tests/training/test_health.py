@@ -480,3 +480,11 @@ def test_full_batches_are_looked_at_as_often_as_their_gradients_ask(monkeypatch,
     gradients = optim.OPTIMIZERS[optimizer]().evaluations_a_step
     assert len(looks(model)) == epochs // math.ceil(100 / gradients)
     assert "average" in findings(model)
+
+
+def test_what_makes_a_code_worse_but_not_useless_is_no_warning(monkeypatch):
+    plant(monkeypatch, lambda network: network.encoder.layers[0].bias.fill_(-100.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = make(kinds.Multilayer(hidden=(32, 16), activation="relu")).fit(X)
+    assert set(findings(model)) <= {"dead"}

@@ -104,7 +104,7 @@ class Fitting:
             self._return_to_pca(network, state, solution)
             self.refining = self._settle(network, state)
         elif trainer.health is not None:
-            for finding in trainer.health.verdict.findings:
+            for finding in trainer.health.verdict.grave:
                 warnings.warn(finding.message, ConvergenceWarning, stacklevel=3)
         return self._fitted(network, trainer)
 

@@ -52,6 +52,9 @@ class Disease(StrEnum):
     VANISHING = "vanishing"
 
 
+GRAVE = frozenset({Disease.AVERAGE, Disease.CONSTANT, Disease.ALIKE, Disease.DETACHED})
+"""Diseases after which the code is of no use; with the others it may be worse than it could be."""
+
 ADVICE = {
     Disease.AVERAGE: "start at PCA (skip=True, pretraining='pca') or from layers that are learned "
     "one by one (pretraining='autoencoder'), train longer, or lower the weights of penalties",
@@ -59,8 +62,8 @@ ADVICE = {
     Disease.ALIKE: "lower the weights of penalties or take more components",
     Disease.UNUSED: "lower the weights of penalties, train longer, start at PCA "
     "(pretraining='pca'), or take fewer components",
-    Disease.DEAD: "lower lr or use activation='silu'",
-    Disease.SATURATED: "scale the data, lower lr or use activation='silu'",
+    Disease.DEAD: "lower lr or use another activation, such as 'silu'",
+    Disease.SATURATED: "scale the data, lower lr or use another activation, such as 'silu'",
     Disease.DETACHED: "look for .detach(), torch.no_grad() or a path that is never used",
     Disease.VANISHING: "use activation='relu' or 'silu', or a start that is not random, such as "
     "pretraining='autoencoder'",
@@ -78,6 +81,11 @@ class Verdict(NamedTuple):
     """What the doctor found, the gravest first; nothing when the network is healthy."""
 
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def grave(self) -> tuple[Finding, ...]:
+        """The findings after which the code is of no use."""
+        return tuple(finding for finding in self.findings if finding.disease in GRAVE)
 
     @property
     def disease(self) -> str:
