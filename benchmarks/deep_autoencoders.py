@@ -37,6 +37,14 @@ from isthmus.refinement import Refinement, inverse_curvature
 from problems import PROBLEMS, Images, Problem
 
 OPTIMIZERS = "adamw,muon,kfac,conjugate_gradient,lbfgs,nesterov"
+DASHES = {
+    "random": "dot",
+    "lsuv": "longdash",
+    "pca": "solid",
+    "rbm": "dashdot",
+    "autoencoder": "dash",
+    "auto": "solid",
+}
 HINTON = ("conjugate_gradient", "rbm", "sigmoid")
 DEFAULTS = ("auto", "auto", "silu")
 REFINED_EVERY, STEPS = 5, 4
@@ -236,24 +244,36 @@ def colour_of(optimizer: str) -> str:
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """The curves of held-out error over seconds, one panel a problem, in one page."""
+    """The curves of test error over seconds: a panel for each problem and kind of unit."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    names = list(dict.fromkeys(r["problem"] for r in results if r["curve"]))
-    page = make_subplots(rows=max(len(names), 1), cols=1, subplot_titles=names)
-    for result in results:
-        if not result["curve"]:
-            continue
-        seconds, errors, _ = np.transpose(result["curve"])
-        dash = "dot" if result["units"] == "sigmoid" else "solid"
-        label = ", ".join(result[key] for key in ("optimizer", "start", "units"))
-        style = {"dash": dash, "color": colour_of(result["optimizer"])}
-        line = go.Scatter(x=seconds, y=errors, name=label, mode="lines", line=style)
-        page.add_trace(line, row=names.index(result["problem"]) + 1, col=1)
-    page.update_xaxes(title="seconds of the processor", type="log")
-    page.update_yaxes(title="squared error, test images", type="log")
-    page.update_layout(height=520 * max(len(names), 1), template="plotly_white")
+    drawn = [result for result in results if result["curve"]]
+    problems, units = ([*dict.fromkeys(r[key] for r in drawn)] for key in ("problem", "units"))
+    titles = [f"{problem}, {unit}" for problem in problems for unit in units]
+    rows, columns = max(len(problems), 1), max(len(units), 1)
+    page = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True)
+    told: set[str] = set()
+    for result in drawn:
+        seconds, errors = np.transpose(result["curve"])[:2]
+        label = f"{result['optimizer']}, {result['start']}"
+        style = {"dash": DASHES[result["start"]], "color": colour_of(result["optimizer"])}
+        line = go.Scatter(
+            x=seconds,
+            y=errors,
+            name=label,
+            legendgroup=label,
+            showlegend=label not in told,
+            mode="lines",
+            line=style,
+        )
+        told.add(label)
+        place = problems.index(result["problem"]) + 1, units.index(result["units"]) + 1
+        page.add_trace(line, *place)
+    page.update_xaxes(title="seconds of the processor", type="log", dtick=1)
+    page.update_yaxes(type="log", dtick="D2")
+    page.update_yaxes(title="squared error, test images", col=1)
+    page.update_layout(height=520 * rows, template="plotly_white")
     page.write_html(path, include_plotlyjs=True)
 
 
