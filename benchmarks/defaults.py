@@ -113,16 +113,26 @@ def load(name: str) -> Rows | None:
     return rows[np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS]]
 
 
+def divided(rows: Rows, split: int = 0) -> tuple[Rows, Rows]:
+    """Rows to learn from, and a fifth that is kept."""
+    order = np.random.default_rng(1 + split).permutation(len(rows))
+    return rows[order[len(rows) // 5 :]], rows[order[: len(rows) // 5]]
+
+
+def error_of_pca(n_components: int, train: Rows, test: Rows) -> float:
+    """Mean squared error of scikit-learn's PCA of the one on the other."""
+    pca = PCA(n_components).fit(train)
+    return float(((test - pca.inverse_transform(pca.transform(test))) ** 2).mean())
+
+
 def compare(
     name: str, rows: Rows, n_components: int, settings: dict[str, Any], split: int
 ) -> dict[str, Any]:
     """One line of the table."""
     from isthmus import Autoencoder
 
-    order = np.random.default_rng(1 + split).permutation(len(rows))
-    test, train = rows[order[: len(rows) // 5]], rows[order[len(rows) // 5 :]]
-    pca = PCA(n_components).fit(train)
-    theirs = float(((test - pca.inverse_transform(pca.transform(test))) ** 2).mean())
+    train, test = divided(rows, split)
+    theirs = error_of_pca(n_components, train, test)
     began = time.perf_counter()
     model = Autoencoder(n_components, random_state=0, **settings).fit(train)
     seconds = time.perf_counter() - began

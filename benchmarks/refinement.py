@@ -13,10 +13,9 @@ import time
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from common import record, table
-from defaults import FILES, SHIPPED, TABLES, Rows, load
+from defaults import FILES, SHIPPED, TABLES, Rows, divided, error_of_pca, load
 
 STEPS = (0, 1, 2, 4, 8)
 
@@ -25,10 +24,8 @@ def measure(name: str, rows: Rows, n_components: int) -> dict[str, Any]:
     """One line of the table: error over PCA's, and seconds a thousand rows, by steps."""
     from isthmus import Autoencoder
 
-    order = np.random.default_rng(1).permutation(len(rows))
-    test, train = rows[order[: len(rows) // 5]], rows[order[len(rows) // 5 :]]
-    pca = PCA(n_components).fit(train)
-    theirs = float(((test - pca.inverse_transform(pca.transform(test))) ** 2).mean())
+    train, test = divided(rows)
+    theirs = error_of_pca(n_components, train, test)
     model = Autoencoder(n_components, random_state=0, transform_max_iter=max(STEPS)).fit(train)
     line: dict[str, Any] = {"set": name, "components": n_components}
     for steps in STEPS:

@@ -15,10 +15,9 @@ import time
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from common import record, table
-from defaults import Rows, load
+from defaults import Rows, divided, error_of_pca, load
 
 N_COMPONENTS = 4
 SETS = "digits,ecg5000,6_cardio,12_fault,40_vowels"
@@ -30,10 +29,8 @@ def measure(rows: Rows, start: str, depth: int, activation: str) -> dict[str, fl
     """The error on new rows over PCA's, and the seconds it took."""
     from isthmus import Autoencoder, kinds
 
-    order = np.random.default_rng(1).permutation(len(rows))
-    test, train = rows[order[: len(rows) // 5]], rows[order[len(rows) // 5 :]]
-    pca = PCA(N_COMPONENTS).fit(train)
-    theirs = float(((test - pca.inverse_transform(pca.transform(test))) ** 2).mean())
+    train, test = divided(rows)
+    theirs = error_of_pca(N_COMPONENTS, train, test)
     kind = kinds.Multilayer(hidden=DEPTHS[depth], activation=activation, skip=False)
     began = time.perf_counter()
     model = Autoencoder(
