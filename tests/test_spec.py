@@ -127,7 +127,8 @@ def test_what_cannot_be_resolved_is_named_with_the_choices(value):
     with pytest.raises(RequestError) as caught:
         resolve(value, REGISTRY, Shade, "part")
     assert str(caught.value) == (
-        f"part={value!r} is not known; use one of 'shade', 'colour', or in Python a Shade"
+        f"part={value!r} is not known; use one of 'shade', 'colour', or in Python a spec of the "
+        "class Shade"
     )
 
 

@@ -4,7 +4,7 @@ import copy
 import functools
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from numbers import Number
 from types import NoneType, UnionType
@@ -71,21 +71,26 @@ def from_json(written: Any, classes: Mapping[str, type[Spec]]) -> Any:
 
 
 def resolve(
-    value: Any, registry: Mapping[str, type[AnySpec]], base: type[AnySpec], slot: str
+    value: Any,
+    registry: Mapping[str, type[AnySpec]],
+    base: type[AnySpec],
+    slot: str,
+    others: Iterable[str | None] = (),
 ) -> AnySpec:
     """The spec that `value` (a registered name or a spec, of which it is a copy) stands for.
 
-    Raises RequestError that lists the names when `value` is neither, or that names a setting of a
-    wrong type.
+    `others` are what the caller would have taken too. Raises RequestError that lists the names when
+    `value` is neither, or that names a setting of a wrong type.
     """
     if isinstance(value, str) and value in registry:
         return registry[value]()
     if isinstance(value, base):
         check_settings(value)
         return copy.deepcopy(value)  # what a fit used must not change with a later set_params
-    names = ", ".join(repr(name) for name in registry)
+    names = ", ".join(repr(name) for name in (*registry, *others))
     raise RequestError(
-        f"{slot}={shown(value)} is not known; use one of {names}, or in Python a {base.__name__}"
+        f"{slot}={shown(value)} is not known; use one of {names}, or in Python a spec of the class "
+        f"{base.__name__}"
     )
 
 

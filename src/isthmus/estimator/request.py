@@ -124,7 +124,7 @@ def check_request(request: Request) -> None:
     for name, slot in SLOTS.items():
         value = getattr(request, name)
         if not _among(value, slot.others):
-            resolve(value, slot.registry, slot.base, name)
+            resolve(value, slot.registry, slot.base, name, slot.others)
     _check_penalties(request.penalties)
     _check_callbacks(request.callbacks)
     if request.checkpoint is not None:
