@@ -7,10 +7,11 @@
 
 Metric: squared error an image, summed over its pixels, on training and test images. Every run has
 its own process and as many epochs as fit into `--minutes` of processor time at the speed of its
-first one, so that each schedule ends at its end; what pretraining takes comes on top. Logistic
-units learn by cross-entropy where pixels lie in [0, 1], as in the papers; modern ones by squared
-error. With `--jobs 2` two runs go side by side, each on half of the cores: on one core, seconds of
-the processor are what a clock shows where it is left alone.
+first one, so that each schedule ends at its end. What pretraining takes comes on top: it counts for
+every run that begins there, though the first alone does the work. Logistic units learn by
+cross-entropy where pixels lie in [0, 1], as in the papers; modern ones by squared error. With
+`--jobs 2` two runs go side by side, each on half of the cores: on one core, seconds of the
+processor are what a clock shows where it is left alone. Ctrl-C ends it with what is done so far.
 
 Optimizers and starts are compared by the encoder's own codes; recipes refine codes where the fit
 finds that to gain, as is the default, and tell both. `--recipe hinton2006` is that of Hinton and
@@ -23,31 +24,27 @@ import itertools
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
 from common import ROOT, record, table
+from curves_page import draw
+from hessian_free import HessianFree
 from isthmus.refinement import Refinement, inverse_curvature
+from once import Once, cost_of_start
 from problems import PROBLEMS, Images, Problem
 
 OPTIMIZERS = "adamw,muon,kfac,conjugate_gradient,lbfgs,nesterov"
-DASHES = {
-    "random": "dot",
-    "lsuv": "longdash",
-    "pca": "solid",
-    "rbm": "dashdot",
-    "autoencoder": "dash",
-    "auto": "solid",
-}
 HINTON = ("conjugate_gradient", "rbm", "sigmoid")
 DEFAULTS = ("auto", "auto", "silu")
-REFINED_EVERY, STEPS = 5, 4
+REFINED_EVERY, STEPS, TOLD_EVERY = 5, 4, 5
 WATCHED = 2000
 """Test images whose error is the curve of a run."""
 
@@ -75,6 +72,14 @@ class Run:
     refined: bool = False
     """Whether codes may be refined, as they are by default."""
 
+    starts: str = ""
+    """A folder where starts are kept that several runs begin with."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        return f"{self.problem}, {self.optimizer} from {self.start}, {self.activation}"
+
     @property
     def sensible(self) -> bool:
         """Whether there is such a start: RBMs have logistic units, PCA needs a linear path."""
@@ -86,12 +91,14 @@ class Run:
 class Curve:
     """The error on test images after each epoch, over the processor's seconds since the start."""
 
-    def __init__(self, model: Any, images: Images, refined: Images | None = None) -> None:
+    def __init__(
+        self, name: str, model: Any, images: Images, refined: Images | None = None
+    ) -> None:
         """Of images prepared as `model` does it; now and then with codes refined, where given.
 
         `refined` are training images to learn the metric of `isthmus.refinement` from.
         """
-        self.refined: list[list[float]] = []
+        self.name, self.refined = name, list[list[float]]()
         self.sample = refined if refined is None else model.preparation_.encode(refined)
         self.points: list[list[float]] = []
         self.loss, self.unit = model.loss_, model.preparation_.unit
@@ -108,6 +115,10 @@ class Curve:
         with torch.no_grad():
             code = self.network.encode(self.images)
             self.points.append(self._point(code))
+            if record["epoch"] % TOLD_EVERY == 0:
+                seconds, error, _ = self.points[-1]
+                what = f"{self.name}, epoch {record['epoch']}: {error:.3f}"
+                print(f"{what} on test images, {seconds:.0f} s", file=sys.stderr, flush=True)
             if self.sample is not None and record["epoch"] % REFINED_EVERY == 0:
                 metric = inverse_curvature(self.network, self.loss, self.sample, seed=0)
                 refine = Refinement(self.network, self.loss.per_row, metric)
@@ -152,6 +163,14 @@ def error(model: Any, images: Images) -> float:
     return float(((model.reconstruct(images) - images) ** 2).sum(axis=1).mean())
 
 
+def start_of(run: Run) -> Any:
+    """What starts the weights; learned once, where several runs begin there."""
+    if run.start not in ("rbm", "autoencoder") or not run.starts:
+        return run.start
+    name = f"{run.problem}-{run.start}-{run.activation}.safetensors"
+    return Once(start=run.start, path=str(Path(run.starts) / name))
+
+
 def estimator(run: Run, problem: Problem, epochs: int | None) -> Any:
     """The autoencoder of a run."""
     from isthmus import Autoencoder, kinds
@@ -167,8 +186,8 @@ def estimator(run: Run, problem: Problem, epochs: int | None) -> Any:
             hidden=problem.hidden, activation=run.activation, skip=run.start == "pca"
         ),
         loss="bernoulli" if logistic and in_unit_range else "squared",
-        pretraining=run.start,
-        optimizer=run.optimizer,
+        pretraining=start_of(run),
+        optimizer=HessianFree() if run.optimizer == "hessian_free" else run.optimizer,
         max_epochs=epochs,
         transform_max_iter="auto" if run.refined else 0,
         random_state=0,
@@ -189,11 +208,13 @@ def train(run: Run) -> dict[str, Any]:
         epochs = max(1, int(run.minutes * 60 / (ends.after - ends.before)))
     model = estimator(run, problem, epochs)
     by_default = run.optimizer == "auto"
-    curve = Curve(first, problem.test[:WATCHED], problem.train[:1000] if by_default else None)
+    sample = problem.train[:1000] if by_default else None
+    curve = Curve(run.name, first, problem.test[:WATCHED], sample)
     model.set_params(kind=watched(model.kind, curve), callbacks=(curve,))
     began = time.perf_counter()
     model.fit(problem.train)
     seconds, worked = time.perf_counter() - began, time.process_time() - curve.began
+    cost, waited = cost_of_start(model.history_)
     line = {
         "problem": problem.name,
         "optimizer": run.optimizer,
@@ -201,13 +222,16 @@ def train(run: Run) -> dict[str, Any]:
         "units": run.activation,
         "train": error(model, problem.train),
         "test": error(model, problem.test),
-        "seconds": seconds,
-        "of the processor": worked,
+        "seconds": seconds + waited,
+        "of the processor": worked + cost,
         "epochs": model.facts_["epochs"],
     }
     steps = model.facts_["transform_max_iter"]
     alone = error(model.set_params(transform_max_iter=0), problem.test) if steps else line["test"]
-    curves = {"curve": curve.points, "refined": curve.refined}
+    curves = {
+        name: [[spent + cost, error, clock + waited] for spent, error, clock in points]
+        for name, points in (("curve", curve.points), ("refined", curve.refined))
+    }
     return line | {"encoder alone": alone, "facts": model.facts_} | curves
 
 
@@ -235,46 +259,6 @@ def published(problem: Problem) -> list[dict[str, Any]]:
             ("published: Hessian-free (2013)", None, problem.hessian_free),
         )
     ]
-
-
-def colour_of(optimizer: str) -> str:
-    """One colour an optimizer, told apart by colour-blind eyes too (Okabe and Ito 2008)."""
-    colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-    return colours[(*OPTIMIZERS.split(","), "auto").index(optimizer) % len(colours)]
-
-
-def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """The curves of test error over seconds: a panel for each problem and kind of unit."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    drawn = [result for result in results if result["curve"]]
-    problems, units = ([*dict.fromkeys(r[key] for r in drawn)] for key in ("problem", "units"))
-    titles = [f"{problem}, {unit}" for problem in problems for unit in units]
-    rows, columns = max(len(problems), 1), max(len(units), 1)
-    page = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True)
-    told: set[str] = set()
-    for result in drawn:
-        seconds, errors = np.transpose(result["curve"])[:2]
-        label = f"{result['optimizer']}, {result['start']}"
-        style = {"dash": DASHES[result["start"]], "color": colour_of(result["optimizer"])}
-        line = go.Scatter(
-            x=seconds,
-            y=errors,
-            name=label,
-            legendgroup=label,
-            showlegend=label not in told,
-            mode="lines",
-            line=style,
-        )
-        told.add(label)
-        place = problems.index(result["problem"]) + 1, units.index(result["units"]) + 1
-        page.add_trace(line, *place)
-    page.update_xaxes(title="seconds of the processor", type="log", dtick=1)
-    page.update_yaxes(type="log", dtick="D2")
-    page.update_yaxes(title="squared error, test images", col=1)
-    page.update_layout(height=520 * rows, template="plotly_white")
-    page.write_html(path, include_plotlyjs=True)
 
 
 def runs_of(chosen: argparse.Namespace) -> list[Run]:
@@ -314,6 +298,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def all_of(runs: list[Run], jobs: int) -> Iterator[dict[str, Any]]:
+    """What each run comes to, so many of them at a time, in the order in which they end."""
+    spawned = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as starts,
+        spawned.Pool(jobs, maxtasksperchild=1) as pool,
+    ):
+        runs = [replace(run, starts=starts) for run in runs]
+        yield from pool.imap_unordered(train, runs, chunksize=1)
+
+
 def main() -> int:
     """Run one after the other, print the table, draw the curves."""
     chosen = arguments()
@@ -328,11 +323,12 @@ def main() -> int:
         results.append(pca(problem))
         known.add(name)
     runs = [run for run in runs_of(chosen) if run.problem in known]
-    spawned = multiprocessing.get_context("spawn")
-    with spawned.Pool(chosen.jobs, maxtasksperchild=1) as pool:
-        for result in pool.imap_unordered(train, runs, chunksize=1):
+    try:
+        for result in all_of(runs, chosen.jobs):
             results.append(result)
             print({key: result[key] for key in HEAD}, file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("stopped by hand: these are the runs that were done", file=sys.stderr)
     if results:
         print(table([{key: result[key] for key in HEAD} for result in results]))
         draw(results, chosen.page)

@@ -14,7 +14,7 @@ from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.division import Division, mean_row
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
-from isthmus.estimator.refining import Refining, check_free, rebuilt, settle
+from isthmus.estimator.refining import NOT_AT_ALL, Refining, check_free, obstacle, rebuilt, settle
 from isthmus.estimator.request import AUTO, FULL, Request
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
@@ -312,6 +312,8 @@ class Fitting:
 
     def _settle(self, network: CodeNetwork, state: State) -> Refining:
         """How the codes of rows will be found."""
+        if obstacle(network, self.n_components):
+            return NOT_AT_ALL
         noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
         free = noise is None and not any(penalty.weight for penalty in self.penalties)
         return settle(

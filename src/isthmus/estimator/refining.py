@@ -52,20 +52,19 @@ class Refining:
 NOT_AT_ALL = Refining(0)
 
 
+def obstacle(network: CodeNetwork, n_components: int) -> str | None:
+    """Why codes cannot be moved freely, or not at a fair price; None where they can."""
+    if network.code_activation_name != "linear":
+        return f"needs a code without an activation, this one has {network.code_activation_name!r}"
+    if n_components > WIDEST_CODE:
+        return f"is for codes of up to {WIDEST_CODE} numbers, this one has {n_components}"
+    return None
+
+
 def check_free(wanted: int | str, network: CodeNetwork, n_components: int) -> None:
-    """Raise RequestError for steps where codes cannot be moved freely, or would be too dear."""
-    if wanted in (AUTO, 0):
-        return
-    require(
-        _free(network),
-        f"transform_max_iter={wanted} needs a code without an activation, this one has "
-        f"{network.code_activation_name!r}; use 0",
-    )
-    require(
-        n_components <= WIDEST_CODE,
-        f"transform_max_iter={wanted} is for codes of up to {WIDEST_CODE} numbers, this one has "
-        f"{n_components}; use 0",
-    )
+    """Raise RequestError for steps where there is an obstacle."""
+    reason = obstacle(network, n_components)
+    require(wanted in (AUTO, 0) or reason is None, f"transform_max_iter={wanted} {reason}; use 0")
 
 
 def settle(
@@ -81,11 +80,10 @@ def settle(
     """The steps asked for; for "auto" 4 where they gain 2 % on the `judged` rows, else none.
 
     `plain` tells that nothing but the reconstruction was asked of the code: whoever penalises it
-    or hides values from the encoder may want another code than the one that rebuilds best.
+    or hides values from the encoder may want another code than the one that rebuilds best. There
+    must be no `obstacle`.
     """
     sample = train.take(spread(np.arange(len(train)), _fitting_in(train)))
-    if not _free(network) or _width(network, sample) > WIDEST_CODE:
-        return NOT_AT_ALL
     none = Refining(0, inverse_curvature(network, loss, sample, seed))
     if wanted == 0 or (wanted == AUTO and (not plain or network.decoder is None)):
         return none
@@ -128,15 +126,6 @@ def rebuilt(refining: Refining, network: CodeNetwork, loss: Reconstruction, x: T
     """The rows (B, *shape) after a round trip through their codes."""
     code = refined(network.encode(x), x, refining.steps, refining.metric, network, loss)
     return loss.mean(network.decode(code))
-
-
-def _free(network: CodeNetwork) -> bool:
-    return network.code_activation_name == "linear"
-
-
-@torch.no_grad()
-def _width(network: CodeNetwork, x: Tensor) -> int:
-    return network.encode(x[:1]).shape[1]
 
 
 def _fitting_in(rows: Rows) -> int:

@@ -1,0 +1,86 @@
+"""One HTML page of curves: the error of each run over the seconds that it took.
+
+    python benchmarks/curves_page.py PAGE.html
+
+draws all that benchmarks/deep_autoencoders.py has recorded, the newest run of each kind.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import RESULTS
+
+COLOURS = {
+    "adamw": "#0072B2",
+    "muon": "#D55E00",
+    "kfac": "#009E73",
+    "conjugate_gradient": "#CC79A7",
+    "lbfgs": "#E69F00",
+    "nesterov": "#56B4E9",
+    "auto": "#000000",
+}
+"""One an optimizer, told apart by colour-blind eyes too (Okabe and Ito 2008); grey for others."""
+
+WHICH = ("problem", "optimizer", "start", "units")
+
+DASHES = {
+    "random": "dot",
+    "lsuv": "longdash",
+    "pca": "solid",
+    "rbm": "dashdot",
+    "autoencoder": "dash",
+    "auto": "solid",
+}
+
+
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """The curves of test error over seconds: a panel for each problem and kind of unit."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    drawn = [result for result in results if result["curve"]]
+    problems, units = ([*dict.fromkeys(r[key] for r in drawn)] for key in ("problem", "units"))
+    titles = [f"{problem}, {unit}" for problem in problems for unit in units]
+    rows, columns = max(len(problems), 1), max(len(units), 1)
+    page = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True)
+    told: set[str] = set()
+    for result in drawn:
+        seconds, errors = np.transpose(result["curve"])[:2]
+        label = f"{result['optimizer']}, {result['start']}"
+        line = go.Scatter(
+            x=seconds,
+            y=errors,
+            name=label,
+            legendgroup=label,
+            showlegend=label not in told,
+            mode="lines",
+            line={
+                "dash": DASHES[result["start"]],
+                "color": COLOURS.get(result["optimizer"], "#777777"),
+            },
+        )
+        told.add(label)
+        place = problems.index(result["problem"]) + 1, units.index(result["units"]) + 1
+        page.add_trace(line, *place)
+    page.update_xaxes(title="seconds of the processor", type="log", dtick=1)
+    page.update_yaxes(type="log", dtick="D2")
+    page.update_yaxes(title="squared error, test images", col=1)
+    page.update_layout(height=520 * rows, template="plotly_white")
+    page.write_html(path, include_plotlyjs=True)
+
+
+def recorded() -> list[dict[str, Any]]:
+    """The newest recorded run of each problem, optimizer, start and kind of units."""
+    lines = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines())
+    runs = [
+        run for line in lines if line["benchmark"] == "deep_autoencoders" for run in line["results"]
+    ]
+    return list({tuple(run[key] for key in WHICH): run for run in runs}.values())
+
+
+if __name__ == "__main__":
+    draw(recorded(), Path(sys.argv[1]))
