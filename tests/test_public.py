@@ -26,7 +26,7 @@ def test_registries():
     assert list(kinds.KINDS) == ["vanilla", "multilayer", "regularized", "convolutional"]
     assert list(losses.LOSSES) == ["squared", "bernoulli", "huber"]
     assert list(losses.PENALTIES) == ["l1", "kl", "contraction"]
-    assert list(data.CORRUPTIONS) == ["gaussian", "masking", "salt_and_pepper", "swap"]
+    assert list(data.CORRUPTIONS) == ["gaussian", "masking", "hiding", "salt_and_pepper", "swap"]
     assert list(pretraining.PRETRAININGS) == ["pca", "random", "lsuv", "rbm", "autoencoder"]
     assert list(optim.OPTIMIZERS) == [
         *("sgd", "nesterov", "rmsprop", "adam", "adamw", "muon"),

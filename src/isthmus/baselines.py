@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 
 from isthmus.data import Preparation, blocks
 from isthmus.errors import RequestError, require
+from isthmus.gaps import known_sums
 from isthmus.metrics import ReconstructionError, psnr, reconstruction_error
 from isthmus.types import Array, Index, Source
 
@@ -30,7 +31,8 @@ class PCABaseline:
     Rows are prepared as the autoencoder's are, block by block, and held as one dense array, in
     double precision up to 16 million values, beyond in single. Where that would take more than
     1 GiB the rows are thinned out evenly; `n_rows_` says how many were used. Sparse rows are
-    made dense too, since a centred row is.
+    made dense too, since a centred row is. Missing values are taken for the mean of their feature,
+    as scikit-learn's SimpleImputer does, and are no part of the errors.
     """
 
     def __init__(self, n_components: int) -> None:
@@ -70,7 +72,7 @@ class PCABaseline:
         """
         kept = self.components_[:n_components]
         pairs = (
-            (x, (x - self.mean_) @ kept.T @ kept + self.mean_)
+            (x, self._centred(x) @ kept.T @ kept + self.mean_)
             for x in _measured(source, self.preparation_, rows)
         )
         return reconstruction_error(pairs, self.mean_ if reference is None else reference)
@@ -80,12 +82,28 @@ class PCABaseline:
         reference = self.mean_ if reference is None else reference
         kept, around_mean, around_reference = np.zeros(len(self.components_)), 0.0, 0.0
         for x in _measured(source, self.preparation_, rows):
-            centred = x - self.mean_
-            kept += ((centred @ self.components_.T) ** 2).sum(axis=0)
-            around_mean += float((centred**2).sum())
-            around_reference += float(((x - reference) ** 2).sum())
+            kept += self._explained(x)
+            around_mean += float(np.square(self._centred(x)).sum())
+            around_reference += float(known_sums((x - reference) ** 2)[0].sum())
         lost = around_mean - kept.cumsum()
         return 1 - lost / around_reference if around_reference > 0 else np.full_like(kept, np.nan)
+
+    def _centred(self, x: Array) -> Array:
+        """(n, D) less the mean, which is what stands in for missing values."""
+        return np.nan_to_num(x - self.mean_, nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+    def _explained(self, x: Array) -> Array:
+        """(K,): by how much each component lowers the squared error of what is known of (n, D)."""
+        centred, missing = self._centred(x), np.isnan(x)
+        codes = centred @ self.components_.T
+        if not missing.any():
+            return np.asarray((codes**2).sum(axis=0))
+        falls, left = np.zeros(len(self.components_)), centred
+        for k, component in enumerate(self.components_):
+            before = np.square(left).sum()
+            left = np.where(missing, 0.0, left - np.outer(codes[:, k], component))
+            falls[k] = before - np.square(left).sum()
+        return falls
 
 
 def pca_curve(
@@ -223,16 +241,27 @@ def _thinned(rows: Index, most: int) -> Index:
 
 
 def _dense(source: Source, preparation: Preparation, rows: Index) -> tuple[Array, Array]:
-    """The rows less an offset (D,), which is near enough to their mean that nothing cancels."""
+    """The rows less an offset (D,), which is near enough to their mean that nothing cancels.
+
+    The mean of each feature stands in where it is missing.
+    """
     width = source.schema.n_features
     double = len(rows) * width <= DOUBLE_VALUES
     values = np.empty((len(rows), width), np.float64 if double else np.float32)
     offset, start = np.zeros(width), 0
     for x in _measured(source, preparation, rows):
-        offset = x.mean(axis=0) if start == 0 else offset
+        offset = _known_means(x) if start == 0 else offset
         values[start : start + len(x)] = x - offset
         start += len(x)
+    missing = np.nonzero(np.isnan(values))
+    if len(missing[0]):
+        values[missing] = _known_means(values)[missing[1]]
     return values, offset
+
+
+def _known_means(x: Array) -> Array:
+    sums, counts = known_sums(x)
+    return np.asarray(sums / np.maximum(counts, 1))
 
 
 def _measured(source: Source, preparation: Preparation, rows: Index) -> Iterator[Array]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isthmus.gaps import known_sums, mean_known
 from isthmus.types import Array
 
 CONSTANT_SHARE = 1e-8
@@ -13,16 +14,19 @@ DUPLICATE_CORRELATION = 0.99
 
 
 class ReconstructionError(NamedTuple):
-    """Mean squared errors of n rows with D features, and the share of variance explained."""
+    """Mean squared errors of n rows with D features, and the share of variance explained.
+
+    Missing values are no part of them.
+    """
 
     per_row: Array
-    """(n,): mean over the features."""
+    """(n,): mean over the features; 0 for a row without any value."""
 
     per_feature: Array
-    """(D,): mean over the rows."""
+    """(D,): mean over the rows; 0 for a feature without any value."""
 
     total: float
-    """Mean over everything."""
+    """Mean over the rows."""
 
     explained_variance: float
     """1 - squared error / squared deviation from the reference; 1 is perfect, 0 is the mean row."""
@@ -33,18 +37,21 @@ def reconstruction_error(
 ) -> ReconstructionError:
     """Errors over blocks of (rows, rebuilt), each (b, D); `reference` (D,) is the training mean.
 
-    The result does not depend on how the rows are cut into blocks.
+    The result does not depend on how the rows are cut into blocks. NaN in a row is a missing value.
     """
     per_row: list[Array] = []
-    per_feature, deviation = np.zeros(len(reference)), 0.0
+    per_feature, known, deviation = np.zeros(len(reference)), np.zeros(len(reference)), 0.0
     for rows, rebuilt in pairs:
         squared = (np.asarray(rows, np.float64) - rebuilt) ** 2
-        per_row.append(squared.mean(axis=1))
-        per_feature += squared.sum(axis=0)
-        deviation += float(((rows - reference) ** 2).sum())
+        per_row.append(mean_known(squared))
+        sums, counts = known_sums(squared)
+        per_feature, known = per_feature + sums, known + counts
+        deviation += float(known_sums((rows - reference) ** 2)[0].sum())
     errors = np.concatenate(per_row)
     explained = 1 - float(per_feature.sum()) / deviation if deviation > 0 else float("nan")
-    return ReconstructionError(errors, per_feature / len(errors), float(errors.mean()), explained)
+    return ReconstructionError(
+        errors, per_feature / np.maximum(known, 1), float(errors.mean()), explained
+    )
 
 
 def psnr(error: float, peak: float = 255.0) -> float:

@@ -65,6 +65,9 @@ class Refinement:
     metric: Tensor
     """(K, K): the inverse of the mean curvature of a row's loss in its code."""
 
+    prior: Callable[[Tensor], Tensor] | None = None
+    """Codes (B, K) to what they cost beside the loss (B,), where they do."""
+
     def __call__(self, x: Tensor, code: Tensor, iterations: int) -> Tensor:
         """Codes (B, K) of rows (B, *shape) after so many steps from `code`."""
         with torch.inference_mode(False):
@@ -93,6 +96,8 @@ class Refinement:
         """(B,) losses and their (B, K) gradients."""
         at = code.detach().requires_grad_()
         values = self.loss(self.network.decode(at), x)
+        if self.prior is not None:
+            values = values + self.prior(at)
         (gradient,) = torch.autograd.grad(values.sum(), at)
         return values.detach(), gradient
 

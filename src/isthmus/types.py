@@ -104,6 +104,9 @@ class Facts:
     ceiling: Array | None = field(default=None, compare=False)
     """What no feature rises above, likewise."""
 
+    gaps: bool = False
+    """Whether values may be missing; they are NaN."""
+
     @property
     def n_features(self) -> int:
         """Numbers in one row."""

@@ -188,3 +188,49 @@ def test_every_kind_trains_and_comes_back(isthmus, tmp_path, kind):
     assert codes.read_text().splitlines()[0] == '"autoencoder0","autoencoder1","autoencoder2"'
     found = np.load(output)
     assert (found.shape, found.dtype) == ((ROWS, 7, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_missing_values_are_filled_in_and_the_rest_stays(isthmus, tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    size = rng.normal(10, 3, ROWS)
+    columns = {
+        "size": size.round(3),
+        "count": np.rint(2 * size).astype(int),
+        "large": size > 10,
+        "noisy": (size + rng.normal(size=ROWS)).round(3),
+    }
+    missing = {name: rng.random(ROWS) < 0.1 for name in columns}
+    table = pa.table({name: pa.array(columns[name], mask=missing[name]) for name in columns})
+    data, target = tmp_path / f"data{suffix}", tmp_path / f"full{suffix}"
+    write, read = (
+        (pc.write_csv, pc.read_csv) if suffix == ".csv" else (pq.write_table, pq.read_table)
+    )
+    write(table, data)
+    fit = ("fit", data, "-o", tmp_path / "model", "--components", 2, "--epochs", 3, "--no-report")
+    done = isthmus(*fit)
+    assert done.code == 0, done
+    assert "of the values are missing, in 4 columns" in done.err
+    done = isthmus("impute", tmp_path / "model", data, "-o", target)
+    assert done.code == 0, done
+    n = sum(int(gaps.sum()) for gaps in missing.values())
+    assert f"{ROWS} rows, {n} missing values filled in" in done.err
+    found = read(target)
+    assert found.schema.types == table.schema.types
+    for name, gaps in missing.items():
+        assert found[name].null_count == 0
+        values = found[name].to_numpy()
+        np.testing.assert_array_equal(values[~gaps], columns[name][~gaps])
+    done = isthmus("impute", tmp_path / "model", data, "-o", target)
+    assert done.code == 2
+    assert "exists" in done.err
+
+
+def test_a_model_that_knows_no_gaps_fills_none(isthmus, tmp_path, table_model):
+    data = tmp_path / "gaps.csv"
+    data.write_text("a,b,c,d\n1,2,3,4\n1,,3,4\n")
+    done = isthmus("impute", table_model, data, "-o", tmp_path / "full.csv")
+    assert done.code == 2
+    assert "the first, NaN, is at row 1, counting from 0, column 'b'" in done.err
+    assert "corruption='hiding'" in done.err
+    assert not (tmp_path / "full.csv").exists()

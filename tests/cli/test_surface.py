@@ -39,6 +39,7 @@ FROZEN = {
         *("model", "data", "--output", *READING, "--device", *TALK),
         *("--by-feature", "--force"),
     ],
+    "impute": ["model", "data", "--output", *READING, "--device", *TALK, "--force"],
     "compare": [
         *("data", *TRAINING, *READING, *CHOOSING, *TALK),
         *("--components", "--other", "--output", "--force"),

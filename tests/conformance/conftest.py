@@ -29,6 +29,7 @@ TINY: dict[str, dict[str, Spec]] = {
     "corruption": {
         "gaussian": data.Gaussian(std=0.2),
         "masking": data.Masking(rate=0.3),
+        "hiding": data.Hiding(rate=0.2),
         "salt_and_pepper": data.SaltAndPepper(rate=0.1),
         "swap": data.SwapRows(rate=0.2),
     },

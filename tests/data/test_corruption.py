@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from isthmus.data import CORRUPTIONS, Gaussian, Masking, SaltAndPepper, SwapRows
+from isthmus.data import CORRUPTIONS, Gaussian, Hiding, Masking, SaltAndPepper, SwapRows
 from isthmus.errors import RequestError
 from isthmus.types import Facts
 
@@ -27,7 +27,7 @@ def usual(share, rate, n):
 
 
 @pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("kind", [Masking, SaltAndPepper, SwapRows])
+@pytest.mark.parametrize("kind", [Masking, Hiding, SaltAndPepper, SwapRows])
 def test_the_rate_is_the_share_struck(kind, rate, x):
     struck = kind(rate=rate)(x, FACTS) != x
     assert usual(struck.double().mean().item(), rate, x.numel())
@@ -39,6 +39,17 @@ def test_the_rate_is_the_share_struck(kind, rate, x):
 def test_masked_values_are_zero(x):
     noisy = Masking(rate=0.3)(x, FACTS)
     assert (noisy[noisy != x] == 0).all()
+
+
+def test_hidden_values_are_missing(x):
+    noisy = Hiding(rate=0.3)(x, FACTS)
+    assert noisy[noisy != x].isnan().all()
+
+
+@pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - {"swap"}))
+def test_what_is_missing_stays_missing(name, x):
+    x[:, 0] = torch.nan
+    assert CORRUPTIONS[name]()(x, FACTS)[:, 0].isnan().all()
 
 
 def test_salt_and_pepper_are_the_ends_of_the_data_half_each(x):
@@ -96,7 +107,7 @@ def test_the_rows_are_left_as_they_were(name, x):
 def test_the_seed_decides(name, x):
     def noisy(seed):
         torch.manual_seed(seed)
-        return CORRUPTIONS[name]()(x, FACTS)
+        return CORRUPTIONS[name]()(x, FACTS).nan_to_num(nan=99.0)
 
     assert torch.equal(noisy(1), noisy(1))
     assert not torch.equal(noisy(1), noisy(2))

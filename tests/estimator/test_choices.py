@@ -69,6 +69,8 @@ def test_muon_is_for_many_rows_and_large_matrices():
     assert choices.choose_optimizer(19_999, large) == "adamw"
     assert choices.choose_optimizer(10**6, small) == "adamw"
     assert choices.choose_optimizer(10**6, filters) == "adamw"
+    logistic = Multilayer(hidden=(400, 200), activation="sigmoid").build(Facts(shape=(784,)), 8)
+    assert choices.choose_optimizer(10**6, logistic) == "adamw"
 
 
 def test_small_data_are_trained_in_double():

@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "encode": commands.encode,
     "decode": commands.decode,
     "score": commands.score,
+    "impute": commands.impute,
     "compare": commands.compare,
     "report": commands.report,
     "info": commands.info,

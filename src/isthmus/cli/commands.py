@@ -101,6 +101,25 @@ def score(
     run(model, data, output, reading, computing, talk, by_feature=by_feature, force=force)
 
 
+def impute(
+    model: Model,
+    data: Data,
+    output: Output,
+    reading: Reading,
+    computing: Computing,
+    talk: Talk,
+    *,
+    force: Force = False,
+) -> None:
+    """Write DATA with its missing values filled in; all others stay as they are.
+
+    MODEL must know gaps: fitted on rows that have some, or with --corruption hiding.
+    """
+    from isthmus.cli.use import impute as run
+
+    run(model, data, output, reading, computing, talk, force=force)
+
+
 def compare(
     data: Data,
     training: Training,

@@ -28,7 +28,7 @@ def run(
     target = None if output is None else free_file(output, force=force, suffix=".json")
     with talk.stage(f"reading {data}"):
         source = opened(data, **reading_options(reading, choosing))
-        check_rows(source)
+        check_rows(source, gaps=True)
     if components is None:
         sizes = [size for size in SIZES if size < source.schema.n_features] or [1]
     else:

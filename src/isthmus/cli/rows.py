@@ -77,9 +77,12 @@ def color_like(data: str, color: str | None, source: Source, reading: Reading) -
     return _matching(labels, source, color)
 
 
-def in_blocks(source: Source, talk: Talk) -> Iterator[Source]:
-    """The rows, checked and then in blocks that fit in memory, with a bar where it takes long."""
-    check_rows(source, at_least=1)
+def in_blocks(source: Source, talk: Talk, *, gaps: bool) -> Iterator[Source]:
+    """The rows, checked and then in blocks that fit in memory, with a bar where it takes long.
+
+    `gaps` tells whether the model knows what to do with missing values.
+    """
+    check_rows(source, at_least=1, gaps=gaps)
     with talk.bar(len(source)) as advance:
         for block in blocks(source):
             first = int(block[0])

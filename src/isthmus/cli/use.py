@@ -1,4 +1,4 @@
-"""`isthmus encode`, `decode` and `score`: what a fitted model is used for."""
+"""`isthmus encode`, `decode`, `score` and `impute`: what a fitted model is used for."""
 
 import time
 from collections.abc import Sequence
@@ -10,11 +10,12 @@ from isthmus.cli.options import Computing, Reading
 from isthmus.cli.outputs import FILE, check_apart, free_rows, free_table, write_table
 from isthmus.cli.rows import in_blocks, open_like, opened, row_names
 from isthmus.cli.talk import Talk
-from isthmus.data import write_rows
+from isthmus.data import blocks, check_rows, write_rows
 from isthmus.data.frames import listed
 from isthmus.data.labels import column_names, read_column
 from isthmus.errors import SourceError
 from isthmus.estimator import Autoencoder, load
+from isthmus.gaps import mean_known
 from isthmus.types import Array, Source
 
 
@@ -32,7 +33,8 @@ def encode(
     target, began = free_table(output, force=force), time.monotonic()
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
-    codes = np.concatenate([ae.transform(block) for block in in_blocks(source, talk)])
+    gaps = ae.preparation_.gaps
+    codes = np.concatenate([ae.transform(block) for block in in_blocks(source, talk, gaps=gaps)])
     write_table(target, _code_names(ae), codes, row_names(source), force=force)
     _tell(target, len(codes), codes.shape[1], began, talk)
 
@@ -69,12 +71,12 @@ def score(
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
     by = "value" if by_feature else "row"
-    parts = [ae.reconstruction_error(block, by=by) for block in in_blocks(source, talk)]
-    errors = np.concatenate(parts)
+    measured = in_blocks(source, talk, gaps=ae.preparation_.gaps)
+    errors = np.concatenate([ae.reconstruction_error(block, by=by) for block in measured])
     columns = ae.preparation_.schema.feature_names() if by_feature else ("error",)
     files = row_names(source)
     write_table(target, columns, errors.reshape(len(errors), -1), files, force=force)
-    per_row = errors.mean(axis=1) if by_feature else errors
+    per_row = mean_known(errors) if by_feature else errors
     worst = int(per_row.argmax())
     name = f"row {worst}" if files is None else files[worst]
     talk.note(
@@ -85,6 +87,31 @@ def score(
         _facts(target, len(per_row), len(columns), began)
         | {"mean_error": float(per_row.mean()), "worst_row": worst}
     )
+
+
+def impute(
+    model: str,
+    data: str,
+    output: str,
+    reading: Reading,
+    computing: Computing,
+    talk: Talk,
+    *,
+    force: bool,
+) -> None:
+    """Writes the rows of `data` with their missing values filled in."""
+    target, began = free_rows(output, force=force), time.monotonic()
+    check_apart(target, model, data)
+    ae, source = _opened(model, data, reading, computing, talk)
+    check_rows(source, at_least=1, gaps=ae.preparation_.gaps)
+    missing = sum(int(np.isnan(source.read(block)).sum()) for block in blocks(source))
+    with talk.stage("filling in what is missing"):
+        rows = ae.impute(source)
+    with talk.stage(f"writing {target}"):
+        write_rows(target, rows, source.schema, row_names=row_names(source), force=force)
+    talk.note(f"wrote {target}: {len(source)} rows, {missing} missing values filled in")
+    facts = _facts(target, len(source), source.schema.n_features, began)
+    talk.facts(facts | {"filled": missing})
 
 
 def _opened(

@@ -2,11 +2,12 @@
 
 from isthmus.data.arrays import array_source, sparse_source, tensor_source
 from isthmus.data.batches import Rows, epoch_batches, plain_batches, spread
-from isthmus.data.check import align, check_rows
+from isthmus.data.check import align, check_rows, has_gaps
 from isthmus.data.corruption import (
     CORRUPTIONS,
     Corruption,
     Gaussian,
+    Hiding,
     Masking,
     SaltAndPepper,
     SwapRows,
@@ -26,6 +27,7 @@ __all__ = [
     "SCALINGS",
     "Corruption",
     "Gaussian",
+    "Hiding",
     "Masking",
     "Preparation",
     "Rows",
@@ -43,6 +45,7 @@ __all__ = [
     "epoch_batches",
     "fit_preparation",
     "frame_source",
+    "has_gaps",
     "held_out_split",
     "open_source",
     "plain_batches",

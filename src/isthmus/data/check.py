@@ -1,6 +1,6 @@
 """Are these rows fit to learn from, and do they match what a fitted model expects?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,16 +12,46 @@ from isthmus.data.split import blocks
 from isthmus.types import Array, Index, Source
 
 
-def check_rows(source: Source, *, at_least: int = 2) -> None:
+def check_rows(source: Source, *, at_least: int = 2, gaps: bool = False) -> None:
     """Raise DataError (SourceError for a file) unless `source` can be learned from.
 
-    It needs a column, `at_least` so many rows (two to fit, one to encode), and no NaN or infinity;
-    the message names the first one.
+    It needs a column, `at_least` so many rows (two to fit, one to encode), no infinity, and no NaN
+    unless `gaps` are allowed for; the message names the first one. To be fitted on, every feature
+    needs a value.
     """
     _check_size(source, at_least)
-    found = [gaps for gaps in _unfit(source) if len(gaps.rows)]
+    if gaps and at_least > 1:
+        check_known(source, _known(source))
+    found = [unfit for unfit in _unfit(source, gaps=gaps) if len(unfit.rows)]
     if found:
         raise fault(source.origin, _describe(source, found))
+
+
+def check_known(source: Source, known: Array) -> None:
+    """Raise DataError (SourceError for a file) where a feature has no value: `known` (D,) is 0."""
+    if not known.all():
+        name = source.schema.feature_names()[int(np.argmin(known))]
+        raise fault(
+            source.origin,
+            f"{name!r} has no value at all, in every row it is missing; leave it out with "
+            f"drop=[{name!r}] (command line: --drop {name})",
+        )
+
+
+def _known(source: Source) -> Array:
+    """(D,) bool: whether a feature has any value; it seldom takes more than one block to tell."""
+    known = np.zeros(source.schema.n_features, bool)
+    for block in blocks(source):
+        values = source.read(block).reshape(len(block), -1)
+        known |= (values == values).any(axis=0)  # noqa: PLR0124  NaN is not equal to itself
+        if known.all():
+            break
+    return known
+
+
+def has_gaps(source: Source) -> bool:
+    """Whether any value is missing."""
+    return any(unfit.nan.any() for unfit in _unfit(source, gaps=False))
 
 
 def _check_size(source: Source, at_least: int) -> None:
@@ -48,21 +78,26 @@ class _Unfit(NamedTuple):
     nan: Array
 
 
-def _unfit(source: Source) -> Iterator[_Unfit]:
+def _unfit(source: Source, *, gaps: bool) -> Iterator[_Unfit]:
+    allowed = _finite_or_gap if gaps else np.isfinite
     if isinstance(source, SparseSource):
-        yield _unfit_sparse(source)
+        yield _unfit_sparse(source, allowed)
         return
     if source.read(np.arange(0)).dtype.kind != "f":
         return  # Integers and booleans are finite.
     for block in blocks(source):
         flat = source.read(block).reshape(len(block), -1)
-        rows, features = np.nonzero(~np.isfinite(flat))
+        rows, features = np.nonzero(~allowed(flat))
         yield _Unfit(block[rows], features, np.isnan(flat[rows, features]))
 
 
-def _unfit_sparse(source: SparseSource) -> _Unfit:
+def _finite_or_gap(values: Array) -> Array:
+    return ~np.isinf(values)
+
+
+def _unfit_sparse(source: SparseSource, allowed: Callable[[Array], Array]) -> _Unfit:
     values = source.values
-    at = np.flatnonzero(~np.isfinite(values.data))
+    at = np.flatnonzero(~allowed(values.data))
     rows = np.searchsorted(values.indptr, at, side="right") - 1
     features = np.asarray(values.indices[at], np.intp)
     order = np.lexsort((features, rows))
@@ -79,10 +114,11 @@ def _describe(source: Source, found: list[_Unfit]) -> str:
     place = (
         f"row {found[0].rows[0]}, counting from 0, {'column' if source.schema.names else 'feature'}"
     )
+    learn = ", or fit a model that knows gaps, with corruption='hiding'" if nan else ""
     return (
         f"{_count(total, 'value')} in {_count(n_rows, 'row')} {'is' if total == 1 else 'are'} "
         f"{what}; the first, {first}, is at {place} {name!r}; "
-        "fill such values in, or leave out the rows or columns that hold them"
+        f"fill such values in, or leave out the rows or columns that hold them{learn}"
     )
 
 

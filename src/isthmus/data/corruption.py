@@ -1,6 +1,7 @@
 """Noise on the way in: the network sees the noisy row and must rebuild the clean one."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from isthmus.types import Facts
 @dataclass(kw_only=True)
 class Corruption(Spec):
     """A way to disturb a batch; randomness comes from torch's global generator."""
+
+    MAKES_GAPS: ClassVar[bool] = False
+    """Whether it makes values missing, so that the network must know what to do with gaps."""
 
     def check(self) -> None:
         """Raise RequestError when the settings make no sense."""
@@ -53,7 +57,7 @@ class Rated(Corruption):
 
     def struck(self, x: Tensor) -> Tensor:
         """A boolean mask, the shape of `x`, of the values to change."""
-        return torch.rand_like(x) < self.rate
+        return (torch.rand_like(x) < self.rate) & ~x.isnan()  # what is missing stays missing
 
 
 @dataclass(kw_only=True)
@@ -64,6 +68,25 @@ class Masking(Rated):
         """A copy of `x` with holes."""
         del facts
         return x.masked_fill(self.struck(x), 0.0)
+
+
+@dataclass(kw_only=True)
+class Hiding(Rated):
+    """Hides values as if they were missing, which they are to the network but not to the loss.
+
+    So it learns to say what was there, and the model knows what to do with gaps even where the
+    rows that it was fitted on have none.
+    """
+
+    MAKES_GAPS: ClassVar[bool] = True
+
+    rate: float = 0.1
+    """The share of values hidden, in [0, 1)."""
+
+    def __call__(self, x: Tensor, facts: Facts) -> Tensor:
+        """A copy of `x` with gaps."""
+        del facts
+        return x.masked_fill(self.struck(x), torch.nan)
 
 
 @dataclass(kw_only=True)
@@ -94,6 +117,7 @@ class SwapRows(Rated):
 CORRUPTIONS: dict[str, type[Corruption]] = {
     "gaussian": Gaussian,
     "masking": Masking,
+    "hiding": Hiding,
     "salt_and_pepper": SaltAndPepper,
     "swap": SwapRows,
 }

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.data.check import check_known
 from isthmus.data.moments import Moments, moments_of
 from isthmus.data.schema import Schema, schema_from_json
 from isthmus.errors import ArtifactError, DataError, RequestError
@@ -46,6 +47,12 @@ class Preparation:
     ceiling: tuple[float | None, ...] = ()
     """The prepared value no feature rises above, likewise."""
 
+    missing: tuple[float, ...] = ()
+    """The share of each feature's values that are missing, () where none is."""
+
+    gaps: bool = False
+    """Whether the model knows what to do with missing values."""
+
     remarks: tuple[str, ...] = ()
     """What is worth knowing of how the rows were understood, for whoever meant it otherwise."""
 
@@ -58,6 +65,7 @@ class Preparation:
             high=self.high,
             floor=self._ends(self.floor, -np.inf),
             ceiling=self._ends(self.ceiling, np.inf),
+            gaps=self.gaps,
         )
 
     def encode(self, values: Array, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -117,6 +125,7 @@ class Preparation:
         """Raise ValueError or TypeError where the fields do not fit one another."""
         for name in ("shift", "scale"):
             self._check_numbers(name, getattr(self, name), fewest=1)
+        self._check_numbers("missing", self.missing)
         for name in ("floor", "ceiling"):
             self._check_numbers(name, [0.0 if e is None else e for e in getattr(self, name)])
         if not min(self.scale) > 0:
@@ -154,7 +163,7 @@ def fit_preparation(
     *,
     unseen: Index | None = None,
 ) -> Preparation:
-    """Learn shift and scale from the weighted `rows` of the source.
+    """Learn shift and scale from what is known of the weighted `rows` of the source.
 
     Rows that are `unseen`, held out from training, only widen what is known of the features'
     ranges: whether one is constant, or all are 0 and 1, must not hang on which rows were held out.
@@ -162,7 +171,7 @@ def fit_preparation(
     "common": one scale for all features, so that squared error keeps the data's own metric (as
     PCA's does). "columns": each feature to mean 0 and variance 1. "none": as they are.
     "auto": common, unless the rows are a table with named columns that do not share a range.
-    Raises RequestError for another `scaling`.
+    Raises RequestError for another `scaling`, DataError for a feature without any value.
     """
     if scaling not in SCALINGS:
         raise RequestError(
@@ -170,9 +179,10 @@ def fit_preparation(
         )
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         moments = moments_of(source, rows, weight)
+        if unseen is not None and len(unseen):
+            moments = moments.widened(moments_of(source, unseen, np.ones(len(unseen))))
+    check_known(source, moments.known)
     _check_representable(source, moments)
-    if unseen is not None and len(unseen):
-        moments = moments.widened(moments_of(source, unseen, np.ones(len(unseen))))
     schema = source.schema
     remarks = _remarks(schema, moments, scaling)
     if scaling == "auto":
@@ -181,6 +191,7 @@ def fit_preparation(
         name for name, flat in zip(schema.feature_names(), moments.constant, strict=True) if flat
     )
     shift, scale, unit = _shift_scale(scaling, moments, schema)
+    missing = moments.missing
     low = float(((moments.low - shift) / scale).min())
     high = float(((moments.high - shift) / scale).max())
     floor, ceiling = (
@@ -199,6 +210,8 @@ def fit_preparation(
         constant=constant,
         floor=floor,
         ceiling=ceiling,
+        missing=tuple(missing.tolist()) if missing.any() else (),
+        gaps=bool(missing.any()),
         remarks=remarks,
     )
 
@@ -217,7 +230,7 @@ def _check_representable(source: Source, moments: Moments) -> None:
 
 
 def _remarks(schema: Schema, moments: Moments, scaling: str) -> tuple[str, ...]:
-    remarks = []
+    remarks = [_gaps_in_words(schema, moments)] if moments.missing.any() else []
     nameless = schema.layout == "table" and not schema.names
     if scaling == "auto" and nameless and not _share_range(moments):
         remarks.append(
@@ -231,6 +244,17 @@ def _remarks(schema: Schema, moments: Moments, scaling: str) -> tuple[str, ...]:
             "it is the other way round, swap the last two axes"
         )
     return tuple(remarks)
+
+
+def _gaps_in_words(schema: Schema, moments: Moments) -> str:
+    most = int(np.argmax(moments.missing))
+    name, columns = schema.feature_names()[most], int((moments.missing > 0).sum())
+    what = "column" if schema.layout == "table" else "feature"
+    return (
+        f"{moments.missing.mean():.1%} of the values are missing, in {columns} "
+        f"{what}{'s' * (columns != 1)}, most in {name!r} ({moments.missing[most]:.1%}); they are "
+        "no part of any error"
+    )
 
 
 def _finite_or_none(ends: Array) -> tuple[float | None, ...]:

@@ -65,6 +65,8 @@ def hash_rows(source: Source, rows: Index, seed: int) -> Array:
 def _hash_rows(values: Array, seed: int) -> Array:
     """(n,) uint64: a hash of each row's bytes."""
     flat = np.ascontiguousarray(values.reshape(len(values), -1) + 0)  # + 0 turns -0.0 into 0.0
+    if flat.dtype.kind == "f":
+        flat[np.isnan(flat)] = np.nan  # NaN comes in many bit patterns too
     raw = flat.view(np.uint8).reshape(len(flat), -1)
     padded = np.zeros((len(raw), -(-raw.shape[1] // 8) * 8), np.uint8)
     padded[:, : raw.shape[1]] = raw

@@ -15,10 +15,10 @@ from torch import Tensor
 from isthmus import artifact, metrics
 from isthmus.data import Rows, align, check_rows, plain_batches, restore
 from isthmus.data.arrays import ArraySource, fault
-from isthmus.errors import DataError, RequestError
+from isthmus.errors import RequestError
 from isthmus.estimator import parts
 from isthmus.estimator.fitting import Fitted, Fitting
-from isthmus.estimator.inputs import as_source, row_weights
+from isthmus.estimator.inputs import as_source, like, read_codes, row_weights
 from isthmus.estimator.refining import refined
 from isthmus.estimator.request import FULL, Request, check_request, folder_of, reporter_of, seed_of
 from isthmus.estimator.saving import to_artifact
@@ -51,7 +51,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             autoencoder for more than three hidden layers, else random.
         optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
             "lbfgs", "kfac", or a spec from `isthmus.optim`. "auto" is muon for large dense
-            networks and 20,000 rows and more, else adamw.
+            networks without logistic units and 20,000 rows and more, else adamw.
         max_epochs: Passes over the rows at most; None is enough for about 5000 steps.
         batch_size: Rows a step; None is chosen from the number of rows, "full" is all of them.
         validation_fraction: Share of the rows held out to choose the best epoch, in [0, 1);
@@ -151,11 +151,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         del y
         with self._unless_refused(), torch.inference_mode(False):
             source = as_source(self, X, reset=True)
-            check_rows(source)
+            check_rows(source, gaps=True)
             weight = row_weights(sample_weight, source)
             if validation is not None:
                 validation = align(as_source(self, validation, reset=False), source.schema)
-                check_rows(validation, at_least=1)
             self._keep(Fitting(self._request(resume=resume), source, weight, validation).run())
         return self
 
@@ -167,7 +166,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         del y
         fresh = not hasattr(self, "network_")
         source = as_source(self, X, reset=fresh)
-        check_rows(source, at_least=2 if fresh else 1)
+        check_rows(source, at_least=2 if fresh else 1, gaps=fresh or self.preparation_.gaps)
         weight = row_weights(sample_weight, source, at_least=2 if fresh else 1)
         if fresh:
             request = replace(
@@ -192,10 +191,20 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def reconstruct(self, X: Any) -> Any:
         """The rows of X after a round trip through the code, as what X was."""
-        rebuilt = self.inverse_transform(self.transform(X))
-        if hasattr(rebuilt, "iloc") and hasattr(X, "iloc"):
-            rebuilt.index = X.index  # pandas matches rows by it
-        return rebuilt
+        return like(X, self.inverse_transform(self.transform(X)))
+
+    def impute(self, X: Any) -> Any:
+        """The rows of X, as what X was, with its missing values (NaN, null) filled in.
+
+        They are rebuilt from the most likely code given what is known of the row and of all codes;
+        all other values come back exactly as they were.
+        """
+        rows = self._rows(X)
+        found = rows.source.read(rows.rows)
+        if self.imputer_ is not None and found.dtype.kind == "f":
+            filled = np.concatenate([self._imputed(x) for x, _ in self._coded(rows)])
+            found = np.where(np.isnan(found), filled, found)
+        return like(X, restore(found, rows.source.schema))
 
     def score_samples(self, X: Any) -> Array:
         """(n,): minus each row's mean squared reconstruction error; higher is better."""
@@ -271,6 +280,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         steps = self.facts_["transform_max_iter"] if wanted == "auto" else wanted
         return refined(code, x, steps, self.metric_, self.network_, self.loss_)
 
+    def _imputed(self, x: Tensor) -> Array:
+        assert self.imputer_ is not None
+        return self.preparation_.decode(self.imputer_(self.network_, self.loss_, x))
+
     def _decode(self, code: Tensor) -> Tensor:
         with torch.no_grad():
             rebuilt: Tensor = self.loss_.mean(self.network_.decode(code))
@@ -279,7 +292,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _rows(self, X: Any) -> Rows:
         check_is_fitted(self)
         source = as_source(self, X, reset=False)
-        check_rows(source, at_least=1)
+        check_rows(source, at_least=1, gaps=self.preparation_.gaps)
         source = align(source, self.preparation_.schema)
         dtype, device = self._where()
         return Rows(source, self.preparation_, np.arange(len(source)), dtype=dtype, device=device)
@@ -310,23 +323,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return parameter.dtype, parameter.device
 
     def _codes(self, X: Any) -> Tensor:
-        names = list(getattr(X, "columns", ()))
-        expected = list(self.get_feature_names_out())
-        if names != expected and sorted(map(str, names)) == sorted(expected):
-            X = X[expected]  # codes with names are matched by name
-        if isinstance(X, torch.Tensor):
-            X = X.detach().cpu()
-        X = X.toarray() if hasattr(X, "toarray") else X  # SciPy sparse
-        values = np.asarray(X, dtype=np.float64)
-        if values.ndim != 2 or values.shape[1] != self.n_components_:
-            raise DataError(
-                f"codes of shape {values.shape} do not fit this model; "
-                f"expected (rows, {self.n_components_}), as transform gives"
-            )
-        if not np.isfinite(values).all():
-            row = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise DataError(f"the codes hold NaN or infinity, first in row {row}, counting from 0")
         dtype, device = self._where()
+        values = read_codes(X, list(self.get_feature_names_out()))
         return torch.as_tensor(values, dtype=dtype, device=device)
 
     def _rebuild(self, codes: Tensor) -> Array:
@@ -353,7 +351,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.kind_, self.loss_ = fitted.kind, fitted.loss
         self.preparation_ = fitted.preparation
         self.mean_ = fitted.mean
-        self.metric_ = fitted.refining.metric
+        self.metric_, self.imputer_ = fitted.refining.metric, fitted.imputer
         self.n_components_ = int(fitted.facts["n_components"])
         self.history_ = fitted.state.history
         self.best_epoch_ = fitted.state.best_epoch
@@ -390,6 +388,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -54,11 +54,13 @@ def choose_optimizer(rows: int, network: nn.Module) -> str:
     """Muon for large networks of matrices and many rows, else AdamW.
 
     To make a matrix orthogonal costs as much as the gradient of a batch about as large as its
-    shorter side; only many rows come in such batches. Filters of convolutions are no matrices.
+    shorter side; only many rows come in such batches. Filters of convolutions are no matrices, and
+    its steps of one size for all directions drive logistic units to their flat ends.
     """
     matrices = sum(p.numel() for p in network.parameters() if p.ndim == 2)
     others = sum(p.numel() for p in network.parameters() if p.ndim > 2)
-    suits = matrices >= max(FEWEST_WEIGHTS_FOR_MUON, 10 * others)
+    logistic = any(isinstance(module, nn.Sigmoid) for module in network.modules())
+    suits = matrices >= max(FEWEST_WEIGHTS_FOR_MUON, 10 * others) and not logistic
     return "muon" if suits and rows >= FEWEST_ROWS_FOR_MUON else "adamw"
 
 

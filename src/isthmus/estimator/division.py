@@ -11,6 +11,7 @@ from torch import Tensor
 from isthmus.data import Preparation, Rows, digest, held_out_split, plain_batches
 from isthmus.estimator import choices
 from isthmus.estimator.request import Request
+from isthmus.gaps import filled
 from isthmus.types import Array, Index, Source
 
 
@@ -82,7 +83,12 @@ class Division:
 
 
 def mean_row(rows: Rows) -> Tensor:
-    """(1, *shape): the weighted mean of prepared rows."""
-    sums = [rows.weight[p] @ rows.take(p).flatten(1) for p in plain_batches(len(rows))]
-    mean = torch.stack(sums).sum(dim=0) / rows.weight.sum()
+    """(1, *shape): the weighted mean of what is known of prepared rows; 0 where nothing is."""
+    sums, weights = [], []
+    for positions in plain_batches(len(rows)):
+        weight, x = rows.weight[positions], rows.take(positions).flatten(1)
+        sums.append(weight @ filled(x))
+        weights.append(weight @ (~x.isnan()).to(weight))
+    total = torch.stack(weights).sum(dim=0)
+    mean = torch.stack(sums).sum(dim=0) / torch.where(total > 0, total, torch.ones_like(total))
     return mean.reshape(1, *rows.preparation.facts.shape).cpu()

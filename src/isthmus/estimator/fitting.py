@@ -9,11 +9,12 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from isthmus.data import Preparation, count_distinct
+from isthmus.data import Preparation, check_rows, count_distinct
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.division import Division, mean_row
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
+from isthmus.estimator.imputing import Imputer
 from isthmus.estimator.refining import NOT_AT_ALL, Refining, check_free, obstacle, rebuilt, settle
 from isthmus.estimator.request import AUTO, FULL, Request
 from isthmus.kinds import CodeNetwork, Kind
@@ -52,6 +53,9 @@ class Fitted:
     """(1, *network_shape): the prepared training rows' mean, what no code at all would give."""
 
     refining: Refining
+    imputer: Imputer | None
+    """Where rows may have gaps."""
+
     state: State
     train: Index
     held_out: Index
@@ -69,15 +73,21 @@ class Fitting:
         self.device = resolve_device(request.device)
         self.division = Division.of(request, source, weight, validation)
         self.loss, self.preparation = parts.loss_and_preparation(request, self.division)
+        self.kind = parts.kind_of(request, source, self.loss)
+        self.noise = parts.noise_of(request, self.kind)
+        if self.noise is not None and self.noise.MAKES_GAPS:
+            self.preparation = replace(self.preparation, gaps=True)
+        if validation is not None:
+            check_rows(validation, at_least=1, gaps=self.preparation.gaps)
         self.precision = self._first_precision()
         seen_as = self.preparation, DTYPES[self.precision], self.device
         self.train = self.division.open_train(*seen_as)
         self.held_out = self.division.open_held_out(*seen_as)
-        self.kind = parts.kind_of(request, source, self.loss)
         self.pretraining = parts.pretraining_of(request, self.kind)
         self.at_pca = isinstance(self.pretraining, PCA)
         self.penalties = parts.penalties_of(request, self.kind)
         self.distinct = self._count_distinct()
+        self.stand_in = self._find_stand_in()
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
@@ -114,6 +124,7 @@ class Fitting:
         facts = self.preparation.facts
         self.kind = self.kind.settled(facts, self.n_components)
         network = self.kind.build(facts, self.n_components).to(self.device, self.train.dtype)
+        network.stand_in_with(self.stand_in)
         check_free(self.request.transform_max_iter, network, self.n_components)
         if solution is not None:
             self._start(network, solution)
@@ -180,8 +191,14 @@ class Fitting:
         except RequestError as error:
             raise RequestError(f"{self.source.origin}: {error}") from error
 
+    def _find_stand_in(self) -> Tensor | float:
+        """What stands in for missing values at first: (D,), the mean of those that are known."""
+        return mean_row(self.train).flatten() if self.preparation.gaps else 0.0
+
     def _principal(self, n_components: int) -> PCASolution:
-        return principal_components(self.train, n_components, seed=self.request.seed)
+        return principal_components(
+            self.train, n_components, seed=self.request.seed, stand_in=self.stand_in
+        )
 
     def _start(self, network: CodeNetwork, solution: PCASolution) -> None:
         dtype = self.train.dtype
@@ -219,9 +236,8 @@ class Fitting:
         # The start itself, read through another precision, is no gain.
         if self.held_out is None or not self._judgeable or state.best_epoch == 0:
             return False
-        noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
-        plane = network.decoder is None and network.output is None
-        if plane and noise is None and isinstance(self.loss, Squared):
+        plane = network.decoder is None and network.output is None and not self.preparation.gaps
+        if plane and self.noise is None and isinstance(self.loss, Squared):
             # What it rebuilds lies in a plane of K dimensions, and PCA's is the best of them all.
             return False
         rebuild = functools.partial(rebuilt, self.refining, network, self.loss)
@@ -243,6 +259,8 @@ class Fitting:
         # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
         self.division = self.division.together()
         self.train = self.division.open_train(self.preparation, DTYPES[self.precision], self.device)
+        self.stand_in = self._find_stand_in()
+        network.stand_in_with(self.stand_in)
         network.silence()
         self._start(network, self._principal(self.n_components))
         state.best_epoch = 0
@@ -314,8 +332,7 @@ class Fitting:
         """How the codes of rows will be found."""
         if obstacle(network, self.n_components):
             return NOT_AT_ALL
-        noise = parts.corruption_of(self.request, self.kind, self.preparation.facts)
-        free = noise is None and not any(penalty.weight for penalty in self.penalties)
+        free = self.noise is None and not any(penalty.weight for penalty in self.penalties)
         return settle(
             self.request.transform_max_iter,
             network,
@@ -326,6 +343,11 @@ class Fitting:
             seed=self.request.seed,
         )
 
+    def _imputer(self, network: CodeNetwork, mean: Tensor) -> Imputer:
+        rows, metric = (self.train, self.held_out or self.train), self.refining.metric
+        seed, centre = self.request.seed, mean.to(self.device)
+        return Imputer.learn(network, self.loss, *rows, metric, centre=centre, seed=seed)
+
     def _tell_refining(self, state: State) -> None:
         if self.refining.steps:
             text = self.refining.message
@@ -334,13 +356,15 @@ class Fitting:
 
     def _fitted(self, network: CodeNetwork, trainer: Trainer) -> Fitted:
         self._tell_refining(trainer.state)
+        mean = mean_row(self.train)
         return Fitted(
             network=network,
             kind=self.kind,
             loss=self.loss,
             preparation=self.preparation,
-            mean=mean_row(self.train),
+            mean=mean,
             refining=self.refining,
+            imputer=self._imputer(network, mean) if self.preparation.gaps else None,
             state=trainer.state,
             train=self.division.train,
             held_out=self.division.held_out,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data import Rows, plain_batches
+from isthmus.gaps import filled, row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.pretraining import PCASolution
 
@@ -48,14 +49,15 @@ def pca_errors(
 ) -> Tensor:
     """(n,) float64: each row's mean squared error after projection on the components.
 
+    Missing values are taken for the mean, and then not judged.
     `limited` is what a network does to its output because features' ranges end.
     """
     errors = []
     for x in _blocks(rows):
-        centred = x.flatten(1).double() - solution.mean
+        centred = filled(x.flatten(1).double() - solution.mean)
         flat = centred @ solution.components.t() @ solution.components + solution.mean
         rebuilt = limited(flat.reshape(x.shape))
-        errors.append((x - rebuilt).square().flatten(1).mean(dim=1))
+        errors.append(row_means((x - rebuilt).square()))
     return torch.cat(errors)
 
 
@@ -70,7 +72,7 @@ def pca_figures(
 
 
 def _errors(rebuild: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
-    errors = [(rebuild(x) - x).double().square().flatten(1).mean(dim=1) for x in _blocks(rows)]
+    errors = [row_means((rebuild(x) - x).double().square()) for x in _blocks(rows)]
     return torch.cat(errors)
 
 

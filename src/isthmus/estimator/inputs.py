@@ -77,3 +77,33 @@ def row_weights(sample_weight: Any, source: Source, *, at_least: int = 2) -> Arr
     if (weight > 0).sum() < at_least:
         raise DataError(f"sample_weight: fewer than {at_least} rows have a weight above 0")
     return np.array(weight)
+
+
+def read_codes(codes: Any, names: list[str]) -> Array:
+    """(n, len(names)) float64: codes as an array, tensor, sparse matrix or frame, by their names.
+
+    Raises DataError for another shape, or codes that are not finite.
+    """
+    columns = list(getattr(codes, "columns", ()))
+    if columns != names and sorted(map(str, columns)) == sorted(names):
+        codes = codes[names]
+    if isinstance(codes, torch.Tensor):
+        codes = codes.detach().cpu()
+    codes = codes.toarray() if hasattr(codes, "toarray") else codes  # SciPy sparse
+    values = np.asarray(codes, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != len(names):
+        raise DataError(
+            f"codes of shape {values.shape} do not fit this model; "
+            f"expected (rows, {len(names)}), as transform gives"
+        )
+    if not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise DataError(f"the codes hold NaN or infinity, first in row {row}, counting from 0")
+    return values
+
+
+def like(given: Any, made: Any) -> Any:
+    """`made` with the row labels of `given` where both are pandas frames."""
+    if hasattr(made, "iloc") and hasattr(given, "iloc"):
+        made.index = given.index
+    return made

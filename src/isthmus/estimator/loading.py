@@ -12,7 +12,8 @@ from isthmus.artifact import Artifact
 from isthmus.data import CORRUPTIONS, Preparation
 from isthmus.errors import ArtifactError
 from isthmus.estimator.autoencoder import Autoencoder
-from isthmus.estimator.saving import MEAN, METRIC, NETWORK
+from isthmus.estimator.imputing import Imputer
+from isthmus.estimator.saving import IMPUTER, MEAN, METRIC, NETWORK
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, Reconstruction
 from isthmus.optim import OPTIMIZERS
@@ -65,7 +66,9 @@ def _restore(
     _check_tensors(mean, weights, preparation)
     _check_refining(metric, found.facts)
     weights.pop(METRIC, None)
-    network = kind.build(preparation.facts, int(found.facts["n_components"])).to(device, mean.dtype)
+    imputer = _pop_imputer(weights, device)
+    size = int(found.facts["n_components"])
+    network = kind.build(preparation.facts, size).to(device, mean.dtype)
     network.load_state_dict({k.removeprefix(NETWORK): v for k, v in weights.items()})
     network.eval()
     estimator.network_, estimator.kind_ = network, kind
@@ -73,6 +76,9 @@ def _restore(
     estimator.preparation_, estimator.mean_ = preparation, mean
     # Copied, since a file's tensors lie anywhere in memory, and sums depend on where.
     estimator.metric_ = None if metric is None else metric.clone().to(device)
+    estimator.imputer_ = None
+    if preparation.gaps:
+        estimator.imputer_ = Imputer.from_tensors(imputer, mean.to(device), size)
     estimator.restore_facts(found.facts, found.history)
 
 
@@ -92,6 +98,11 @@ def _check_refining(metric: Tensor | None, facts: Mapping[str, Any]) -> None:
         raise ValueError(f"transform_max_iter is {steps}, and there is no {METRIC} to refine by")
     if metric is not None and metric.shape != (size, size):
         raise ValueError(f"the {METRIC} has shape {tuple(metric.shape)} for {size} numbers a code")
+
+
+def _pop_imputer(weights: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    names = [name for name in weights if name.startswith(IMPUTER)]
+    return {n.removeprefix(IMPUTER): weights.pop(n).clone().to(device) for n in names}
 
 
 def _part(written: Any, classes: Mapping[str, type[Spec]], base: type[AnySpec]) -> AnySpec:

@@ -122,18 +122,23 @@ def penalties_of(request: Request, kind: Kind) -> list[PenaltySpec]:
     return own + [resolve(p, PENALTIES, PenaltySpec, "penalties") for p in request.penalties]
 
 
-def corruption_of(request: Request, kind: Kind, facts: Facts) -> Callable[[Tensor], Tensor] | None:
-    """The noise asked for, else the kind's own, else None, as a function of a batch."""
-    noise: Corruption | None = None
+def noise_of(request: Request, kind: Kind) -> Corruption | None:
+    """The noise asked for, else the kind's own, else None."""
     wanted = kind.wants().corruption
     if request.corruption is not None:
         noise = resolve(request.corruption, CORRUPTIONS, Corruption, "corruption")
     elif wanted is not None:
         noise = CORRUPTIONS[wanted[0]](**wanted[1])
-    if noise is None:
+    else:
         return None
     noise.check()
-    return functools.partial(noise, facts=facts)
+    return noise
+
+
+def corruption_of(request: Request, kind: Kind, facts: Facts) -> Callable[[Tensor], Tensor] | None:
+    """The noise as a function of a batch, or None."""
+    noise = noise_of(request, kind)
+    return None if noise is None else functools.partial(noise, facts=facts)
 
 
 def optimizer_of(request: Request, network: CodeNetwork, rows: int) -> OptimizerSpec:
@@ -183,7 +188,7 @@ def trainer_of(
     bf16: bool,
 ) -> Trainer:
     """The trainer of `network`, which still waits for its rows."""
-    objective = Objective(loss, penalties_of(request, kind))
+    objective = Objective(loss, penalties_of(request, kind), gaps=network.facts.gaps)
     corrupt = corruption_of(request, kind, network.facts)
     return Trainer(
         network=network,

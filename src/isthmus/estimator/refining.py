@@ -9,6 +9,7 @@ from torch import Tensor
 from isthmus.data import Rows, spread
 from isthmus.errors import require
 from isthmus.estimator.request import AUTO, RULES
+from isthmus.gaps import row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.refinement import Refinement, inverse_curvature
@@ -116,7 +117,7 @@ def refined(
         f"activation makes them or they have more than {WIDEST_CODE} numbers; use 0",
     )
     assert metric is not None
-    refine = Refinement(network, loss.per_row, metric)
+    refine = Refinement(network, loss.row_loss(gaps=network.facts.gaps), metric)
     rows = max(1, VALUES_AT_ONCE // x[0].numel())
     parts = zip(torch.split(x, rows), torch.split(code, rows), strict=True)
     return torch.cat([refine(*part, steps) for part in parts])
@@ -138,5 +139,5 @@ def _fitting_in(rows: Rows) -> int:
 def _error(
     way: Refining, network: CodeNetwork, loss: Reconstruction, x: Tensor, weight: Tensor
 ) -> float:
-    errors = (rebuilt(way, network, loss, x) - x).square().flatten(1).mean(dim=1)
+    errors = row_means((rebuilt(way, network, loss, x) - x).square())
     return float(weight @ errors)

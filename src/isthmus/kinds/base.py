@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.errors import RequestError, require
+from isthmus.gaps import filled
 from isthmus.kinds.blocks import (
     CODE_RANGES,
     OPERATING_POINTS,
@@ -93,6 +94,7 @@ class CodeNetwork(Network):
         self.code_dropout = nn.Dropout(code_dropout)
         # Tied stacks have no last layers of their own to zero: each is the other's first.
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
+        self.stand_in = nn.Parameter(torch.zeros(facts.n_features)) if facts.gaps else None
         if linear is not None:
             self.silence()
 
@@ -105,8 +107,21 @@ class CodeNetwork(Network):
         """(B, *shape) to (B, K)."""
         return self.code_activation(self.before_code(x))  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def stand_in_with(self, values: Tensor | float) -> None:
+        """Let these values, a number or one a feature, stand in for missing ones at first."""
+        if self.stand_in is not None:
+            self.stand_in.copy_(torch.as_tensor(values))
+
+    def complete(self, x: Tensor) -> Tensor:
+        """(B, *shape), with a learned number for each feature where it is missing."""
+        if self.stand_in is None:
+            return x
+        return filled(x, self.stand_in.reshape(self.facts.shape))
+
     def before_code(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, K): the code before its activation."""
+        x = self.complete(x)
         if self.encoder is None:
             assert self.linear is not None
             return self.linear.encode(x)

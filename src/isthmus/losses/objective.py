@@ -14,15 +14,17 @@ RECONSTRUCTION = "reconstruction"
 class Objective:
     """A reconstruction loss plus penalties; calling it gives every term by name."""
 
-    def __init__(self, loss: Reconstruction, penalties: Sequence[PenaltySpec] = ()) -> None:
-        self.loss = loss
+    def __init__(
+        self, loss: Reconstruction, penalties: Sequence[PenaltySpec] = (), *, gaps: bool = False
+    ) -> None:
+        self.row_loss = loss.row_loss(gaps=gaps)
         self.penalties = dict(zip(_distinct(penalties), penalties, strict=True))
         for part in (loss, *penalties):
             part.check()
 
     def __call__(self, step: Step) -> dict[str, Tensor]:
         """The terms of one batch, each a weighted scalar; their sum is what is minimised."""
-        rows = self.loss.per_row(step.output.reconstruction, step.x)
+        rows = self.row_loss(step.output.reconstruction, step.x)
         terms = {RECONSTRUCTION: step.mean(rows), **step.output.terms}
         return terms | {name: penalty(step) for name, penalty in self.penalties.items()}
 

@@ -1,18 +1,24 @@
 """What "the same back" means: squared, Bernoulli and Huber reconstruction losses."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from isthmus.errors import require
+from isthmus.gaps import filled
 from isthmus.spec import Spec
 
 
 @dataclass(kw_only=True)
 class Reconstruction(Spec):
     """A loss between the decoder's raw output and the row, one number a feature."""
+
+    IN_NATS: ClassVar[bool] = False
+    """Whether it is a negative log-likelihood as it stands, without a variance to be learned."""
 
     def check(self) -> None:
         """Raise RequestError when the settings make no sense."""
@@ -33,6 +39,17 @@ class Reconstruction(Spec):
     def per_row(self, raw: Tensor, x: Tensor) -> Tensor:
         """(B,): the mean loss over the features of each row."""
         return self.errors(raw, x).flatten(1).mean(dim=1)
+
+    def per_row_known(self, raw: Tensor, x: Tensor) -> Tensor:
+        """(B,): the mean loss over the features that are known of each row; 0 where none is."""
+        known = ~x.isnan()
+        # Errors are made of numbers alone and then left out: the gradient of NaN times 0 is NaN.
+        errors = self.errors(raw, filled(x)) * known
+        return errors.flatten(1).sum(dim=1) / known.flatten(1).sum(dim=1).clamp(min=1)
+
+    def row_loss(self, *, gaps: bool) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss of rows whose values may be missing (`gaps`), or of complete ones."""
+        return self.per_row_known if gaps else self.per_row
 
     def curvature(self, raw: Tensor) -> Tensor:
         """Elementwise, the shape of `raw`: the second derivative where the row is what is expected.
@@ -75,6 +92,8 @@ class Huber(Reconstruction):
 @dataclass(kw_only=True)
 class Bernoulli(Reconstruction):
     """-x log p - (1 - x) log(1 - p) in nats for x in [0, 1]; the raw output is the logit of p."""
+
+    IN_NATS: ClassVar[bool] = True
 
     def errors(self, raw: Tensor, x: Tensor) -> Tensor:
         """Elementwise cross-entropy."""

@@ -65,6 +65,7 @@ class Ladder:
     @torch.no_grad()
     def below(self, level: int, x: Tensor) -> Tensor:
         """What level `level` learns to rebuild: rows for 0, else the activations of level - 1."""
+        x = self.network.complete(x)
         for i in range(level):
             x = self.encoder.bend(self.encoder.layer(i, x))
         return x

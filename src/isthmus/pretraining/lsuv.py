@@ -33,7 +33,7 @@ class LSUV(Pretraining):
         torch.manual_seed(mixed(job.seed, 0))
         job.network.awaken()
         job.network.eval()  # no dropout
-        x = job.train.take(spread(np.arange(len(job.train)), ROWS))
+        x = ladder.below(0, job.train.take(spread(np.arange(len(job.train)), ROWS)))
         code = job.network.code_activation(_through(ladder.encoder, x))
         _through(ladder.decoder, code)
         return []

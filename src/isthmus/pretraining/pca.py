@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.gaps import filled
 from isthmus.pretraining.base import Pretraining
 from isthmus.types import Index, WeightedRows
 
@@ -46,13 +47,32 @@ class PCASolution(NamedTuple):
         return self._replace(components=self.components[kept], scales=self.scales[kept])
 
 
-def principal_components(rows: WeightedRows, n_components: int, *, seed: int = 0) -> PCASolution:
+class _Completed:
+    """Rows as (n, D) in double precision, with a number for each feature where it is missing."""
+
+    def __init__(self, rows: WeightedRows, stand_in: Tensor | float) -> None:
+        self.rows, self.stand_in, self.weight = rows, stand_in, rows.weight
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.rows)
+
+    def take(self, positions: Index) -> Tensor:
+        """(len(positions), D): the rows at these positions."""
+        return filled(self.rows.take(positions).flatten(1), self.stand_in).double()
+
+
+def principal_components(
+    rows: WeightedRows, n_components: int, *, seed: int = 0, stand_in: Tensor | float = 0.0
+) -> PCASolution:
     """The first `n_components` principal components, fewer where the rows span fewer.
 
     Exact by eigenvectors of the covariance or of the Gram matrix, whichever is smaller, up to a
-    side of 1500; beyond by subspace iteration (Halko, Martinsson and Tropp 2011).
+    side of 1500; beyond by subspace iteration (Halko, Martinsson and Tropp 2011). Missing values
+    count as `stand_in`, a number or (D,).
     """
-    n, width = len(rows), rows.take(np.arange(1)).flatten(1).shape[1]
+    rows = _Completed(rows, stand_in)
+    n, width = len(rows), rows.take(np.arange(1)).shape[1]
     k = min(n_components, n, width)
     if width <= min(n, EXACT_SIDE):
         mean, total, variances, components = _from_covariance(rows, width, k)
@@ -78,12 +98,12 @@ def _blocks(rows: WeightedRows) -> list[tuple[Index, Tensor]]:
 
 
 def _centred(rows: WeightedRows, positions: Index, mean: Tensor) -> Tensor:
-    return rows.take(positions).flatten(1).double() - mean
+    return rows.take(positions) - mean
 
 
 def _mean_and_variance(rows: WeightedRows) -> tuple[Tensor, float]:
     n = float(rows.weight.double().sum())
-    mean = sum(w.double() @ rows.take(p).flatten(1).double() for p, w in _blocks(rows)) / n
+    mean = sum(w.double() @ rows.take(p) for p, w in _blocks(rows)) / n
     assert isinstance(mean, Tensor)
     squares = [w.double() @ _centred(rows, p, mean).square() for p, w in _blocks(rows)]
     return mean, float(torch.stack(squares).sum() / n)
@@ -97,7 +117,7 @@ def _from_covariance(
     squares = torch.zeros(width, width, dtype=torch.float64, device=device)
     sums = torch.zeros(width, dtype=torch.float64, device=device)
     # Rows are seen from a point among them, so that what is far from zero cancels nothing.
-    offset = rows.take(_blocks(rows)[0][0]).flatten(1).double().mean(dim=0)
+    offset = rows.take(_blocks(rows)[0][0]).mean(dim=0)
     for positions, weight in _blocks(rows):
         x = _centred(rows, positions, offset)
         weighted = weight.double()[:, None] * x

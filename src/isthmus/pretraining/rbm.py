@@ -86,7 +86,7 @@ class RBM(LayerWise):
         linear_visible = level == 0 and not isinstance(ladder.loss, Bernoulli)
         visible_bias = weight.new_zeros(weight.shape[1])
         if level == 0:
-            mean = _mean(job.train)
+            mean = _mean(ladder, job.train)
             visible_bias = mean if linear_visible else logit(mean)
         machine = BoltzmannMachine(
             weight,
@@ -162,10 +162,10 @@ class MachineLevel:
         down.bias.copy_(self.machine.visible_bias)
 
 
-def _mean(rows: WeightedRows) -> Tensor:
-    """(V,): the weighted mean of all rows."""
+def _mean(ladder: Ladder, rows: WeightedRows) -> Tensor:
+    """(V,): the weighted mean of all rows, completed where values are missing."""
     sums = [
-        rows.weight[torch.as_tensor(positions)] @ rows.take(positions).flatten(1)
+        rows.weight[torch.as_tensor(positions)] @ ladder.below(0, rows.take(positions)).flatten(1)
         for positions in plain_batches(len(rows))
     ]
     return torch.stack(sums).sum(dim=0) / rows.weight.sum()

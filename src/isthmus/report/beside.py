@@ -96,7 +96,7 @@ def _table_pair(group: dict[str, Any], i: int, most: float) -> str:
     found = "".join(f"<td>{escape(_cell(value))}</td>" for value in group["found"][i])
     back = "".join(
         f'<td style="--off:{off[j] / most:.2f}"{_most(j == worst and off[j] > 0)} '
-        f'title="off by {off[j]:.2g}">{escape(_cell(value))}</td>'
+        f'title="{_distance(group["found"][i][j], off[j])}">{escape(_cell(value))}</td>'
         for j, value in enumerate(group["rebuilt"][i])
     )
     return (
@@ -105,11 +105,17 @@ def _table_pair(group: dict[str, Any], i: int, most: float) -> str:
     )
 
 
+def _distance(found: Any, off: float) -> str:
+    return "was missing" if found is None else f"off by {off:.2g}"
+
+
 def _most(is_worst: bool) -> str:
     return ' class="most"' if is_worst else ""
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return "missing"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else words.number(value, 4)

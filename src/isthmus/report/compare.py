@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from isthmus.baselines import PCABaseline
-from isthmus.data import Preparation, check_rows, held_out_split, open_source, spread
+from isthmus.data import (
+    Preparation,
+    check_rows,
+    has_gaps,
+    held_out_split,
+    open_source,
+    spread,
+)
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.request import reporter_of
@@ -152,9 +159,9 @@ def compare(
     require(bool(sizes), "components is empty; give at least one code size, such as 2, 8, 32")
     require(sizes[0] >= 1, f"components={sizes[0]} must be at least 1")
     rows = open_source(source)
-    check_rows(rows)
+    check_rows(rows, gaps=True)
     train, test = _split(rows, settings.get("random_state"))
-    images = rows.schema.layout == "image"
+    images = rows.schema.layout == "image" and not has_gaps(rows)
     strange = None if other is None else open_source(other)
     require(images or strange is None, f"other is for images; {rows.origin} holds none")
     found = domains(rows, train, test, strange) if images else []

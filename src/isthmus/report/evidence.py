@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from isthmus.baselines import PCABaseline
-from isthmus.data import align, check_rows, open_source, spread
+from isthmus.data import align, check_rows, has_gaps, open_source, spread
 from isthmus.estimator import Autoencoder
 from isthmus.metrics import ReconstructionError
 from isthmus.report import codes as code_views
@@ -41,7 +41,7 @@ def gather(
     Raises DataError or RequestError (both ValueError) where the rows do not fit the model.
     """
     rows = align(open_source(source), ae.preparation_.schema)
-    check_rows(rows, at_least=1)
+    check_rows(rows, at_least=1, gaps=ae.preparation_.gaps)
     judged = _Judged.of(ae, rows)
     coded = spread(judged.everything, MOST_CODED)
     codes = codes_of(ae, Subset(rows, coded))
@@ -178,8 +178,8 @@ def _finite(value: float) -> float | None:
 def _images(
     ae: Autoencoder, source: Source, judged: _Judged, codes: Array
 ) -> dict[str, Any] | None:
-    if source.schema.layout != "image":
-        return None
+    if source.schema.layout != "image" or has_gaps(source):
+        return None  # no picture format knows missing pixels
     found = domains(source, judged.learned, judged.measured, None)
     low, high = code_range(codes)
     return {

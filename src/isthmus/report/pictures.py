@@ -30,7 +30,7 @@ class Levels:
         """0 to 255 for 8-bit images that use more than half of it, else the values' own range."""
         if values.dtype == np.uint8 and values.max(initial=0) >= FULL_RANGE_FROM:
             return cls(0.0, 255.0)
-        low, high = float(values.min()), float(values.max())
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
         return cls(low, high if high > low else low + 1)
 
     @property
@@ -39,8 +39,8 @@ class Levels:
         return (self.low, self.high) != (0.0, 255.0)
 
     def to_bytes(self, values: Array) -> Array:
-        """uint8 grey levels of the values."""
-        share = (np.asarray(values, np.float64) - self.low) / (self.high - self.low)
+        """uint8 grey levels of the values, black for missing ones."""
+        share = np.nan_to_num((np.asarray(values, np.float64) - self.low) / (self.high - self.low))
         return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
 
     def to_values(self, levels: Array) -> Array:

@@ -62,13 +62,13 @@ def channels_of(values: Array, schema: Schema) -> Array:
 
 
 def _lines(values: Array, schema: Schema) -> list[list[list[float]]]:
-    """[row][channel][time], shortened where long."""
+    """[row][channel][time], shortened where long; None where a value is missing."""
     signals = channels_of(values, schema)[:, :MOST_CHANNELS].astype(np.float64)
-    return [[in_chunks(line, MOST_POINTS).tolist() for line in signal] for signal in signals]
+    return [[_plain(in_chunks(line, MOST_POINTS)) for line in signal] for signal in signals]
 
 
 def _table(found: Array, back: Array, preparation: Preparation) -> dict[str, Any]:
-    off = _prepared(found, preparation) - _prepared(back, preparation)
+    off = np.nan_to_num(_prepared(found, preparation) - _prepared(back, preparation))
     columns = np.arange(off.shape[1])
     if len(columns) > ALL_COLUMNS:
         largest = np.argsort(-np.abs(off).max(axis=0), kind="stable")[:MOST_COLUMNS]
@@ -87,9 +87,12 @@ def _prepared(values: Array, preparation: Preparation) -> Array:
     return preparation.encode(values).double().numpy()
 
 
-def _plain(values: Array) -> list[list[Any]]:
-    """Values of any dtype as the json module writes them."""
-    return np.asarray(values).tolist()  # type: ignore[no-any-return]
+def _plain(values: Array) -> list[Any]:
+    """Values of any dtype as the json module writes them; None where one is missing."""
+    plain = np.asarray(values, object)
+    if values.dtype.kind == "f":
+        plain[np.isnan(values)] = None
+    return plain.tolist()  # type: ignore[no-any-return]
 
 
 def per_feature(ae_error: Array, pca_error: Array, schema: Schema) -> dict[str, Any] | None:

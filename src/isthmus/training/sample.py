@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data import spread
+from isthmus.gaps import filled, row_means
 from isthmus.training.state import Record
 from isthmus.training.symptoms import Activity, short
 from isthmus.types import WeightedRows
@@ -57,8 +58,8 @@ class Sample(NamedTuple):
         x, weight = rows.take(at), rows.weight[torch.as_tensor(at)]
         error = error_of(mean.expand_as(x), x, weight)
         # Rounding of large equal numbers is no variance.
-        varies = error > (100 * torch.finfo(x.dtype).eps * float(x.abs().max())) ** 2
-        return cls(x, weight, mean, count_distinct(x), error if varies else 0.0)
+        varies = error > (100 * torch.finfo(x.dtype).eps * float(filled(x).abs().max())) ** 2
+        return cls(x, weight, mean, count_distinct(filled(x, mean)), error if varies else 0.0)
 
 
 @dataclass
@@ -115,9 +116,9 @@ def share_rebuilt_linearly(x: Tensor, mean: Tensor, weight: Tensor, n_components
     """The share of variance about `mean` that PCA of half the (n, D) rows explains in the others.
 
     What a linear code of `n_components` units can learn of these rows, told by rows it has not
-    seen, so that noise counts for nothing.
+    seen, so that noise counts for nothing. The mean stands in for what is missing.
     """
-    centred = (x.flatten(1) - mean.flatten()).double() * weight.double().sqrt()[:, None]
+    centred = filled(x.flatten(1) - mean.flatten()).double() * weight.double().sqrt()[:, None]
     known, new = centred[::2], centred[1::2]
     _, scales, axes = torch.linalg.svd(known, full_matrices=False)
     total = float(new.square().sum())
@@ -165,14 +166,16 @@ def _mean(rows: WeightedRows) -> Tensor:
     at = spread(np.arange(len(rows)), ROWS_OF_MEAN)
     weight = rows.weight[torch.as_tensor(at)].double()
     first = rows.take(at[:1])
-    total = torch.zeros_like(first[0], dtype=torch.float64)
+    total, known = (torch.zeros_like(first[0], dtype=torch.float64) for _ in range(2))
     for start in range(0, len(at), MOST_ROWS):
         part = slice(start, start + MOST_ROWS)
-        total += torch.tensordot(weight[part], rows.take(at[part]).double(), dims=1)
-    return (total / weight.sum()).to(first)[None]
+        x = rows.take(at[part]).double()
+        total += torch.tensordot(weight[part], filled(x), dims=1)
+        known += torch.tensordot(weight[part], (~x.isnan()).double(), dims=1)
+    return (total / known.clamp(min=torch.finfo(known.dtype).tiny)).to(first)[None]
 
 
 def error_of(rebuilt: Tensor, x: Tensor, weight: Tensor) -> float:
-    """The weighted mean of the squared errors of the rows."""
-    per_row = (rebuilt - x).double().square().flatten(1).mean(dim=1)
+    """The weighted mean of the squared errors of the rows, as far as they are known."""
+    per_row = row_means((rebuilt - x).double().square())
     return float((weight.double() * per_row).sum() / weight.double().sum())

@@ -1,0 +1,203 @@
+"""What is missing of a row, rebuilt from the code that is most likely given what is known of it.
+
+With a linear network this is the conditional mean of probabilistic PCA (Tipping and Bishop 1999):
+codes are normal, as those of the training rows, and values stray from the reconstruction with one
+variance for all. The code that rebuilds the known values best, which `transform` looks for, would
+let the others stray as far as they like. How far each feature can be trusted is then told by values
+that were hidden on purpose.
+"""
+
+# Shape letters: B rows in a batch, D features, K code units.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.data import Rows, plain_batches, spread
+from isthmus.gaps import filled
+from isthmus.kinds import CodeNetwork
+from isthmus.losses import Reconstruction
+from isthmus.refinement import Refinement
+
+ROWS_TO_LEARN, ROWS_TO_TRUST, ROWS_AT_ONCE = 5000, 1024, 256
+HIDDEN, ROUNDS = 0.2, 3
+"""Share of the values hidden to see how far reconstructions can be trusted, and how often."""
+
+FEW = 10
+"""A feature counts for itself from about so many hidden values on."""
+
+STEPS = 20
+"""Enough for the hidden values' error to stay where it is, within a hundredth."""
+
+LEAST_VARIANCE = 1e-6
+"""Share of the mean variance of the code that is added along all its directions."""
+
+FEWEST_FREE = 0.5
+"""Where a code has as many numbers as the row, so many are taken to be left for the noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodePrior:
+    """What is known of a code before its row is seen, and how much the row says beside it."""
+
+    location: Tensor
+    """(K,): the codes' mean."""
+
+    precision: Tensor
+    """(K, K): the inverse of the codes' covariance."""
+
+    metric: Tensor
+    """(K, K): the inverse of the mean curvature of `distance` and the rows' loss together."""
+
+    scale: Tensor
+    """(): what makes the sum of a row's errors a negative log-likelihood in nats."""
+
+    def distance(self, code: Tensor) -> Tensor:
+        """(B,): minus the log-density of codes (B, K), but for a constant."""
+        away = code - self.location
+        return ((away @ self.precision) * away).sum(dim=1) / 2
+
+    @classmethod
+    @torch.no_grad()
+    def learn(
+        cls,
+        network: CodeNetwork,
+        loss: Reconstruction,
+        train: Rows,
+        judged: Rows,
+        metric: Tensor,
+    ) -> Self:
+        """From the codes of `train` and the errors of `judged` rows; `metric` is a Refinement's.
+
+        An error of rows whose K codes follow them leaves D - K numbers in D for the noise.
+        """
+        codes = torch.cat([network.encode(x) for x in _batches(train)]).double()
+        centred = codes - codes.mean(dim=0)
+        covariance = centred.t() @ centred / len(codes)
+        floor = LEAST_VARIANCE * float(covariance.diagonal().mean()) + torch.finfo().tiny
+        eye = torch.eye(len(covariance), dtype=torch.float64, device=codes.device)
+        precision = torch.linalg.inv(covariance + floor * eye)
+        size = network.facts.n_features
+        scale = 1.0 if loss.IN_NATS else 1 / (2 * _noise(network, loss, judged, codes.shape[1]))
+        curved = scale * size * torch.linalg.inv(metric.double()) + precision
+        found = {
+            "location": codes.mean(dim=0),
+            "precision": precision,
+            "metric": torch.linalg.inv(curved),
+            "scale": torch.tensor(scale),
+        }
+        return cls(**{name: value.to(metric).contiguous() for name, value in found.items()})
+
+    def most_likely(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
+        """Codes (B, K) of rows (B, *shape) with gaps."""
+
+        def sums(raw: Tensor, x: Tensor) -> Tensor:
+            known = (~x.isnan()).flatten(1).sum(dim=1)
+            return self.scale * known * loss.per_row_known(raw, x)
+
+        with torch.no_grad():
+            code = network.encode(x)
+        return Refinement(network, sums, self.metric, self.distance)(x, code, STEPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imputer:
+    """Rows with gaps to what may be missing, shrunk towards the mean row as far as is wise."""
+
+    centre: Tensor
+    """(1, *shape): the mean row."""
+
+    trust: Tensor
+    """(1, *shape): the share of a reconstruction's distance from the mean row that is kept."""
+
+    prior: CodePrior | None
+    """None where codes cannot be moved freely: then they are the encoder's."""
+
+    def __call__(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
+        """(B, *shape): what stands in each place of rows (B, *shape), as far as one can tell."""
+        rebuilt = self._rebuilt(network, loss, x)
+        return self.centre + self.trust * (rebuilt - self.centre)
+
+    def _rebuilt(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            if self.prior is None:
+                return loss.mean(network.decode(network.encode(x)))
+            return loss.mean(network.decode(self.prior.most_likely(network, loss, x)))
+
+    @classmethod
+    def learn(
+        cls,
+        network: CodeNetwork,
+        loss: Reconstruction,
+        train: Rows,
+        judged: Rows,
+        metric: Tensor | None,
+        *,
+        centre: Tensor,
+        seed: int,
+    ) -> Self:
+        """Learn the prior from `train`, the trust from `judged` rows, values of which are hidden.
+
+        The trust in a feature is the slope of its hidden values on their reconstructions (both from
+        the mean row), as far as there are such values, and else that of all; from 0 to 1.
+        """
+        prior = None
+        if metric is not None:
+            prior = CodePrior.learn(network, loss, train, judged, metric)
+        plain = cls(centre=centre, trust=torch.ones_like(centre), prior=prior)
+        chosen = spread(np.arange(len(judged)), ROWS_TO_TRUST)
+        generator = torch.Generator().manual_seed(seed)
+        product, square = torch.zeros_like(centre), torch.zeros_like(centre)
+        for positions in [*plain_batches(len(chosen), ROWS_AT_ONCE)] * ROUNDS:
+            x = judged.take(chosen[positions])
+            hidden = (torch.rand(x.shape, generator=generator).to(x.device) < HIDDEN) & ~x.isnan()
+            guess = plain(network, loss, x.masked_fill(hidden, torch.nan)) - centre
+            guess = torch.where(hidden, guess, torch.zeros_like(guess))
+            product += (guess * filled(x - centre)).sum(dim=0)
+            square += guess.square().sum(dim=0)
+        tiny = torch.finfo(square.dtype).tiny
+        slope = product.sum() / square.sum().clamp(min=tiny)
+        few = FEW * square.sum() / max(HIDDEN * ROUNDS * len(chosen) * square.numel(), 1)
+        trust = (product + few * slope) / (square + few).clamp(min=tiny)
+        return replace(plain, trust=trust.clamp(0, 1).contiguous())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything but the centre by name, to be saved."""
+        if self.prior is None:
+            return {"trust": self.trust}
+        prior = {field.name: getattr(self.prior, field.name) for field in fields(self.prior)}
+        return prior | {"trust": self.trust}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], centre: Tensor, n_components: int) -> Self:
+        """What `tensors` gave; ValueError where they do not fit the network."""
+        square = (n_components, n_components)
+        shapes: dict[str, tuple[int, ...]] = {"trust": tuple(centre.shape)}
+        of_prior = {"location": square[:1], "precision": square, "metric": square, "scale": ()}
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if found not in (shapes, shapes | of_prior):
+            raise ValueError(f"the imputer's tensors have the shapes {found}")
+        rest = {name: tensors[name] for name in of_prior if name in tensors}
+        prior = CodePrior(**rest) if rest else None
+        return cls(centre=centre, trust=tensors["trust"], prior=prior)
+
+
+def _noise(network: CodeNetwork, loss: Reconstruction, rows: Rows, n_components: int) -> float:
+    """The mean error of a known value, as far as the code has not followed it."""
+    total, known = 0.0, 0
+    for x in _batches(rows):
+        counts = (~x.isnan()).flatten(1).sum(dim=1)
+        total += float(counts.double() @ loss.per_row_known(network(x).reconstruction, x).double())
+        known += int(counts.sum())
+    size = network.facts.n_features
+    free = max(size - n_components, FEWEST_FREE)
+    return max(total / max(known, 1) * size / free, torch.finfo(torch.float32).tiny)
+
+
+def _batches(rows: Rows) -> Iterator[Tensor]:
+    chosen = spread(np.arange(len(rows)), ROWS_TO_LEARN)
+    return (rows.take(chosen[positions]) for positions in plain_batches(len(chosen)))
