@@ -242,8 +242,22 @@ def test_saved_and_resumed(fitted, gappy, tmp_path):
     fitted.save(tmp_path / "model")
     again = load(tmp_path / "model")
     np.testing.assert_array_equal(again.impute(gappy), fitted.impute(gappy))
+    before = again.imputer_.prior
     again.partial_fit(gappy)
     assert np.isfinite(again.score(gappy))
+    # What it knows of codes is what they are now.
+    codes = torch.from_numpy(again.set_params(transform_max_iter=0).transform(gappy))
+    torch.testing.assert_close(again.imputer_.prior.location.float(), codes.mean(dim=0))
+    assert not torch.equal(again.imputer_.prior.location, before.location)
+
+
+def test_learned_row_by_row(gappy, complete, hidden):
+    ae = Autoencoder(3, random_state=0)
+    for _ in range(60):
+        ae.partial_fit(gappy)
+    found, by_mean = ae.impute(gappy), SimpleImputer().fit_transform(gappy)
+    ours, theirs = (np.square(x - complete)[hidden].mean() for x in (found, by_mean))
+    assert ours < 0.3 * theirs
 
 
 def test_a_model_of_complete_rows_says_that_it_knows_no_gaps(complete, gappy):

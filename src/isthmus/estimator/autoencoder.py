@@ -380,6 +380,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if self.batch_size == FULL:
             self._trainer.batches = parts.batches_of(len(rows), self._trainer.state.seed)
         self._trainer.one_more(rows)
+        if self.imputer_ is not None:
+            self.imputer_ = self.imputer_.anew(self.network_, self.loss_, rows, self.metric_)
 
     @property
     def _n_features_out(self) -> int:

@@ -165,6 +165,12 @@ class Imputer:
         trust = (product + few * slope) / (square + few).clamp(min=tiny)
         return replace(plain, trust=trust.clamp(0, 1).contiguous())
 
+    def anew(
+        self, network: CodeNetwork, loss: Reconstruction, rows: Rows, metric: Tensor | None
+    ) -> Self:
+        """The imputer of a network that has gone on learning, from the rows that it saw last."""
+        return self.learn(network, loss, rows, rows, metric, centre=self.centre, seed=0)
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything but the centre by name, to be saved."""
         if self.prior is None:
