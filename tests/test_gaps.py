@@ -251,6 +251,54 @@ def test_saved_and_resumed(fitted, gappy, tmp_path):
     assert not torch.equal(again.imputer_.prior.location, before.location)
 
 
+def test_rows_that_hardly_count_hardly_matter(complete, gappy, hidden):
+    strangers = np.random.default_rng(1).normal(8, 3, size=gappy.shape)
+    both = np.concatenate([gappy, strangers])
+    found = []
+    for weight in (0.0, 1e-9):
+        sample_weight = np.repeat([1.0, weight], len(gappy))
+        ae = Autoencoder(3, max_epochs=20, validation_fraction=0.2, random_state=0)
+        imputed = ae.fit(both, sample_weight=sample_weight).impute(gappy)
+        found.append(np.square(imputed - complete)[hidden].mean())
+    by_mean = np.square(SimpleImputer().fit_transform(gappy) - complete)[hidden].mean()
+    assert max(found) < 0.05 * by_mean
+
+
+def test_a_code_as_wide_as_the_row_imputes_too(gappy, complete, hidden):
+    found = Autoencoder(12, max_epochs=5, random_state=0).fit(gappy).impute(gappy)
+    by_mean = SimpleImputer().fit_transform(gappy)
+    ours, theirs = (np.square(x - complete)[hidden].mean() for x in (found, by_mean))
+    assert ours < 0.2 * theirs
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_few_more_rows_do_not_spoil_it(fitted, gappy, complete, hidden, tmp_path, rows):
+    fitted.save(tmp_path / "model")
+    ae = load(tmp_path / "model")
+    ae.partial_fit(complete[:rows])
+    before, after = (np.square(x.impute(gappy) - complete)[hidden].mean() for x in (fitted, ae))
+    assert after < 1.5 * before
+
+
+@pytest.mark.parametrize("library", ["polars", "pandas", "pyarrow"])
+def test_whole_numbers_that_would_not_come_back_are_refused(library):
+    large = [2**60 + 1 + i if i % 5 else None for i in range(30)]
+    columns = {"t": large, "v": [float(i) for i in range(30)]}
+    frame = {
+        "polars": lambda: pl.DataFrame(columns),
+        "pandas": lambda: pd.DataFrame(columns).astype({"t": "Int64"}),
+        "pyarrow": lambda: pl.DataFrame(columns).to_arrow(),
+    }[library]()
+    ae = Autoencoder(1, max_epochs=2, random_state=0).fit(frame)
+    with pytest.raises(DataError, match=r"column 't' holds whole numbers beyond 2\*\*53"):
+        ae.impute(frame)
+
+
+def test_held_out_rows_of_nothing_are_refused(gappy):
+    with pytest.raises(DataError, match="no row holds any value"):
+        Autoencoder(3, max_epochs=1).fit(gappy, validation=np.full((5, 12), np.nan))
+
+
 def test_learned_row_by_row(gappy, complete, hidden):
     ae = Autoencoder(3, random_state=0)
     for _ in range(60):

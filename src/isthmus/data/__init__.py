@@ -2,7 +2,7 @@
 
 from isthmus.data.arrays import array_source, sparse_source, tensor_source
 from isthmus.data.batches import Rows, epoch_batches, plain_batches, spread
-from isthmus.data.check import align, check_rows, has_gaps
+from isthmus.data.check import align, check_any, check_rows, has_gaps
 from isthmus.data.corruption import (
     CORRUPTIONS,
     Corruption,
@@ -39,6 +39,7 @@ __all__ = [
     "array_source",
     "blocks",
     "cast",
+    "check_any",
     "check_rows",
     "count_distinct",
     "digest",

@@ -33,9 +33,15 @@ def check_known(source: Source, known: Array) -> None:
         name = source.schema.feature_names()[int(np.argmin(known))]
         raise fault(
             source.origin,
-            f"{name!r} has no value at all, in every row it is missing; leave it out with "
-            f"drop=[{name!r}] (command line: --drop {name})",
+            f"{name!r} has no value at all in the rows that count, all are missing; leave it out "
+            f"with drop=[{name!r}] (command line: --drop {name})",
         )
+
+
+def check_any(source: Source) -> None:
+    """Raise DataError (SourceError for a file) where no row holds any value."""
+    if not _known(source).any():
+        raise fault(source.origin, "no row holds any value, all are missing; give rows that do")
 
 
 def _known(source: Source) -> Array:

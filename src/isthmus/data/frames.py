@@ -149,9 +149,12 @@ def _numbers(series: Series, origin: str) -> Array:
     # The dtype follows from the whole column, so that every block of rows is read in the same one.
     if series.dtype == nw.Boolean or series.dtype.is_numeric():
         exact = series.dtype.is_float() or not series.null_count()
-        if not exact or series.dtype.is_decimal() or series.dtype in (nw.Int128, nw.UInt128):
-            series = series.cast(nw.Float64)
-        return series.to_numpy()
+        if exact and not series.dtype.is_decimal() and series.dtype not in (nw.Int128, nw.UInt128):
+            return series.to_numpy()
+        if series.dtype.is_integer() and series.implementation.is_pyarrow():
+            # pyarrow would refuse to cast what is beyond 2**53, but not to hand it over.
+            return np.asarray(series.to_native().to_numpy(), np.float64)
+        return series.cast(nw.Float64).to_numpy()
     if series.dtype in (nw.Object, nw.Unknown):
         return _objects(series, origin)
     return _refuse(series, origin)

@@ -18,7 +18,7 @@ from isthmus.data.arrays import ArraySource, fault
 from isthmus.errors import RequestError
 from isthmus.estimator import parts
 from isthmus.estimator.fitting import Fitted, Fitting
-from isthmus.estimator.inputs import as_source, like, read_codes, row_weights
+from isthmus.estimator.inputs import as_source, check_exact, like, read_codes, row_weights
 from isthmus.estimator.refining import refined
 from isthmus.estimator.request import FULL, Request, check_request, folder_of, reporter_of, seed_of
 from isthmus.estimator.saving import to_artifact
@@ -197,10 +197,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """The rows of X, as what X was, with its missing values (NaN, null) filled in.
 
         They are rebuilt from the most likely code given what is known of the row and of all codes;
-        all other values come back exactly as they were.
+        all other values come back exactly as they were. Raises DataError where one could not.
         """
         rows = self._rows(X)
         found = rows.source.read(rows.rows)
+        if len(rows.source.schema.dtypes) > 1 and found.dtype.kind == "f":
+            check_exact(rows.source, found)
         if self.imputer_ is not None and found.dtype.kind == "f":
             filled = np.concatenate([self._imputed(x) for x, _ in self._coded(rows)])
             found = np.where(np.isnan(found), filled, found)

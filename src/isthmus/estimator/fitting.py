@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from isthmus.data import Preparation, check_rows, count_distinct
+from isthmus.data import Preparation, check_any, check_rows, count_distinct
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.division import Division, mean_row
@@ -79,6 +79,7 @@ class Fitting:
             self.preparation = replace(self.preparation, gaps=True)
         if validation is not None:
             check_rows(validation, at_least=1, gaps=self.preparation.gaps)
+            check_any(validation)
         self.precision = self._first_precision()
         seen_as = self.preparation, DTYPES[self.precision], self.device
         self.train = self.division.open_train(*seen_as)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data import Rows, plain_batches, spread
-from isthmus.gaps import filled
+from isthmus.gaps import filled, row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.refinement import Refinement
@@ -35,6 +35,12 @@ STEPS = 20
 
 LEAST_VARIANCE = 1e-6
 """Share of the mean variance of the code that is added along all its directions."""
+
+ROWS_A_NUMBER = 5
+"""Of a code: from so many rows on their spread is known."""
+
+LEAST_NOISE = 1e-4
+"""Share of the mean square of known values: a code of as many numbers as the row follows it all."""
 
 FEWEST_FREE = 0.5
 """Where a code has as many numbers as the row, so many are taken to be left for the noise."""
@@ -75,9 +81,13 @@ class CodePrior:
 
         An error of rows whose K codes follow them leaves D - K numbers in D for the noise.
         """
-        codes = torch.cat([network.encode(x) for x in _batches(train)]).double()
-        centred = codes - codes.mean(dim=0)
-        covariance = centred.t() @ centred / len(codes)
+        seen = [(network.encode(x), weight) for x, weight in _batches(train)]
+        codes = torch.cat([code for code, _ in seen]).double()
+        share = torch.cat([weight for _, weight in seen]).double()[:, None]
+        share = share / share.sum()
+        location = (share * codes).sum(dim=0)
+        centred = codes - location
+        covariance = (share * centred).t() @ centred
         floor = LEAST_VARIANCE * float(covariance.diagonal().mean()) + torch.finfo().tiny
         eye = torch.eye(len(covariance), dtype=torch.float64, device=codes.device)
         precision = torch.linalg.inv(covariance + floor * eye)
@@ -85,7 +95,7 @@ class CodePrior:
         scale = 1.0 if loss.IN_NATS else 1 / (2 * _noise(network, loss, judged, codes.shape[1]))
         curved = scale * size * torch.linalg.inv(metric.double()) + precision
         found = {
-            "location": codes.mean(dim=0),
+            "location": location,
             "precision": precision,
             "metric": torch.linalg.inv(curved),
             "scale": torch.tensor(scale),
@@ -146,19 +156,20 @@ class Imputer:
         the mean row), as far as there are such values, and else that of all; from 0 to 1.
         """
         prior = None
-        if metric is not None:
+        if metric is not None and len(train) >= rows_needed(len(metric)):
             prior = CodePrior.learn(network, loss, train, judged, metric)
         plain = cls(centre=centre, trust=torch.ones_like(centre), prior=prior)
         chosen = spread(np.arange(len(judged)), ROWS_TO_TRUST)
         generator = torch.Generator().manual_seed(seed)
         product, square = torch.zeros_like(centre), torch.zeros_like(centre)
         for positions in [*plain_batches(len(chosen), ROWS_AT_ONCE)] * ROUNDS:
-            x = judged.take(chosen[positions])
+            at = chosen[positions]
+            x, weight = judged.take(at), judged.weight[torch.as_tensor(at)]
             hidden = (torch.rand(x.shape, generator=generator).to(x.device) < HIDDEN) & ~x.isnan()
             guess = plain(network, loss, x.masked_fill(hidden, torch.nan)) - centre
             guess = torch.where(hidden, guess, torch.zeros_like(guess))
-            product += (guess * filled(x - centre)).sum(dim=0)
-            square += guess.square().sum(dim=0)
+            product += torch.tensordot(weight, guess * filled(x - centre), dims=1)
+            square += torch.tensordot(weight, guess.square(), dims=1)
         tiny = torch.finfo(square.dtype).tiny
         slope = product.sum() / square.sum().clamp(min=tiny)
         few = FEW * square.sum() / max(HIDDEN * ROUNDS * len(chosen) * square.numel(), 1)
@@ -168,7 +179,12 @@ class Imputer:
     def anew(
         self, network: CodeNetwork, loss: Reconstruction, rows: Rows, metric: Tensor | None
     ) -> Self:
-        """The imputer of a network that has gone on learning, from the rows that it saw last."""
+        """The imputer of a network that has gone on learning, from the rows that it saw last.
+
+        Few rows tell too little: then it stays as it is.
+        """
+        if len(rows) < rows_needed(network.encode(rows.take(np.arange(1))).shape[1]):
+            return self
         return self.learn(network, loss, rows, rows, metric, centre=self.centre, seed=0)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -194,16 +210,26 @@ class Imputer:
 
 def _noise(network: CodeNetwork, loss: Reconstruction, rows: Rows, n_components: int) -> float:
     """The mean error of a known value, as far as the code has not followed it."""
-    total, known = 0.0, 0
-    for x in _batches(rows):
-        counts = (~x.isnan()).flatten(1).sum(dim=1)
-        total += float(counts.double() @ loss.per_row_known(network(x).reconstruction, x).double())
-        known += int(counts.sum())
+    total = square = known = 0.0
+    for x, weight in _batches(rows):
+        counts = weight.double() * (~x.isnan()).flatten(1).sum(dim=1)
+        total += float(counts @ loss.per_row_known(network(x).reconstruction, x).double())
+        square += float(counts @ row_means(x.double().square()))
+        known += float(counts.sum())
     size = network.facts.n_features
     free = max(size - n_components, FEWEST_FREE)
-    return max(total / max(known, 1) * size / free, torch.finfo(torch.float32).tiny)
+    noise = max(total * size / free, LEAST_NOISE * square) / max(known, 1.0)
+    return max(noise, torch.finfo(torch.float32).tiny)
 
 
-def _batches(rows: Rows) -> Iterator[Tensor]:
+def rows_needed(n_components: int) -> int:
+    """How many rows tell where codes of so many numbers lie."""
+    return ROWS_A_NUMBER * n_components
+
+
+def _batches(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows (B, *shape) and their weights (B,), evenly spaced."""
     chosen = spread(np.arange(len(rows)), ROWS_TO_LEARN)
-    return (rows.take(chosen[positions]) for positions in plain_batches(len(chosen)))
+    for positions in plain_batches(len(chosen)):
+        at = chosen[positions]
+        yield rows.take(at), rows.weight[torch.as_tensor(at)]

@@ -12,11 +12,13 @@ from sklearn.utils.validation import (
 )
 
 from isthmus.data import open_source
-from isthmus.data.arrays import unmasked
+from isthmus.data.arrays import fault, unmasked
 from isthmus.errors import DataError
 from isthmus.types import Array, Source
 
 ROW_DIMENSIONS = (2, 3)
+LARGEST_EXACT = 2**53
+"""Whole numbers up to here are exact in double precision."""
 
 
 def as_source(estimator: Any, X: Any, *, reset: bool) -> Source:
@@ -100,6 +102,20 @@ def read_codes(codes: Any, names: list[str]) -> Array:
         row = int(np.argwhere(~np.isfinite(values))[0][0])
         raise DataError(f"the codes hold NaN or infinity, first in row {row}, counting from 0")
     return values
+
+
+def check_exact(source: Source, found: Array) -> None:
+    """Raise DataError where whole numbers among `found` (n, D) were read as numbers near them."""
+    for name, dtype, column in zip(
+        source.schema.feature_names(), source.schema.dtypes, found.T, strict=True
+    ):
+        whole = dtype.startswith(("Int", "UInt"))
+        if whole and (np.abs(column) > LARGEST_EXACT).any():
+            raise fault(
+                source.origin,
+                f"column {name!r} holds whole numbers beyond 2**53, which do not come back exactly "
+                f"beside gaps; leave it out with drop=[{name!r}] (command line: --drop {name})",
+            )
 
 
 def like(given: Any, made: Any) -> Any:
