@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from isthmus.data import Preparation, blocks
 from isthmus.errors import RequestError, require
-from isthmus.gaps import known_sums
+from isthmus.gaps import known_sums, mean_known
 from isthmus.metrics import ReconstructionError, psnr, reconstruction_error
 from isthmus.types import Array, Index, Source
 
@@ -250,18 +250,13 @@ def _dense(source: Source, preparation: Preparation, rows: Index) -> tuple[Array
     values = np.empty((len(rows), width), np.float64 if double else np.float32)
     offset, start = np.zeros(width), 0
     for x in _measured(source, preparation, rows):
-        offset = _known_means(x) if start == 0 else offset
+        offset = mean_known(x.T) if start == 0 else offset
         values[start : start + len(x)] = x - offset
         start += len(x)
     missing = np.nonzero(np.isnan(values))
     if len(missing[0]):
-        values[missing] = _known_means(values)[missing[1]]
+        values[missing] = mean_known(values.T)[missing[1]]
     return values, offset
-
-
-def _known_means(x: Array) -> Array:
-    sums, counts = known_sums(x)
-    return np.asarray(sums / np.maximum(counts, 1))
 
 
 def _measured(source: Source, preparation: Preparation, rows: Index) -> Iterator[Array]:
