@@ -24,7 +24,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_registries():
     assert list(kinds.KINDS) == ["vanilla", "multilayer", "regularized", "convolutional"]
-    assert list(losses.LOSSES) == ["squared", "bernoulli", "huber"]
+    assert list(losses.LOSSES) == ["squared", "bernoulli", "huber", "mixed"]
     assert list(losses.PENALTIES) == ["l1", "kl", "contraction"]
     assert list(data.CORRUPTIONS) == ["gaussian", "masking", "hiding", "salt_and_pepper", "swap"]
     assert list(pretraining.PRETRAININGS) == ["pca", "random", "lsuv", "rbm", "autoencoder"]

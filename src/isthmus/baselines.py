@@ -41,7 +41,7 @@ class PCABaseline:
 
     def fit(self, source: Source, preparation: Preparation, rows: Index) -> Self:
         """Learn the components of these rows; fewer where the rows span fewer."""
-        used = _thinned(rows, DENSE_BYTES // (4 * source.schema.n_features))
+        used = _thinned(rows, DENSE_BYTES // (4 * preparation.facts.n_features))
         values, offset = _dense(source, preparation, used)
         pca = PCA(
             min(self.n_components, *values.shape),
@@ -75,7 +75,8 @@ class PCABaseline:
             (x, self._centred(x) @ kept.T @ kept + self.mean_)
             for x in _measured(source, self.preparation_, rows)
         )
-        return reconstruction_error(pairs, self.mean_ if reference is None else reference)
+        reference = self.mean_ if reference is None else reference
+        return reconstruction_error(pairs, reference, self.preparation_.sums)
 
     def curve(self, source: Source, rows: Index, *, reference: Array | None = None) -> Array:
         """(K,): the explained variance of these rows with 1, 2, ... K components."""
@@ -245,7 +246,7 @@ def _dense(source: Source, preparation: Preparation, rows: Index) -> tuple[Array
 
     The mean of each feature stands in where it is missing.
     """
-    width = source.schema.n_features
+    width = preparation.facts.n_features
     double = len(rows) * width <= DOUBLE_VALUES
     values = np.empty((len(rows), width), np.float64 if double else np.float32)
     offset, start = np.zeros(width), 0

@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.types import Array
+from isthmus.types import Array, Index
+
+LEAST_SHARE = 0.5
+"""A row of nothing has no mean; one of anything has at least one column of it."""
 
 
 def filled(x: Tensor, value: Tensor | float = 0.0) -> Tensor:
@@ -15,11 +18,44 @@ def filled(x: Tensor, value: Tensor | float = 0.0) -> Tensor:
     return torch.where(x.isnan(), stand_in, x)
 
 
-def row_means(values: Tensor) -> Tensor:
-    """(B,): the mean of what is known in each row of (B, ...); 0 where nothing is."""
+def row_means(values: Tensor, share: Array | None = None) -> Tensor:
+    """(B,): the mean of what is known in each row of (B, ...); 0 where nothing is.
+
+    `share` (D,) is how much of its column each value is, where several make one; it is the mean
+    over columns then, each of which counts with the sum of its values.
+    """
     flat = values.flatten(1)
-    known = ~flat.isnan()
-    return filled(flat).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+    return filled(flat).sum(dim=1) / count_known(flat, share).clamp(min=LEAST_SHARE)
+
+
+def count_known(values: Tensor, share: Array | None = None) -> Tensor:
+    """(B,): how many values (columns, where there is a `share`) are known in each row of (B, D)."""
+    known = ~values.isnan()
+    if share is None:
+        return known.sum(dim=1)
+    return known.to(values.dtype) @ torch.as_tensor(share, dtype=values.dtype, device=values.device)
+
+
+def places(
+    x: Tensor, rate: float, sizes: Index | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """A boolean mask of (B, ...) values drawn at this rate, of which none is missing.
+
+    Where there are columns of `sizes` features, all features of one are drawn together.
+    """
+    if sizes is None:
+        drawn = torch.rand(
+            x.shape, generator=generator, dtype=x.dtype, device=_device(x, generator)
+        )
+    else:
+        shape = (len(x), len(sizes))
+        drawn = torch.rand(shape, generator=generator, dtype=x.dtype, device=_device(x, generator))
+        drawn = drawn.repeat_interleave(torch.as_tensor(sizes, device=drawn.device), dim=1)
+    return (drawn.to(x.device) < rate) & ~x.isnan()
+
+
+def _device(x: Tensor, generator: torch.Generator | None) -> torch.device:
+    return x.device if generator is None else generator.device
 
 
 def mean_known(values: Array) -> Array:

@@ -1,6 +1,6 @@
 """How good a code is: reconstruction error, explained variance, and how the units are used."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -33,19 +33,23 @@ class ReconstructionError(NamedTuple):
 
 
 def reconstruction_error(
-    pairs: Iterable[tuple[Array, Array]], reference: Array
+    pairs: Iterable[tuple[Array, Array]],
+    reference: Array,
+    sums: Callable[[Array], Array] = np.asarray,
 ) -> ReconstructionError:
-    """Errors over blocks of (rows, rebuilt), each (b, D); `reference` (D,) is the training mean.
+    """Errors over blocks of (rows, rebuilt), each (b, E); `reference` (E,) is the training mean.
 
     The result does not depend on how the rows are cut into blocks. NaN in a row is a missing value.
+    `sums` adds up the squares (..., E) of what belongs to one of D features, where it is several.
     """
     per_row: list[Array] = []
-    per_feature, known, deviation = np.zeros(len(reference)), np.zeros(len(reference)), 0.0
+    size = len(sums(np.zeros(len(reference))))
+    per_feature, known, deviation = np.zeros(size), np.zeros(size), 0.0
     for rows, rebuilt in pairs:
-        squared = (np.asarray(rows, np.float64) - rebuilt) ** 2
+        squared = sums((np.asarray(rows, np.float64) - rebuilt) ** 2)
         per_row.append(mean_known(squared))
-        sums, counts = known_sums(squared)
-        per_feature, known = per_feature + sums, known + counts
+        total, counts = known_sums(squared)
+        per_feature, known = per_feature + total, known + counts
         deviation += float(known_sums((rows - reference) ** 2)[0].sum())
     errors = np.concatenate(per_row)
     explained = 1 - float(per_feature.sum()) / deviation if deviation > 0 else float("nan")

@@ -84,6 +84,17 @@ Penalty = Callable[[Step], Tensor]
 """A scalar, already weighted."""
 
 
+class ColumnFacts(NamedTuple):
+    """A column of a table, as a network and a loss see it."""
+
+    likelihood: str
+    """What its values are drawn from: "squared" (a mean they stray around), "bernoulli",
+    "categorical" or "count"."""
+
+    size: int
+    """How many features it is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a network is told about the rows it is built for, in prepared units."""
@@ -106,6 +117,27 @@ class Facts:
 
     gaps: bool = False
     """Whether values may be missing; they are NaN."""
+
+    columns: tuple[ColumnFacts, ...] | None = None
+    """Of a table whose columns are not all numbers, in the order of its features, else None."""
+
+    mean: Array | None = field(default=None, compare=False)
+    """(D,): the prepared means of the features, where there are `columns`."""
+
+    scale: Array | None = field(default=None, compare=False)
+    """(D,): what a value was divided by, where there are `columns`."""
+
+    @property
+    def sizes(self) -> Index | None:
+        """How many features each column is; None where each is one."""
+        if self.columns is None:
+            return None
+        return np.asarray([column.size for column in self.columns], np.intp)
+
+    @property
+    def share(self) -> Array | None:
+        """(D,): how much of its column each feature is; None where each is one."""
+        return None if self.sizes is None else np.repeat(1 / self.sizes, self.sizes)
 
     @property
     def n_features(self) -> int:

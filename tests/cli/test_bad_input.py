@@ -162,7 +162,7 @@ FILES = {
     one_row: ("data.csv", "1 row", "at least 2"),
     no_value: ("data.csv", "'b' has no value at all", "--drop b"),
     infinity: ("data.npy", "1 value in 1 row", "infinity", "row 5", "'2'"),
-    text: ("data.csv", "'height'", "'tall'", "row 3", "--drop height"),
+    text: ("data.csv", "'height'", "'tall'", "row 3", "--role height=categorical"),
     ragged: ("data.csv", "line 3", "2 columns", "3"),
     sizes: ("data", "2 of 6x5", "1 of 8x9", "--resize 6x5"),
     cut_png: ("1.png", "damaged or truncated"),

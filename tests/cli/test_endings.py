@@ -58,7 +58,7 @@ def test_ctrl_c_keeps_the_fit_and_resume_ends_it(isthmus, tmp_path):
 def test_sigterm_unwinds_too(isthmus, tmp_path):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(300, 8)))
     before = signal.getsignal(signal.SIGTERM)
-    timer = threading.Timer(0.7, os.kill, [os.getpid(), signal.SIGTERM])
+    timer = threading.Timer(2.0, os.kill, [os.getpid(), signal.SIGTERM])
     timer.start()
     fit = ("fit", tmp_path / "data.npy", "-o", tmp_path / "model", "--components", "2")
     done = isthmus(*fit, "--epochs", "100000", "--no-early-stopping")

@@ -8,8 +8,8 @@ import typer.main
 
 from isthmus.cli.app import app
 
-READING = ["--member", "--resize", "--layout", "--header"]
-CHOOSING = ["--columns", "--drop"]
+READING = ["--member", "--resize", "--layout", "--header", "--missing"]
+CHOOSING = ["--columns", "--drop", "--role"]
 TRAINING = [
     "--kind",
     "--hidden",

@@ -20,6 +20,7 @@ TINY: dict[str, dict[str, Spec]] = {
         "squared": losses.Squared(),
         "bernoulli": losses.Bernoulli(),
         "huber": losses.Huber(delta=0.7),
+        "mixed": losses.Mixed(numeric="huber", delta=0.7),
     },
     "penalties": {
         "l1": losses.L1(weight=0.01),

@@ -1,6 +1,5 @@
 """Tables of pandas, polars and pyarrow come back exactly, and bad columns are named."""
 
-import datetime as dt
 import re
 from decimal import Decimal
 
@@ -123,37 +122,34 @@ def test_large_integers_stay_exact_among_integers():
 
 
 BAD = {
-    "text": (["1.5", "setosa"], "text", "'setosa' at row 1"),
-    "date": ([dt.date(2020, 1, 2)] * 2, "Date|Object", r"datetime\.date.* at row 0"),
-    "all_text": (["1", "2"], "text", "'1' at row 0"),
+    "lists": ([[1], [2, 3]], r"List\(Int64\)|Object", r"\[1\] at row 0"),
+    "bytes": ([b"x", b"y"], "Binary|Object|Unknown", "b'x' at row 0"),
 }
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
 @pytest.mark.parametrize("case", BAD)
-def test_a_column_that_is_not_numbers(make, case):
+def test_a_column_that_nothing_is_known_of(make, case):
     values, kind, first = BAD[case]
     with pytest.raises(DataError) as caught:
-        frame_source(make({"n": [1, 2], "species": values}))
+        frame_source(make({"n": [1, 2], "odd": values}))
     message = str(caught.value)
-    assert message.startswith("X: column 'species' is ")
+    assert message.startswith("X: column 'odd' is ")
     assert re.search(kind, message)
     assert re.search(first, message)
-    assert "drop=['species']" in message
-    assert "--drop species" in message
+    assert "drop=['odd']" in message
+    assert "--drop odd" in message
     assert "\n" not in message
 
 
-def test_categories_and_mixed_objects_are_refused():
-    with pytest.raises(DataError, match=r"'c' is Categorical.*'u' at row 0"):
-        frame_source(pd.DataFrame({"c": pd.Categorical(["u", "v"])}))
+def test_text_among_numbers_in_objects_is_refused():
     with pytest.raises(DataError, match=r"'o' is Object.*'x' at row 1"):
         frame_source(pd.DataFrame({"o": np.array([1, "x"], dtype=object)}))
 
 
 def test_a_file_is_named_first():
     with pytest.raises(SourceError, match=r"^t\.csv: column 's'"):
-        frame_source(pa.table({"s": ["x"]}), origin="t.csv")
+        frame_source(pa.table({"s": [[1]]}), origin="t.csv")
 
 
 def test_columns_are_kept_in_the_order_given_and_dropped():

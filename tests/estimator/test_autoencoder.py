@@ -35,7 +35,11 @@ def make(n_components=2, **settings):
 
 
 def frame(library):
-    columns = {"a": X[:, 0].astype(np.float32), "count": np.arange(240), "yes": X[:, 1] > 0}
+    columns = {
+        "a": X[:, 0].astype(np.float32),
+        "count": np.arange(240)[::-1].copy(),
+        "yes": X[:, 1] > 0,
+    }
     return {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}[library](columns)
 
 

@@ -91,6 +91,13 @@ class Reading:
             show_default=False,
         ),
     ] = None
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="What else a CSV writes for a missing value, beside nothing, NA, NaN and null.",
+        ),
+    ] = None
 
 
 @dataclass(kw_only=True)
@@ -104,6 +111,14 @@ class Choosing:
     ] = None
     drop: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="The columns of a table to leave out.")
+    ] = None
+    role: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A=ROLE,...",
+            help="What columns of a table mean, where that is not what they look like: "
+            "numeric, count, boolean, categorical, ordinal, datetime, identifier.",
+        ),
     ] = None
 
 

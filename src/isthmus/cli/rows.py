@@ -65,10 +65,13 @@ def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source
             f"{data}: the columns are not those the model was fitted on: expected "
             f"{listed(schema.names)}; found {listed(names)}; missing {listed(missing)}"
         )
-    extra = [name for name in names if name not in schema.names]
+    extra = [name for name in names if name not in (*schema.names, *schema.left_out)]
     if extra:
         talk.note(f"note: {data}: left out columns that the model does not know: {listed(extra)}")
-    return opened(data, columns=schema.names, **options)
+    kept = [name for name in names if name not in extra]
+    source = align(opened(data, columns=kept, **options), schema)
+    talk.notes(f"note: {text}" for text in getattr(source, "strange", ()))
+    return source
 
 
 def color_like(data: str, color: str | None, source: Source, reading: Reading) -> Array | None:

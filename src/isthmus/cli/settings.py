@@ -84,11 +84,20 @@ def reading_options(reading: Reading, choosing: Choosing | None = None) -> dict[
         "resize": None if reading.resize is None else size(reading.resize),
         "layout": reading.layout,
         "header": reading.header,
+        "missing": () if reading.missing is None else words(reading.missing),
     }
     if choosing is not None:
         found["columns"] = None if choosing.columns is None else words(choosing.columns)
         found["drop"] = () if choosing.drop is None else words(choosing.drop)
+        found["roles"] = {} if choosing.role is None else _roles(choosing.role)
     return found
+
+
+def _roles(text: str) -> dict[str, str]:
+    pairs = [item.rpartition("=") for item in words(text)]
+    for name, equals, role in pairs:
+        require(bool(name and equals), f"--role {role}: give NAME=ROLE, as in zip=categorical")
+    return {name: role for name, _, role in pairs}
 
 
 def words(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from isthmus.cli.options import Computing, Reading
 from isthmus.cli.outputs import FILE, check_apart, free_rows, free_table, write_table
 from isthmus.cli.rows import in_blocks, open_like, opened, row_names
 from isthmus.cli.talk import Talk
-from isthmus.data import blocks, check_rows, write_rows
+from isthmus.data import check_rows, count_gaps, write_rows
 from isthmus.data.frames import listed
 from isthmus.data.labels import column_names, read_column
 from isthmus.errors import SourceError
@@ -104,7 +104,7 @@ def impute(
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
     check_rows(source, at_least=1, gaps=ae.preparation_.gaps)
-    missing = sum(int(np.isnan(source.read(block)).sum()) for block in blocks(source))
+    missing = count_gaps(source)
     with talk.stage("filling in what is missing"):
         rows = ae.impute(source)
     with talk.stage(f"writing {target}"):

@@ -12,11 +12,13 @@ from isthmus.data.corruption import (
     SaltAndPepper,
     SwapRows,
 )
+from isthmus.data.fill import count_gaps, fill
 from isthmus.data.formats import FORMATS
 from isthmus.data.frames import frame_source
 from isthmus.data.open import open_source
-from isthmus.data.prepare import SCALINGS, Preparation, fit_preparation
+from isthmus.data.prepare import Preparation
 from isthmus.data.restore import cast, restore
+from isthmus.data.scaling import SCALINGS, fit_preparation
 from isthmus.data.schema import Schema, schema_from_json
 from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split
 from isthmus.data.write import table_schema, write_rows
@@ -42,8 +44,10 @@ __all__ = [
     "check_any",
     "check_rows",
     "count_distinct",
+    "count_gaps",
     "digest",
     "epoch_batches",
+    "fill",
     "fit_preparation",
     "frame_source",
     "has_gaps",

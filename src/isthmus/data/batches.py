@@ -32,7 +32,7 @@ class Rows:
         # A weight of 2 stands for two equal rows; weights below 1 never make fewer of them.
         self.total = max(float(weight.sum()), float(len(rows)))
         self.weight = torch.as_tensor(weight / weight.mean(), dtype=dtype, device=device)
-        size = len(rows) * source.schema.n_features * dtype.itemsize
+        size = len(rows) * preparation.facts.n_features * dtype.itemsize
         self.resident = self._prepare_all() if size <= RESIDENT_BYTES else None
 
     def __len__(self) -> int:

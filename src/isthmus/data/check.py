@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isthmus.data.arrays import SparseSource, fault
-from isthmus.data.frames import PickedSource, listed
+from isthmus.data.frames import FrameSource, PickedSource, listed
 from isthmus.data.schema import Schema
 from isthmus.data.split import blocks
 from isthmus.types import Array, Index, Source
@@ -141,23 +141,49 @@ def align(source: Source, schema: Schema, *, drop_extra: bool = False) -> Source
     Raises DataError (SourceError for a file) that says what was expected and what was found.
     """
     if schema.names is not None and source.schema.names is not None:
-        return _align_names(source, schema.names, drop_extra=drop_extra)
+        return _align_names(source, schema, drop_extra=drop_extra)
+    if schema.columns is not None or source.schema.columns is not None:
+        return _align_places(source, schema)
+    _check_shape(source, schema)
+    return source
+
+
+def _check_shape(source: Source, schema: Schema) -> None:
     if source.schema.shape != schema.shape:
         raise fault(
             source.origin,
             f"each row has {_shape(source.schema)}, but the model was fitted on rows of "
             f"{_shape(schema)}; give rows like those it was fitted on",
         )
-    return source
 
 
-def _align_names(source: Source, expected: tuple[str, ...], *, drop_extra: bool) -> Source:
-    found = source.schema.names
-    if found == expected:
+def _align_places(source: Source, schema: Schema) -> Source:
+    """A table without names, whose columns are not all numbers."""
+    _check_shape(source, schema)
+    return _coded_alike(source, schema)
+
+
+def _coded_alike(source: Source, schema: Schema) -> Source:
+    """`source` with the columns of `schema`, each coded as it is there."""
+    own = source.schema
+    if (own.names, own.columns) == (schema.names, schema.columns):
         return source
-    known, wanted = set(found), set(expected)
+    if isinstance(source, FrameSource):
+        return source.read_as(schema)
+    raise fault(
+        source.origin,
+        "the model was fitted on a table with columns of text or dates, and these rows are numbers "
+        "alone; give a table like that",
+    )
+
+
+def _align_names(source: Source, schema: Schema, *, drop_extra: bool) -> Source:
+    found, expected = source.schema.given or source.schema.names or (), schema.names or ()
+    if source.schema.names == expected and source.schema.columns == schema.columns:
+        return source
+    known, wanted = set(found), {*expected, *schema.left_out}
     missing = [name for name in expected if name not in known]
-    extra = [name for name in found if name not in wanted]
+    extra = [name for name in source.schema.names or () if name not in wanted]
     if missing or (extra and not drop_extra):
         raise fault(
             source.origin,
@@ -165,6 +191,8 @@ def _align_names(source: Source, expected: tuple[str, ...], *, drop_extra: bool)
             f"found {listed(found)}; missing {listed(missing) or 'none'}; "
             f"extra {listed(extra) or 'none'}" + (_drop_hint(extra) if not missing else ""),
         )
+    if isinstance(source, FrameSource) or source.schema.columns != schema.columns:
+        return _coded_alike(source, schema)
     position = {name: index for index, name in enumerate(found)}
     return PickedSource(source, [position[name] for name in expected])
 

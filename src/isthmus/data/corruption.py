@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import require
+from isthmus.gaps import places
 from isthmus.spec import Spec
 from isthmus.types import Facts
 
@@ -55,9 +56,9 @@ class Rated(Corruption):
         name = type(self).__name__
         require(0 <= self.rate < 1, f"{name}: rate={self.rate} must be at least 0 and below 1")
 
-    def struck(self, x: Tensor) -> Tensor:
-        """A boolean mask, the shape of `x`, of the values to change."""
-        return (torch.rand_like(x) < self.rate) & ~x.isnan()  # what is missing stays missing
+    def struck(self, x: Tensor, facts: Facts) -> Tensor:
+        """A boolean mask, the shape of `x`, of the values to change; a column's all together."""
+        return places(x, self.rate, facts.sizes)
 
 
 @dataclass(kw_only=True)
@@ -66,8 +67,9 @@ class Masking(Rated):
 
     def __call__(self, x: Tensor, facts: Facts) -> Tensor:
         """A copy of `x` with holes."""
-        del facts
-        return x.masked_fill(self.struck(x), 0.0)
+        if facts.columns is None:
+            return x.masked_fill(self.struck(x, facts), 0.0)
+        return torch.where(self.struck(x, facts), torch.as_tensor(facts.mean).to(x), x)
 
 
 @dataclass(kw_only=True)
@@ -85,8 +87,7 @@ class Hiding(Rated):
 
     def __call__(self, x: Tensor, facts: Facts) -> Tensor:
         """A copy of `x` with gaps."""
-        del facts
-        return x.masked_fill(self.struck(x), torch.nan)
+        return x.masked_fill(self.struck(x, facts), torch.nan)
 
 
 @dataclass(kw_only=True)
@@ -97,7 +98,7 @@ class SaltAndPepper(Rated):
         """A copy of `x` with extremes."""
         salt = torch.rand_like(x) < 0.5
         grains = torch.where(salt, x.new_tensor(facts.high), x.new_tensor(facts.low))
-        return torch.where(self.struck(x), grains, x)
+        return torch.where(self.struck(x, facts), grains, x)
 
 
 @dataclass(kw_only=True)
@@ -106,12 +107,11 @@ class SwapRows(Rated):
 
     def __call__(self, x: Tensor, facts: Facts) -> Tensor:
         """A copy of `x` with strangers' values; a batch of one row is returned as it is."""
-        del facts
         if len(x) < 2:
             return x.clone()
         # A cyclic shift by a random, non-zero amount never gives a row to itself.
         shift = int(torch.randint(1, len(x), ()).item())
-        return torch.where(self.struck(x), x.roll(shift, dims=0), x)
+        return torch.where(self.struck(x, facts), x.roll(shift, dims=0), x)
 
 
 CORRUPTIONS: dict[str, type[Corruption]] = {

@@ -1,23 +1,27 @@
-"""Rows of a pandas, polars or pyarrow table whose columns are numbers or booleans."""
+"""Rows of a pandas, polars or pyarrow table, each column as one number."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Number
-from typing import Any, NoReturn, cast
+from types import MappingProxyType
+from typing import Any, cast
 
 import narwhals as nw
 import numpy as np
 
 from isthmus.data.arrays import IN_MEMORY, fault
+from isthmus.data.coding import arrow_of, as_numbers, is_moment, plain_numbers
+from isthmus.data.columns import Column, check_roles
+from isthmus.data.recognise import check_declared, left_out_in_words, recognise
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
 from isthmus.errors import RequestError
 from isthmus.types import Array, Index, Source
 
 Frame = nw.DataFrame[Any]
 Series = nw.Series[Any]
-SHOWN = 20
+SHOWN, SHOWN_LEVELS = 20, 5
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class FrameSource:
@@ -27,18 +31,41 @@ class FrameSource:
     """
 
     def __init__(
-        self, columns: Sequence[Array], schema: Schema, *, rows: int, origin: str = IN_MEMORY
+        self,
+        table: Frame,
+        series: Sequence[Series],
+        schema: Schema,
+        *,
+        origin: str = IN_MEMORY,
+        remarks: Iterable[str] = (),
+        left_out: Iterable[Series] = (),
     ) -> None:
-        self.columns = tuple(columns)
+        self.table = table
+        """All columns that were given, as they were."""
+
+        self.series = tuple(series)
+        self.left_out = tuple(left_out)
+        """Columns that identify rows here, and may be something else to a model."""
+
         self.schema = schema
         self.origin = origin
+        self.remarks = tuple(remarks)
+        """What is worth knowing of how the rows were understood."""
+
+        self.strange: tuple[str, ...] = ()
+        """What is worth knowing of values that are none of a model's levels."""
+
+        columns = schema.columns or (Column(),) * len(self.series)
+        self.columns = tuple(
+            as_numbers(one, column, origin)
+            for one, column in zip(self.series, columns, strict=True)
+        )
         common = np.result_type(*self.columns) if self.columns else np.dtype(np.float64)
         self.dtype = common.newbyteorder("=")
-        self._rows = rows
 
     def __len__(self) -> int:
         """How many rows there are."""
-        return self._rows
+        return len(self.table)
 
     def read(self, rows: Index) -> Array:
         """The chosen rows, (len(rows), D)."""
@@ -46,6 +73,70 @@ class FrameSource:
         for position, column in enumerate(self.columns):
             chosen[:, position] = column[rows]
         return chosen
+
+    def read_as(self, schema: Schema) -> "FrameSource":
+        """The same rows, their columns picked and coded as those of `schema` are.
+
+        Values that are no level of a column of `schema` are missing, which `strange` tells.
+        """
+        known = {str(series.name): series for series in (*self.series, *self.left_out)}
+        picked = self.series if schema.names is None else [known[name] for name in schema.names]
+        own = _schema(
+            picked,
+            self.schema.container,
+            self.schema.layout,
+            named=self.schema.names is not None,
+            columns=schema.columns,
+        )
+        found = FrameSource(self.table, picked, own, origin=self.origin)
+        found.strange = tuple(found._unseen())
+        return found
+
+    def gaps(self, position: int) -> Array:
+        """(n,) bool: where a column has no value; one that is none of its levels is a value."""
+        series, numbers = self.series[position], self.columns[position]
+        if self.schema.columns is not None and self.schema.columns[position].levelled:
+            return np.asarray(series.is_null().to_numpy(), bool)
+        return np.asarray(np.isnan(numbers))
+
+    def _unseen(self) -> Iterable[str]:
+        """One line for each column that has values which are none of its levels."""
+        for series, column, numbers in zip(
+            self.series, self.schema.columns or (), self.columns, strict=False
+        ):
+            strange = np.isnan(numbers) & ~series.is_null().to_numpy() if column.levelled else None
+            if strange is not None and strange.any():
+                at = np.flatnonzero(strange)
+                values = list(dict.fromkeys(series[at[:1000].tolist()].to_list()))
+                yield (
+                    f"{self.origin}: column {str(series.name)!r}: {len(at)} values are none that "
+                    f"the model knows, and are taken as missing: {listed(values[:SHOWN_LEVELS])}"
+                )
+
+
+def _schema(
+    kept: Sequence[Series],
+    container: Container,
+    layout: Layout,
+    *,
+    named: bool,
+    columns: tuple[Column, ...] | None,
+    given: tuple[str, ...] | None = None,
+) -> Schema:
+    labels: tuple[Any, ...] = tuple(series.name for series in kept)
+    plain = all(isinstance(label, str) for label in labels)
+    default = not plain and labels == tuple(range(len(labels)))
+    return Schema(
+        layout=layout,
+        shape=(len(kept),),
+        dtypes=tuple(_dtype_name(series) for series in kept),
+        container=container,
+        names=tuple(map(str, labels)) if named and not default else None,
+        natives=_natives(kept, container),
+        labels=None if plain or default else tuple(_plain(label) for label in labels),
+        columns=columns,
+        given=given,
+    )
 
 
 class PickedSource:
@@ -77,6 +168,7 @@ def _picked_schema(schema: Schema, picked: Index) -> Schema:
         names=some(schema.names),
         natives=some(schema.natives),
         labels=some(schema.labels),
+        columns=some(schema.columns),
     )
 
 
@@ -88,21 +180,56 @@ def frame_source(
     drop: Sequence[str] = (),
     layout: Layout | None = None,
     named: bool = True,
+    roles: Mapping[str, str] = NOTHING,
 ) -> FrameSource:
-    """A source over the number and boolean columns of a pandas, polars or pyarrow table.
+    """A source over the columns of a pandas, polars or pyarrow table.
 
     `columns` keeps and `drop` leaves out columns by name. `layout="signal"` reads each row as one
-    signal along the columns. `named=False` is for a table that came without a header. A column that
-    is not numbers raises DataError naming it, the first bad value and its row.
+    signal along the columns. `named=False` is for a table that came without a header. `roles` says
+    what columns mean, by name: one of `columns.ROLES`, or "identifier" for one to leave out; the
+    others are recognised. A column of a type that nothing is known of raises DataError naming it.
     """
     if layout not in (None, "table", "signal"):
         raise RequestError(f"{origin}: a table cannot be read with layout={layout!r}; leave it out")
     table = _narwhals(frame, origin)
     known = {str(series.name): series for series in table.iter_columns()}
     kept = [known[name] for name in pick(list(known), columns, drop, origin)]
-    values = [_numbers(series, origin) for series in kept]
-    schema = _schema(table, kept, layout or "table", named=named)
-    return FrameSource(values, schema, rows=len(table), origin=origin)
+    check_roles(roles, known, origin)
+    found = {name: recognise(known[name], roles.get(name), origin) for name in map(_name, kept)}
+    for name, (column, _) in found.items():
+        if column is not None:
+            check_declared(name, column, roles.get(name), origin)
+    reasons = {name: one.why for name, one in found.items() if one.column is None}
+    given = [_name(series) for series in kept]
+    left_out = [series for series in kept if _name(series) in reasons]
+    kept = [series for series in kept if _name(series) not in reasons]
+    schema = _schema(
+        kept,
+        cast("Container", table.implementation.value),
+        layout or "table",
+        named=named,
+        columns=_unless_plain([found[_name(series)].column for series in kept]),
+        given=tuple(given) if reasons else None,
+    )
+    return FrameSource(
+        table,
+        kept,
+        schema,
+        origin=origin,
+        remarks=left_out_in_words(reasons),
+        left_out=left_out,
+    )
+
+
+def _name(series: Series) -> str:
+    return str(series.name)
+
+
+def _unless_plain(columns: Sequence[Column | None]) -> tuple[Column, ...] | None:
+    """The columns, or None where all are numbers or truths, as most tables' are."""
+    known = tuple(column for column in columns if column is not None)
+    plain = all(column.role in ("numeric", "boolean") for column in known)
+    return None if plain else known
 
 
 def _narwhals(frame: Any, origin: str) -> Frame:
@@ -145,85 +272,32 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(quoted[:SHOWN]) + more
 
 
-def _numbers(series: Series, origin: str) -> Array:
-    # The dtype follows from the whole column, so that every block of rows is read in the same one.
-    if series.dtype == nw.Boolean or series.dtype.is_numeric():
-        exact = series.dtype.is_float() or not series.null_count()
-        if exact and not series.dtype.is_decimal() and series.dtype not in (nw.Int128, nw.UInt128):
-            return series.to_numpy()
-        if series.dtype.is_integer() and series.implementation.is_pyarrow():
-            # pyarrow would refuse to cast what is beyond 2**53, but not to hand it over.
-            return np.asarray(series.to_native().to_numpy(), np.float64)
-        return series.cast(nw.Float64).to_numpy()
-    if series.dtype in (nw.Object, nw.Unknown):
-        return _objects(series, origin)
-    return _refuse(series, origin)
-
-
-def _objects(series: Series, origin: str) -> Array:
-    values = series.to_numpy()
-    if values.dtype.kind in "biuf":
-        return values
-    gaps = np.asarray(series.is_null().to_numpy(), bool)
-    present = values[~gaps]
-    if not all(isinstance(value, (Number, np.bool_)) for value in present):
-        _refuse(series, origin)
-    numbers = np.full(len(values), np.nan)
-    numbers[~gaps] = present.astype(np.float64)
-    return numbers
-
-
-def _refuse(series: Series, origin: str) -> NoReturn:
-    text = series.dtype in (nw.String, nw.Object, nw.Unknown)
-    kind = "text" if series.dtype == nw.String else f"{series.dtype} values"
-    row, value = _first_bad(series.to_list(), text=text)
-    name = str(series.name)
-    raise fault(
-        origin,
-        f"column {name!r} is {kind}, not numbers (first bad value {value!r} at row "
-        f"{row}, counting from 0); make it numbers, or leave it out with drop=[{name!r}] "
-        f"(command line: --drop {name})",
-    )
-
-
-def _first_bad(values: Sequence[Any], *, text: bool) -> tuple[int, Any]:
-    present = [(row, value) for row, value in enumerate(values) if value is not None]
-    bad = (found for found in present if not (text and _is_number(found[1])))
-    return next(bad, present[0] if present else (0, None))
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _schema(table: Frame, kept: Sequence[Series], layout: Layout, *, named: bool) -> Schema:
-    container = cast("Container", table.implementation.value)
-    labels: tuple[Any, ...] = tuple(series.name for series in kept)
-    plain = all(isinstance(label, str) for label in labels)
-    default = not plain and labels == tuple(range(len(labels)))
-    return Schema(
-        layout=layout,
-        shape=(len(kept),),
-        dtypes=tuple(_dtype_name(series) for series in kept),
-        container=container,
-        names=tuple(map(str, labels)) if named and not default else None,
-        natives=_natives(kept) if container == "pandas" else None,
-        labels=None if plain or default else tuple(_plain(label) for label in labels),
-    )
-
-
 def _dtype_name(series: Series) -> str:
-    return "Float64" if series.dtype == nw.Unknown else str(series.dtype)
+    if series.dtype in (nw.Unknown, nw.Object):
+        return _named_by_arrow(series)
+    return "Enum" if series.dtype == nw.Enum else str(series.dtype)
 
 
-def _natives(kept: Sequence[Series]) -> tuple[str, ...] | None:
-    names = tuple(re.sub(r"^(Sparse\[\w+),.*", r"\1]", str(s.to_native().dtype)) for s in kept)
-    numpy_names = tuple(str(s.dtype).lower().replace("boolean", "bool") for s in kept)
-    return None if names == numpy_names else names
+def _named_by_arrow(series: Series) -> str:
+    """For objects: what they are, where they are not numbers."""
+    if plain_numbers(series) is not None:
+        return "Float64" if series.dtype == nw.Unknown else "Object"
+    array = arrow_of(series)
+    return "Date" if array is not None and is_moment(array.type) else "Float64"
+
+
+def _natives(kept: Sequence[Series], container: Container) -> tuple[str, ...] | None:
+    if container == "pandas":
+        names = tuple(re.sub(r"^(Sparse\[\w+),.*", r"\1]", str(s.to_native().dtype)) for s in kept)
+        numpy_names = tuple(str(s.dtype).lower().replace("boolean", "bool") for s in kept)
+        return None if names == numpy_names else names
+    if container == "pyarrow" and not all(_is_plain(series) for series in kept):
+        return tuple(str(series.to_native().type) for series in kept)
+    return None
+
+
+def _is_plain(series: Series) -> bool:
+    return series.dtype == nw.Boolean or series.dtype.is_numeric()
 
 
 def _plain(label: Any) -> Any:

@@ -1,8 +1,9 @@
 """Anything that holds rows - a file, a folder, an array, a table - becomes a Source."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import narwhals as nw
@@ -28,6 +29,7 @@ WITH_MEMBERS = (".npz", ".safetensors")
 PICTURES = (".png", ".jpg", ".jpeg")
 NOTHING: frozenset[str] = frozenset()
 LAYOUT = frozenset({"layout"})
+NO_ROLES: Mapping[str, str] = MappingProxyType({})
 
 
 def open_source(
@@ -39,13 +41,17 @@ def open_source(
     resize: int | tuple[int, int] | None = None,
     layout: Layout | None = None,
     header: bool | None = None,
+    roles: Mapping[str, str] = NO_ROLES,
+    missing: str | Sequence[str] = (),
 ) -> Source:
     """A source over `data`: a path, an array, a tensor, a sparse matrix, a table or a source.
 
     `member` chooses an array of a .npz or .safetensors file ("file.npz:member" does too),
     `columns` keeps and `drop` leaves out columns of a table, `resize` brings images to one size
     (one number, or height and width), `layout` says what the axes of a row mean, `header` whether
-    a CSV begins with names. An option that means nothing for `data` is refused.
+    a CSV begins with names, `missing` what words it has for missing values beside the usual ones.
+    `roles` says by name what columns of a table mean: one of `columns.ROLES`, or "identifier" for
+    one to leave out; the others are recognised. An option that means nothing for `data` is refused.
 
     Raises SourceError about a file, DataError about rows in memory, RequestError about options.
     """
@@ -56,6 +62,8 @@ def open_source(
         resize=_size(resize),
         layout=layout,
         header=header,
+        roles=tuple(roles.items()),
+        missing=_names(missing),
     )
     if isinstance(data, (str, os.PathLike)):
         return _open_path(str(os.fspath(data)), options)
@@ -136,8 +144,14 @@ def _open_object(data: Any, options: Options) -> Source:
         options.check(NOTHING, data.origin, "a source that is open already")
         return data  # type: ignore[no-any-return]
     if nw.dependencies.is_into_dataframe(data):
-        options.check(LAYOUT | {"columns", "drop"}, IN_MEMORY, "a table in memory")
-        return frame_source(data, columns=options.columns, drop=options.drop, layout=options.layout)
+        options.check(LAYOUT | {"columns", "drop", "roles"}, IN_MEMORY, "a table in memory")
+        return frame_source(
+            data,
+            columns=options.columns,
+            drop=options.drop,
+            layout=options.layout,
+            roles=dict(options.roles),
+        )
     if is_sparse(data):
         options.check(NOTHING, IN_MEMORY, "a sparse matrix")
         return sparse_source(data)

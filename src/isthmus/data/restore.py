@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from isthmus.data.columns import Column
+from isthmus.data.native import level_values, native_column
 from isthmus.data.schema import Schema
 from isthmus.errors import DataError, RequestError
 from isthmus.types import Array
@@ -86,8 +88,8 @@ def _tensor(values: Array, dtype: str) -> torch.Tensor:
 def _frame(values: Array, schema: Schema) -> Any:
     names = schema.names or tuple(f"column_{index}" for index in range(schema.n_features))
     dtypes = schema.dtypes * (len(names) if len(schema.dtypes) == 1 else 1)
-    columns = {name: _column(values[:, index], dtypes[index]) for index, name in enumerate(names)}
-    frame = nw.from_dict(columns, backend=_library(schema.container))
+    columns = {name: _column(values[:, i], i, dtypes[i], schema) for i, name in enumerate(names)}
+    frame = nw.from_native(_library(schema.container)(columns), eager_only=True)
     exact = {name: _exact(dtype) for name, dtype in zip(names, dtypes, strict=True)}
     frame = frame.with_columns(
         nw.col(name).cast(dtype) for name, dtype in exact.items() if dtype is not None
@@ -97,29 +99,43 @@ def _frame(values: Array, schema: Schema) -> Any:
 
 
 def _library(container: str) -> Any:
+    """What makes a table of a dict of columns."""
     try:
         if container == "pandas":
             import pandas as pd
 
-            return pd
+            return pd.DataFrame
         if container == "polars":
             import polars as pl
 
-            return pl
+            return pl.DataFrame
         import pyarrow as pa
     except ImportError as error:
         raise RequestError(
             f"the rows were a {container} table, and {container} is not installed here; "
             f"run pip install {container}"
         ) from error
-    return pa
+    return pa.table
 
 
-def _column(values: Array, dtype: str) -> Array:
+def _column(values: Array, index: int, dtype: str, schema: Schema) -> Any:
+    """One column, in a NumPy dtype, or as a series of the library where NumPy has none for it."""
+    column = schema.columns[index] if schema.columns is not None else None
+    if column is not None and _is_special(column, dtype):
+        native = schema.natives[index] if schema.natives is not None else None
+        return native_column(values, column, dtype, native, schema.container)
+    if column is not None and column.levelled:
+        values = level_values(values, column)
     decimal = DECIMAL.fullmatch(dtype)
     if decimal is not None:
         return np.round(values.astype(np.float64), int(decimal[2]))
     return cast(values, NUMPY_NAMES.get(dtype, dtype.lower()))
+
+
+def _is_special(column: Column, dtype: str) -> bool:
+    """Whether a column's values are no numbers."""
+    numeric = dtype.startswith(("Int", "UInt", "Float", "Decimal"))
+    return column.role == "datetime" or (column.levelled and not numeric)
 
 
 def _exact(dtype: str) -> Any:
@@ -133,7 +149,14 @@ def _exact(dtype: str) -> Any:
 
 def _pandas_names(frame: Any, names: tuple[str, ...], schema: Schema) -> Any:
     if schema.natives is not None:
-        frame = frame.astype(dict(zip(names, map(_pandas_dtype, schema.natives), strict=True)))
+        # Text, dates and levels are what they were already.
+        frame = frame.astype(
+            {
+                name: _pandas_dtype(native)
+                for name, native, dtype in zip(names, schema.natives, frame.dtypes, strict=True)
+                if str(dtype) != native
+            }
+        )
     if schema.labels is not None:
         frame.columns = list(schema.labels)
     elif schema.names is None:

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from isthmus.data.columns import Column
 from isthmus.errors import ArtifactError
 
 Layout = Literal["table", "signal", "image"]
@@ -14,11 +15,26 @@ Container = Literal["array", "tensor", "sparse", "pandas", "polars", "pyarrow", 
 FRAMES = ("pandas", "polars", "pyarrow")
 FRAME_DTYPE = re.compile(
     r"U?Int(8|16|32|64|128)|Float(16|32|64)|Boolean|Object|Decimal\(precision=\d+, scale=-?\d+\)"
+    r"|String|Categorical|Enum|Date|Datetime\(time_unit='(s|ms|us|ns)', time_zone=(None|'[^']+')\)"
+    r"|Duration\(time_unit='(s|ms|us|ns)'\)"
 )
-PANDAS_DTYPE = re.compile(
-    r"U?Int(8|16|32|64)|Float(32|64)|boolean|object"
-    r"|(u?int(8|16|32|64)|halffloat|float|double|bool|decimal\d+\(\d+, -?\d+\))\[pyarrow\]"
+ARROW_NUMBER = r"u?int(8|16|32|64)|halffloat|float|double|bool|decimal\d+\(\d+, -?\d+\)"
+ARROW_OTHER = (
+    r"null|string|large_string|string_view|date32\[day\]|date64\[ms\]|duration\[(s|ms|us|ns)\]"
+    r"|timestamp\[(s|ms|us|ns)(, tz=[^\]]+)?\]"
 )
+DICTIONARY = (
+    rf"dictionary<values=({ARROW_NUMBER}|{ARROW_OTHER}), indices=u?int(8|16|32|64), ordered=[01]>"
+)
+PYARROW_TYPE = re.compile(f"{ARROW_NUMBER}|{ARROW_OTHER}|{DICTIONARY}")
+PANDAS_NUMBER = re.compile(
+    rf"U?Int(8|16|32|64)|Float(32|64)|boolean|object|({ARROW_NUMBER})\[pyarrow\]"
+)
+PANDAS_OTHER = re.compile(
+    r"category|str|string(\[\w+\])?|datetime64\[(s|ms|us|ns)(, [^\]]+)?\]"
+    rf"|timedelta64\[(s|ms|us|ns)\]|({ARROW_OTHER}|{DICTIONARY})\[pyarrow\]"
+)
+"""Of columns that are no numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +68,26 @@ class Schema:
     labels: tuple[Any, ...] | None = None
     """pandas' own column labels where they are not all text (400.5, 401.0, ...), or None."""
 
+    columns: tuple[Column, ...] | None = None
+    """What each column means, or None where all are numbers or truths."""
+
+    given: tuple[str, ...] | None = None
+    """The names of all columns, where some that identify rows were left out."""
+
     def __post_init__(self) -> None:
         """Make lists read from JSON into the tuples they were."""
-        for name in ("shape", "dtypes", "names", "natives", "labels"):
+        for name in ("shape", "dtypes", "names", "natives", "labels", "given"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
+        if self.columns is not None:
+            read = (Column(**one) if isinstance(one, dict) else one for one in self.columns)
+            object.__setattr__(self, "columns", tuple(read))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The names of the columns that were left out."""
+        kept = set(self.names or ())
+        return tuple(name for name in self.given or () if name not in kept)
 
     @property
     def n_features(self) -> int:
@@ -112,6 +143,7 @@ def _check(schema: Schema) -> None:
     _check_dtypes(schema)
     _check_names(schema)
     _check_natives(schema)
+    _check_columns(schema)
 
 
 def _check_image(schema: Schema) -> None:
@@ -172,17 +204,33 @@ def _check_natives(schema: Schema) -> None:
     natives = schema.natives
     if natives is None or (schema.container == "sparse" and natives == ("matrix",)):
         return
-    if schema.container != "pandas" or len(natives) != schema.n_features:
+    if schema.container not in ("pandas", "pyarrow") or len(natives) != schema.n_features:
         raise ValueError(
             f"{len(natives)} natives for container {schema.container!r} and shape {schema.shape}"
         )
     for native in natives:
-        if not (isinstance(native, str) and _is_pandas_dtype(native)):
+        if not (isinstance(native, str) and _is_native(native, schema)):
             raise ValueError(f"native {native!r}")
 
 
-def _is_pandas_dtype(name: str) -> bool:
+def _check_columns(schema: Schema) -> None:
+    columns = schema.columns
+    if columns is None:
+        return
+    if schema.container not in FRAMES or len(columns) != schema.n_features:
+        raise ValueError(
+            f"{len(columns)} columns for container {schema.container!r} and shape {schema.shape}"
+        )
+    for column in columns:
+        column.check()
+
+
+def _is_native(name: str, schema: Schema) -> bool:
+    if schema.container == "pyarrow":
+        return PYARROW_TYPE.fullmatch(name) is not None
     sparse = re.fullmatch(r"Sparse\[([^\[,]+)(,.*)?\]", name)
     if sparse is not None:
         return _is_numeric(sparse[1])
-    return PANDAS_DTYPE.fullmatch(name) is not None or _is_numeric(name)
+    if schema.columns is not None and PANDAS_OTHER.fullmatch(name):
+        return True
+    return PANDAS_NUMBER.fullmatch(name) is not None or _is_numeric(name)

@@ -13,12 +13,18 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus import artifact, metrics
-from isthmus.data import Rows, align, check_rows, plain_batches, restore
-from isthmus.data.arrays import ArraySource, fault
+from isthmus.data import Rows, align, check_rows, fill, plain_batches, restore
 from isthmus.errors import RequestError
 from isthmus.estimator import parts
 from isthmus.estimator.fitting import Fitted, Fitting
-from isthmus.estimator.inputs import as_source, check_exact, like, read_codes, row_weights
+from isthmus.estimator.inputs import (
+    as_source,
+    check_coded,
+    like,
+    read_codes,
+    row_weights,
+    tell,
+)
 from isthmus.estimator.refining import refined
 from isthmus.estimator.request import FULL, Request, check_request, folder_of, reporter_of, seed_of
 from isthmus.estimator.saving import to_artifact
@@ -26,9 +32,6 @@ from isthmus.training.state import State
 from isthmus.types import Array, Source
 
 OF_THE_ROWS = ("n_features_in_", "feature_names_in_")
-
-FARTHEST = 1e150
-"""Prepared values beyond this have squares that no 64-bit number holds."""
 
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -197,16 +200,13 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """The rows of X, as what X was, with its missing values (NaN, null) filled in.
 
         They are rebuilt from the most likely code given what is known of the row and of all codes;
-        all other values come back exactly as they were. Raises DataError where one could not.
+        all other values come back exactly as they were.
         """
         rows = self._rows(X)
-        found = rows.source.read(rows.rows)
-        if len(rows.source.schema.dtypes) > 1 and found.dtype.kind == "f":
-            check_exact(rows.source, found)
-        if self.imputer_ is not None and found.dtype.kind == "f":
+        filled = None
+        if self.imputer_ is not None:
             filled = np.concatenate([self._imputed(x) for x, _ in self._coded(rows)])
-            found = np.where(np.isnan(found), filled, found)
-        return like(X, restore(found, rows.source.schema))
+        return fill(rows.source, filled)
 
     def score_samples(self, X: Any) -> Array:
         """(n,): minus each row's mean squared reconstruction error; higher is better."""
@@ -223,7 +223,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         by="value" gives every squared error, (n, n_features_in_). Raises RequestError for another.
         """
         if by == "value":
-            return np.concatenate([(x - rebuilt) ** 2 for x, rebuilt in self._measured_pairs(X)])
+            sums = self.preparation_.sums
+            return np.concatenate([sums((x - r) ** 2) for x, r in self._measured_pairs(X)])
         measured = self.evaluate(X)
         answers = {
             "total": measured.total,
@@ -241,7 +242,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def evaluate(self, X: Any) -> metrics.ReconstructionError:
         """Errors a row, a feature and in all, and the explained variance, of the rows of X."""
         reference = self.preparation_.measured(self.mean_)[0]
-        return metrics.reconstruction_error(self._measured_pairs(X), reference)
+        return metrics.reconstruction_error(
+            self._measured_pairs(X), reference, self.preparation_.sums
+        )
 
     def save(self, folder: str | Path, *, force: bool = True) -> None:
         """Write the model folder: model.json, weights.safetensors, history.jsonl; no pickle.
@@ -257,9 +260,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.facts_, self.history_ = facts, history
         self.facts_.setdefault("transform_max_iter", 0)  # models of before there was such a thing
         self.n_components_, self.best_epoch_ = int(facts["n_components"]), int(facts["best_epoch"])
-        self.n_features_in_ = schema.n_features
+        self.n_features_in_ = len(schema.given or ()) or schema.n_features
         if schema.names is not None and schema.labels is None:
-            self.feature_names_in_ = np.asarray(schema.names, dtype=object)
+            self.feature_names_in_ = np.asarray(schema.given or schema.names, dtype=object)
 
     @contextmanager
     def _unless_refused(self) -> Iterator[None]:
@@ -296,6 +299,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         source = as_source(self, X, reset=False)
         check_rows(source, at_least=1, gaps=self.preparation_.gaps)
         source = align(source, self.preparation_.schema)
+        tell(source)
         dtype, device = self._where()
         return Rows(source, self.preparation_, np.arange(len(source)), dtype=dtype, device=device)
 
@@ -309,15 +313,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         for positions in plain_batches(len(rows)):
             x = rows.take(positions)
             code = self._encode(x)
-            lost = ~code.float().isfinite().all(dim=1) | (x.flatten(1).abs() > FARTHEST).any(dim=1)
-            if lost.any():
-                first = rows.source.first_row if isinstance(rows.source, ArraySource) else 0
-                row = first + int(positions[int(lost.int().argmax())])
-                raise fault(
-                    rows.source.origin,
-                    f"row {row}, counting from 0, is too far from the rows the model was fitted on "
-                    "to be coded; look for wrong units, or leave it out",
-                )
+            check_coded(rows.source, positions, x, code)
             yield x, code
 
     def _where(self) -> tuple[torch.dtype, torch.device]:

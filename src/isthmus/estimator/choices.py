@@ -26,7 +26,12 @@ def choose_kind(schema: Schema) -> str:
 
 
 def choose_loss(preparation: Preparation) -> str:
-    """Bernoulli where every value is 0 or 1 and some feature is both, else squared."""
+    """Mixed where columns are not all numbers, Bernoulli where all are 0 or 1, else squared.
+
+    Of zeros and ones, some feature must hold both.
+    """
+    if preparation.schema.columns is not None:
+        return "mixed"
     varies = len(preparation.constant) < preparation.schema.n_features
     return "bernoulli" if preparation.binary and varies else "squared"
 

@@ -173,7 +173,7 @@ class Fitting:
         # Whether bf16 pays depends on the network, which is not built yet.
         if self.request.precision != "auto":
             return self.request.precision
-        values = len(self.division.train) * self.source.schema.n_features
+        values = len(self.division.train) * self.preparation.facts.n_features
         return choices.choose_precision(values, None, self.device)
 
     def _size_and_start(self) -> tuple[int, PCASolution | None]:

@@ -52,12 +52,12 @@ def pca_errors(
     Missing values are taken for the mean, and then not judged.
     `limited` is what a network does to its output because features' ranges end.
     """
-    errors = []
+    errors, share = [], rows.preparation.facts.share
     for x in _blocks(rows):
         centred = filled(x.flatten(1).double() - solution.mean)
         flat = centred @ solution.components.t() @ solution.components + solution.mean
         rebuilt = limited(flat.reshape(x.shape))
-        errors.append(row_means((x - rebuilt).square()))
+        errors.append(row_means((x - rebuilt).square(), share))
     return torch.cat(errors)
 
 
@@ -72,7 +72,8 @@ def pca_figures(
 
 
 def _errors(rebuild: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
-    errors = [row_means((rebuild(x) - x).double().square()) for x in _blocks(rows)]
+    share = rows.preparation.facts.share
+    errors = [row_means((rebuild(x) - x).double().square(), share) for x in _blocks(rows)]
     return torch.cat(errors)
 
 

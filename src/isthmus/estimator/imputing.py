@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data import Rows, plain_batches, spread
-from isthmus.gaps import filled, row_means
+from isthmus.gaps import count_known, filled, places, row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.refinement import Refinement
@@ -91,7 +91,7 @@ class CodePrior:
         floor = LEAST_VARIANCE * float(covariance.diagonal().mean()) + torch.finfo().tiny
         eye = torch.eye(len(covariance), dtype=torch.float64, device=codes.device)
         precision = torch.linalg.inv(covariance + floor * eye)
-        size = network.facts.n_features
+        size = len(network.facts.columns or range(network.facts.n_features))
         scale = 1.0 if loss.IN_NATS else 1 / (2 * _noise(network, loss, judged, codes.shape[1]))
         curved = scale * size * torch.linalg.inv(metric.double()) + precision
         found = {
@@ -106,7 +106,7 @@ class CodePrior:
         """Codes (B, K) of rows (B, *shape) with gaps."""
 
         def sums(raw: Tensor, x: Tensor) -> Tensor:
-            known = (~x.isnan()).flatten(1).sum(dim=1)
+            known = count_known(x.flatten(1), network.facts.share)
             return self.scale * known * loss.per_row_known(raw, x)
 
         with torch.no_grad():
@@ -165,7 +165,7 @@ class Imputer:
         for positions in [*plain_batches(len(chosen), ROWS_AT_ONCE)] * ROUNDS:
             at = chosen[positions]
             x, weight = judged.take(at), judged.weight[torch.as_tensor(at)]
-            hidden = (torch.rand(x.shape, generator=generator).to(x.device) < HIDDEN) & ~x.isnan()
+            hidden = places(x, HIDDEN, network.facts.sizes, generator)
             guess = plain(network, loss, x.masked_fill(hidden, torch.nan)) - centre
             guess = torch.where(hidden, guess, torch.zeros_like(guess))
             product += torch.tensordot(weight, guess * filled(x - centre), dims=1)
@@ -210,13 +210,13 @@ class Imputer:
 
 def _noise(network: CodeNetwork, loss: Reconstruction, rows: Rows, n_components: int) -> float:
     """The mean error of a known value, as far as the code has not followed it."""
-    total = square = known = 0.0
+    total, square, known, share = 0.0, 0.0, 0.0, network.facts.share
     for x, weight in _batches(rows):
-        counts = weight.double() * (~x.isnan()).flatten(1).sum(dim=1)
+        counts = weight.double() * count_known(x.flatten(1), share)
         total += float(counts @ loss.per_row_known(network(x).reconstruction, x).double())
-        square += float(counts @ row_means(x.double().square()))
+        square += float(counts @ row_means(x.double().square(), share))
         known += float(counts.sum())
-    size = network.facts.n_features
+    size = len(network.facts.columns or range(network.facts.n_features))
     free = max(size - n_components, FEWEST_FREE)
     noise = max(total * size / free, LEAST_NOISE * square) / max(known, 1.0)
     return max(noise, torch.finfo(torch.float32).tiny)

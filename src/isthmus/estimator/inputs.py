@@ -1,5 +1,6 @@
 """What users hand to the estimator, checked as scikit-learn does and opened as a source."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,16 @@ from sklearn.utils.validation import (
     _check_sample_weight,
     validate_data,
 )
+from torch import Tensor
 
 from isthmus.data import open_source
-from isthmus.data.arrays import fault, unmasked
+from isthmus.data.arrays import ArraySource, fault, unmasked
 from isthmus.errors import DataError
-from isthmus.types import Array, Source
+from isthmus.types import Array, Index, Source
 
 ROW_DIMENSIONS = (2, 3)
-LARGEST_EXACT = 2**53
-"""Whole numbers up to here are exact in double precision."""
+FARTHEST = 1e150
+"""Prepared values beyond this have squares that no 64-bit number holds."""
 
 
 def as_source(estimator: Any, X: Any, *, reset: bool) -> Source:
@@ -56,12 +58,13 @@ def _check_names(estimator: Any, X: Any, source: Source, *, reset: bool) -> None
     if _is_frame(X) and hasattr(X, "iloc"):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         return
-    names = source.schema.names
+    names = source.schema.given or source.schema.names
     if reset and names is not None:
         estimator.feature_names_in_ = np.asarray(names, dtype=object)
     elif reset and hasattr(estimator, "feature_names_in_"):
         del estimator.feature_names_in_
-    _check_n_features(estimator, np.empty((0, source.schema.n_features)), reset=reset)
+    width = source.schema.n_features if source.schema.given is None else len(source.schema.given)
+    _check_n_features(estimator, np.empty((0, width)), reset=reset)
 
 
 def row_weights(sample_weight: Any, source: Source, *, at_least: int = 2) -> Array:
@@ -104,18 +107,23 @@ def read_codes(codes: Any, names: list[str]) -> Array:
     return values
 
 
-def check_exact(source: Source, found: Array) -> None:
-    """Raise DataError where whole numbers among `found` (n, D) were read as numbers near them."""
-    for name, dtype, column in zip(
-        source.schema.feature_names(), source.schema.dtypes, found.T, strict=True
-    ):
-        whole = dtype.startswith(("Int", "UInt"))
-        if whole and (np.abs(column) > LARGEST_EXACT).any():
-            raise fault(
-                source.origin,
-                f"column {name!r} holds whole numbers beyond 2**53, which do not come back exactly "
-                f"beside gaps; leave it out with drop=[{name!r}] (command line: --drop {name})",
-            )
+def check_coded(source: Source, positions: Index, x: Tensor, code: Tensor) -> None:
+    """Raise DataError where the codes (B, K) of prepared rows (B, *shape) are not finite."""
+    lost = ~code.float().isfinite().all(dim=1) | (x.flatten(1).abs() > FARTHEST).any(dim=1)
+    if lost.any():
+        first = source.first_row if isinstance(source, ArraySource) else 0
+        row = first + int(positions[int(lost.int().argmax())])
+        raise fault(
+            source.origin,
+            f"row {row}, counting from 0, is too far from the rows the model was fitted on "
+            "to be coded; look for wrong units, or leave it out",
+        )
+
+
+def tell(source: Source) -> None:
+    """Warn of values that are taken as missing, since the model does not know them."""
+    for text in getattr(source, "strange", ()):
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def like(given: Any, made: Any) -> Any:

@@ -72,7 +72,7 @@ def _restore(
     network.load_state_dict({k.removeprefix(NETWORK): v for k, v in weights.items()})
     network.eval()
     estimator.network_, estimator.kind_ = network, kind
-    estimator.loss_ = _part(found.loss, classes, Reconstruction)
+    estimator.loss_ = _part(found.loss, classes, Reconstruction).bound(preparation.facts)
     estimator.preparation_, estimator.mean_ = preparation, mean
     # Copied, since a file's tensors lie anywhere in memory, and sums depend on where.
     estimator.metric_ = None if metric is None else metric.clone().to(device)

@@ -13,7 +13,15 @@ from isthmus.estimator import choices
 from isthmus.estimator.division import Division
 from isthmus.estimator.request import AUTO, Request
 from isthmus.kinds import KINDS, CodeNetwork, Kind
-from isthmus.losses import LOSSES, PENALTIES, Bernoulli, Objective, PenaltySpec, Reconstruction
+from isthmus.losses import (
+    LOSSES,
+    PENALTIES,
+    Bernoulli,
+    Mixed,
+    Objective,
+    PenaltySpec,
+    Reconstruction,
+)
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PCA, PRETRAININGS, Job, Pretraining, Random, name_of
 from isthmus.spec import is_truth, resolve
@@ -42,6 +50,11 @@ def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstructi
     else:
         loss = resolve(request.loss, LOSSES, Reconstruction, "loss")
         name = "bernoulli" if isinstance(loss, Bernoulli) else ""
+        require(
+            not name or rows.source.schema.columns is None,
+            f"{rows.source.origin}: loss='bernoulli' needs values from 0 to 1, and there are "
+            "columns of text, dates or counts; use loss='mixed'",
+        )
         preparation = None
     scaling = request.preparation
     if scaling == "auto":
@@ -49,7 +62,7 @@ def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstructi
     if preparation is None or preparation.scaling != scaling != "auto":
         preparation = prepare(scaling)
     _check_range(loss, preparation)
-    return loss, preparation
+    return loss.bound(preparation.facts), preparation
 
 
 def _check_range(loss: Reconstruction, preparation: Preparation) -> None:
@@ -64,7 +77,8 @@ def kind_of(request: Request, source: Source, loss: Reconstruction) -> Kind:
     """The kind asked for, or the one that suits the rows."""
     name = choices.choose_kind(source.schema) if request.kind == "auto" else request.kind
     kind = resolve(name, KINDS, Kind, "kind")
-    if isinstance(loss, Bernoulli):
+    logits = isinstance(loss, Bernoulli) or (isinstance(loss, Mixed) and kind.output == "bounded")
+    if logits:
         kind.output = (
             "linear"  # the logits must be free: it is their probabilities that are bounded
         )

@@ -139,5 +139,5 @@ def _fitting_in(rows: Rows) -> int:
 def _error(
     way: Refining, network: CodeNetwork, loss: Reconstruction, x: Tensor, weight: Tensor
 ) -> float:
-    errors = row_means((rebuilt(way, network, loss, x) - x).square())
+    errors = row_means((rebuilt(way, network, loss, x) - x).square(), network.facts.share)
     return float(weight @ errors)

@@ -1,6 +1,6 @@
 """Kind and CodeNetwork: what every family of autoencoder has in common."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple, Self
@@ -22,6 +22,9 @@ from isthmus.kinds.blocks import (
 )
 from isthmus.spec import Spec
 from isthmus.types import Facts, Network, Output
+
+Link = tuple[float | Tensor, float | Tensor]
+"""The slope and offset of the line from data to the loss's raw output: one number, or (D,)."""
 
 
 class LinearPath(nn.Module):
@@ -181,9 +184,7 @@ class CodeNetwork(Network):
         return self.linear.encode_weight, self.code_activation_name
 
     @torch.no_grad()
-    def start_linear(
-        self, components: Tensor, scales: Tensor, mean: Tensor, link: tuple[float, float]
-    ) -> None:
+    def start_linear(self, components: Tensor, scales: Tensor, mean: Tensor, link: Link) -> None:
         """Set the linear path to the projection on `components`, codes whitened by `scales`.
 
         `components` is (k, D) with orthonormal rows, `scales` (k,) the standard deviations along
@@ -198,10 +199,10 @@ class CodeNetwork(Network):
         )
         assert path is not None
         point = OPERATING_POINTS[self.code_activation_name]
-        slope, offset = _compose(link, self.output)
+        slope, offset = _compose([torch.as_tensor(part).to(mean) for part in link], self.output)
         if path.tied:
             weight = back = slope**0.5 * components
-            point = point.widened(float(slope**0.5 * scales.max()) if len(scales) else 1.0)
+            point = point.widened(float(slope.max() ** 0.5 * scales.max()) if len(scales) else 1.0)
         else:
             weight = point.gain * components / scales[:, None]
             back = slope * components * scales[:, None] / point.rise
@@ -214,9 +215,9 @@ class CodeNetwork(Network):
         path.decode_bias.copy_(slope * mean + offset - point.level * back.sum(dim=0))
 
 
-def _compose(link: tuple[float, float], output: Bounded | Clipped | None) -> tuple[float, float]:
+def _compose(link: Sequence[Tensor], output: Bounded | Clipped | None) -> tuple[Tensor, Tensor]:
     if output is None:
-        return link
+        return link[0], link[1]
     slope, offset = output.linearised()
     return slope * link[0], slope * link[1] + offset
 

@@ -1,5 +1,6 @@
 """Reconstruction losses, penalties, and the objective that adds them up."""
 
+from isthmus.losses.mixed import Mixed
 from isthmus.losses.objective import RECONSTRUCTION, Objective
 from isthmus.losses.penalties import KL, L1, Contraction, PenaltySpec, estimated_norm
 from isthmus.losses.reconstruction import Bernoulli, Huber, Reconstruction, Squared
@@ -8,6 +9,7 @@ LOSSES: dict[str, type[Reconstruction]] = {
     "squared": Squared,
     "bernoulli": Bernoulli,
     "huber": Huber,
+    "mixed": Mixed,
 }
 
 PENALTIES: dict[str, type[PenaltySpec]] = {
@@ -25,6 +27,7 @@ __all__ = [
     "Bernoulli",
     "Contraction",
     "Huber",
+    "Mixed",
     "Objective",
     "PenaltySpec",
     "Reconstruction",

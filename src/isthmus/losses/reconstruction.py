@@ -1,20 +1,42 @@
 """What "the same back" means: squared, Bernoulli and Huber reconstruction losses."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from isthmus.errors import require
-from isthmus.gaps import filled
+from isthmus.gaps import LEAST_SHARE, count_known, filled
 from isthmus.spec import Spec
+from isthmus.types import Facts
+
+Link = tuple[float | Tensor, float | Tensor]
+
+
+class Bound:
+    """What a loss knows of the rows it judges, once there are some."""
+
+    facts: Facts | None = None
+
+    def bound(self, facts: Facts) -> Self:
+        """The same loss, which knows what the columns of the rows are."""
+        known = copy.copy(self)
+        known.facts = facts
+        return known
+
+    def in_columns(self, errors: Tensor) -> Tensor:
+        """Errors of (B, D) features, so that their mean is that over columns of their sums."""
+        if self.facts is None or self.facts.columns is None:
+            return errors
+        return errors * (self.facts.n_features / len(self.facts.columns))
 
 
 @dataclass(kw_only=True)
-class Reconstruction(Spec):
+class Reconstruction(Bound, Spec):
     """A loss between the decoder's raw output and the row, one number a feature."""
 
     IN_NATS: ClassVar[bool] = False
@@ -32,8 +54,8 @@ class Reconstruction(Spec):
         return raw
 
     @property
-    def link(self) -> tuple[float, float]:
-        """(slope, offset) such that mean(slope * x + offset) is x, or near it."""
+    def link(self) -> Link:
+        """(slope, offset) such that mean(slope * x + offset) is x, or near it; or (D,) each."""
         return 1.0, 0.0
 
     def per_row(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -45,7 +67,14 @@ class Reconstruction(Spec):
         known = ~x.isnan()
         # Errors are made of numbers alone and then left out: the gradient of NaN times 0 is NaN.
         errors = self.errors(raw, filled(x)) * known
-        return errors.flatten(1).sum(dim=1) / known.flatten(1).sum(dim=1).clamp(min=1)
+        return errors.flatten(1).sum(dim=1) / self._known(x.flatten(1))
+
+    def _known(self, x: Tensor) -> Tensor:
+        """(B,): by what to divide the sum of the errors of what is known of (B, D)."""
+        if self.facts is None or self.facts.columns is None:
+            return count_known(x).clamp(min=1)
+        columns = count_known(x, self.facts.share).clamp(min=LEAST_SHARE)
+        return columns * (self.facts.n_features / len(self.facts.columns))
 
     def row_loss(self, *, gaps: bool) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss of rows whose values may be missing (`gaps`), or of complete ones."""
@@ -70,7 +99,7 @@ class Squared(Reconstruction):
 
     def errors(self, raw: Tensor, x: Tensor) -> Tensor:
         """Elementwise squared error."""
-        return (raw - x).square()
+        return self.in_columns((raw - x).square())
 
 
 @dataclass(kw_only=True)
@@ -86,7 +115,8 @@ class Huber(Reconstruction):
 
     def errors(self, raw: Tensor, x: Tensor) -> Tensor:
         """Elementwise; twice torch's huber_loss, so that it equals Squared near zero."""
-        return 2 * functional.huber_loss(raw, x, reduction="none", delta=self.delta)
+        huber = functional.huber_loss(raw, x, reduction="none", delta=self.delta)
+        return self.in_columns(2 * huber)
 
 
 @dataclass(kw_only=True)
@@ -104,6 +134,6 @@ class Bernoulli(Reconstruction):
         return torch.sigmoid(raw)
 
     @property
-    def link(self) -> tuple[float, float]:
+    def link(self) -> Link:
         """The tangent of the logit at one half."""
         return 4.0, -2.0

@@ -33,6 +33,8 @@ def facts(ae: Autoencoder, source: Source) -> dict[str, Any]:
 
 def unit_of(preparation: Preparation) -> str:
     """The unit of errors, in words."""
+    if preparation.schema.columns is not None:
+        return "where 1 is no better than the mean of each column or the shares of its levels"
     if preparation.scaling == "columns":
         return "in standard deviations of each column"
     if preparation.schema.dtypes == ("uint8",):

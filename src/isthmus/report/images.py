@@ -49,7 +49,7 @@ class Domain:
     def beside_jpeg(self, ae: Any, low: Array, high: Array) -> dict[str, Any]:
         """The distortion of these images from codes of 8 bits a unit, and JPEG's bytes at it."""
         codes = quantised(codes_of(ae, self.rows), low, high)
-        back = self.levels.to_bytes(numbers(ae.inverse_transform(codes)))
+        back = self.levels.to_bytes(numbers(ae.inverse_transform(codes), ae.preparation_.schema))
         pixels = self.levels.to_bytes(self.rows.values)
         error = float(((back.astype(np.float64) - pixels) ** 2).mean())
         answer = jpeg_at(self.curve, error)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.data import open_source
+from isthmus.data import Schema, align, open_source
 from isthmus.types import Array, Index, Source
 
 
@@ -40,15 +40,15 @@ class Held:
         return np.asarray(self.values[rows])
 
 
-def numbers(rows: Any) -> Array:
-    """(n, *shape): the values of an array, tensor, sparse matrix or frame."""
-    source = open_source(rows)
+def numbers(rows: Any, schema: Schema) -> Array:
+    """(n, *shape): the values of an array, tensor, sparse matrix or frame of this schema."""
+    source = align(open_source(rows), schema)
     return source.read(np.arange(len(source)))
 
 
 def rebuilt(ae: Any, source: Source) -> Array:
     """(n, *shape): the rows of `source` after a round trip through the code, as they come back."""
-    return numbers(ae.reconstruct(source))
+    return numbers(ae.reconstruct(source), ae.preparation_.schema)
 
 
 def codes_of(ae: Any, source: Source) -> Array:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.data import Preparation, Schema
+from isthmus.data.native import as_text
 from isthmus.report.pictures import levels_of, pictures, size_of
 from isthmus.report.rows import Subset, in_chunks, rebuilt
 from isthmus.types import Array, Index, Source
@@ -68,7 +69,7 @@ def _lines(values: Array, schema: Schema) -> list[list[list[float]]]:
 
 
 def _table(found: Array, back: Array, preparation: Preparation) -> dict[str, Any]:
-    off = np.nan_to_num(_prepared(found, preparation) - _prepared(back, preparation))
+    off = _off(found, back, preparation)
     columns = np.arange(off.shape[1])
     if len(columns) > ALL_COLUMNS:
         largest = np.argsort(-np.abs(off).max(axis=0), kind="stable")[:MOST_COLUMNS]
@@ -77,10 +78,30 @@ def _table(found: Array, back: Array, preparation: Preparation) -> dict[str, Any
     return {
         "columns": [names[i] for i in columns],
         "n_columns": off.shape[1],
-        "found": _plain(found[:, columns]),
-        "rebuilt": _plain(back[:, columns]),
+        "found": _cells(found, columns, preparation.schema),
+        "rebuilt": _cells(back, columns, preparation.schema),
         "off": off[:, columns].tolist(),
     }
+
+
+def _off(found: Array, back: Array, preparation: Preparation) -> Array:
+    """(n, D): how far each column is off, in standard deviations; of a category, without a sign."""
+    away = np.nan_to_num(_prepared(found, preparation) - _prepared(back, preparation))
+    if preparation.expansion is None:
+        return np.asarray(away)
+    together = preparation.expansion.sums(away)
+    single = np.asarray(preparation.expansion.sizes) == 1
+    distance = np.sqrt(preparation.sums(away**2))
+    return np.asarray(np.where(single, together, distance))
+
+
+def _cells(values: Array, columns: Index, schema: Schema) -> list[list[Any]]:
+    """[row][column]: numbers, levels and dates as people read them; None where one is missing."""
+    if schema.columns is None:
+        return _plain(values[:, columns])
+    dtypes = schema.dtypes * (schema.n_features if len(schema.dtypes) == 1 else 1)
+    shown = [as_text(values[:, i], schema.columns[i], dtypes[i]) for i in columns]
+    return [list(row) for row in zip(*shown, strict=True)]
 
 
 def _prepared(values: Array, preparation: Preparation) -> Array:

@@ -34,6 +34,12 @@ class Options(NamedTuple):
     header: bool | None = None
     """Whether the first line of a text table holds names; None: unless it is all numbers."""
 
+    roles: tuple[tuple[str, str], ...] = ()
+    """What some columns of a table mean, by name."""
+
+    missing: tuple[str, ...] = ()
+    """Words that stand for a missing value in a text table, beside the usual ones."""
+
     def check(self, understood: frozenset[str], origin: str, what: str) -> None:
         """Raise RequestError where an option is given that `what` does not understand."""
         for name, default in self._field_defaults.items():

@@ -7,6 +7,7 @@ Names that are all numbers (wavelengths, years) need header=True.
 
 import csv
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,13 +32,18 @@ class Header(NamedTuple):
 
 
 def read(path: Path, options: Options, *, delimiter: str) -> Source:
-    """The number and boolean columns; empty cells, NA, NaN and null are gaps."""
+    """The columns; empty cells, NA, NaN and null are gaps."""
     header = read_header(path, delimiter, options.header)
     kept = pick(header.names, options.columns, options.drop, str(path))
     _check_names(path, header, kept)
-    table = read_table(path, delimiter, header, kept)
+    table = read_table(path, delimiter, header, kept, options.missing)
     return frame_source(
-        table, origin=str(path), columns=kept, layout=options.layout, named=header.present
+        table,
+        origin=str(path),
+        columns=kept,
+        layout=options.layout,
+        named=header.present,
+        roles=dict(options.roles),
     )
 
 
@@ -54,9 +60,22 @@ def read_header(path: Path, delimiter: str, wanted: bool | None) -> Header:
         raise SourceError(f"{path}: the file holds only empty lines; give one with rows in it")
     if any("\udc80" <= letter <= "\udcff" for cell in first for letter in cell):
         raise _not_text(path, "not UTF-8")
-    present = not all(map(_is_number, first)) if wanted is None else wanted
+    present = _names_columns(path, first) if wanted is None else wanted
     names = first if present else [f"column_{index}" for index in range(len(first))]
     return Header(tuple(names), present, empty)
+
+
+def _names_columns(path: Path, first: Sequence[str]) -> bool:
+    """Whether the first line holds names; SourceError where that cannot be told."""
+    numbers = [cell for cell in first if _is_number(cell)]
+    words = [cell for cell in first if cell and not _is_number(cell)]
+    if numbers and words:
+        raise SourceError(
+            f"{path}: the first line holds words and numbers ({words[0]!r}, {numbers[0]!r}), so "
+            "that it may name the columns or be a row; say header=True or header=False (command "
+            "line: --header or --no-header)"
+        )
+    return not numbers
 
 
 def _not_text(path: Path, reason: str) -> SourceError:
@@ -87,7 +106,9 @@ def _check_names(path: Path, header: Header, kept: list[str]) -> None:
         )
 
 
-def read_table(path: Path, delimiter: str, header: Header, kept: list[str]) -> Any:
+def read_table(
+    path: Path, delimiter: str, header: Header, kept: list[str], missing: Sequence[str] = ()
+) -> Any:
     """The kept columns, each in the narrowest type that all of its cells fit."""
     import pyarrow as pa
     import pyarrow.csv as pc
@@ -99,8 +120,12 @@ def read_table(path: Path, delimiter: str, header: Header, kept: list[str]) -> A
         block_size=min(path.stat().st_size + 1, BLOCK_BYTES),
     )
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    words = [*pc.ConvertOptions().null_values, *missing, *(f" {word}" for word in missing)]
+    converting = pc.ConvertOptions(
+        include_columns=kept, strings_can_be_null=True, null_values=words
+    )
     try:
-        return pc.read_csv(path, reading, parsing, pc.ConvertOptions(include_columns=kept))
+        return pc.read_csv(path, reading, parsing, converting)
     except pa.ArrowInvalid as error:
         raise _explained(path, delimiter, len(header.names), error) from error
 
@@ -130,7 +155,7 @@ def _format(suffix: str, delimiter: str) -> Format:
         ends_with(suffix),
         partial(read, delimiter=delimiter),
         partial(write, delimiter=delimiter),
-        frozenset({"columns", "drop", "layout", "header"}),
+        frozenset({"columns", "drop", "layout", "header", "roles", "missing"}),
     )
 
 

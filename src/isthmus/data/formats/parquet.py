@@ -13,11 +13,17 @@ from isthmus.types import Source
 
 
 def read(path: Path, options: Options) -> Source:
-    """The number and boolean columns; an index that pandas stored beside them is left out."""
+    """The columns; an index that pandas stored beside them is left out."""
     with opened(path) as file:
         kept = pick(_known(file), options.columns, options.drop, str(path))
         table = file.read(columns=kept)
-    return frame_source(table, origin=str(path), columns=kept, layout=options.layout)
+    return frame_source(
+        table,
+        origin=str(path),
+        columns=kept,
+        layout=options.layout,
+        roles=dict(options.roles),
+    )
 
 
 def column_names(path: Path) -> list[str]:
@@ -63,5 +69,5 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
 
 
 PARQUET = Format(
-    ends_with(".parquet", ".pq"), read, write, frozenset({"columns", "drop", "layout"})
+    ends_with(".parquet", ".pq"), read, write, frozenset({"columns", "drop", "layout", "roles"})
 )

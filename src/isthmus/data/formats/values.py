@@ -56,4 +56,6 @@ def as_table(path: Path, values: Any, schema: Schema) -> Any:
         array = as_array(path, values, schema)
         return pa.table({name: array[:, index] for index, name in enumerate(names)})
     table = nw.from_native(values, eager_only=True).to_arrow()
-    return table.rename_columns(list(names)).replace_schema_metadata(None)
+    if table.num_columns == len(names):  # pandas' labels may be numbers
+        table = table.rename_columns(list(names))
+    return table.replace_schema_metadata(None)

@@ -1,0 +1,206 @@
+"""A column of a frame becomes one number a row: itself, a moment in time, or a place among levels.
+
+Every library's columns are looked at as Arrow arrays, where text, dates and categories are not
+numbers already.
+"""
+
+from numbers import Number
+from typing import Any, NoReturn
+
+import narwhals as nw
+import numpy as np
+
+from isthmus.data.arrays import fault
+from isthmus.data.columns import Column
+from isthmus.types import Array
+
+Series = nw.Series[Any]
+
+PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
+"""Microseconds in a unit of time; nanoseconds come a thousand in each."""
+
+
+def as_numbers(series: Series, column: Column, origin: str) -> Array:
+    """(n,): the values as the column's numbers, NaN where one is missing.
+
+    Moments are microseconds since 1970, dates days since then, levels their positions; a level
+    that the column does not have is missing. Raises DataError (SourceError for a file) naming the
+    column, the first value that is none of its kind, and the row.
+    """
+    if column.levelled:
+        return positions(series, column, origin)
+    if column.role == "datetime":
+        return _moments(series, origin)
+    numbers = plain_numbers(series)
+    if numbers is None:
+        _refuse(series, f"not {_words(column)}", origin)
+    return numbers
+
+
+def plain_numbers(series: Series) -> Array | None:
+    """(n,): the values of a column of numbers or booleans, in their own dtype; None for others."""
+    # The dtype follows from the whole column, so that every block of rows is read in the same one.
+    if series.dtype == nw.Boolean or series.dtype.is_numeric():
+        exact = series.dtype.is_float() or not series.null_count()
+        if exact and not series.dtype.is_decimal() and series.dtype not in (nw.Int128, nw.UInt128):
+            return series.to_numpy()
+        if series.dtype.is_integer() and series.implementation.is_pyarrow():
+            # pyarrow would refuse to cast what is beyond 2**53, but not to hand it over.
+            return np.asarray(series.to_native().to_numpy(), np.float64)
+        return series.cast(nw.Float64).to_numpy()
+    return _objects(series) if series.dtype in (nw.Object, nw.Unknown) else None
+
+
+def _objects(series: Series) -> Array | None:
+    values = series.to_numpy()
+    if values.dtype.kind in "biuf":
+        return values
+    gaps = np.asarray(series.is_null().to_numpy(), bool)
+    present = values[~gaps]
+    if not all(isinstance(value, (Number, np.bool_)) for value in present):
+        return None
+    numbers = np.full(len(values), np.nan)
+    numbers[~gaps] = present.astype(np.float64)
+    return numbers
+
+
+def arrow_of(series: Series) -> Any:
+    """The column as one Arrow array, or None where Arrow has no type for it (a mix of types)."""
+    import pyarrow as pa
+
+    try:
+        array = series.to_arrow()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError):
+        return None
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def positions(series: Series, column: Column, origin: str) -> Array:
+    """(n,): where each value stands among the column's levels, NaN where it is not there."""
+    import pyarrow as pa
+
+    array = arrow_of(series)
+    if array is None or not _fit(level_type(array), column):
+        _refuse(series, f"not {_words(column)}", origin)
+    if pa.types.is_dictionary(array.type):
+        places = positions_of(array.dictionary, column)
+        inside = array.indices.to_numpy(zero_copy_only=False).astype(np.float64)
+        numbers, known = np.full(len(inside), np.nan), ~np.isnan(inside)
+        numbers[known] = places[inside[known].astype(np.intp)]
+        return numbers
+    return positions_of(array, column)
+
+
+def positions_of(array: Any, column: Column) -> Array:
+    """(n,): the same for an Arrow array of plain values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not column.levels:
+        return np.full(len(array), np.nan)
+    wanted = pa.array(list(column.levels))
+    if array.type != wanted.type and not pa.types.is_null(array.type):
+        array = array.cast(wanted.type)
+    found = pc.index_in(array, value_set=wanted, skip_nulls=True)
+    return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
+
+
+def level_type(array: Any) -> Any:
+    """The Arrow type of a column's values, be they written out or in a dictionary."""
+    import pyarrow as pa
+
+    return array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+
+
+def _fit(found: Any, column: Column) -> bool:
+    """Whether values of this Arrow type may be among the column's levels."""
+    import pyarrow as pa
+
+    if pa.types.is_null(found) or not column.levels:
+        return True
+    text = isinstance(column.levels[0], str)
+    return text == is_text(found) and (text or _is_number(found))
+
+
+def is_text(found: Any) -> bool:
+    """Whether an Arrow type is text."""
+    import pyarrow as pa
+
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(check(found) for check in checks)
+
+
+def _is_number(found: Any) -> bool:
+    import pyarrow as pa
+
+    checks = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+    return any(check(found) for check in checks)
+
+
+def is_moment(found: Any) -> bool:
+    """Whether an Arrow type is a date, a moment or a span of time."""
+    import pyarrow as pa
+
+    checks = (pa.types.is_date, pa.types.is_timestamp, pa.types.is_duration)
+    return any(check(found) for check in checks)
+
+
+def _moments(series: Series, origin: str) -> Array:
+    import pyarrow as pa
+
+    array = arrow_of(series)
+    if array is not None and pa.types.is_null(array.type):
+        return np.full(len(array), np.nan)
+    if array is None or not is_moment(array.type):
+        _refuse(series, "not dates", origin)
+    if pa.types.is_date(array.type):
+        whole = array.cast(pa.date32()).cast(pa.int32())
+        return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
+    missing = array.is_null().to_numpy(zero_copy_only=False)
+    whole = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    unit = array.type.unit
+    # Whole microseconds are exact in double precision until 2255.
+    numbers = whole // 1000 if unit == "ns" else whole.astype(np.float64) * PER_UNIT[unit]
+    return np.where(missing, np.nan, numbers)
+
+
+def _words(column: Column) -> str:
+    if column.levelled:
+        return "text" if column.levels and isinstance(column.levels[0], str) else "numbers"
+    return {"datetime": "dates", "boolean": "numbers"}.get(column.role, "numbers")
+
+
+def _refuse(series: Series, wrong: str, origin: str) -> NoReturn:
+    looks_for_numbers = wrong.endswith("numbers")
+    kind = "text" if series.dtype == nw.String else f"{series.dtype} values"
+    row, value = _first_bad(series.to_list(), numbers=looks_for_numbers)
+    name = str(series.name)
+    wanted = wrong.removeprefix("not ")
+    raise fault(
+        origin,
+        f"column {name!r} is {kind}, {wrong} (first bad value {value!r} at row "
+        f"{row}, counting from 0); make it {wanted}, or leave it out with drop=[{name!r}] "
+        f"(command line: --drop {name})",
+    )
+
+
+def _first_bad(values: list[Any], *, numbers: bool) -> tuple[int, Any]:
+    present = [(row, value) for row, value in enumerate(values) if value is not None]
+    bad = (found for found in present if not (numbers and _reads_as_number(found[1])))
+    return next(bad, present[0] if present else (0, None))
+
+
+def _reads_as_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def refuse_type(series: Series, origin: str) -> NoReturn:
+    """Raise for a column that is of no kind there is."""
+    text = series.dtype in (nw.Object, nw.Unknown)
+    if text:
+        _refuse(series, "not numbers", origin)
+    _refuse(series, "not numbers, text or dates", origin)

@@ -1,0 +1,72 @@
+"""What a column of a table means: numbers, counts, truths, categories, ranks or dates."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from isthmus.errors import RequestError
+
+Role = Literal["numeric", "count", "boolean", "categorical", "ordinal", "datetime"]
+ROLES: tuple[str, ...] = get_args(Role)
+IDENTIFIER = "identifier"
+"""The role of a column that tells rows apart and nothing else: it is left out."""
+
+Level = str | int | float | bool
+
+LEVELLED = ("categorical", "ordinal")
+"""The roles whose numbers are positions in a list of levels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """How the values of one column become one number each, and what is to be made of those."""
+
+    role: Role = "numeric"
+
+    levels: tuple[Level, ...] = ()
+    """The values of a categorical or ordinal column in the order of their codes 0, 1, 2, ..."""
+
+    level_dtype: str = ""
+    """What pandas calls the dtype of a category's levels, where it has one."""
+
+    def __post_init__(self) -> None:
+        """Make a list read from JSON into the tuple it was."""
+        object.__setattr__(self, "levels", tuple(self.levels))
+
+    @property
+    def levelled(self) -> bool:
+        """Whether its numbers are positions among its levels."""
+        return self.role in LEVELLED
+
+    def check(self) -> None:
+        """Raise ValueError where the fields do not fit one another."""
+        if self.role not in ROLES:
+            raise ValueError(f"role {self.role!r}")
+        if bool(self.levels) and not self.levelled:
+            raise ValueError(f"a {self.role} column with levels")
+        if not all(isinstance(level, (str, int, float, bool)) for level in self.levels):
+            raise ValueError(f"levels {self.levels[:3]}")
+        if len(set(map(_key, self.levels))) < len(self.levels):
+            raise ValueError("two equal levels")
+
+
+def _key(level: Level) -> tuple[type, Level]:
+    return type(level), level  # 1, 1.0 and True are equal, yet not the same level
+
+
+def in_order(levels: Any) -> tuple[Any, ...]:
+    """Levels sorted within their types, so that their order does not hang on that of the rows."""
+    by_type = sorted(levels, key=lambda level: (type(level).__name__, level))
+    groups = itertools.groupby(by_type, key=lambda level: type(level).__name__)
+    return tuple(level for _, group in groups for level in group)
+
+
+def check_roles(roles: Mapping[str, str], known: Any, origin: str) -> None:
+    """Raise RequestError for a column that is not `known`, or a role that there is not."""
+    for name, role in roles.items():
+        if name not in known:
+            raise RequestError(f"{origin}: there is no column {name!r} to be {role}; see its names")
+        if role not in (*ROLES, IDENTIFIER):
+            words = ", ".join((*ROLES, IDENTIFIER))
+            raise RequestError(f"{origin}: the role {role!r} of {name!r} is not one of {words}")

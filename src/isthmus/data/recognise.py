@@ -1,0 +1,211 @@
+"""What the columns of a table are, told by their types and values; a declared role goes first."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import narwhals as nw
+import numpy as np
+
+from isthmus.data.arrays import fault
+from isthmus.data.coding import arrow_of, is_moment, is_text, plain_numbers, refuse_type
+from isthmus.data.columns import IDENTIFIER, Column, in_order
+from isthmus.types import Array
+
+Series = nw.Series[Any]
+
+FEW = 20
+"""So many different values, or rows, tell nothing of a column that only names its rows."""
+
+FEW_STRAYS = 0.5
+"""Where a smaller share of the values are no numbers (or no dates), those are at fault."""
+
+MOSTLY_DISTINCT = 0.5
+"""Text of which a larger share of the values is different names rows rather than sorting them."""
+
+
+class Recognised(NamedTuple):
+    """What a column is, or why it is left out."""
+
+    column: Column | None
+    """None for an identifier."""
+
+    why: str = ""
+
+
+def recognise(series: Series, declared: str | None, origin: str) -> Recognised:
+    """The role of one column, with its levels where it has any.
+
+    Numbers, truths, dates, and dictionaries are what their types say. Text is categorical, unless
+    more than half of its values are different: then it names its rows, as do whole numbers that
+    count them, and is left out. `declared` is a role that was asked for.
+
+    Raises DataError (SourceError for a file) for a type that is none of these.
+    """
+    if declared == IDENTIFIER:
+        return Recognised(None, "was said to identify rows")
+    if plain_numbers(series) is not None:
+        return _of_numbers(series, declared, origin)
+    array = arrow_of(series)
+    if array is None:
+        refuse_type(series, origin)
+    if is_moment(array.type):
+        return Recognised(Column(role="datetime"))
+    found = _dictionary(series, array) or _text(series, array, declared, origin)
+    if found is None:
+        refuse_type(series, origin)
+    if found.column is not None and declared in ("categorical", "ordinal"):
+        levels, dtype = found.column.levels, found.column.level_dtype
+        return Recognised(Column(role=declared, levels=levels, level_dtype=dtype))  # type: ignore[arg-type]
+    return found
+
+
+def check_declared(name: str, column: Column, declared: str | None, origin: str) -> None:
+    """Raise DataError where a column cannot be what it was declared to be."""
+    if declared not in (None, IDENTIFIER, column.role):
+        raise fault(
+            origin,
+            f"column {name!r} was declared {declared}, and its values are {column.role}; leave "
+            "the declaration out, or convert the column",
+        )
+
+
+def _of_numbers(series: Series, declared: str | None, origin: str) -> Recognised:
+    numbers = plain_numbers(series)
+    assert numbers is not None
+    if declared in ("categorical", "ordinal"):
+        known = numbers[~np.isnan(numbers)] if numbers.dtype.kind == "f" else numbers
+        levels = np.unique(known)
+        whole = levels.dtype.kind == "f" and bool((levels == np.rint(levels)).all())
+        values = (levels.astype(np.int64) if whole else levels).tolist()
+        return Recognised(Column(role=declared, levels=tuple(values)))  # type: ignore[arg-type]
+    if declared in FITTING:
+        _check_values(series, numbers, declared, origin)
+    if series.dtype == nw.Boolean or declared == "boolean":
+        return Recognised(Column(role="boolean"))
+    if declared is None and series.dtype.is_integer() and _counts_rows(numbers):
+        return Recognised(None, "counts the rows")
+    return Recognised(Column(role="count" if declared == "count" else "numeric"))
+
+
+FITTING: dict[str | None, tuple[Callable[[Array], Array], str]] = {
+    "count": (lambda x: (x >= 0) & (x == np.rint(x)), "whole number of at least 0"),
+    "boolean": (lambda x: (x == 0) | (x == 1), "0 or 1"),
+}
+"""Which numbers a declared column may hold, and how those are called."""
+
+
+def _check_values(series: Series, numbers: Array, declared: str | None, origin: str) -> None:
+    fits, words = FITTING[declared]
+    wrong = ~(fits(numbers) | np.isnan(numbers))
+    if wrong.any():
+        row, name = int(np.argmax(wrong)), str(series.name)
+        raise fault(
+            origin,
+            f"column {name!r} was declared {declared}, and {numbers[row]} at row {row}, counting "
+            f"from 0, is no {words}; correct it, or declare another role",
+        )
+
+
+def _counts_rows(numbers: Array) -> bool:
+    """Whether whole numbers rise by one from row to row."""
+    if len(numbers) <= FEW or numbers.dtype.kind not in "iu":
+        return False
+    return int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1 and bool(
+        (np.diff(numbers.astype(np.int64)) == 1).all()
+    )
+
+
+def _dictionary(series: Series, array: Any) -> Recognised | None:
+    """Of a column that has a list of levels of its own, as pandas' categories do."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(array.type):
+        return None
+    native = series.to_native()
+    if series.implementation.is_pandas() and hasattr(native, "cat"):
+        categories = native.cat.categories
+        levels = tuple(categories.tolist())
+        dtype = str(categories.dtype)
+    else:
+        levels, dtype = _levels_of_dictionary(series, array), ""
+    ordered = bool(array.type.ordered) and not series.implementation.is_polars()
+    if not all(isinstance(level, (str, int, float, bool)) for level in levels):
+        return None
+    role = "ordinal" if ordered else "categorical"
+    return Recognised(Column(role=role, levels=levels, level_dtype=dtype))  # type: ignore[arg-type]
+
+
+def _levels_of_dictionary(series: Series, array: Any) -> tuple[Any, ...]:
+    known = getattr(series.dtype, "categories", None)
+    if known is not None:
+        return tuple(known)
+    # A dictionary's order is that in which values came, which says nothing, unless it is said to.
+    levels = array.dictionary.to_pylist()
+    return tuple(levels) if array.type.ordered else in_order(set(levels))
+
+
+def _text(series: Series, array: Any, declared: str | None, origin: str) -> Recognised | None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_null(array.type):
+        return Recognised(Column())
+    if not is_text(array.type):
+        return None
+    known = len(array) - array.null_count
+    levels = pc.unique(array.drop_null()).to_pylist()
+    if declared is None:
+        _check_strays(series, array, levels, origin)
+    if declared is None and len(levels) > FEW and len(levels) > MOSTLY_DISTINCT * known:
+        share = f"{len(levels)} different values in {known}"
+        return Recognised(None, f"identifies rows ({share})")
+    return Recognised(Column(role="categorical", levels=in_order(levels)))
+
+
+def _check_strays(series: Series, array: Any, levels: list[str], origin: str) -> None:
+    """Refuse text that is numbers or dates but for a few values: those are slips, or gaps."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for reads, what in ((_is_number, "a number"), (_is_date, "a date")):
+        strays = [level for level in levels if not reads(level)]
+        if not strays or len(strays) == len(levels):
+            continue
+        wrong = pc.is_in(array, value_set=pa.array(strays, array.type))
+        share = pc.sum(wrong).as_py() / (len(array) - array.null_count)
+        if share < FEW_STRAYS:
+            row = pc.index(wrong, True).as_py()
+            name = str(series.name)
+            raise fault(
+                origin,
+                f"column {name!r}: {array[row].as_py()!r} at row {row}, counting from 0, is not "
+                f"{what}, as {1 - share:.1%} of its values are; correct it, make it empty if it is "
+                f"missing, or declare the column categorical (command line: --role "
+                f"{name}=categorical)",
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def left_out_in_words(reasons: Mapping[str, str]) -> Iterable[str]:
+    """One line for each column that is left out, and how to keep it."""
+    for name, why in reasons.items():
+        yield (
+            f"column {name!r} {why} and is left out; declare a role for it to keep it "
+            f"(command line: --role {name}=categorical)"
+        )
