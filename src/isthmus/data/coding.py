@@ -186,11 +186,12 @@ def _refuse(series: Series, wrong: str, origin: str) -> NoReturn:
 
 def _first_bad(values: list[Any], *, numbers: bool) -> tuple[int, Any]:
     present = [(row, value) for row, value in enumerate(values) if value is not None]
-    bad = (found for found in present if not (numbers and _reads_as_number(found[1])))
+    bad = (found for found in present if not (numbers and reads_as_number(found[1])))
     return next(bad, present[0] if present else (0, None))
 
 
-def _reads_as_number(value: Any) -> bool:
+def reads_as_number(value: Any) -> bool:
+    """Whether `float` takes a value, as it does text like "1e3"."""
     try:
         float(value)
     except (TypeError, ValueError):

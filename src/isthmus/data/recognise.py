@@ -8,7 +8,14 @@ import narwhals as nw
 import numpy as np
 
 from isthmus.data.arrays import fault
-from isthmus.data.coding import arrow_of, is_moment, is_text, plain_numbers, refuse_type
+from isthmus.data.coding import (
+    arrow_of,
+    is_moment,
+    is_text,
+    plain_numbers,
+    reads_as_number,
+    refuse_type,
+)
 from isthmus.data.columns import IDENTIFIER, Column, in_order
 from isthmus.types import Array
 
@@ -44,8 +51,9 @@ def recognise(series: Series, declared: str | None, origin: str) -> Recognised:
     """
     if declared == IDENTIFIER:
         return Recognised(None, "was said to identify rows")
-    if plain_numbers(series) is not None:
-        return _of_numbers(series, declared, origin)
+    numbers = plain_numbers(series)
+    if numbers is not None:
+        return _of_numbers(series, numbers, declared, origin)
     array = arrow_of(series)
     if array is None:
         refuse_type(series, origin)
@@ -70,9 +78,7 @@ def check_declared(name: str, column: Column, declared: str | None, origin: str)
         )
 
 
-def _of_numbers(series: Series, declared: str | None, origin: str) -> Recognised:
-    numbers = plain_numbers(series)
-    assert numbers is not None
+def _of_numbers(series: Series, numbers: Array, declared: str | None, origin: str) -> Recognised:
     if declared in ("categorical", "ordinal"):
         known = numbers[~np.isnan(numbers)] if numbers.dtype.kind == "f" else numbers
         levels = np.unique(known)
@@ -168,7 +174,7 @@ def _check_strays(series: Series, array: Any, levels: list[str], origin: str) ->
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for reads, what in ((_is_number, "a number"), (_is_date, "a date")):
+    for reads, what in ((reads_as_number, "a number"), (_is_date, "a date")):
         strays = [level for level in levels if not reads(level)]
         if not strays or len(strays) == len(levels):
             continue
@@ -184,14 +190,6 @@ def _check_strays(series: Series, array: Any, levels: list[str], origin: str) ->
                 f"missing, or declare the column categorical (command line: --role "
                 f"{name}=categorical)",
             )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_date(text: str) -> bool:

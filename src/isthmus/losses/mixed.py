@@ -52,7 +52,7 @@ class Mixed(Reconstruction):
 
     def errors(self, raw: Tensor, x: Tensor) -> Tensor:
         """Elementwise, (B, E); those of one category add up to its cross-entropy."""
-        if self.facts is None or self.facts.columns is None:
+        if self.columns is None:
             return self._of_numbers(raw, x)
         plan = self._plan.to(raw)
         parts = [self._of_numbers(raw[:, plan.numbers], x[:, plan.numbers])]
@@ -70,7 +70,7 @@ class Mixed(Reconstruction):
 
     def mean(self, raw: Tensor) -> Tensor:
         """(B, E): numbers as they are, probabilities of truths and levels, rates of counts."""
-        if self.facts is None or self.facts.columns is None:
+        if self.columns is None:
             return raw
         plan = self._plan.to(raw)
         parts = [raw[:, plan.numbers]]
@@ -87,13 +87,13 @@ class Mixed(Reconstruction):
     @property
     def link(self) -> Link:
         """The tangents at the mean, less steep where that is near an end."""
-        if self.facts is None or self.facts.columns is None:
+        if self.columns is None:
             return 1.0, 0.0
         return self._plan.slope, self._plan.offset
 
     def curvature(self, raw: Tensor) -> Tensor:
         """Elementwise; of a category, the variance of each level's indicator."""
-        if self.facts is None or self.facts.columns is None:
+        if self.columns is None:
             return super().curvature(raw)
         plan = self._plan.to(raw)
         values = self.mean(raw.detach()) * plan.scale

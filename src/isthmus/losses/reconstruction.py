@@ -12,7 +12,7 @@ from torch.nn import functional
 from isthmus.errors import require
 from isthmus.gaps import LEAST_SHARE, count_known, filled
 from isthmus.spec import Spec
-from isthmus.types import Facts
+from isthmus.types import ColumnFacts, Facts
 
 Link = tuple[float | Tensor, float | Tensor]
 
@@ -28,11 +28,16 @@ class Bound:
         known.facts = facts
         return known
 
+    @property
+    def columns(self) -> tuple[ColumnFacts, ...] | None:
+        """Of a table whose columns are not all numbers, else None."""
+        return None if self.facts is None else self.facts.columns
+
     def in_columns(self, errors: Tensor) -> Tensor:
         """Errors of (B, D) features, so that their mean is that over columns of their sums."""
-        if self.facts is None or self.facts.columns is None:
+        if self.facts is None or self.columns is None:
             return errors
-        return errors * (self.facts.n_features / len(self.facts.columns))
+        return errors * (self.facts.n_features / len(self.columns))
 
 
 @dataclass(kw_only=True)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from isthmus.data.coding import reads_as_number
 from isthmus.data.formats.base import Format, Options, RowNames, ends_with, first_line
 from isthmus.data.formats.values import as_table
 from isthmus.data.frames import frame_source, listed, pick
@@ -67,8 +68,8 @@ def read_header(path: Path, delimiter: str, wanted: bool | None) -> Header:
 
 def _names_columns(path: Path, first: Sequence[str]) -> bool:
     """Whether the first line holds names; SourceError where that cannot be told."""
-    numbers = [cell for cell in first if _is_number(cell)]
-    words = [cell for cell in first if cell and not _is_number(cell)]
+    numbers = [cell for cell in first if reads_as_number(cell)]
+    words = [cell for cell in first if cell and not reads_as_number(cell)]
     if numbers and words:
         raise SourceError(
             f"{path}: the first line holds words and numbers ({words[0]!r}, {numbers[0]!r}), so "
@@ -82,14 +83,6 @@ def _not_text(path: Path, reason: str) -> SourceError:
     return SourceError(
         f"{path}: the first line cannot be read as text ({reason}); save the file as UTF-8"
     )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_names(path: Path, header: Header, kept: list[str]) -> None:
