@@ -16,6 +16,7 @@ from isthmus.cli import faults, main
 from isthmus.cli.progress import Progress
 from isthmus.cli.talk import Talk
 from isthmus.errors import DivergenceError
+from isthmus.training.loop import Trainer
 
 # Started from a background job, a process ignores Ctrl-C unless it asks for it.
 RUN = """
@@ -55,14 +56,19 @@ def test_ctrl_c_keeps_the_fit_and_resume_ends_it(isthmus, tmp_path):
     assert [json.loads(line)["epoch"] for line in history][-1] == 150
 
 
-def test_sigterm_unwinds_too(isthmus, tmp_path):
+def test_sigterm_unwinds_too(isthmus, tmp_path, monkeypatch):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(300, 8)))
     before = signal.getsignal(signal.SIGTERM)
-    timer = threading.Timer(2.0, os.kill, [os.getpid(), signal.SIGTERM])
-    timer.start()
+    step = Trainer._take_step
+
+    def stopped(trainer, rows, seed):
+        if trainer.state.epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(trainer, rows, seed)
+
+    monkeypatch.setattr(Trainer, "_take_step", stopped)
     fit = ("fit", tmp_path / "data.npy", "-o", tmp_path / "model", "--components", "2")
-    done = isthmus(*fit, "--epochs", "100000", "--no-early-stopping")
-    timer.join()
+    done = isthmus(*fit, "--epochs", "10", "--no-early-stopping")
     assert done.code == 143
     assert "isthmus: interrupted" in done.err
     assert names(tmp_path) == [".model.checkpoint", "data.npy"]
