@@ -11,7 +11,16 @@ from isthmus import data, kinds, losses, optim, pretraining
 
 def test_public_names():
     assert isthmus.__all__ == [
-        *("Autoencoder", "data", "kinds", "load", "losses", "optim", "pretraining")
+        *(
+            "Autoencoder",
+            "OutlierDetector",
+            "data",
+            "kinds",
+            "load",
+            "losses",
+            "optim",
+            "pretraining",
+        )
     ]
     assert all(getattr(isthmus, name) is not None for name in isthmus.__all__)
     assert dir(isthmus) == isthmus.__all__

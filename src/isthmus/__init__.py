@@ -5,12 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isthmus import data, kinds, losses, optim, pretraining
+    from isthmus.detector import OutlierDetector
     from isthmus.estimator import Autoencoder, load
 
 __version__ = "0.1.0"
-__all__ = ["Autoencoder", "data", "kinds", "load", "losses", "optim", "pretraining"]
+__all__ = [
+    "Autoencoder",
+    "OutlierDetector",
+    "data",
+    "kinds",
+    "load",
+    "losses",
+    "optim",
+    "pretraining",
+]
 
-_HOMES = {"Autoencoder": "isthmus.estimator", "load": "isthmus.estimator"}
+_HOMES = {
+    "Autoencoder": "isthmus.estimator",
+    "OutlierDetector": "isthmus.detector",
+    "load": "isthmus.estimator",
+}
 
 
 def __getattr__(name: str) -> Any:

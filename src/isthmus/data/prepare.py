@@ -115,6 +115,11 @@ class Preparation:
         flat = self._axes_out(prepared.detach().cpu().double()).flatten(1)
         return np.asarray(flat.numpy() * self.unit)
 
+    def from_measured(self, measured: Array) -> Array:
+        """(n, E) in the units errors have to (n, *schema.shape) float64 values."""
+        rows = torch.from_numpy(np.asarray(measured, np.float64) / self.unit)
+        return self.decode(self._axes_in(rows.reshape(len(rows), *self._values_shape)))
+
     def sums(self, squares: Array) -> Array:
         """(..., E) squares to (..., D): what the features of each column have together."""
         return squares if self.expansion is None else self.expansion.sums(squares)

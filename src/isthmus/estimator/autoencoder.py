@@ -224,7 +224,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         if by == "value":
             sums = self.preparation_.sums
-            return np.concatenate([sums((x - r) ** 2) for x, r in self._measured_pairs(X)])
+            return np.concatenate([sums((x - r) ** 2) for x, r in self.measured_pairs(X)])
         measured = self.evaluate(X)
         answers = {
             "total": measured.total,
@@ -243,7 +243,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Errors a row, a feature and in all, and the explained variance, of the rows of X."""
         reference = self.preparation_.measured(self.mean_)[0]
         return metrics.reconstruction_error(
-            self._measured_pairs(X), reference, self.preparation_.sums
+            self.measured_pairs(X), reference, self.preparation_.sums
         )
 
     def save(self, folder: str | Path, *, force: bool = True) -> None:
@@ -303,7 +303,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         dtype, device = self._where()
         return Rows(source, self.preparation_, np.arange(len(source)), dtype=dtype, device=device)
 
-    def _measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
+    def measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
+        """Each batch of rows and what their codes rebuild, in the units of errors, (B, E) each."""
         rows, measured = self._rows(X), self.preparation_.measured
         for x, code in self._coded(rows):
             yield measured(x), measured(self._decode(code))

@@ -1,0 +1,6 @@
+"""Odd rows: which rows do not belong, how sure that is, and which columns say so."""
+
+from isthmus.detector.detector import OutlierDetector
+from isthmus.detector.reasons import Reason
+
+__all__ = ["OutlierDetector", "Reason"]

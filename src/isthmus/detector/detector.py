@@ -1,0 +1,240 @@
+"""OutlierDetector: scikit-learn's contract for outliers, over any data an Autoencoder takes."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from isthmus.data import align, check_rows, restore
+from isthmus.detector.learning import Learned, Lesson, check_spread, contributions, learn, scores
+from isthmus.detector.reasons import Reason, reasons
+from isthmus.detector.threshold import Threshold, from_contamination, from_held_out
+from isthmus.errors import require
+from isthmus.estimator import Autoencoder
+from isthmus.estimator.inputs import as_source
+from isthmus.estimator.request import seed_of
+from isthmus.spec import is_number, is_truth, is_whole, shown
+from isthmus.types import Array
+
+AUTO = "auto"
+MOST_CONTAMINATION = 0.5
+
+
+class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    """Find rows that do not belong, and say which of their columns do not.
+
+    An autoencoder learns the code of typical rows. A row is expected to be the mean of those
+    typical rows whose codes rebuild most like its own; its score is its mean squared deviation
+    from that, in standard deviations of its columns. Each column's part in it is a reason.
+
+    Parameters:
+        autoencoder: An unfitted Autoencoder to learn with. None takes one whose code holds 99 % of
+            the variance of the typical rows.
+        contamination: The share of training rows to call odd, in (0, 0.5]. "auto" asks for none:
+            the threshold then comes from held-out rows.
+        false_alarm_rate: The share of rows like the training rows that may be called odd, in
+            (0, 1), where contamination is "auto".
+        confidence: How sure that must be, in (0, 1).
+        robust: Whether rows far from all others are set aside before training: True where the
+            rows may hold what is sought, False where they are known to be clean.
+        n_neighbors: How many typical rows tell what a row is expected to be.
+        n_estimators: Autoencoders from different seeds whose scores are averaged.
+        random_state: An int, a NumPy RandomState, or None; the same seed gives the same scores.
+
+    Attributes:
+        threshold_: The score above which a row is odd; `offset_` is minus that.
+        threshold_statement_: What the threshold promises, in a sentence.
+        decision_scores_: (n,) the scores of the training rows; higher is odder, as in PyOD.
+        labels_: (n,) 1 for the odd ones among them, else 0, as in PyOD.
+        held_out_rows_, held_out_scores_: The rows that the threshold comes from.
+        typical_rows_: (n,) bool: which training rows were not set aside.
+        estimators_: The fitted autoencoders.
+        n_features_in_, feature_names_in_: As in scikit-learn.
+
+    Sources: the memory is that of Gong et al., "Memorizing normality to detect anomaly" (ICCV
+    2019), with the training rows themselves in it; the threshold Wilks, "Determination of sample
+    sizes for setting tolerance limits" (1941).
+    """
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder | None = None,
+        *,
+        contamination: Any = AUTO,
+        false_alarm_rate: float = 0.05,
+        confidence: float = 0.9,
+        robust: bool = True,
+        n_neighbors: int = 5,
+        n_estimators: int = 1,
+        random_state: Any = 0,
+    ) -> None:
+        self.autoencoder = autoencoder
+        self.contamination = contamination
+        self.false_alarm_rate = false_alarm_rate
+        self.confidence = confidence
+        self.robust = robust
+        self.n_neighbors = n_neighbors
+        self.n_estimators = n_estimators
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn what rows are like: array, tensor, sparse matrix, frame or source.
+
+        `y` is ignored.
+
+        Raises DataError or RequestError (both ValueError) for rows or settings that make no sense,
+        DivergenceError where training or the scores collapse.
+        """
+        del y
+        self._check()
+        source = as_source(self, X, reset=True)
+        check_rows(source, gaps=True)
+        lesson = Lesson(
+            autoencoder=self.autoencoder,
+            n_estimators=self.n_estimators,
+            n_neighbors=self.n_neighbors,
+            robust=self.robust,
+            seed=seed_of(self.random_state),
+        )
+        learned = learn(lesson, source)
+        training_scores = scores(learned.members, source)
+        check_spread(training_scores, source)
+        self._keep(learned, training_scores)
+        return self
+
+    def set_threshold(
+        self,
+        *,
+        contamination: float | None = None,
+        false_alarm_rate: float | None = None,
+        confidence: float | None = None,
+    ) -> Self:
+        """Choose another threshold for the same scores, without fitting anew.
+
+        From the share of odd training rows (`contamination`), else from held-out rows, where what
+        is not given stays as it was. Raises RequestError for values out of range.
+        """
+        check_is_fitted(self)
+        asked = {"false_alarm_rate": false_alarm_rate, "confidence": confidence}
+        given = {name: value for name, value in asked.items() if value is not None}
+        before = self.get_params(deep=False)
+        self.set_params(contamination=AUTO if contamination is None else contamination, **given)
+        try:
+            self._check()
+        except ValueError:
+            self.set_params(**before)
+            raise
+        self._draw_line()
+        return self
+
+    def score_samples(self, X: Any) -> Array:
+        """(n,): minus each row's score; higher is more normal."""
+        check_is_fitted(self)
+        return -scores(self.members_, as_source(self, X, reset=False))
+
+    def decision_function(self, X: Any) -> Array:
+        """(n,): `score_samples` less `offset_`; below 0 is odd."""
+        return np.asarray(self.score_samples(X) - self.offset_)
+
+    def predict(self, X: Any) -> Array:
+        """(n,): -1 for odd rows, 1 for all others."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def contributions(self, X: Any) -> Array:
+        """(n, n_features_in_): the columns' parts in each row's score, which they sum to.
+
+        0 where a value is missing.
+        """
+        check_is_fitted(self)
+        source = as_source(self, X, reset=False)
+        return np.nan_to_num(contributions(self.members_, source))
+
+    def expected(self, X: Any) -> Any:
+        """What each row is expected to be, as what X was: the mean over all estimators."""
+        check_is_fitted(self)
+        source = as_source(self, X, reset=False)
+        preparation = self.estimators_[0].preparation_
+        prepared = np.mean([member.expected(source) for member in self.members_], axis=0)
+        return restore(preparation.from_measured(prepared * preparation.unit), preparation.schema)
+
+    def explain(self, X: Any, n_reasons: int = 3) -> list[list[Reason]]:
+        """For each row the columns that contribute most to its score, largest first."""
+        require(
+            is_whole(n_reasons) and n_reasons > 0, f"n_reasons={shown(n_reasons)} must be 1 or more"
+        )
+        check_is_fitted(self)
+        source = align(as_source(self, X, reset=False), self.estimators_[0].preparation_.schema)
+        names = list(self.estimators_[0].preparation_.schema.feature_names())
+        found = restore(source.read(np.arange(len(source))), source.schema)
+        return reasons(
+            self.contributions(X),
+            _columns(found, len(names)),
+            _columns(self.expected(X), len(names)),
+            names,
+            n_reasons,
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        """Missing values and sparse matrices are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _keep(self, learned: Learned, training_scores: Array) -> None:
+        self.members_ = learned.members
+        self.estimators_ = [member.autoencoder for member in learned.members]
+        self.held_out_rows_ = learned.held_out
+        self.held_out_scores_ = learned.held_out_scores
+        self.typical_rows_ = learned.typical
+        self.decision_scores_ = training_scores
+        self._draw_line()
+
+    def _draw_line(self) -> None:
+        line = self._threshold()
+        self.threshold_, self.threshold_statement_ = line.value, line.statement
+        self.offset_ = -self.threshold_
+        self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
+
+    def _threshold(self) -> Threshold:
+        if self.contamination != AUTO:
+            return from_contamination(self.decision_scores_, self.contamination)
+        # So few rows that none could be held out: their own scores are all there is.
+        known = self.held_out_scores_ if len(self.held_out_scores_) else self.decision_scores_
+        return from_held_out(known, self.false_alarm_rate, self.confidence, robust=self.robust)
+
+    def _check(self) -> None:
+        share = self.contamination
+        fits = is_number(share) and 0 < share <= MOST_CONTAMINATION
+        require(
+            fits or (isinstance(share, str) and share == AUTO),
+            f"contamination={shown(share)} must be 'auto' or a number above 0, at most 0.5",
+        )
+        for name in ("false_alarm_rate", "confidence"):
+            value = getattr(self, name)
+            require(
+                is_number(value) and 0 < value < 1,
+                f"{name}={shown(value)} must be a number above 0 and below 1",
+            )
+        for name in ("n_neighbors", "n_estimators"):
+            value = getattr(self, name)
+            require(
+                is_whole(value) and value >= 1,
+                f"{name}={shown(value)} must be a whole number, at least 1",
+            )
+        require(is_truth(self.robust), f"robust={shown(self.robust)} must be True or False")
+        given = self.autoencoder
+        require(
+            given is None or isinstance(given, Autoencoder),
+            f"autoencoder={shown(given)} must be an Autoencoder, or None",
+        )
+
+
+def _columns(rows: Any, size: int) -> list[Any]:
+    """The columns of a frame or of an array's rows."""
+    if hasattr(rows, "columns"):
+        return [list(rows[name]) for name in rows.columns]
+    if hasattr(rows, "toarray"):
+        rows = rows.toarray()
+    return list(np.asarray(rows).reshape(-1, size).T)

@@ -1,0 +1,135 @@
+"""How a detector learns: rows set aside, rows held out, then autoencoders and their memories."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from isthmus.data import count_distinct, held_out_split
+from isthmus.detector.member import Member, pairs
+from isthmus.detector.memory import MOST_TYPICAL, Memory
+from isthmus.detector.settling import default_autoencoder, draft, prepared_rows
+from isthmus.detector.typical import typical_rows
+from isthmus.errors import DataError, DivergenceError
+from isthmus.estimator import Autoencoder
+from isthmus.types import Array, Index, Source
+
+FEWEST_ROWS = 2
+FEWEST_DISTINCT, SHARE_DISTINCT = 20, 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What to learn, and how."""
+
+    autoencoder: Autoencoder | None
+    n_estimators: int
+    n_neighbors: int
+    robust: bool
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a detector knows."""
+
+    members: list[Member]
+    held_out: Index
+    """Rows that no autoencoder learned from, ascending."""
+
+    held_out_scores: Array
+    """Theirs, as long as they were in no memory either."""
+
+    typical: Array
+    """(n,) bool: which rows were not set aside."""
+
+
+def learn(lesson: Lesson, source: Source) -> Learned:
+    """Fit the members on the rows of a source."""
+    rows = prepared_rows(draft(source, lesson.seed), source)
+    everything = np.ones(len(rows), bool)
+    typical = typical_rows(rows, lesson.seed) if lesson.robust else everything
+    held_out = held_out_split(
+        source, np.arange(len(rows)), np.ones(len(rows)), share_held_out(len(rows)), lesson.seed
+    ).held_out
+    in_play = everything.copy()
+    in_play[held_out] = False
+    fits = _fits(lesson, source, rows, typical & in_play)
+    first = [_member(fit, source, (typical & in_play, in_play), lesson) for fit in fits]
+    held_out_scores = scores(first, source)[held_out]
+    # Now that the threshold is known, rows that were held out are remembered as any.
+    members = [_member(fit, source, (typical, everything), lesson) for fit in fits]
+    return Learned(
+        members=members, held_out=held_out, held_out_scores=held_out_scores, typical=typical
+    )
+
+
+def _fits(lesson: Lesson, source: Source, rows: Array, learned_from: Array) -> list[Autoencoder]:
+    """The autoencoders, fitted on some rows (n,) bool of a source, prepared (n, E)."""
+    if learned_from.sum() < FEWEST_ROWS:
+        raise DataError(f"{source.origin}: too few rows to learn from; give more")
+    suits = lesson.autoencoder or default_autoencoder(
+        rows[learned_from], source.schema, lesson.seed
+    )
+    weight = learned_from.astype(float)
+    fits = [
+        clone(suits).set_params(random_state=lesson.seed + i) for i in range(lesson.n_estimators)
+    ]
+    return [fit.fit(source, sample_weight=weight) for fit in fits]
+
+
+def share_held_out(rows: int) -> float:
+    """A fifth of the rows, at least 100 but never over a third, and at most 5000."""
+    return min(max(0.2 * rows, 100), 5000, rows / 3) / rows
+
+
+def contributions(members: list[Member], X: Any) -> Array:
+    """(n, D): each column's part in the scores of rows, over all members alike."""
+    return np.asarray(sum(member.contributions(X) for member in members) / len(members))
+
+
+def scores(members: list[Member], X: Any) -> Array:
+    """(n,): what the columns of each row contribute together."""
+    return np.asarray(np.nansum(contributions(members, X), axis=1))
+
+
+def check_spread(found: Array, source: Source) -> None:
+    """Raise DivergenceError where the scores (n,) do not tell the rows of a source apart."""
+    if not np.isfinite(found).all():
+        raise DivergenceError("some scores are not finite; scale the data")
+    distinct = count_distinct(source, np.arange(len(source)))
+    told = len(np.unique(found))
+    if distinct >= FEWEST_DISTINCT and told < SHARE_DISTINCT * distinct:
+        raise DivergenceError(
+            f"the detector has collapsed: {distinct} different rows have {told} different scores; "
+            "look for columns that drown all others, or give another autoencoder"
+        )
+
+
+def _member(fit: Autoencoder, source: Source, kept: tuple[Array, Array], lesson: Lesson) -> Member:
+    """A member that remembers the typical rows, and all where those are not the same."""
+    typical, everything = kept
+    wanted = [typical] if np.array_equal(typical, everything) else [typical, everything]
+    rebuilt = _rebuilt(fit, source, [_drawn(rows, lesson.seed) for rows in wanted])
+    return Member(fit, [Memory(rows, lesson.n_neighbors) for rows in rebuilt])
+
+
+def _drawn(rows: Array, seed: int) -> Index:
+    """At most as many of the chosen rows (n,) bool as a memory holds, ascending."""
+    chosen = np.flatnonzero(rows)
+    if len(chosen) <= MOST_TYPICAL:
+        return chosen
+    return np.sort(np.random.default_rng(seed).choice(chosen, MOST_TYPICAL, replace=False))
+
+
+def _rebuilt(fit: Autoencoder, source: Source, wanted: list[Index]) -> list[Array]:
+    """For each choice of rows (ascending) what their codes rebuild, (M, E) float32."""
+    parts: list[list[Array]] = [[] for _ in wanted]
+    start = 0
+    for _, batch in pairs(fit, source):
+        for part, chosen in zip(parts, wanted, strict=True):
+            low, high = np.searchsorted(chosen, (start, start + len(batch)))
+            part.append(batch[chosen[low:high] - start].astype(np.float32))
+        start += len(batch)
+    return [np.concatenate(part) for part in parts]

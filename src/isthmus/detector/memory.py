@@ -1,0 +1,68 @@
+"""What a row is expected to be: the mean of the typical rows that are rebuilt most like it."""
+
+from functools import cached_property
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from isthmus.types import Array
+
+MOST_TYPICAL = 10_000
+"""Rows a memory holds; more would cost time and change no neighbour's distance by much."""
+
+SAME = 1e-4
+"""Rebuilt rows nearer than this share of a typical distance are one row, coded in other batches."""
+
+
+class Memory:
+    """Typical rows, each as its code rebuilds it: a memory as of Gong et al. (2019).
+
+    An autoencoder alone also rebuilds rows that lie far from all others but on its surface. What
+    its memory expects of such a row is the nearest place on that surface where rows do lie.
+    """
+
+    def __init__(self, rebuilt: Array, n_neighbors: int) -> None:
+        self.rebuilt = np.ascontiguousarray(rebuilt, dtype=np.float32)
+        # Each row may be its own nearest one, which is no witness for itself.
+        self.n_neighbors = max(1, min(n_neighbors, len(rebuilt) - 1))
+
+    def __len__(self) -> int:
+        """How many typical rows there are."""
+        return len(self.rebuilt)
+
+    @cached_property
+    def _index(self) -> NearestNeighbors:
+        return NearestNeighbors(n_neighbors=self.n_neighbors).fit(self.rebuilt)
+
+    @cached_property
+    def _same(self) -> float:
+        some = self.rebuilt[np.linspace(0, len(self) - 1, min(len(self), 1000)).astype(int)]
+        distances = self._index.kneighbors(some, min(self.n_neighbors + 1, len(self)))[0]
+        return SAME * float(np.median(distances[:, -1]))
+
+    def neighbors(self, rebuilt: Array) -> tuple[Array, Array]:
+        """(B, k) distances of rebuilt rows (B, E) to typical ones and which these are.
+
+        A typical row that is the row itself is left out, once.
+        """
+        wanted = min(self.n_neighbors + 1, len(self))
+        queries = np.ascontiguousarray(rebuilt, dtype=np.float32)
+        distances, found = self._index.kneighbors(queries, wanted)
+        if wanted == self.n_neighbors:  # a memory of one row
+            return distances, found
+        itself = distances[:, :1] <= self._same
+        kept = np.arange(self.n_neighbors) + itself
+        return tuple(np.take_along_axis(values, kept, axis=1) for values in (distances, found))  # type: ignore[return-value]
+
+    def expected(self, rebuilt: Array) -> Array:
+        """(B, E) float64: what rows that are rebuilt so are expected to be."""
+        _, found = self.neighbors(rebuilt)
+        return np.asarray(self.rebuilt[found].mean(axis=1, dtype=np.float64))
+
+
+def some_of(rows: Array, seed: int, most: int = MOST_TYPICAL) -> Array:
+    """At most `most` of the rows (n, E), drawn from the seed."""
+    if len(rows) <= most:
+        return rows
+    chosen = np.random.default_rng(seed).choice(len(rows), most, replace=False)
+    return np.asarray(rows[np.sort(chosen)])

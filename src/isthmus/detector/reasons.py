@@ -1,0 +1,52 @@
+"""Why a row is odd: the columns that its score comes from, and what was expected there."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isthmus.types import Array
+
+
+class Reason(NamedTuple):
+    """A column's part in a row's score."""
+
+    column: str
+    contribution: float
+    """Of the score, which is the sum over all columns."""
+
+    found: Any
+    expected: Any
+
+    def __str__(self) -> str:
+        """In words: column found (expected)."""
+        return f"{self.column} {shown(self.found)} (expected {shown(self.expected)})"
+
+
+def reasons(
+    contributions: Array,
+    found: Sequence[Any],
+    expected: Sequence[Any],
+    names: Sequence[str],
+    n: int,
+) -> list[list[Reason]]:
+    """For each row of (n, D) contributions the `n` columns that give most, largest first.
+
+    `found` and `expected` are D columns of values. Columns that give nothing are no reason.
+    """
+    order = np.argsort(-contributions, axis=1, kind="stable")[:, :n]
+    return [
+        [
+            Reason(names[j], float(contributions[i, j]), found[j][i], expected[j][i])
+            for j in columns
+            if contributions[i, j] > 0
+        ]
+        for i, columns in enumerate(order)
+    ]
+
+
+def shown(value: Any) -> str:
+    """A value for people: numbers with four digits, all else as it is."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (float, np.floating)):
+        return str(value)
+    return f"{value:.4g}"

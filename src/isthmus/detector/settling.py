@@ -1,0 +1,68 @@
+"""What a detector's autoencoder is, where nobody says: chosen from the rows alone."""
+
+import math
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from isthmus.data import Schema
+from isthmus.detector.member import pairs
+from isthmus.detector.memory import some_of
+from isthmus.estimator import Autoencoder
+from isthmus.estimator.choices import choose_batch_size
+from isthmus.types import Array, Source
+
+VARIANCE_WANTED, MOST_COMPONENTS = 0.99, 128
+STEPS_WANTED, FEWEST_EPOCHS = 600, 5
+
+
+def draft(source: Source, seed: int) -> Autoencoder:
+    """An autoencoder that has learned nothing yet but how the rows are numbers."""
+    unlearned = Autoencoder(
+        1,
+        kind="vanilla",
+        preparation=choose_scaling(source.schema),
+        max_epochs=0,
+        validation_fraction=0.0,
+        random_state=seed,
+    )
+    return unlearned.fit(source)
+
+
+def prepared_rows(unlearned: Autoencoder, source: Source) -> Array:
+    """(n, E): the rows of a source, prepared and bent; the mean stands in for what is missing."""
+    rows = np.concatenate([rows for rows, _ in pairs(unlearned, source)])
+    missing = np.isnan(rows)
+    if missing.any():
+        known = np.maximum((~missing).sum(axis=0), 1)
+        rows = np.where(missing, np.where(missing, 0.0, rows).sum(axis=0) / known, rows)
+    return rows
+
+
+def default_autoencoder(rows: Array, schema: Schema, seed: int) -> Autoencoder:
+    """A code that holds 99 % of the variance of rows (n, E), learned in about 600 steps.
+
+    What is rare must not be lost in the code, which the memory keeps to what is typical.
+    """
+    batch = choose_batch_size(len(rows))
+    steps = math.ceil(len(rows) / batch)
+    return Autoencoder(
+        choose_components(some_of(rows, seed)),
+        preparation=choose_scaling(schema),
+        batch_size=batch,
+        max_epochs=max(FEWEST_EPOCHS, round(STEPS_WANTED / steps)),
+        transform_max_iter=0,
+        random_state=seed,
+    )
+
+
+def choose_scaling(schema: Schema) -> str:
+    """Column by column for tables: what is odd in one column may be nothing in another's units."""
+    return "columns" if schema.layout == "table" else "auto"
+
+
+def choose_components(rows: Array) -> int:
+    """The components that hold 99 % of the variance, at most 128."""
+    most = min(MOST_COMPONENTS, *rows.shape)
+    shares = PCA(most, random_state=0).fit(rows).explained_variance_ratio_.cumsum()
+    return int(min(1 + np.sum(shares < VARIANCE_WANTED), most))

@@ -1,0 +1,56 @@
+"""Which rows to learn from: those far from all others are set aside before training begins."""
+
+import numpy as np
+
+from isthmus.detector.memory import Memory, some_of
+from isthmus.types import Array
+
+ROUNDS, NEIGHBORS, FEWEST_ROWS = 3, 100, 20
+WHISKER = 0.5
+"""Rows are set aside whose logarithmic distance lies so many quartile distances above the upper
+quartile. Chosen on ADBench, between both protocols: more keeps clusters of outliers, less loses
+the edges of clean data."""
+
+MOST_SET_ASIDE = 0.3
+BEND = 5.0
+"""Deviations beyond so many units count by their logarithm: one wild column would drown all."""
+
+
+def bent(values: Array) -> Array:
+    """Values with what lies beyond +-5 pulled in: 5 + log(1 + excess), with its sign."""
+    size = np.abs(values)
+    inside = np.minimum(size, BEND)
+    return np.asarray(np.sign(values) * (inside + np.log1p(size - inside)))
+
+
+def unbent(values: Array) -> Array:
+    """The values that `bent` bends to these."""
+    size = np.abs(values)
+    inside = np.minimum(size, BEND)
+    return np.asarray(np.sign(values) * (inside + np.expm1(size - inside)))
+
+
+def typical_rows(rows: Array, seed: int) -> Array:
+    """(n,) bool: which rows (n, E), in units of their columns, to learn from.
+
+    Rows are ranked by their mean distance to the 100 nearest rows (or a quarter of all) among
+    those kept so far: far enough to look past a small cluster of outliers. At most 30 % are set
+    aside.
+    """
+    kept = np.ones(len(rows), bool)
+    if len(rows) < FEWEST_ROWS:
+        return kept
+    neighbors = min(NEIGHBORS, len(rows) // 4)
+    for _ in range(ROUNDS):
+        memory = Memory(some_of(rows[kept], seed), neighbors)
+        distance = np.log(_mean_distances(memory, rows) + np.finfo(np.float32).tiny)
+        low, high = np.percentile(distance, (25, 75))
+        limit = max(high + WHISKER * (high - low), np.quantile(distance, 1 - MOST_SET_ASIDE))
+        kept = distance <= limit
+    return kept
+
+
+def _mean_distances(memory: Memory, rows: Array) -> Array:
+    size = 20_000
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return np.concatenate([memory.neighbors(part)[0].mean(axis=1) for part in parts])
