@@ -24,6 +24,7 @@ from isthmus.training.health import EVENT, Doctor, watched
 from isthmus.training.progress import Reporter, Silent
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import losses
+from isthmus.training.world import reseed
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
@@ -266,7 +267,7 @@ class Trainer:
 
         def closure() -> Any:  # torch's annotation says float, its optimizers take tensors
             # However often the optimizer asks: the same batch, the same noise, the same dropout.
-            torch.manual_seed(seed)
+            reseed(seed, x.device)
             self.optimizer.zero_grad()
             terms = self.step(x, weight)
             if self.plan.clip_norm is not None:
@@ -360,7 +361,7 @@ class Trainer:
         """The terms of clean rows in evaluation mode, averaged over all (or the first `most`)."""
         n_rows = len(rows) if most is None else min(most, len(rows))
         self.network.eval()
-        torch.manual_seed(_mixed(self.state.seed, -1))
+        reseed(_mixed(self.state.seed, -1), rows.weight.device)
         sums: dict[str, float] = {}
         for start in range(0, n_rows, EVALUATION_ROWS):
             stop = min(start + EVALUATION_ROWS, n_rows)
