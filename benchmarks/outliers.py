@@ -1,0 +1,168 @@
+"""How well are odd rows told from the others, beside PyOD's detectors?
+
+    pip install pyod tqdm
+    python benchmarks/outliers.py [--sets 6_cardio,...] [--seeds 5] [--keep LINES] [--no-record]
+
+The sets of ADBench (Han et al. 2022) in both protocols. "clean": detectors learn from half of the
+normal rows and judge the other half and all anomalies. "mixed": they learn from all rows,
+anomalies among them, and judge the same. Same rows for all, in one process, one thread. Rivals
+have PyOD's defaults, on columns standardised by the training rows; isthmus has its own defaults
+on the rows as they are. Beside them the figures published by Livernoche et al. (2023).
+"""
+
+import argparse
+import csv
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from common import data_folder, record, table
+
+Scorer = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+PROTOCOLS = ("clean", "mixed")
+PUBLISHED = {"clean": "published_aucroc_semi.csv", "mixed": "published_aucroc_unsup.csv"}
+METHODS = ("isthmus", "AutoEncoder", "IForest", "ECOD", "PCA", "KNN")
+
+
+def ours(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """OutlierDetector with its defaults."""
+    from isthmus import OutlierDetector
+
+    return -OutlierDetector(random_state=seed).fit(train).score_samples(test)
+
+
+def rival(name: str) -> Scorer:
+    """A detector of PyOD with its defaults, on standardised columns."""
+
+    def score(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+        from pyod.models import auto_encoder, ecod, iforest, knn, pca
+
+        modules = (auto_encoder, ecod, iforest, knn, pca)
+        kind = next(getattr(module, name) for module in modules if hasattr(module, name))
+        own = {"verbose": 0} if name == "AutoEncoder" else {}
+        if name in ("AutoEncoder", "IForest", "PCA"):
+            own["random_state"] = seed
+        spread = train.std(axis=0)
+        varies = spread > 0
+        train, test = (
+            ((rows - train.mean(axis=0)) / np.where(varies, spread, 1))[:, varies]
+            for rows in (train, test)
+        )
+        found = kind(**own).fit(train).decision_function(test)
+        # Where columns depend on one another, PCA divides by variances that are nothing.
+        return np.nan_to_num(found, nan=1e30, posinf=1e30)
+
+    return score
+
+
+def split(
+    rows: np.ndarray, odd: np.ndarray, protocol: str, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows to learn from, those to judge, and which of these are anomalies."""
+    if protocol == "mixed":
+        return rows, rows, odd
+    normal = np.random.default_rng(seed).permutation(np.flatnonzero(odd == 0))
+    learned, others = np.array_split(normal, 2)
+    judged = np.concatenate([others, np.flatnonzero(odd)])
+    return rows[learned], rows[judged], odd[judged]
+
+
+def measure(path: Path, protocol: str, seed: int) -> dict[str, Any]:
+    """One line: of each method AUROC and average precision, both in percent, and seconds."""
+    with np.load(path) as file:
+        rows, odd = file["X"].astype(np.float64), file["y"].astype(int)
+    train, test, truth = split(rows, odd, protocol, seed)
+    line: dict[str, Any] = {"set": path.stem, "protocol": protocol, "seed": seed}
+    for name in METHODS:
+        began = time.perf_counter()
+        found = (ours if name == "isthmus" else rival(name))(train, test, seed)
+        seconds = time.perf_counter() - began
+        figures = roc_auc_score(truth, found), average_precision_score(truth, found)
+        line[name] = [round(100 * figure, 2) for figure in figures] + [round(seconds, 2)]
+    return line
+
+
+def kept(path: Path | None) -> list[dict[str, Any]]:
+    """The lines of an earlier run that was stopped."""
+    if path is None or not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def measured(paths: list[Path], seeds: int, keep: Path | None) -> list[dict[str, Any]]:
+    """All lines: those of an earlier run, and what it had not come to yet."""
+    lines = kept(keep)
+    done = {(line["set"], line["protocol"], line["seed"]) for line in lines}
+    for seed, path, protocol in itertools.product(range(seeds), paths, PROTOCOLS):
+        if (path.stem, protocol, seed) in done:
+            continue
+        lines.append(measure(path, protocol, seed))
+        print(lines[-1], file=sys.stderr, flush=True)
+        if keep is not None:
+            with keep.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(lines[-1]) + "\n")
+    return lines
+
+
+def summary(lines: list[dict[str, Any]], protocol: str) -> list[dict[str, Any]]:
+    """Means over sets of means over seeds; seconds are those of one seed on all sets."""
+    chosen = [line for line in lines if line["protocol"] == protocol]
+    sets = sorted({line["set"] for line in chosen})
+    rows = []
+    for name in METHODS:
+        means = [
+            np.mean([line[name] for line in chosen if line["set"] == one], axis=0) for one in sets
+        ]
+        auroc, precision, _ = np.mean(means, axis=0)
+        seconds = np.sum(means, axis=0)[2]
+        rows.append({"method": name, "AUROC": auroc, "AP": precision, "seconds": seconds})
+    return rows
+
+
+def published(folder: Path, protocol: str, sets: set[str]) -> str:
+    """The published mean AUROC of others on the same sets, highest first."""
+    with (folder / PUBLISHED[protocol]).open(encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["dataset"] in sets]
+    names = [name for name in lines[0] if name.endswith("_mean")]
+    means = {name: np.mean([float(line[name]) for line in lines]) for name in names}
+    order = sorted(means, key=lambda name: -means[name])
+    return ", ".join(f"{name.removesuffix('_mean')} {means[name]:.2f}" for name in order)
+
+
+def main() -> int:
+    """Measure every set in both protocols and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--sets", default="")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--keep", type=Path, help="a file of lines that a stopped run goes on from")
+    parser.add_argument("--no-record", action="store_true")
+    chosen = parser.parse_args()
+    folder = data_folder("adbench")
+    if folder is None:
+        print("adbench: not found; set ISTHMUS_DATA", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    wanted = set(filter(None, chosen.sets.split(",")))
+    paths = [path for path in sorted(folder.glob("*.npz")) if not wanted or path.stem in wanted]
+    lines = measured(paths, chosen.seeds, chosen.keep)
+    results = []
+    for protocol in PROTOCOLS:
+        rows = summary(lines, protocol)
+        print(f"\n{protocol}\n\n{table(rows)}\n")
+        print("published:", published(folder, protocol, {line["set"] for line in lines}))
+        results += [{"protocol": protocol, "seeds": chosen.seeds, **row} for row in rows]
+    if not chosen.no_record:
+        record("outliers", results + lines)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
