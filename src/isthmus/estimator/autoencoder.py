@@ -1,7 +1,6 @@
 """Autoencoder: scikit-learn's contract over every kind, loss, penalty, corruption and optimizer."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus import artifact, metrics
-from isthmus.data import Rows, align, check_rows, fill, plain_batches, restore
+from isthmus.data import Rows, align, check_rows, fill, plain_batches, rejoin, restore
 from isthmus.errors import RequestError
 from isthmus.estimator import parts
 from isthmus.estimator.fitting import Fitted, Fitting
@@ -22,16 +21,16 @@ from isthmus.estimator.inputs import (
     check_coded,
     like,
     read_codes,
+    rebuilt_as,
     row_weights,
     tell,
+    unless_refused,
 )
 from isthmus.estimator.refining import refined
 from isthmus.estimator.request import FULL, Request, check_request, folder_of, reporter_of, seed_of
 from isthmus.estimator.saving import to_artifact
 from isthmus.training.state import State
 from isthmus.types import Array, Source
-
-OF_THE_ROWS = ("n_features_in_", "feature_names_in_")
 
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -143,6 +142,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     ) -> Self:
         """Learn the code of the rows of X: array, tensor, sparse matrix, frame or source.
 
+        A list of arrays of different lengths, (time,) or (time, channels), is `data.series`; for
+        windows of recordings give `data.windows`. Later methods then take recordings, and give
+        recordings back.
+
         `y` is ignored. `sample_weight` (n,) counts a row as that many. `validation` are held-out
         rows to use instead of a share of X. `resume` goes on from the checkpoint, if there is one,
         to the same weights as a fit that was never stopped.
@@ -152,12 +155,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         another fit.
         """
         del y
-        with self._unless_refused(), torch.inference_mode(False):
+        with unless_refused(self), torch.inference_mode(False):
             source = as_source(self, X, reset=True)
             check_rows(source, gaps=True)
             weight = row_weights(sample_weight, source)
             if validation is not None:
-                validation = align(as_source(self, validation, reset=False), source.schema)
+                known = source.schema
+                validation = as_source(self, validation, reset=False, schema=known)
+                validation = align(validation, known)
             self._keep(Fitting(self._request(resume=resume), source, weight, validation).run())
         return self
 
@@ -168,7 +173,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         del y
         fresh = not hasattr(self, "network_")
-        source = as_source(self, X, reset=fresh)
+        known = None if fresh else self.preparation_.schema
+        source = as_source(self, X, reset=fresh, schema=known)
         check_rows(source, at_least=2 if fresh else 1, gaps=fresh or self.preparation_.gaps)
         weight = row_weights(sample_weight, source, at_least=2 if fresh else 1)
         if fresh:
@@ -182,19 +188,29 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self
 
     def transform(self, X: Any) -> Array:
-        """The codes of the rows of X, (n, n_components_) float32."""
+        """The codes of the rows of X, (n, n_components_) float32; of recordings, of each window."""
         codes = [code for _, code in self._coded(self._rows(X))]
         return np.asarray(torch.cat(codes).float().cpu())
 
-    def inverse_transform(self, X: Any) -> Any:
-        """What the rows were, rebuilt from codes (n, n_components_): array, frame, images, ..."""
+    def inverse_transform(self, X: Any, *, lengths: Any = None) -> Any:
+        """What the rows were, rebuilt from codes (n, n_components_): array, frame, images, ...
+
+        Windows are joined to a recording of (n - 1) step + length samples. The last window of a
+        recording of another length begins earlier than that: `lengths` says how many samples the
+        recording has, or in a list each of several. Series come as a list, as long as the longest
+        of the fit, or of these `lengths`.
+        """
         check_is_fitted(self)
-        codes = self._codes(X)
-        return restore(self._rebuild(codes), self.preparation_.schema)
+        values, schema = self._rebuild(self._codes(X)), self.preparation_.schema
+        return rejoin(values, schema, lengths) if schema.recording else restore(values, schema)
 
     def reconstruct(self, X: Any) -> Any:
         """The rows of X after a round trip through the code, as what X was."""
-        return like(X, self.inverse_transform(self.transform(X)))
+        check_is_fitted(self)
+        schema = self.preparation_.schema
+        source = as_source(self, X, reset=False, schema=schema)
+        values = self._rebuild(self._codes(self.transform(source)))
+        return like(X, rebuilt_as(source, values, schema))
 
     def impute(self, X: Any) -> Any:
         """The rows of X, as what X was, with its missing values (NaN, null) filled in.
@@ -264,20 +280,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if schema.names is not None and schema.labels is None:
             self.feature_names_in_ = np.asarray(schema.given or schema.names, dtype=object)
 
-    @contextmanager
-    def _unless_refused(self) -> Iterator[None]:
-        """Leave what the last fit learned as it was when rows or settings are refused."""
-        before = {name: getattr(self, name) for name in OF_THE_ROWS if hasattr(self, name)}
-        try:
-            yield
-        except BaseException:
-            for name in OF_THE_ROWS:
-                if name in before:
-                    setattr(self, name, before[name])
-                elif hasattr(self, name):
-                    delattr(self, name)
-            raise
-
     def _encode(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             code: Tensor = self.network_.encode(x)
@@ -296,9 +298,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _rows(self, X: Any) -> Rows:
         check_is_fitted(self)
-        source = as_source(self, X, reset=False)
+        schema = self.preparation_.schema
+        source = as_source(self, X, reset=False, schema=schema)
         check_rows(source, at_least=1, gaps=self.preparation_.gaps)
-        source = align(source, self.preparation_.schema)
+        source = align(source, schema)
         tell(source)
         dtype, device = self._where()
         return Rows(source, self.preparation_, np.arange(len(source)), dtype=dtype, device=device)

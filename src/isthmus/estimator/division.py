@@ -28,6 +28,8 @@ class Division:
 
     train: Index
     held_out: Index
+    left_out: Index
+    """Windows in neither part: they share samples with those held out, or are copies."""
 
     @classmethod
     def of(
@@ -44,13 +46,29 @@ class Division:
             source, counted, weight[counted], float(fraction), request.seed
         )
         return cls(
-            source=source, weight=weight, validation=validation, train=train, held_out=held_out
+            source=source,
+            weight=weight,
+            validation=validation,
+            train=train,
+            held_out=held_out,
+            left_out=np.setdiff1d(counted, np.concatenate([train, held_out])),
+        )
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is worth knowing of how the rows are divided."""
+        if not len(self.left_out):
+            return ()
+        return (
+            f"{len(self.held_out)} windows are held out in whole stretches; {len(self.left_out)} "
+            "that share samples with them are left out of training",
         )
 
     def together(self) -> "Division":
         """All rows of the source to learn from."""
-        everything = np.sort(np.concatenate([self.train, self.held_out]))
-        return replace(self, train=everything, held_out=everything[:0])
+        everything = np.sort(np.concatenate([self.train, self.held_out, self.left_out]))
+        nothing = everything[:0]
+        return replace(self, train=everything, held_out=nothing, left_out=nothing)
 
     def open_train(
         self, preparation: Preparation, dtype: torch.dtype, device: torch.device
