@@ -9,7 +9,7 @@ import typer.main
 from isthmus.cli.app import app
 
 READING = ["--member", "--resize", "--layout", "--header", "--missing"]
-CHOOSING = ["--columns", "--drop", "--role"]
+CHOOSING = ["--columns", "--drop", "--role", "--window", "--step"]
 TRAINING = [
     "--kind",
     "--hidden",

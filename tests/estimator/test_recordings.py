@@ -7,7 +7,7 @@ import torch
 
 from isthmus import Autoencoder, load
 from isthmus.data import array_source, series, windows
-from isthmus.errors import DataError
+from isthmus.errors import DataError, RequestError
 
 KINDS = ("convolutional", "multilayer")
 
@@ -172,6 +172,35 @@ def test_recordings_that_do_not_fit_are_refused(model, given, message):
 def test_codes_that_are_not_of_such_recordings_are_refused(model):
     with pytest.raises(DataError, match="3 codes do not make recordings of 100 samples"):
         model.inverse_transform(np.zeros((3, 3)), lengths=100)
+
+
+def test_errors_by_sample(model):
+    recording = waves(70, seed=4)
+    source = windows(recording, length=24)
+    values = model.reconstruction_error(recording, by="value").reshape(-1, 24, 2)
+    weights = np.sin(np.pi * (np.arange(24) + 0.5) / 24) ** 2
+    total, weight = np.zeros(70), np.zeros(70)
+    for row, (_, start, stop) in zip(values, source.extents, strict=True):
+        total[start:stop] += weights * row.mean(axis=1)
+        weight[start:stop] += weights
+    found = model.reconstruction_error(recording, by="sample")
+    np.testing.assert_allclose(found, total / weight)
+    assert [len(e) for e in model.reconstruction_error([recording, recording[:30]], "sample")] == [
+        *(70, 30)
+    ]
+    ready = array_source(source.read(np.arange(3)), layout="signal")
+    with pytest.raises(RequestError, match="by='sample' is for recordings"):
+        model.reconstruction_error(ready, by="sample")
+
+
+def test_a_sample_of_which_nothing_is_known_has_no_error(of_series):
+    given = uneven(seed=1, channels=(2,))[:3]
+    given[1][4], given[1][5, 0] = np.nan, np.nan
+    errors = of_series.reconstruction_error(given, by="sample")
+    assert [len(one) for one in errors] == [len(one) for one in given]
+    assert np.flatnonzero(np.isnan(errors[1])).tolist() == [4]
+    back = of_series.reconstruct(given)[1]
+    np.testing.assert_allclose(errors[1][5], (back[5, 1] - given[1][5, 1]) ** 2, atol=1e-6)
 
 
 def test_series_come_back_in_their_lengths(of_series, tmp_path):

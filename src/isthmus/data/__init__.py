@@ -17,12 +17,13 @@ from isthmus.data.formats import FORMATS
 from isthmus.data.frames import frame_source
 from isthmus.data.open import open_source
 from isthmus.data.prepare import Preparation
+from isthmus.data.recording_files import open_recordings, write_recordings
 from isthmus.data.recordings import RecordingSource, is_series, rejoin
 from isthmus.data.restore import cast, restore
 from isthmus.data.scaling import SCALINGS, fit_preparation
 from isthmus.data.schema import Schema, schema_from_json
 from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split
-from isthmus.data.windows import cut_like, open_recordings, series, windows
+from isthmus.data.windows import cut_like, series, windows
 from isthmus.data.write import table_schema, write_rows
 
 __all__ = [
@@ -69,5 +70,6 @@ __all__ = [
     "table_schema",
     "tensor_source",
     "windows",
+    "write_recordings",
     "write_rows",
 ]

@@ -135,6 +135,7 @@ def recut(given: Recordings, schema: Schema) -> RecordingSource:
     assert schema.recording is not None
     wanted = schema.recording.sample.n_features
     for part in given.parts:
+        _check_numbers(part)
         found = part.schema.n_features
         if found != wanted:
             raise fault(
@@ -190,6 +191,8 @@ def is_series(data: Any) -> bool:
 
 def recordings_of(data: Any) -> Recordings:
     """What was given in memory: one recording, a list of them, or (n, time, channels)."""
+    if isinstance(data, Recordings):
+        return data
     if isinstance(data, RecordingSource):
         return data.given
     several = isinstance(data, (list, tuple)) and not any(np.isscalar(one) for one in data)

@@ -54,9 +54,8 @@ def fit_preparation(
     if scaling == "auto":
         named = schema.names or (schema.recording and schema.recording.sample.names)
         scaling = "columns" if named and not _share_range(moments) else "common"
-    constant = tuple(
-        name for name, flat in zip(schema.feature_names(), moments.constant, strict=True) if flat
-    )
+    same = moments.constant & (moments.known > 1) if _padded(schema) else moments.constant
+    constant = tuple(name for name, flat in zip(schema.feature_names(), same, strict=True) if flat)
     shift, scale, unit = _shift_scale(scaling, moments, schema)
     low = float(((moments.low - shift) / scale).min())
     high = float(((moments.high - shift) / scale).max())

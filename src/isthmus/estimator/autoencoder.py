@@ -15,9 +15,11 @@ from isthmus import artifact, metrics
 from isthmus.data import Rows, align, check_rows, fill, plain_batches, rejoin, restore
 from isthmus.errors import RequestError
 from isthmus.estimator import parts
+from isthmus.estimator.continuing import trainer_again
 from isthmus.estimator.fitting import Fitted, Fitting
 from isthmus.estimator.inputs import (
     as_source,
+    by_sample,
     check_coded,
     like,
     read_codes,
@@ -29,7 +31,6 @@ from isthmus.estimator.inputs import (
 from isthmus.estimator.refining import refined
 from isthmus.estimator.request import FULL, Request, check_request, folder_of, reporter_of, seed_of
 from isthmus.estimator.saving import to_artifact
-from isthmus.training.state import State
 from isthmus.types import Array, Source
 
 
@@ -206,9 +207,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def reconstruct(self, X: Any) -> Any:
         """The rows of X after a round trip through the code, as what X was."""
-        check_is_fitted(self)
-        schema = self.preparation_.schema
-        source = as_source(self, X, reset=False, schema=schema)
+        source, schema = self._source(X), self.preparation_.schema
         values = self._rebuild(self._codes(self.transform(source)))
         return like(X, rebuilt_as(source, values, schema))
 
@@ -236,11 +235,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def reconstruction_error(self, X: Any, by: str = "total") -> Any:
         """Mean squared error: a float, or (n,) by="row", or (n_features_in_,) by="feature".
 
-        by="value" gives every squared error, (n, n_features_in_). Raises RequestError for another.
+        by="value" gives every squared error, (n, n_features_in_); by="sample" of recordings (T,),
+        of each moment, as its windows tell together. Raises RequestError for another.
         """
         if by == "value":
             sums = self.preparation_.sums
             return np.concatenate([sums((x - r) ** 2) for x, r in self._measured_pairs(X)])
+        if by == "sample":
+            source = self._source(X)
+            return by_sample(source, self.reconstruction_error(source, by="value"))
         measured = self.evaluate(X)
         answers = {
             "total": measured.total,
@@ -248,7 +251,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "feature": measured.per_feature,
         }
         if by not in answers:
-            raise RequestError(f"by={by!r} is not known; use 'total', 'row', 'feature' or 'value'")
+            known = ", ".join(map(repr, (*answers, "value", "sample")))
+            raise RequestError(f"by={by!r} is not known; use one of {known}")
         return answers[by]
 
     def explained_variance(self, X: Any) -> float:
@@ -296,12 +300,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             rebuilt: Tensor = self.loss_.mean(self.network_.decode(code))
         return rebuilt
 
-    def _rows(self, X: Any) -> Rows:
+    def _source(self, X: Any) -> Source:
         check_is_fitted(self)
-        schema = self.preparation_.schema
-        source = as_source(self, X, reset=False, schema=schema)
+        return as_source(self, X, reset=False, schema=self.preparation_.schema)
+
+    def _rows(self, X: Any) -> Rows:
+        source = self._source(X)
         check_rows(source, at_least=1, gaps=self.preparation_.gaps)
-        source = align(source, schema)
+        source = align(source, self.preparation_.schema)
         tell(source)
         dtype, device = self._where()
         return Rows(source, self.preparation_, np.arange(len(source)), dtype=dtype, device=device)
@@ -369,15 +375,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         if not hasattr(self, "_trainer"):
             request = self._request(resume=False)
-            size, seen = (int(self.facts_[name]) for name in ("batch_size", "training_rows"))
-            optimizer = parts.optimizer_of(request, self.network_, seen)
-            plan = parts.plan_of(request, optimizer, 1, len(rows), size, device)
-            bf16 = self.facts_["precision"] == "bf16"
-            self._trainer = parts.trainer_of(
-                request, self.network_, self.kind_, self.loss_, optimizer, plan, bf16=bf16
-            )
-            epochs = int(self.facts_["epochs"])
-            self._trainer.state = State(seed=request.seed, epoch=epochs, history=self.history_)
+            self._trainer = trainer_again(self, request, len(rows), device)
         if self.batch_size == FULL:
             self._trainer.batches = parts.batches_of(len(rows), self._trainer.state.seed)
         self._trainer.one_more(rows)

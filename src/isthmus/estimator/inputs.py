@@ -18,7 +18,7 @@ from torch import Tensor
 from isthmus.data import Schema, align, cut_like, is_series, open_source, restore, series
 from isthmus.data.arrays import ArraySource, fault, unmasked
 from isthmus.data.recordings import RecordingSource
-from isthmus.errors import DataError
+from isthmus.errors import DataError, RequestError
 from isthmus.types import Array, Index, Source
 
 ROW_DIMENSIONS = (2, 3)
@@ -161,6 +161,20 @@ def rebuilt_as(source: Source, values: Array, schema: Schema) -> Any:
     if isinstance(source, RecordingSource):
         return source.restored(values)
     return restore(values, schema)
+
+
+def by_sample(source: Source, squares: Array) -> Any:
+    """(T,) or a list of them: the error of each sample of recordings, the mean of its channels.
+
+    `squares` (n, D) are the squared errors of all windows; NaN, where no channel is known, stays.
+    """
+    if not isinstance(source, RecordingSource):
+        raise RequestError("by='sample' is for recordings, and these are ready rows; use 'value'")
+    each = squares.reshape(*squares.shape[:1], source.schema.shape[0], -1)
+    known = (~np.isnan(each)).sum(axis=2)
+    means = np.where(known > 0, np.nansum(each, axis=2) / np.maximum(known, 1), np.nan)
+    errors = [one[:, 0] for one in source.joined(means)]
+    return errors[0] if source.given.single else errors
 
 
 def like(given: Any, made: Any) -> Any:
