@@ -132,12 +132,13 @@ def test_validation_recordings_are_cut_alike():
         model.fit(windows(waves(400), length=20), validation=waves(200)[:, 0])
 
 
-def test_gaps_in_recordings_are_filled_and_nothing_else():
+@pytest.mark.parametrize("kind", KINDS)
+def test_gaps_in_recordings_are_filled_and_nothing_else(kind):
     recording = waves(600)
     holes = np.random.default_rng(1).random(recording.shape) < 0.05
     holes[300:306] = True
     given = np.where(holes, np.nan, recording)
-    model = Autoencoder(6, kind="multilayer", max_epochs=20, random_state=0)
+    model = Autoencoder(6, kind=kind, max_epochs=10, random_state=0)
     model.fit(windows(given, length=24))
     filled = model.impute(given)
     np.testing.assert_array_equal(filled[~holes], recording[~holes])
