@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from isthmus import load
+
 EXACT = ("--kind", "multilayer", "--epochs", "0", "--no-report")
 
 
@@ -132,6 +134,24 @@ def test_errors_stand_beside_where_their_windows_begin(isthmus, model, tmp_path)
     assert f"at samples {start} to {start + 9} of {tmp_path}/a.csv" in done.err
     done = isthmus("score", model, tmp_path / "a.csv", "-o", tmp_path / "f.csv", "--by-feature")
     assert (tmp_path / "f.csv").read_text().startswith('"start","0,I","0,II","1,I"')
+
+
+def test_an_error_for_each_sample(isthmus, expect_refusal, model, tmp_path):
+    data, place = tmp_path / "a.csv", tmp_path / "s.parquet"
+    assert isthmus("score", model, data, "-o", place, "--by-sample").code == 0
+    found = pq.read_table(place)
+    assert found["sample"].to_pylist() == list(range(91))
+    expected = load(model).reconstruction_error(np.asarray(wave(91)), by="sample")
+    np.testing.assert_allclose(found["error"].to_numpy(), expected, rtol=1e-3, atol=1e-9)
+    both = ("--by-sample", "--by-feature")
+    out = tmp_path / "t.csv"
+    expect_refusal("score", model, data, "-o", out, *both, parts=["choose one of them"])
+
+
+def test_errors_by_sample_are_for_recordings(expect_refusal, table, table_model, tmp_path):
+    parts = ["by='sample' is for recordings"]
+    place = tmp_path / "t.csv"
+    expect_refusal("score", table_model, table, "-o", place, "--by-sample", parts=parts)
 
 
 def test_gaps_are_filled_and_the_rest_stays(isthmus, tmp_path):

@@ -37,7 +37,7 @@ FROZEN = {
     "decode": ["model", "codes", "--output", "--device", *TALK, "--force"],
     "score": [
         *("model", "data", "--output", *READING, "--device", *TALK),
-        *("--by-feature", "--force"),
+        *("--by-feature", "--by-sample", "--force"),
     ],
     "impute": ["model", "data", "--output", *READING, "--device", *TALK, "--force"],
     "compare": [

@@ -62,6 +62,13 @@ def test_where_all_windows_overlap_nothing_is_held_out(rng):
     assert (len(train), len(held_out)) == (len(source), 0)
 
 
+def test_a_large_share_is_held_out_where_it_is_asked_for(rng):
+    source = windows(rng.normal(size=4000), length=20)
+    train, held_out = split(source, fraction=0.8)
+    assert 0.7 * len(source) < len(held_out) < 0.85 * len(source)
+    assert len(train) > 0.1 * len(source)
+
+
 def test_copies_of_training_windows_are_no_evidence(rng):
     beat = rng.normal(size=20)
     source = windows(np.tile(beat, 200), length=20, step=20)

@@ -124,6 +124,14 @@ def test_a_return_to_pca_learns_from_all_windows(rng):
     assert len(model.train_rows_) == len(source)
 
 
+def test_where_nothing_can_be_held_out_it_is_said():
+    source = windows(waves(100), length=90, step=1)
+    model = Autoencoder(2, kind="multilayer", max_epochs=5, random_state=0).fit(source)
+    messages = [record["message"] for record in model.history_ if "event" in record]
+    assert messages[0].startswith("no windows are held out: too many would share samples")
+    assert "the model is the PCA of all rows, untrained" in messages[1]
+
+
 def test_validation_recordings_are_cut_alike():
     model = Autoencoder(2, kind="multilayer", max_epochs=2, random_state=0)
     model.fit(windows(waves(400), length=20), validation=waves(200, seed=1))

@@ -15,8 +15,9 @@ from isthmus.data.recording_files import names_of
 from isthmus.errors import SourceError
 from isthmus.types import Array, Source
 
-RECORDING, START, LENGTH = "recording", "start", "length"
-"""The columns beside codes: whose they are, where a window begins, how long a series is."""
+RECORDING, START, LENGTH, SAMPLE = "recording", "start", "length", "sample"
+"""The columns beside codes and errors: whose they are, where a window begins, how long a series is,
+which sample it is."""
 
 BESIDE = (RECORDING, START, LENGTH)
 
@@ -39,6 +40,17 @@ def beside(source: Source) -> dict[str, Any]:
     names = np.asarray(names_of(source.given), object)
     columns: dict[str, Any] = {RECORDING: names[recording].tolist()} if several else {}
     return columns | ({START: start} if _cut(source.schema) else {LENGTH: stop - start})
+
+
+def samples_beside(source: Source) -> dict[str, Any]:
+    """The columns that tell samples of recordings apart, one value a sample."""
+    if not isinstance(source, RecordingSource):
+        return {}
+    names, lengths = names_of(source.given), source.lengths
+    told = {SAMPLE: np.concatenate([np.arange(length) for length in lengths])}
+    if source.given.single:
+        return told
+    return {RECORDING: np.repeat(np.asarray(names, object), lengths).tolist(), **told}
 
 
 def place_of(source: RecordingSource, row: int) -> str:

@@ -9,15 +9,23 @@ import numpy as np
 from isthmus.cli.faults import writing
 from isthmus.cli.options import Computing, Reading
 from isthmus.cli.outputs import FILE, check_apart, free_rows, free_table, write_table
-from isthmus.cli.recordings import BESIDE, Made, check_place, made_of, tell_guess
+from isthmus.cli.recordings import (
+    BESIDE,
+    Made,
+    check_place,
+    made_of,
+    samples_beside,
+    tell_guess,
+)
 from isthmus.cli.rows import beside, in_blocks, open_like, opened, place_of, row_names
 from isthmus.cli.talk import Talk
 from isthmus.data import RecordingSource, check_rows, count_gaps, write_recordings, write_rows
 from isthmus.data.frames import listed
 from isthmus.data.labels import column_names, read_column
 from isthmus.data.recording_files import check_output, names_of
-from isthmus.errors import SourceError
+from isthmus.errors import SourceError, require
 from isthmus.estimator import Autoencoder, load
+from isthmus.estimator.inputs import by_sample
 from isthmus.gaps import mean_known
 from isthmus.types import Array, Source
 
@@ -87,26 +95,34 @@ def score(
     computing: Computing,
     talk: Talk,
     *,
-    by_feature: bool,
+    by: Sequence[str],
     force: bool,
 ) -> None:
-    """Writes the squared error of each row of `data`, or of each of its features."""
+    """Writes the squared error of each row of `data`, or by "feature" or "sample"."""
+    require(len(by) < 2, "--by-feature and --by-sample: choose one of them")
     target, began = free_table(output, force=force), time.monotonic()
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
-    by = "value" if by_feature else "row"
     measured = in_blocks(source, talk, gaps=ae.preparation_.gaps)
-    errors = np.concatenate([ae.reconstruction_error(block, by=by) for block in measured])
-    columns = ae.preparation_.schema.feature_names() if by_feature else ("error",)
-    write_table(target, columns, errors.reshape(len(errors), -1), beside(source), force=force)
-    per_row = mean_known(errors) if by_feature else errors
+    wanted = "value" if by else "row"
+    errors = np.concatenate([ae.reconstruction_error(block, by=wanted) for block in measured])
+    per_row = mean_known(errors) if by else errors
+    columns: Sequence[str] = ("error",)
+    told = beside(source)
+    if by == ["sample"]:
+        errors, told = by_sample(source, errors), samples_beside(source)
+        errors = np.concatenate(errors) if isinstance(errors, list) else errors
+    elif by:
+        columns = ae.preparation_.schema.feature_names()
+    table = errors.reshape(len(errors), -1)
+    write_table(target, columns, table, told, force=force)
     worst = int(per_row.argmax())
     talk.note(
         f"mean error {per_row.mean():.4g} over {len(per_row)} rows; "
         f"the largest, {per_row[worst]:.4g}, at {place_of(source, worst)}"
     )
     talk.facts(
-        _facts(target, len(per_row), len(columns), began)
+        _facts(target, len(table), len(columns), began)
         | {"mean_error": float(per_row.mean()), "worst_row": worst}
     )
 

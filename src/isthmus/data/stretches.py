@@ -9,7 +9,7 @@ from isthmus.types import Array, Index, Source
 
 MOST_STRETCHES = 10
 LEAST_LEFT = 0.5
-"""The share of the rows that must remain to learn from; else nothing is held out."""
+"""Of the rows that are not wanted apart, the share that must remain to learn from."""
 
 
 def extents_of(source: Source) -> Index | None:
@@ -42,7 +42,7 @@ def hold_out_stretches(
         held = nothing.copy()
         held[tried] = True
         free = ~shares_samples(where, where[held])
-        if weight[free].sum() >= LEAST_LEFT * weight.sum():
+        if weight[free].sum() >= LEAST_LEFT * (weight.sum() - wanted):
             return held, free
     return nothing, ~nothing
 
