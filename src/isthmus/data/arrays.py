@@ -149,7 +149,8 @@ def _array_schema(values: Array, layout: Layout | None, origin: str) -> Schema:
         raise fault(
             origin,
             f"an array of shape {values.shape} has no rows and columns. Reshape your data with "
-            ".reshape(-1, 1) if it is one column or .reshape(1, -1) if it is one row",
+            ".reshape(-1, 1) if it is one column or .reshape(1, -1) if it is one row, or cut it "
+            "into windows if it is a recording (command line: --window)",
         )
     if len(row) not in RANKS[layout]:
         raise fault(

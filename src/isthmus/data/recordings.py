@@ -298,7 +298,9 @@ def _check_length(samples: int, schema: Schema, origin: str) -> None:
             f"{counted}, fewer than the window of {length}; take a shorter window (command line: "
             "fit --window), or leave it out",
         )
-    if schema.recording.step is None and not 1 <= samples <= length:
+    if samples < 1:
+        raise fault(origin, "holds no samples; leave it out")
+    if schema.recording.step is None and samples > length:
         raise fault(
             origin,
             f"{counted}, and the longest series that the model was fitted on has {length}; cut it, "
