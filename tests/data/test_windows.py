@@ -178,6 +178,15 @@ def test_a_message_names_the_recording_and_the_sample():
         check_rows(windows(recordings, length=5), gaps=True)
 
 
+def test_a_moment_of_which_no_row_knows_anything_is_refused(rng):
+    rows = rng.normal(size=(9, 4))
+    rows[:, 2] = np.nan
+    with pytest.raises(
+        DataError, match=r"'2' has no value at all .*; cut it off all rows, or give"
+    ):
+        check_rows(series(list(rows)), gaps=True)
+
+
 def test_files_of_all_kinds(tmp_path, rng):
     values = rng.normal(size=(30, 2))
     np.save(tmp_path / "a.npy", values)
