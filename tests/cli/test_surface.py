@@ -9,7 +9,7 @@ import typer.main
 from isthmus.cli.app import app
 
 READING = ["--member", "--resize", "--layout", "--header", "--missing"]
-CHOOSING = ["--columns", "--drop", "--role"]
+CHOOSING = ["--columns", "--drop", "--role", "--window", "--step"]
 TRAINING = [
     "--kind",
     "--hidden",
@@ -37,7 +37,7 @@ FROZEN = {
     "decode": ["model", "codes", "--output", "--device", *TALK, "--force"],
     "score": [
         *("model", "data", "--output", *READING, "--device", *TALK),
-        *("--by-feature", "--force"),
+        *("--by-feature", "--by-sample", "--force"),
     ],
     "impute": ["model", "data", "--output", *READING, "--device", *TALK, "--force"],
     "compare": [

@@ -53,6 +53,13 @@ def test_arrays_that_are_not_rows(values, message):
         array_source(values)
 
 
+def test_an_array_of_one_axis_is_a_table_of_one_column_where_that_is_said():
+    source = array_source(np.arange(4.0), layout="table")
+    assert (source.flat, source.schema.shape) == (True, (1,))
+    assert source.read(np.array([2])).tolist() == [[2]]
+    assert not array_source(np.zeros((4, 1)), layout="table").flat
+
+
 def test_an_unknown_layout_lists_the_known():
     with pytest.raises(DataError, match="'sound' is not known; use one of 'table', 'signal'"):
         array_source(np.zeros((2, 2)), layout="sound")

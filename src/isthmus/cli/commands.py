@@ -93,12 +93,17 @@ def score(
     by_feature: Annotated[
         bool, typer.Option("--by-feature", help="Write one column a feature.")
     ] = False,
+    by_sample: Annotated[
+        bool,
+        typer.Option("--by-sample", help="Write one row a sample of recordings, not a window."),
+    ] = False,
     force: Force = False,
 ) -> None:
     """Write the squared reconstruction error of each row of DATA: its mean, or by feature."""
     from isthmus.cli.use import score as run
 
-    run(model, data, output, reading, computing, talk, by_feature=by_feature, force=force)
+    by = ["feature"] * by_feature + ["sample"] * by_sample
+    run(model, data, output, reading, computing, talk, by=by, force=force)
 
 
 def impute(

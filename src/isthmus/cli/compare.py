@@ -3,7 +3,7 @@
 from isthmus.cli.options import Choosing, Reading, Training
 from isthmus.cli.outputs import free_file, write_text
 from isthmus.cli.progress import reporter
-from isthmus.cli.rows import open_like, opened
+from isthmus.cli.rows import open_like, open_rows
 from isthmus.cli.settings import estimator_settings, reading_options, whole_numbers
 from isthmus.cli.talk import Talk, to_json
 from isthmus.data import check_rows
@@ -27,7 +27,7 @@ def run(
     """Fits at each code size and tells the figures."""
     target = None if output is None else free_file(output, force=force, suffix=".json")
     with talk.stage(f"reading {data}"):
-        source = opened(data, **reading_options(reading, choosing))
+        source = open_rows(data, reading_options(reading, choosing), choosing)
         check_rows(source, gaps=True)
     if components is None:
         sizes = [size for size in SIZES if size < source.schema.n_features] or [1]

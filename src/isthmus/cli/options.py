@@ -79,7 +79,8 @@ class Reading:
         str | None,
         typer.Option(
             metavar="LAYOUT",
-            help="What a row is, where its shape does not tell: table, signal or image.",
+            help="What a row is, where its shape does not tell: table, signal or image; or series, "
+            "for a folder or a .npz of recordings of different lengths, each of which is a row.",
         ),
     ] = None
     header: Annotated[
@@ -118,6 +119,21 @@ class Choosing:
             metavar="A=ROLE,...",
             help="What columns of a table mean, where that is not what they look like: "
             "numeric, count, boolean, categorical, ordinal, datetime, identifier.",
+        ),
+    ] = None
+    window: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Cuts DATA, time down and channels across, into windows of so many samples; a "
+            "folder of files holds several recordings.",
+        ),
+    ] = None
+    step: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Samples from one window's beginning to the next's; by default half a window.",
         ),
     ] = None
 

@@ -1,7 +1,7 @@
 """Where results go: places checked before the work, files written whole or not at all."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,17 +85,22 @@ def free_rows(path: str, *, force: bool) -> Path:
 
 
 def write_table(
-    path: Path, columns: Sequence[str], values: "Array", files: Sequence[str] | None, *, force: bool
+    path: Path,
+    columns: Sequence[str],
+    values: "Array",
+    beside: Mapping[str, Sequence[Any]],
+    *,
+    force: bool,
 ) -> None:
-    """Writes named columns of numbers; for images a first column `file` where text has a place."""
+    """Writes named columns of numbers; first what stands `beside` them, where text has a place."""
     from isthmus.data import table_schema, write_rows
 
     table: Any = values
-    if files is not None and path.suffix.lower() in TEXT_HAS_A_PLACE:
+    if beside and path.suffix.lower() in TEXT_HAS_A_PLACE:
         import pyarrow as pa
 
         numbers = {name: values[:, index] for index, name in enumerate(columns)}
-        table, columns = pa.table({FILE: list(files), **numbers}), (FILE, *columns)
+        table, columns = pa.table({**beside, **numbers}), (*beside, *columns)
     write_rows(path, table, table_schema(columns, values.dtype.name), force=force)
 
 

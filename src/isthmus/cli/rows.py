@@ -1,20 +1,36 @@
 """The rows a command works on, opened as the options and the model ask for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from isthmus.cli import recordings
 from isthmus.cli.options import Choosing, Reading
+from isthmus.cli.outputs import FILE
 from isthmus.cli.settings import reading_options
 from isthmus.cli.talk import Talk
-from isthmus.data import Schema, align, blocks, check_rows, open_source
+from isthmus.data import (
+    RecordingSource,
+    Schema,
+    align,
+    blocks,
+    check_rows,
+    cut_like,
+    open_recordings,
+    open_source,
+    series,
+    windows,
+)
 from isthmus.data.arrays import ArraySource
 from isthmus.data.frames import listed
 from isthmus.data.labels import column_names, read_column, read_labels
-from isthmus.errors import RequestError, SourceError
+from isthmus.errors import RequestError, SourceError, require
 from isthmus.types import Array, Source
+
+SERIES = "series"
+"""The layout of recordings each of which is a row."""
 
 
 class Colored(NamedTuple):
@@ -35,6 +51,22 @@ def opened(data: str, **options: Any) -> Source:
         ) from error
 
 
+def open_rows(data: str, options: Mapping[str, Any], choosing: Choosing) -> Source:
+    """The rows that the options of `open_source` ask for: of a file, or cut from recordings."""
+    window, step, layout = choosing.window, choosing.step, options["layout"]
+    require(step is None or window is not None, "--step: say how long a window is, with --window")
+    if window is None and layout != SERIES:
+        return opened(data, **options)
+    require(
+        window is None or layout is None,
+        f"--layout {layout}: windows of recordings are signals; leave it out",
+    )
+    reading = {name: value for name, value in options.items() if name != "layout"}
+    if window is None:
+        return series(data, **reading)
+    return windows(data, length=window, step=step, **reading)
+
+
 def open_colored(data: str, color: str | None, reading: Reading, choosing: Choosing) -> Colored:
     """The rows to learn from, and the labels `color` names: a column of `data` or a file.
 
@@ -44,7 +76,7 @@ def open_colored(data: str, color: str | None, reading: Reading, choosing: Choos
     labels, column = _labels(data, color, reading)
     if column and labels is not None and labels.dtype.kind not in "biuf" and not options["columns"]:
         options["drop"] = [*options["drop"], color]
-    source = opened(data, **options)
+    source = open_rows(data, options, choosing)
     name = color if column or color is None else Path(color).name
     return Colored(source, _matching(labels, source, color), name)
 
@@ -52,6 +84,8 @@ def open_colored(data: str, color: str | None, reading: Reading, choosing: Choos
 def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source:
     """The rows of `data` with the columns of `schema`, matched by name; others are left out."""
     options = reading_options(reading)
+    if schema.recording is not None:
+        return _recordings_like(schema, data, options, talk)
     if schema.layout != "table" and options["layout"] is None and _is_array(data):
         options["layout"] = schema.layout
     names = column_names(data, header=reading.header)
@@ -72,6 +106,17 @@ def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source
     source = align(opened(data, columns=kept, **options), schema)
     talk.notes(f"note: {text}" for text in getattr(source, "strange", ()))
     return source
+
+
+def _recordings_like(schema: Schema, data: str, options: Mapping[str, Any], talk: Talk) -> Source:
+    given = open_recordings(data, **{**options, "layout": "table"})
+    assert schema.recording is not None
+    known = schema.recording.sample
+    found = [name for part in given.parts for name in part.schema.names or ()]
+    extra = [name for name in dict.fromkeys(found) if name not in (known.names or found)]
+    if extra:
+        talk.note(f"note: {data}: left out channels that the model does not know: {listed(extra)}")
+    return cut_like(schema, given, drop_extra=True)
 
 
 def color_like(data: str, color: str | None, source: Source, reading: Reading) -> Array | None:
@@ -99,6 +144,20 @@ def row_names(source: Source) -> tuple[str, ...] | None:
     """The file each row came from, for a folder of images."""
     names: tuple[str, ...] | None = getattr(source, "row_names", None)
     return names
+
+
+def beside(source: Source) -> dict[str, Any]:
+    """The columns that tell which row is which, one value a row; none where its number does."""
+    names = row_names(source)
+    return recordings.beside(source) if names is None else {FILE: list(names)}
+
+
+def place_of(source: Source, row: int) -> str:
+    """What to call a row in a message."""
+    if isinstance(source, RecordingSource):
+        return recordings.place_of(source, row)
+    names = row_names(source)
+    return f"row {row}" if names is None else names[row]
 
 
 def _labels(data: str, color: str | None, reading: Reading) -> tuple[Array | None, bool]:

@@ -17,10 +17,13 @@ from isthmus.data.formats import FORMATS
 from isthmus.data.frames import frame_source
 from isthmus.data.open import open_source
 from isthmus.data.prepare import Preparation
+from isthmus.data.recording_files import open_recordings, write_recordings
+from isthmus.data.recordings import RecordingSource, is_series, rejoin
 from isthmus.data.restore import cast, restore
 from isthmus.data.scaling import SCALINGS, fit_preparation
 from isthmus.data.schema import Schema, schema_from_json
 from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split
+from isthmus.data.windows import cut_like, series, windows
 from isthmus.data.write import table_schema, write_rows
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "Hiding",
     "Masking",
     "Preparation",
+    "RecordingSource",
     "Rows",
     "SaltAndPepper",
     "Schema",
@@ -45,6 +49,7 @@ __all__ = [
     "check_rows",
     "count_distinct",
     "count_gaps",
+    "cut_like",
     "digest",
     "epoch_batches",
     "fill",
@@ -52,13 +57,19 @@ __all__ = [
     "frame_source",
     "has_gaps",
     "held_out_split",
+    "is_series",
+    "open_recordings",
     "open_source",
     "plain_batches",
+    "rejoin",
     "restore",
     "schema_from_json",
+    "series",
     "sparse_source",
     "spread",
     "table_schema",
     "tensor_source",
+    "windows",
+    "write_recordings",
     "write_rows",
 ]

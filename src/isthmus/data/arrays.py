@@ -20,7 +20,7 @@ RANKS: dict[Layout, tuple[int, ...]] = {"table": (1,), "signal": (1, 2), "image"
 
 def fault(origin: str, message: str) -> DataError:
     """The error to raise about rows from `origin`: a SourceError where that is a file."""
-    kind = DataError if origin == IN_MEMORY else SourceError
+    kind = DataError if origin == IN_MEMORY or origin.startswith(f"{IN_MEMORY}[") else SourceError
     return kind(f"{origin}: {message}")
 
 
@@ -34,6 +34,8 @@ class ArraySource:
         self.schema = schema
         self.origin = origin
         self.first_row = first_row  # what to add to a row's number in a message
+        self.flat = False
+        """Whether the array has but the axis of the rows, each of which is one number."""
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -69,11 +71,16 @@ def array_source(
 
     Without `layout`, (n, D) is a table; (n, H, W) with uint8 or bool values is grey images, other
     (n, A, B) are grey images when no axis is 4 times the other, else signals (time x channels);
-    (n, H, W, C) and (n, C, H, W) with 1 to 4 channels are images.
+    (n, H, W, C) and (n, C, H, W) with 1 to 4 channels are images. `layout="table"` reads (n,) as a
+    table of one column.
 
     Raises DataError for object or complex values, or a shape that fits no layout.
     """
-    return ArraySource(values, _array_schema(values, layout, origin), origin=origin)
+    flat = layout == "table" and values.ndim == 1
+    values = values[:, None] if flat else values
+    source = ArraySource(values, _array_schema(values, layout, origin), origin=origin)
+    source.flat = flat
+    return source
 
 
 def unmasked(values: Any) -> Array:
@@ -142,7 +149,8 @@ def _array_schema(values: Array, layout: Layout | None, origin: str) -> Schema:
         raise fault(
             origin,
             f"an array of shape {values.shape} has no rows and columns. Reshape your data with "
-            ".reshape(-1, 1) if it is one column or .reshape(1, -1) if it is one row",
+            ".reshape(-1, 1) if it is one column or .reshape(1, -1) if it is one row, or cut it "
+            "into windows if it is a recording (command line: --window)",
         )
     if len(row) not in RANKS[layout]:
         raise fault(

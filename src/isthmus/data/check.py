@@ -7,6 +7,7 @@ import numpy as np
 
 from isthmus.data.arrays import SparseSource, fault
 from isthmus.data.frames import FrameSource, PickedSource, listed
+from isthmus.data.recordings import Recordings, RecordingSource, opened_as, recut
 from isthmus.data.schema import Schema
 from isthmus.data.split import blocks
 from isthmus.types import Array, Index, Source
@@ -22,6 +23,10 @@ def check_rows(source: Source, *, at_least: int = 2, gaps: bool = False) -> None
     _check_size(source, at_least)
     if gaps and at_least > 1:
         check_known(source, _known(source))
+    if isinstance(source, RecordingSource):
+        for part in source.parts:  # a message then names the recording and the sample
+            check_rows(part, at_least=1, gaps=gaps)
+        return
     found = [unfit for unfit in _unfit(source, gaps=gaps) if len(unfit.rows)]
     if found:
         raise fault(source.origin, _describe(source, found))
@@ -31,10 +36,12 @@ def check_known(source: Source, known: Array) -> None:
     """Raise DataError (SourceError for a file) where a feature has no value: `known` (D,) is 0."""
     if not known.all():
         name = source.schema.feature_names()[int(np.argmin(known))]
+        remedy = f"leave it out with drop=[{name!r}] (command line: --drop {name})"
+        if source.schema.layout != "table":
+            remedy = "cut it off all rows, or give some that have it"
         raise fault(
             source.origin,
-            f"{name!r} has no value at all in the rows that count, all are missing; leave it out "
-            f"with drop=[{name!r}] (command line: --drop {name})",
+            f"{name!r} has no value at all in the rows that count, all are missing; {remedy}",
         )
 
 
@@ -140,12 +147,35 @@ def align(source: Source, schema: Schema, *, drop_extra: bool = False) -> Source
 
     Raises DataError (SourceError for a file) that says what was expected and what was found.
     """
+    if schema.recording is not None:
+        return _align_recordings(source, schema, drop_extra=drop_extra)
     if schema.names is not None and source.schema.names is not None:
         return _align_names(source, schema, drop_extra=drop_extra)
     if schema.columns is not None or source.schema.columns is not None:
         return _align_places(source, schema)
     _check_shape(source, schema)
     return source
+
+
+def _align_recordings(source: Source, schema: Schema, *, drop_extra: bool) -> Source:
+    """`source` cut as the rows of `schema` are, unless it holds such rows already."""
+    if isinstance(source, RecordingSource):
+        return recut(align_parts(source.given, schema, drop_extra=drop_extra), schema)
+    if source.schema.recording is not None or source.schema.shape == schema.shape:
+        _check_shape(source, schema)
+        return source
+    given = opened_as([source], single=True, origin=source.origin)
+    return recut(align_parts(given, schema, drop_extra=drop_extra), schema)
+
+
+def align_parts(given: Recordings, schema: Schema, *, drop_extra: bool = False) -> Recordings:
+    """Recordings with their channels as a fitted model's `schema` has them."""
+    sample = schema.recording.sample if schema.recording is not None else schema
+    aligned = [
+        align(part, sample, drop_extra=drop_extra) if part.schema.names and sample.names else part
+        for part in given.parts
+    ]
+    return given._replace(parts=tuple(aligned))
 
 
 def _check_shape(source: Source, schema: Schema) -> None:

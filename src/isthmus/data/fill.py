@@ -6,6 +6,7 @@ import narwhals as nw
 import numpy as np
 
 from isthmus.data.frames import FrameSource
+from isthmus.data.recordings import RecordingSource
 from isthmus.data.restore import restore
 from isthmus.data.split import blocks
 from isthmus.types import Array, Source
@@ -16,6 +17,10 @@ def fill(source: Source, values: Array | None) -> Any:
 
     A table keeps its columns, those that were left out included; None leaves all as it is.
     """
+    if isinstance(source, RecordingSource):
+        joined = [None] * len(source.parts) if values is None else source.joined(values)
+        filled = [fill(part, rows) for part, rows in zip(source.parts, joined, strict=True)]
+        return source.handed_back(filled)
     if isinstance(source, FrameSource):
         return source.table.to_native() if values is None else _fill_frame(source, values)
     found = source.read(np.arange(len(source)))
@@ -26,6 +31,8 @@ def fill(source: Source, values: Array | None) -> Any:
 
 def count_gaps(source: Source) -> int:
     """How many values are missing."""
+    if isinstance(source, RecordingSource):  # windows share values, and padding is no loss
+        return sum(count_gaps(part) for part in source.parts)
     if isinstance(source, FrameSource):
         return sum(int(source.gaps(at).sum()) for at in range(len(source.series)))
     return sum(int(np.isnan(source.read(block)).sum()) for block in blocks(source))

@@ -21,6 +21,7 @@ from isthmus.data.arrays import (
 )
 from isthmus.data.formats import FORMATS, KNOWN, Format, Options, format_of
 from isthmus.data.frames import frame_source
+from isthmus.data.recordings import cut, is_series, recordings_of
 from isthmus.data.schema import Layout, Schema
 from isthmus.errors import RequestError, SourceError
 from isthmus.types import Array, Source
@@ -158,6 +159,9 @@ def _open_object(data: Any, options: Options) -> Source:
     if isinstance(data, torch.Tensor):
         options.check(LAYOUT, IN_MEMORY, "a tensor")
         return tensor_source(data, layout=options.layout)
+    if is_series(data):
+        options.check(NOTHING, IN_MEMORY, "a list of series")
+        return cut(recordings_of(data), None, None)
     options.check(LAYOUT, IN_MEMORY, "an array")
     return array_source(_as_array(data), layout=options.layout)
 

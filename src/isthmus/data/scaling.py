@@ -49,15 +49,14 @@ def fit_preparation(
     moments = _moments(source, rows, weight, unseen)
     check_known(source, moments.known)
     _check_representable(source, moments)
-    schema = source.schema
-    remarks = (*_remarks_of(source), *_remarks(schema, moments, scaling))
+    schema, missing = source.schema, _missing(source, moments, rows, unseen)
+    remarks = (*_remarks_of(source), *_remarks(schema, moments, missing, scaling))
     if scaling == "auto":
-        scaling = "columns" if schema.names and not _share_range(moments) else "common"
-    constant = tuple(
-        name for name, flat in zip(schema.feature_names(), moments.constant, strict=True) if flat
-    )
+        named = schema.names or (schema.recording and schema.recording.sample.names)
+        scaling = "columns" if named and not _share_range(moments) else "common"
+    same = moments.constant & (moments.known > 1) if _padded(schema) else moments.constant
+    constant = tuple(name for name, flat in zip(schema.feature_names(), same, strict=True) if flat)
     shift, scale, unit = _shift_scale(scaling, moments, schema)
-    missing = moments.missing
     low = float(((moments.low - shift) / scale).min())
     high = float(((moments.high - shift) / scale).max())
     floor, ceiling = (
@@ -77,9 +76,26 @@ def fit_preparation(
         floor=floor,
         ceiling=ceiling,
         missing=tuple(missing.tolist()) if missing.any() else (),
-        gaps=bool(missing.any()),
+        gaps=bool(missing.any()) or _padded(schema),
         remarks=remarks,
     )
+
+
+def _padded(schema: Schema) -> bool:
+    """Whether rows are series that may be shorter than others."""
+    return schema.recording is not None and schema.recording.step is None
+
+
+def _missing(source: Source, moments: Moments, rows: Index, unseen: Index | None) -> Array:
+    """(D,): the share of the values that are missing; what was padded was never there."""
+    where: Index | None = getattr(source, "extents", None)
+    if where is None or not _padded(source.schema):
+        return moments.missing
+    _, starts, stops = where[rows if unseen is None else np.concatenate([rows, unseen])].T
+    length = source.schema.shape[0]
+    there = (stops - starts > np.arange(length)[:, None]).sum(axis=1)
+    expected = np.repeat(there, source.schema.n_features // length)
+    return np.asarray(1 - moments.known / np.maximum(expected, 1))
 
 
 def _moments(source: Source, rows: Index, weight: Array, unseen: Index | None) -> Moments:
@@ -181,15 +197,16 @@ def _check_representable(
         )
 
 
-def _remarks(schema: Schema, moments: Moments, scaling: str) -> tuple[str, ...]:
-    remarks = [_gaps_in_words(schema, moments.missing)] if moments.missing.any() else []
+def _remarks(schema: Schema, moments: Moments, missing: Array, scaling: str) -> tuple[str, ...]:
+    remarks = [_gaps_in_words(schema, missing)] if missing.any() else []
     nameless = schema.layout == "table" and not schema.names
     if scaling == "auto" and nameless and not _share_range(moments):
         remarks.append(
             "the columns are of unlike ranges and share one scale, as in PCA: the widest count "
             "most; preparation='columns' makes all count alike"
         )
-    if schema.layout == "signal" and len(schema.shape) == 2 and schema.shape[0] < schema.shape[1]:
+    ready = schema.layout == "signal" and schema.recording is None
+    if ready and len(schema.shape) == 2 and schema.shape[0] < schema.shape[1]:
         steps, channels = schema.shape
         remarks.append(
             f"a row is read as {steps} time step{'s' * (steps > 1)} of {channels} channels; where "
@@ -229,7 +246,7 @@ def _shift_scale(scaling: str, moments: Moments, schema: Schema) -> tuple[Array,
         divisor = pixel if scaling == "unit" else 1.0
         return np.zeros(1), np.full(1, divisor), divisor / pixel
     if scaling == "columns":
-        std = np.sqrt(moments.variance)
+        std = np.sqrt(_of_channels(moments, schema) if schema.recording else moments.variance)
         std[std == 0] = 1.0
         return moments.mean, std, 1.0
     scale = float(np.sqrt(moments.variance.mean())) or 1.0
@@ -237,3 +254,14 @@ def _shift_scale(scaling: str, moments: Moments, schema: Schema) -> tuple[Array,
         return moments.mean, np.full(1, scale), scale / pixel
     # One grey level for all pixels keeps an edge an edge wherever it lies.
     return np.full(1, moments.mean.mean()), np.full(1, scale), scale / pixel
+
+
+def _of_channels(moments: Moments, schema: Schema) -> Array:
+    """(D,): the variance of each channel, at all times alike.
+
+    At the end of the longest series, where few are known, its own variance says little.
+    """
+    known = moments.known.reshape(schema.shape[0], -1)
+    variance = moments.variance.reshape(known.shape)
+    channels = (known * variance).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.tile(channels, len(known))

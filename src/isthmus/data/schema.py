@@ -38,6 +38,26 @@ PANDAS_OTHER = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What rows were cut from: recordings, time down and channels across."""
+
+    sample: "Schema"
+    """One moment of a recording: a row (C,) of a table of numbers."""
+
+    flat: bool = False
+    """Whether a recording has no axis of channels: (time,) rather than (time, C)."""
+
+    step: int | None = None
+    """Samples from the beginning of one window to that of the next; None where a row is a whole
+    series, padded with missing values to the length of the longest."""
+
+    def __post_init__(self) -> None:
+        """Make a sample read from JSON into the schema it was."""
+        if isinstance(self.sample, dict):
+            object.__setattr__(self, "sample", Schema(**self.sample))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Schema:
     """What one row is: its shape, what its axes mean, its dtypes, and what held it."""
 
@@ -74,6 +94,9 @@ class Schema:
     given: tuple[str, ...] | None = None
     """The names of all columns, where some that identify rows were left out."""
 
+    recording: Recording | None = None
+    """What the rows were cut from, or None where they were given one by one."""
+
     def __post_init__(self) -> None:
         """Make lists read from JSON into the tuples they were."""
         for name in ("shape", "dtypes", "names", "natives", "labels", "given"):
@@ -82,6 +105,8 @@ class Schema:
         if self.columns is not None:
             read = (Column(**one) if isinstance(one, dict) else one for one in self.columns)
             object.__setattr__(self, "columns", tuple(read))
+        if isinstance(self.recording, dict):
+            object.__setattr__(self, "recording", Recording(**self.recording))
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -112,6 +137,9 @@ class Schema:
         """A name for each number of a row: the column's, or its position ("3", "3,7")."""
         if self.names is not None:
             return self.names
+        channels = self.recording and self.recording.sample.names
+        if channels and len(self.shape) == 2:
+            return tuple(f"{time},{name}" for time in range(self.shape[0]) for name in channels)
         return tuple(",".join(map(str, index)) for index in np.ndindex(self.shape))
 
     def to_json(self) -> dict[str, Any]:
@@ -144,6 +172,7 @@ def _check(schema: Schema) -> None:
     _check_names(schema)
     _check_natives(schema)
     _check_columns(schema)
+    _check_recording(schema)
 
 
 def _check_image(schema: Schema) -> None:
@@ -223,6 +252,22 @@ def _check_columns(schema: Schema) -> None:
         )
     for column in columns:
         column.check()
+
+
+def _check_recording(schema: Schema) -> None:
+    recording = schema.recording
+    if recording is None:
+        return
+    sample, step = recording.sample, recording.step
+    _check(sample)
+    if schema.layout != "signal" or sample.layout != "table" or sample.columns is not None:
+        raise ValueError(f"layout {schema.layout!r} cut from rows of kind {sample.layout!r}")
+    if type(recording.flat) is not bool or schema.shape[1:] != (
+        () if recording.flat else sample.shape
+    ):
+        raise ValueError(f"shape {schema.shape} cut from recordings of {sample.shape} channels")
+    if step is not None and not (type(step) is int and 1 <= step <= schema.shape[0]):
+        raise ValueError(f"step {step!r} with windows of {schema.shape[0]} samples")
 
 
 def _is_native(name: str, schema: Schema) -> bool:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isthmus.data.stretches import count_independent, extents_of, hold_out_stretches
 from isthmus.types import Array, Index, Source
 
 BLOCK_BYTES = 1 << 26
@@ -31,10 +32,15 @@ def held_out_split(source: Source, rows: Index, weight: Array, fraction: float, 
 
     Rows are ranked by a hash of their values and the seed: equal rows fall on the same side, so a
     copy of a training row is never held out; a row of weight 2 counts as two equal rows; and the
-    order of the rows changes nothing.
+    order of the rows changes nothing. Of windows of recordings, whole stretches are held out
+    (`stretches`), and windows that share samples with them are in neither part.
     """
     if fraction <= 0:
         return Split(rows, rows[:0])
+    where = extents_of(source)
+    if where is not None:
+        held, free = hold_out_stretches(where[rows], weight, fraction * weight.sum(), seed)
+        return Split(rows[free], _unlike(source, rows[held], rows[free]))
     _, group = np.unique(hash_rows(source, rows, seed), return_inverse=True)
     size = np.bincount(group, weights=weight)
     # Groups come in the order of their hashes. Only whole ones are taken, and never more than was
@@ -46,9 +52,15 @@ def held_out_split(source: Source, rows: Index, weight: Array, fraction: float, 
     return Split(rows[~held_out], rows[held_out])
 
 
+def _unlike(source: Source, rows: Index, others: Index) -> Index:
+    """The rows of which no copy is among the others."""
+    return rows[~np.isin(hash_rows(source, rows, 0), hash_rows(source, others, 0))]
+
+
 def count_distinct(source: Source, rows: Index) -> int:
-    """How many different rows there are among `rows`."""
-    return len(np.unique(hash_rows(source, rows, seed=0)))
+    """How many different rows there are among `rows`; windows count for the samples in them."""
+    distinct, where = len(np.unique(hash_rows(source, rows, seed=0))), extents_of(source)
+    return distinct if where is None else min(distinct, count_independent(where[rows]))
 
 
 def digest(source: Source) -> str:
@@ -59,7 +71,8 @@ def digest(source: Source) -> str:
 
 def hash_rows(source: Source, rows: Index, seed: int) -> Array:
     """(len(rows),) uint64: a hash of each row's values and the seed."""
-    return np.concatenate([_hash_rows(source.read(block), seed) for block in blocks(source, rows)])
+    hashes = [_hash_rows(source.read(block), seed) for block in blocks(source, rows)]
+    return np.concatenate([np.empty(0, np.uint64), *hashes])
 
 
 def _hash_rows(values: Array, seed: int) -> Array:

@@ -1,7 +1,6 @@
 """Autoencoder: scikit-learn's contract over every kind, loss, penalty, corruption and optimizer."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,25 +12,26 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus import artifact, metrics
-from isthmus.data import Rows, align, check_rows, fill, plain_batches, restore
+from isthmus.data import Rows, align, check_rows, fill, plain_batches, rejoin, restore
 from isthmus.errors import RequestError
 from isthmus.estimator import parts
+from isthmus.estimator.continuing import trainer_again
 from isthmus.estimator.fitting import Fitted, Fitting
 from isthmus.estimator.inputs import (
     as_source,
+    by_sample,
     check_coded,
     like,
     read_codes,
+    rebuilt_as,
     row_weights,
     tell,
+    unless_refused,
 )
 from isthmus.estimator.refining import refined
 from isthmus.estimator.request import FULL, Request, check_request, folder_of, reporter_of, seed_of
 from isthmus.estimator.saving import to_artifact
-from isthmus.training.state import State
 from isthmus.types import Array, Source
-
-OF_THE_ROWS = ("n_features_in_", "feature_names_in_")
 
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -143,6 +143,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     ) -> Self:
         """Learn the code of the rows of X: array, tensor, sparse matrix, frame or source.
 
+        A list of arrays of different lengths, (time,) or (time, channels), is `data.series`; for
+        windows of recordings give `data.windows`. Later methods then take recordings, and give
+        recordings back.
+
         `y` is ignored. `sample_weight` (n,) counts a row as that many. `validation` are held-out
         rows to use instead of a share of X. `resume` goes on from the checkpoint, if there is one,
         to the same weights as a fit that was never stopped.
@@ -152,12 +156,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         another fit.
         """
         del y
-        with self._unless_refused(), torch.inference_mode(False):
+        with unless_refused(self), torch.inference_mode(False):
             source = as_source(self, X, reset=True)
             check_rows(source, gaps=True)
             weight = row_weights(sample_weight, source)
             if validation is not None:
-                validation = align(as_source(self, validation, reset=False), source.schema)
+                known = source.schema
+                validation = as_source(self, validation, reset=False, schema=known)
+                validation = align(validation, known)
             self._keep(Fitting(self._request(resume=resume), source, weight, validation).run())
         return self
 
@@ -168,7 +174,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         del y
         fresh = not hasattr(self, "network_")
-        source = as_source(self, X, reset=fresh)
+        known = None if fresh else self.preparation_.schema
+        source = as_source(self, X, reset=fresh, schema=known)
         check_rows(source, at_least=2 if fresh else 1, gaps=fresh or self.preparation_.gaps)
         weight = row_weights(sample_weight, source, at_least=2 if fresh else 1)
         if fresh:
@@ -182,19 +189,27 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self
 
     def transform(self, X: Any) -> Array:
-        """The codes of the rows of X, (n, n_components_) float32."""
+        """The codes of the rows of X, (n, n_components_) float32; of recordings, of each window."""
         codes = [code for _, code in self._coded(self._rows(X))]
         return np.asarray(torch.cat(codes).float().cpu())
 
-    def inverse_transform(self, X: Any) -> Any:
-        """What the rows were, rebuilt from codes (n, n_components_): array, frame, images, ..."""
+    def inverse_transform(self, X: Any, *, lengths: Any = None) -> Any:
+        """What the rows were, rebuilt from codes (n, n_components_): array, frame, images, ...
+
+        Windows are joined to a recording of (n - 1) step + length samples. The last window of a
+        recording of another length begins earlier than that: `lengths` says how many samples the
+        recording has, or in a list each of several. Series come as a list, as long as the longest
+        of the fit, or of these `lengths`.
+        """
         check_is_fitted(self)
-        codes = self._codes(X)
-        return restore(self._rebuild(codes), self.preparation_.schema)
+        values, schema = self._rebuild(self._codes(X)), self.preparation_.schema
+        return rejoin(values, schema, lengths) if schema.recording else restore(values, schema)
 
     def reconstruct(self, X: Any) -> Any:
         """The rows of X after a round trip through the code, as what X was."""
-        return like(X, self.inverse_transform(self.transform(X)))
+        source, schema = self._source(X), self.preparation_.schema
+        values = self._rebuild(self._codes(self.transform(source)))
+        return like(X, rebuilt_as(source, values, schema))
 
     def impute(self, X: Any) -> Any:
         """The rows of X, as what X was, with its missing values (NaN, null) filled in.
@@ -220,11 +235,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def reconstruction_error(self, X: Any, by: str = "total") -> Any:
         """Mean squared error: a float, or (n,) by="row", or (n_features_in_,) by="feature".
 
-        by="value" gives every squared error, (n, n_features_in_). Raises RequestError for another.
+        by="value" gives every squared error, (n, n_features_in_); by="sample" of recordings (T,),
+        of each moment, as its windows tell together. Raises RequestError for another.
         """
         if by == "value":
             sums = self.preparation_.sums
             return np.concatenate([sums((x - r) ** 2) for x, r in self.measured_pairs(X)])
+        if by == "sample":
+            source = self._source(X)
+            return by_sample(source, self.reconstruction_error(source, by="value"))
         measured = self.evaluate(X)
         answers = {
             "total": measured.total,
@@ -232,7 +251,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "feature": measured.per_feature,
         }
         if by not in answers:
-            raise RequestError(f"by={by!r} is not known; use 'total', 'row', 'feature' or 'value'")
+            known = ", ".join(map(repr, (*answers, "value", "sample")))
+            raise RequestError(f"by={by!r} is not known; use one of {known}")
         return answers[by]
 
     def explained_variance(self, X: Any) -> float:
@@ -264,20 +284,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if schema.names is not None and schema.labels is None:
             self.feature_names_in_ = np.asarray(schema.given or schema.names, dtype=object)
 
-    @contextmanager
-    def _unless_refused(self) -> Iterator[None]:
-        """Leave what the last fit learned as it was when rows or settings are refused."""
-        before = {name: getattr(self, name) for name in OF_THE_ROWS if hasattr(self, name)}
-        try:
-            yield
-        except BaseException:
-            for name in OF_THE_ROWS:
-                if name in before:
-                    setattr(self, name, before[name])
-                elif hasattr(self, name):
-                    delattr(self, name)
-            raise
-
     def _encode(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             code: Tensor = self.network_.encode(x)
@@ -294,9 +300,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             rebuilt: Tensor = self.loss_.mean(self.network_.decode(code))
         return rebuilt
 
-    def _rows(self, X: Any) -> Rows:
+    def _source(self, X: Any) -> Source:
         check_is_fitted(self)
-        source = as_source(self, X, reset=False)
+        return as_source(self, X, reset=False, schema=self.preparation_.schema)
+
+    def _rows(self, X: Any) -> Rows:
+        source = self._source(X)
         check_rows(source, at_least=1, gaps=self.preparation_.gaps)
         source = align(source, self.preparation_.schema)
         tell(source)
@@ -367,15 +376,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         if not hasattr(self, "_trainer"):
             request = self._request(resume=False)
-            size, seen = (int(self.facts_[name]) for name in ("batch_size", "training_rows"))
-            optimizer = parts.optimizer_of(request, self.network_, seen)
-            plan = parts.plan_of(request, optimizer, 1, len(rows), size, device)
-            bf16 = self.facts_["precision"] == "bf16"
-            self._trainer = parts.trainer_of(
-                request, self.network_, self.kind_, self.loss_, optimizer, plan, bf16=bf16
-            )
-            epochs = int(self.facts_["epochs"])
-            self._trainer.state = State(seed=request.seed, epoch=epochs, history=self.history_)
+            self._trainer = trainer_again(self, request, len(rows), device)
         if self.batch_size == FULL:
             self._trainer.batches = parts.batches_of(len(rows), self._trainer.state.seed)
         self._trainer.one_more(rows)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data import Preparation, Rows, digest, held_out_split, plain_batches
+from isthmus.data.stretches import extents_of
 from isthmus.estimator import choices
 from isthmus.estimator.request import Request
 from isthmus.gaps import filled
@@ -28,6 +29,11 @@ class Division:
 
     train: Index
     held_out: Index
+    left_out: Index
+    """Windows in neither part: they share samples with those held out, or are copies."""
+
+    remarks: tuple[str, ...] = ()
+    """What is worth knowing of how the rows are divided."""
 
     @classmethod
     def of(
@@ -43,14 +49,22 @@ class Division:
         train, held_out = held_out_split(
             source, counted, weight[counted], float(fraction), request.seed
         )
+        left_out = np.setdiff1d(counted, np.concatenate([train, held_out]))
         return cls(
-            source=source, weight=weight, validation=validation, train=train, held_out=held_out
+            source=source,
+            weight=weight,
+            validation=validation,
+            train=train,
+            held_out=held_out,
+            left_out=left_out,
+            remarks=_remarks(source, len(held_out), len(left_out), wanted=float(fraction) > 0),
         )
 
     def together(self) -> "Division":
         """All rows of the source to learn from."""
-        everything = np.sort(np.concatenate([self.train, self.held_out]))
-        return replace(self, train=everything, held_out=everything[:0])
+        everything = np.sort(np.concatenate([self.train, self.held_out, self.left_out]))
+        nothing = everything[:0]
+        return replace(self, train=everything, held_out=nothing, left_out=nothing)
 
     def open_train(
         self, preparation: Preparation, dtype: torch.dtype, device: torch.device
@@ -80,6 +94,20 @@ class Division:
             "validation": self.validation and digest(self.validation),
             "sample_weight": hashlib.blake2b(self.weight.tobytes(), digest_size=16).hexdigest(),
         }
+
+
+def _remarks(source: Source, held_out: int, left_out: int, *, wanted: bool) -> tuple[str, ...]:
+    if left_out:
+        return (
+            f"{held_out} windows are held out in whole stretches; {left_out} that share samples "
+            "with them are left out of training",
+        )
+    if wanted and not held_out and extents_of(source) is not None:
+        return (
+            "no windows are held out: too many would share samples with them, or be copies; a "
+            "larger step or longer recordings leave some apart",
+        )
+    return ()
 
 
 def mean_row(rows: Rows) -> Tensor:

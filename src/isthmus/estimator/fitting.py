@@ -165,7 +165,7 @@ class Fitting:
         return cured
 
     def _remark(self, state: State) -> None:
-        for text in self.preparation.remarks:
+        for text in (*self.preparation.remarks, *self.division.remarks):
             state.history.append({"event": "note", "epoch": 0, "message": text})
             self.request.reporter.message(text)
 

@@ -1,6 +1,8 @@
 """What users hand to the estimator, checked as scikit-learn does and opened as a source."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,27 +15,32 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from isthmus.data import open_source
+from isthmus.data import Schema, align, cut_like, is_series, open_source, restore, series
 from isthmus.data.arrays import ArraySource, fault, unmasked
-from isthmus.errors import DataError
+from isthmus.data.recordings import RecordingSource
+from isthmus.errors import DataError, RequestError
 from isthmus.types import Array, Index, Source
 
 ROW_DIMENSIONS = (2, 3)
+OF_THE_ROWS = ("n_features_in_", "feature_names_in_")
 FARTHEST = 1e150
 """Prepared values beyond this have squares that no 64-bit number holds."""
 
 
-def as_source(estimator: Any, X: Any, *, reset: bool) -> Source:
+def as_source(estimator: Any, X: Any, *, reset: bool, schema: Schema | None = None) -> Source:
     """Rows given to `fit` (`reset`) or to a later method, as a source.
 
-    Sets `n_features_in_` and `feature_names_in_` on `reset`, and checks them otherwise.
+    Sets `n_features_in_` and `feature_names_in_` on `reset`, and checks them otherwise. `schema` is
+    that of the rows of the fit: where they were cut from recordings, so are these.
     """
+    if schema is not None and schema.recording is not None:
+        return _cut(X, schema)
+    X = series(X) if is_series(X) else X
     if _is_source(X) or isinstance(X, torch.Tensor) or _is_frame(X):
         source = open_source(X)
         _check_names(estimator, X, source, reset=reset)
         return source
-    if isinstance(X, np.ma.MaskedArray):
-        X = unmasked(X)
+    X = unmasked(X) if isinstance(X, np.ma.MaskedArray) else X
     if not sparse.issparse(X):
         X = X if isinstance(X, np.ndarray) else np.asarray(X)
         if X.ndim - 1 in ROW_DIMENSIONS and X.dtype != object:
@@ -44,6 +51,29 @@ def as_source(estimator: Any, X: Any, *, reset: bool) -> Source:
         estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
     )
     return open_source(checked)
+
+
+def _cut(X: Any, schema: Schema) -> Source:
+    """Recordings cut as those of the fit were, unless they are rows already."""
+    if not _is_source(X) and getattr(X, "shape", ())[1:] != schema.shape:
+        return cut_like(schema, X)
+    ready = X if _is_source(X) else open_source(X, layout="signal")
+    return align(ready, schema)
+
+
+@contextmanager
+def unless_refused(estimator: Any) -> Iterator[None]:
+    """Leave what the last fit learned of its rows as it was when rows or settings are refused."""
+    before = {name: getattr(estimator, name) for name in OF_THE_ROWS if hasattr(estimator, name)}
+    try:
+        yield
+    except BaseException:
+        for name in OF_THE_ROWS:
+            if name in before:
+                setattr(estimator, name, before[name])
+            elif hasattr(estimator, name):
+                delattr(estimator, name)
+        raise
 
 
 def _is_source(X: Any) -> bool:
@@ -126,8 +156,31 @@ def tell(source: Source) -> None:
         warnings.warn(text, UserWarning, stacklevel=3)
 
 
+def rebuilt_as(source: Source, values: Array, schema: Schema) -> Any:
+    """What the rows of `source` are, from values (n, *schema.shape) that a model rebuilt."""
+    if isinstance(source, RecordingSource):
+        return source.restored(values)
+    return restore(values, schema)
+
+
+def by_sample(source: Source, squares: Array) -> Any:
+    """(T,) or a list of them: the error of each sample of recordings, the mean of its channels.
+
+    `squares` (n, D) are the squared errors of all windows; NaN, where no channel is known, stays.
+    """
+    if not isinstance(source, RecordingSource):
+        raise RequestError("by='sample' is for recordings, and these are ready rows; use 'value'")
+    each = squares.reshape(*squares.shape[:1], source.schema.shape[0], -1)
+    known = (~np.isnan(each)).sum(axis=2)
+    means = np.where(known > 0, np.nansum(each, axis=2) / np.maximum(known, 1), np.nan)
+    errors = [one[:, 0] for one in source.joined(means)]
+    return errors[0] if source.given.single else errors
+
+
 def like(given: Any, made: Any) -> Any:
-    """`made` with the row labels of `given` where both are pandas frames."""
+    """`made` with the row labels of `given` where both are pandas frames, or lists of them."""
+    if isinstance(given, (list, tuple)) and isinstance(made, list):
+        return [like(one, other) for one, other in zip(given, made, strict=True)]
     if hasattr(made, "iloc") and hasattr(given, "iloc"):
         made.index = given.index
     return made

@@ -13,7 +13,9 @@ from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
 from isthmus.kinds.blocks import Stack, activation, check_rate, whole_widths
 from isthmus.types import Facts
 
-FIRST_CHANNELS, MOST_CHANNELS, SMALLEST_SIDE, DEEPEST = 32, 128, 4, 5
+FIRST_CHANNELS, DOUBLINGS, SMALLEST_SIDE, DEEPEST = 16, 2, 4, 5
+"""Feature maps of the first stage for each axis, so that it makes as many numbers of a signal's
+sample as of an image's pixel; how often they double; the shortest side; the most stages."""
 
 
 class Axes(NamedTuple):
@@ -40,7 +42,8 @@ class Convolutional(Kind):
     """
 
     channels: tuple[int, ...] | None = None
-    """Feature maps a stage; None doubles from 32 to at most 128 until a side would fall below 4."""
+    """Feature maps a stage; None doubles from 32 for images, 16 for signals, to at most four times
+    as many until a side would fall below 4."""
 
     kernel_size: int = 3
     """Width of the filters, odd."""
@@ -86,11 +89,15 @@ def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def stages(sides: Sequence[int]) -> tuple[int, ...]:
-    """Feature maps a stage: 32, 64, 128, 128, ... while the shortest side stays at least 4."""
-    side, channels = min(sides), [FIRST_CHANNELS]
-    while len(channels) < DEEPEST and _halved(side, len(channels) + 1) >= SMALLEST_SIDE:
-        channels.append(min(2 * channels[-1], MOST_CHANNELS))
-    return tuple(channels)
+    """Feature maps a stage: 32, 64, 128, 128, ... while the shortest side stays at least 4.
+
+    Half as many for signals, whose stages halve one side alone.
+    """
+    side, first = min(sides), FIRST_CHANNELS * len(sides)
+    depth = 1
+    while depth < DEEPEST and _halved(side, depth + 1) >= SMALLEST_SIDE:
+        depth += 1
+    return tuple(first * 2 ** min(stage, DOUBLINGS) for stage in range(depth))
 
 
 def _halved(side: int, times: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 from isthmus.report import figures, words
 from isthmus.report.html import Charts, breakable, paragraph, scrolling, section
-from isthmus.report.plot import shortened
+from isthmus.report.plot import HUES, shortened
 
 Evidence = dict[str, Any]
 
@@ -29,7 +29,7 @@ def rows(evidence: Evidence, charts: Charts) -> str:
         "rows",
         "Rows and their reconstructions",
         paragraph(f"From the best rebuilt to the worst, evenly spread. {what}".strip()),
-        key if layout == "signal" and not what else "",
+        key if layout == "signal" and not what else _channel_key(evidence) if what else "",
         draw(evidence, groups["typical"], charts, "typical"),
     )
     if "best" not in groups:
@@ -41,6 +41,21 @@ def rows(evidence: Evidence, charts: Charts) -> str:
     columns = "columns" if layout == "image" else ""
     joined = f'<div class="{columns}">{"".join(extremes)}</div>'
     return first + "\n" + section("extremes", "The best and the worst", joined)
+
+
+def _channel_key(evidence: Evidence) -> str:
+    """Which colour is which channel, where channels have names."""
+    shown = len(evidence["rows"]["typical"]["found"][0])
+    names = evidence["data"].get("channels")
+    if evidence["data"]["layout"] != "signal" or not names:
+        return ""
+    keys = "".join(
+        f'<span class="key" style="--key:var(--c{channel % HUES})">{escape(name)}</span>'
+        for channel, name in enumerate(names[:shown])
+    )
+    hidden = len(names) - shown
+    more = f" {words.count(hidden, 'more channel')} not shown." if hidden > 0 else ""
+    return f"<p>{keys}{more}</p>"
 
 
 def _images(evidence: Evidence, group: dict[str, Any], charts: Charts, name: str) -> str:
@@ -62,14 +77,15 @@ def _images(evidence: Evidence, group: dict[str, Any], charts: Charts, name: str
 
 
 def _signals(evidence: Evidence, group: dict[str, Any], charts: Charts, name: str) -> str:
-    points = evidence["data"]["shape"][0]
-    items = []
+    points, names = evidence["data"]["shape"][0], evidence["data"].get("channels")
+    items, places = [], group.get("places")
     for i, (row, error) in enumerate(zip(group["rows"], group["errors"], strict=True)):
         chart = charts.add(
-            figures.signal(group["found"][i], group["rebuilt"][i], points),
+            figures.signal(group["found"][i], group["rebuilt"][i], points, names),
             f"row {row}, one of the {name} rows, as found and as rebuilt",
         )
-        caption = f"row {row:,} · error {words.number(error)}"
+        place = f", {places[i]}" if places else ""
+        caption = f"row {row:,}{place} · error {words.number(error)}"
         items.append(f"<figure>{chart}<figcaption>{caption}</figcaption></figure>")
     return f'<div class="lines">{"".join(items)}</div>'
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from isthmus.data import Preparation
+from isthmus.data import Preparation, Schema
 from isthmus.estimator import Autoencoder, to_artifact
 from isthmus.types import Source
 
@@ -44,7 +44,8 @@ def unit_of(preparation: Preparation) -> str:
 
 def _data(ae: Autoencoder, source: Source) -> dict[str, Any]:
     schema, preparation = ae.preparation_.schema, ae.preparation_
-    names = schema.names
+    names, recording = schema.names, schema.recording
+    channels = recording.sample.names if recording is not None else None
     return {
         "origin": source.origin,
         "rows": len(source),
@@ -54,11 +55,23 @@ def _data(ae: Autoencoder, source: Source) -> dict[str, Any]:
         "features": schema.n_features,
         "dtypes": sorted(set(schema.dtypes)),
         "columns": None if names is None else list(names[:MOST_NAMES]),
+        "channels": None if channels is None else list(channels[:MOST_NAMES]),
+        "cut": _cut(schema),
         "constant": list(preparation.constant[:MOST_NAMES]),
         "n_constant": len(preparation.constant),
         "scaling": preparation.scaling,
         "unit": unit_of(preparation),
     }
+
+
+def _cut(schema: Schema) -> str | None:
+    """How rows were cut from recordings, in words."""
+    if schema.recording is None:
+        return None
+    length, step = schema.shape[0], schema.recording.step
+    if step is None:
+        return f"whole series, of up to {length:,} samples"
+    return f"windows of {length:,} samples, one every {step:,}"
 
 
 def _model(ae: Autoencoder) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The charts of lines and bars: learning, sizes, features, signals, units, and JPEG."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from isthmus.report.plot import HUES, Figure, axis, figure, label, round_steps, times
@@ -139,7 +140,7 @@ def bars(record: dict[str, Any]) -> Figure:
 def over_time(record: dict[str, Any]) -> Figure:
     """The error at each point in time, PCA's beside it."""
     data = []
-    channels = len(record["ae"])
+    channels, names = len(record["ae"]), record.get("channels")
     for part, color, name in (("pca", "@pca", "PCA"), ("ae", "@ae", "autoencoder")):
         for channel, line in enumerate(record[part]):
             own = color if channels == 1 else f"@c{channel % HUES}"
@@ -148,7 +149,7 @@ def over_time(record: dict[str, Any]) -> Figure:
                 {
                     "type": "scatter",
                     "mode": "lines",
-                    "name": name if channels == 1 else f"{name}, channel {channel}",
+                    "name": name if channels == 1 else f"{name}, {_channel(channel, names)}",
                     "x": times(len(line), record["points"]),
                     "y": line,
                     "line": {"color": own, "width": 2, "dash": dash},
@@ -158,13 +159,23 @@ def over_time(record: dict[str, Any]) -> Figure:
     return figure(data, axis("time step"), y, height=300)
 
 
-def signal(found: list[list[float]], back: list[list[float]], points: int) -> Figure:
-    """One signal and its reconstruction."""
+def _channel(number: int, names: Sequence[str] | None) -> str:
+    return label(names[number]) if names else f"channel {number}"
+
+
+def signal(
+    found: list[list[float]],
+    back: list[list[float]],
+    points: int,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """One signal and its reconstruction; `names` are the channels'."""
     data = []
     for channel, (line, again) in enumerate(zip(found, back, strict=True)):
         one = len(found) == 1
         rebuilt = "@rebuilt" if one else f"@c{channel % HUES}"
         at = times(len(line), points)
+        named = _channel(channel, names)
         for values, color, width, what in (
             (line, "@muted" if one else rebuilt, 4 if one else 3, "found"),
             (again, rebuilt, 1.5, "rebuilt"),
@@ -173,7 +184,7 @@ def signal(found: list[list[float]], back: list[list[float]], points: int) -> Fi
                 {
                     "type": "scatter",
                     "mode": "lines",
-                    "name": what if one else f"{what}, channel {channel}",
+                    "name": what if one else f"{what}, {named}",
                     "x": at,
                     "y": values,
                     "opacity": 0.5 if what == "found" else 1,

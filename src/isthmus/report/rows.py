@@ -15,6 +15,8 @@ class Subset:
     def __init__(self, source: Source, rows: Index) -> None:
         self.source, self.rows = source, rows
         self.schema, self.origin = source.schema, source.origin
+        where = getattr(source, "extents", None)
+        self.extents: Index | None = None if where is None else where[rows]
 
     def __len__(self) -> int:
         """How many rows were chosen."""

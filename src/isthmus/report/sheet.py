@@ -19,6 +19,8 @@ def facts(evidence: dict[str, Any]) -> str:
             [
                 ("rows", f"{data['rows']:,}"),
                 ("a row", f"{data['layout']} of {' by '.join(map(str, data['shape']))}"),
+                ("cut from recordings", data.get("cut")),
+                ("channels", _listed(data.get("channels"))),
                 ("values", ", ".join(data["dtypes"])),
                 ("columns", _listed(data["columns"])),
                 (

@@ -53,8 +53,30 @@ def _group(ae: Any, source: Source, rows: Index, errors: Array) -> dict[str, Any
             "size": [height, width],
         }
     if schema.layout == "signal":
-        return group | {"found": _lines(found, schema), "rebuilt": _lines(back, schema)}
+        where: Index | None = getattr(picked, "extents", None)
+        back = back if where is None else _ending(back, where)
+        places = None if where is None else _places(where, schema)
+        lines = {"found": _lines(found, schema), "rebuilt": _lines(back, schema)}
+        return group | lines | {"places": places}
     return group | _table(found, back, ae.preparation_)
+
+
+def _ending(rows: Array, where: Index) -> Array:
+    """Signals (n, T, ...) with nothing behind the ends of those that are shorter."""
+    length = (where[:, 2] - where[:, 1]).reshape(-1, *[1] * (rows.ndim - 1))
+    time = np.arange(rows.shape[1]).reshape(1, -1, *[1] * (rows.ndim - 2))
+    return rows if (length == rows.shape[1]).all() else np.where(time < length, rows, np.nan)
+
+
+def _places(where: Index, schema: Schema) -> list[str]:
+    """Where in which recording each row lies, in words."""
+    if schema.recording is None or schema.recording.step is None:
+        return [f"{stop - start:,} samples" for _, start, stop in where.tolist()]
+    several = len(np.unique(where[:, 0])) > 1
+    return [
+        f"from sample {start:,}" + (f" of recording {recording:,}" if several else "")
+        for recording, start, _ in where.tolist()
+    ]
 
 
 def channels_of(values: Array, schema: Schema) -> Array:
@@ -129,6 +151,7 @@ def per_feature(ae_error: Array, pca_error: Array, schema: Schema) -> dict[str, 
             "ae": _lines(ours.reshape(shape), schema)[0],
             "pca": _lines(theirs.reshape(shape), schema)[0],
             "points": schema.shape[0],
+            "channels": schema.recording and schema.recording.sample.names,
         }
     order = np.argsort(-ours, kind="stable")[:MOST_BARS]
     names = schema.feature_names()

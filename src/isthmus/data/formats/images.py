@@ -84,7 +84,8 @@ def read(path: Path, options: Options) -> Source:
     if not names:
         raise SourceError(
             f"{path}: there is no PNG or JPEG image in this folder or below it; "
-            "give the folder that holds the images, or a file"
+            "give the folder that holds the images, or a file (a folder of recordings needs "
+            "--window, or --layout series)"
         )
     for name in names:
         if name != name.encode("utf-8", "replace").decode():

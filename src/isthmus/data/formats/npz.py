@@ -24,18 +24,30 @@ SPARSE = {"format", "shape", "data"}
 def read(path: Path, options: Options) -> Source:
     """The member named (or the only one); a file of scipy.sparse.save_npz is a sparse matrix."""
     with damaged(path, "a .npz file", *BROKEN):
-        with zipfile.ZipFile(path) as archive:
-            shapes = {
-                name.removesuffix(".npy"): _shape(path, archive, name)
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
+        shapes = _shapes(path)
         if shapes.keys() >= SPARSE:
             return _sparse(path, options)
         member = choose_member(path, options.member, shapes)
         with np.load(path, allow_pickle=False) as arrays:
             values = arrays[member]
     return array_source(values, layout=options.layout, origin=str(path))
+
+
+def member_names(path: Path) -> list[str] | None:
+    """The names of the arrays in a .npz file, in their order; None for another file."""
+    if not path.name.lower().endswith(".npz") or not path.is_file():
+        return None
+    with damaged(path, "a .npz file", *BROKEN):
+        return list(_shapes(path))
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with zipfile.ZipFile(path) as archive:
+        return {
+            name.removesuffix(".npy"): _shape(path, archive, name)
+            for name in archive.namelist()
+            if name.endswith(".npy")
+        }
 
 
 def _sparse(path: Path, options: Options) -> Source:
