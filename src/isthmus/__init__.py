@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isthmus import data, kinds, losses, optim, pretraining
-    from isthmus.detector import OutlierDetector
-    from isthmus.estimator import Autoencoder, load
+    from isthmus.detector import OutlierDetector, load
+    from isthmus.estimator import Autoencoder
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
 _HOMES = {
     "Autoencoder": "isthmus.estimator",
     "OutlierDetector": "isthmus.detector",
-    "load": "isthmus.estimator",
+    "load": "isthmus.detector",
 }
 
 

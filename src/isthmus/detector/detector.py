@@ -1,5 +1,6 @@
 """OutlierDetector: scikit-learn's contract for outliers, over any data an Autoencoder takes."""
 
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from isthmus.data import align, check_rows, restore
 from isthmus.detector.learning import Learned, Lesson, check_spread, contributions, learn, scores
 from isthmus.detector.reasons import Reason, reasons
+from isthmus.detector.saving import save
 from isthmus.detector.threshold import Threshold, from_contamination, from_held_out
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder
@@ -100,7 +102,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         learned = learn(lesson, source)
         training_scores = scores(learned.members, source)
         check_spread(training_scores, source)
-        self._keep(learned, training_scores)
+        self.keep(learned, training_scores)
         return self
 
     def set_threshold(
@@ -175,6 +177,14 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             n_reasons,
         )
 
+    def save(self, folder: str | Path, *, force: bool = True) -> None:
+        """Write a folder that `isthmus.load` reads; no pickle.
+
+        Raises RequestError when `folder` exists and `force` is False, or is no detector's folder.
+        """
+        check_is_fitted(self)
+        save(self, folder, force=force)
+
     def __sklearn_tags__(self) -> Any:
         """Missing values and sparse matrices are welcome."""
         tags = super().__sklearn_tags__()
@@ -182,7 +192,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.allow_nan = True
         return tags
 
-    def _keep(self, learned: Learned, training_scores: Array) -> None:
+    def keep(self, learned: Learned, training_scores: Array) -> None:
+        """Set what was learned; for `fit` and `isthmus.load`."""
         self.members_ = learned.members
         self.estimators_ = [member.autoencoder for member in learned.members]
         self.held_out_rows_ = learned.held_out

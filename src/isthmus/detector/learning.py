@@ -50,11 +50,11 @@ def learn(lesson: Lesson, source: Source) -> Learned:
     rows = prepared_rows(draft(source, lesson.seed), source)
     everything = np.ones(len(rows), bool)
     typical = typical_rows(rows, lesson.seed) if lesson.robust else everything
-    held_out = held_out_split(
+    learned, held_out = held_out_split(
         source, np.arange(len(rows)), np.ones(len(rows)), share_held_out(len(rows)), lesson.seed
-    ).held_out
-    in_play = everything.copy()
-    in_play[held_out] = False
+    )
+    in_play = np.zeros(len(rows), bool)
+    in_play[learned] = True  # windows that share samples with those held out are in neither part
     fits = _fits(lesson, source, rows, typical & in_play)
     first = [_member(fit, source, (typical & in_play, in_play), lesson) for fit in fits]
     held_out_scores = scores(first, source)[held_out]

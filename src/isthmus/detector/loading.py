@@ -1,0 +1,100 @@
+"""Load what was saved: a fitted Autoencoder, or an OutlierDetector."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as deserialized
+from sklearn.base import clone
+from torch import Tensor
+
+from isthmus.detector.detector import OutlierDetector
+from isthmus.detector.learning import Learned
+from isthmus.detector.member import Member
+from isthmus.detector.memory import Memory
+from isthmus.detector.saving import (
+    DETECTOR,
+    ESTIMATOR,
+    FORMAT,
+    HELD_OUT,
+    MEMORY,
+    REMEMBERED,
+    ROWS,
+    SCORES,
+    TYPICAL,
+    is_detector,
+)
+from isthmus.errors import ArtifactError
+from isthmus.estimator import Autoencoder
+from isthmus.estimator import load as load_autoencoder
+
+
+def load(folder: str | Path, *, device: str = "auto", **options: Any) -> Any:
+    """The fitted Autoencoder or OutlierDetector saved in `folder`, on `device`.
+
+    `specs` are classes of your own that the model uses. Raises ArtifactError when the folder is
+    missing, damaged, foreign, or from a newer isthmus.
+    """
+    path = Path(folder)
+    if not is_detector(path):
+        return load_autoencoder(path, device=device, **options)
+    written = _read(path / DETECTOR)
+    try:
+        tensors = deserialized((path / REMEMBERED).read_bytes())
+        fits = [
+            load_autoencoder(path / ESTIMATOR.format(number), device=device, **options)
+            for number in range(len(written["memories"]))
+        ]
+        return _made(written, tensors, fits)
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"{path}: the parts of the detector do not fit together ({reason}); save it again"
+        ) from error
+
+
+def _made(
+    written: dict[str, Any], tensors: dict[str, Tensor], fits: list[Autoencoder]
+) -> OutlierDetector:
+    detector = OutlierDetector(
+        None if written["own_autoencoder"] else clone(fits[0]), **written["settings"]
+    )
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    members = [
+        Member(
+            fit,
+            [
+                Memory(arrays[MEMORY.format(number, place)], detector.n_neighbors)
+                for place in range(size)
+            ],
+        )
+        for number, (fit, size) in enumerate(zip(fits, written["memories"], strict=True))
+    ]
+    detector.n_features_in_ = int(written["n_features_in"])
+    if hasattr(fits[0], "feature_names_in_"):
+        detector.feature_names_in_ = fits[0].feature_names_in_
+    detector.keep(
+        Learned(
+            members=members,
+            held_out=arrays[ROWS],
+            held_out_scores=arrays[HELD_OUT],
+            typical=arrays[TYPICAL],
+        ),
+        arrays[SCORES],
+    )
+    return detector
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if written["format"] > FORMAT:
+            raise ArtifactError(f"{path}: was written by a newer isthmus; upgrade isthmus")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{path}: cannot be read ({error}); save the detector again") from error
+    return written

@@ -1,0 +1,213 @@
+"""OutlierDetector: it finds what was planted, says why, promises what it keeps, and comes back."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+
+from isthmus import Autoencoder, OutlierDetector, load
+from isthmus.detector.learning import check_spread
+from isthmus.errors import ArtifactError, DivergenceError, RequestError
+
+FAST = Autoencoder(n_components=2, kind="vanilla", preparation="columns", max_epochs=5)
+PLANTED = 5
+
+
+def rows_near_a_plane(n=400, seed=0):
+    draw = np.random.default_rng(seed)
+    plane = draw.normal(size=(n, 2)) @ np.array([[1, 2, 0, 1, -1, 0.5], [0, 1, 3, -1, 1, 2]])
+    return plane + 0.05 * draw.normal(size=(n, 6))
+
+
+@pytest.fixture(scope="module")
+def planted():
+    rows = rows_near_a_plane()
+    rows[:PLANTED, 2] += 20
+    return rows
+
+
+@pytest.fixture(scope="module")
+def fitted(planted):
+    return OutlierDetector(FAST).fit(planted)
+
+
+def test_planted_rows_score_highest_and_are_labelled(fitted):
+    assert set(np.argsort(fitted.decision_scores_)[-PLANTED:]) == set(range(PLANTED))
+    assert fitted.labels_[:PLANTED].all()
+    assert fitted.labels_[PLANTED:].mean() < 0.1
+
+
+def test_scores_are_finite_distinct_and_do_not_change_between_runs(fitted, planted):
+    scores = fitted.decision_scores_
+    assert np.isfinite(scores).all()
+    assert len(np.unique(scores)) == len(planted)
+    again = clone(fitted).fit(planted)
+    np.testing.assert_array_equal(again.decision_scores_, scores)
+    np.testing.assert_array_equal(again.score_samples(planted[7:9]), -scores[7:9])
+
+
+def test_the_contract_of_signs(fitted, planted):
+    np.testing.assert_allclose(fitted.score_samples(planted), -fitted.decision_scores_)
+    decided = fitted.decision_function(planted)
+    np.testing.assert_allclose(decided, fitted.threshold_ - fitted.decision_scores_)
+    np.testing.assert_array_equal(fitted.predict(planted), np.where(decided < 0, -1, 1))
+    np.testing.assert_array_equal(fitted.labels_ == 1, fitted.predict(planted) == -1)
+
+
+def test_contributions_sum_to_the_score_and_name_the_column(fitted, planted):
+    parts = fitted.contributions(planted)
+    assert parts.shape == planted.shape
+    np.testing.assert_allclose(parts.sum(axis=1), fitted.decision_scores_)
+    assert (parts[:PLANTED].argmax(axis=1) == 2).all()
+    reason = fitted.explain(planted[:1], n_reasons=2)[0][0]
+    assert reason.column == "2"
+    assert reason.found == planted[0, 2]
+    assert abs(reason.expected - (planted[0, 2] - 20)) < abs(reason.expected - planted[0, 2])
+
+
+def test_the_expected_row_is_near_typical_rows(fitted, planted):
+    expected = fitted.expected(planted[:PLANTED])
+    nearest = np.linalg.norm(expected[:, None] - planted[None, PLANTED:], axis=2).min(axis=1)
+    away = np.linalg.norm(planted[:PLANTED, None] - planted[None, PLANTED:], axis=2).min(axis=1)
+    assert (nearest < away / 3).all()
+
+
+def test_robust_training_sets_planted_rows_aside(fitted, planted):
+    assert not fitted.typical_rows_[:PLANTED].any()
+    trusting = OutlierDetector(FAST, robust=False).fit(planted)
+    assert trusting.typical_rows_.all()
+
+
+def test_a_cluster_of_outliers_is_found_by_robust_training_alone():
+    draw = np.random.default_rng(1)
+    rows = np.concatenate([draw.normal(size=(300, 4)), 6 + 0.05 * draw.normal(size=(20, 4))])
+    truth = np.arange(320) >= 300
+    scores = {
+        robust: OutlierDetector(FAST, robust=robust).fit(rows).decision_scores_
+        for robust in (True, False)
+    }
+    assert roc_auc_score(truth, scores[True]) > 0.95
+    assert roc_auc_score(truth, scores[False]) < 0.5
+
+
+def test_the_threshold_keeps_its_promise_on_new_rows():
+    detector = OutlierDetector(FAST, robust=False, false_alarm_rate=0.1, confidence=0.9)
+    detector.fit(rows_near_a_plane(1000))
+    fresh = rows_near_a_plane(4000, seed=5)
+    assert (detector.predict(fresh) == -1).mean() <= 0.11
+    assert "with 90% confidence at most 0.1" in detector.threshold_statement_
+
+
+def test_the_threshold_changes_without_a_fit(planted):
+    detector = OutlierDetector(FAST).fit(planted)
+    scores = detector.decision_scores_.copy()
+    detector.set_threshold(contamination=0.2)
+    assert detector.labels_.mean() == pytest.approx(0.2, abs=0.01)
+    assert detector.contamination == 0.2
+    detector.set_threshold(false_alarm_rate=0.3)
+    assert detector.contamination == "auto"
+    np.testing.assert_array_equal(detector.decision_scores_, scores)
+    with pytest.raises(RequestError, match="contamination=0.7 must be"):
+        detector.set_threshold(contamination=0.7)
+    assert detector.contamination == "auto"
+
+
+def test_members_differ_and_their_mean_is_the_score(planted):
+    pair = OutlierDetector(FAST, n_estimators=2).fit(planted)
+    first, second = (member.contributions(planted).sum(axis=1) for member in pair.members_)
+    assert not np.allclose(first, second)
+    np.testing.assert_allclose((first + second) / 2, pair.decision_scores_)
+
+
+def test_frames_with_gaps_and_words_have_reasons_in_their_own_values(planted):
+    frame = pd.DataFrame(planted, columns=list("abcdef"))
+    frame["side"] = np.where(frame["a"] > 0, "right", "left")
+    odd = int((frame["a"] - 1.5).abs().argmin())  # right without a doubt, and else like others
+    frame.loc[odd, "side"] = "left"
+    frame.loc[60, "b"] = np.nan
+    detector = OutlierDetector(Autoencoder(3, max_epochs=30)).fit(frame)
+    reason = detector.explain(frame.iloc[[odd]], n_reasons=1)[0][0]
+    assert reason.column == "side"
+    assert (reason.found, reason.expected) == ("left", "right")
+    assert detector.contributions(frame.iloc[[60]])[0, 1] == 0
+    assert list(detector.expected(frame.iloc[:3]).dtypes) == list(frame.dtypes)
+
+
+def test_images_and_sparse_rows():
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 60, (60, 8, 8)).astype(np.uint8)
+    images[0, 2:6, 2:6] = 255
+    detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(images)
+    assert detector.decision_scores_.argmax() == 0
+    assert detector.expected(images[:2]).dtype == np.uint8
+
+
+def test_a_collapse_is_an_error(planted):
+    from isthmus.data import open_source
+
+    with pytest.raises(DivergenceError, match="400 different rows have 1 different scores"):
+        check_spread(np.ones(400), open_source(planted))
+    with pytest.raises(DivergenceError, match="not finite"):
+        check_spread(np.full(400, np.nan), open_source(planted))
+
+
+def test_a_dead_autoencoder_is_an_error(planted, monkeypatch):
+    encode = Autoencoder._decode
+    monkeypatch.setattr(Autoencoder, "_decode", lambda ae, code: encode(ae, code * torch.nan))
+    with pytest.raises((DivergenceError, ValueError)):
+        OutlierDetector(FAST).fit(planted)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"contamination": 0.0}, "contamination=0.0 must be"),
+        ({"contamination": "high"}, "contamination='high' must be"),
+        ({"false_alarm_rate": 1.0}, "false_alarm_rate=1.0 must be"),
+        ({"confidence": 0}, "confidence=0 must be"),
+        ({"n_neighbors": 0}, "n_neighbors=0 must be"),
+        ({"n_estimators": 1.5}, "n_estimators=1.5 must be"),
+        ({"robust": "yes"}, "robust='yes' must be"),
+        ({"autoencoder": "vanilla"}, "autoencoder='vanilla' must be"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, told, planted):
+    with pytest.raises(RequestError, match=told):
+        OutlierDetector(**settings).fit(planted)
+
+
+def test_a_saved_detector_comes_back_the_same(fitted, planted, tmp_path):
+    fitted.save(tmp_path / "kept")
+    assert not list(tmp_path.rglob("*.pkl"))
+    back = load(tmp_path / "kept")
+    assert isinstance(back, OutlierDetector)
+    np.testing.assert_array_equal(back.decision_scores_, fitted.decision_scores_)
+    np.testing.assert_allclose(back.score_samples(planted), fitted.score_samples(planted))
+    assert back.threshold_ == fitted.threshold_
+    assert back.threshold_statement_ == fitted.threshold_statement_
+    back.set_threshold(contamination=0.1)
+    with pytest.raises(RequestError, match="exists"):
+        fitted.save(tmp_path / "kept", force=False)
+
+
+def test_no_other_folder_is_replaced(fitted, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.txt").write_text("precious")
+    with pytest.raises(RequestError, match="is no detector's folder"):
+        fitted.save(tmp_path / "photos")
+    assert (tmp_path / "photos" / "one.txt").read_text() == "precious"
+
+
+def test_a_damaged_folder_is_one_line(fitted, tmp_path):
+    fitted.save(tmp_path / "kept")
+    (tmp_path / "kept" / "memory.safetensors").write_bytes(b"cut")
+    with pytest.raises(ArtifactError, match="do not fit together"):
+        load(tmp_path / "kept")
+    path = tmp_path / "kept" / "detector.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    with pytest.raises(ArtifactError, match="newer isthmus"):
+        load(tmp_path / "kept")

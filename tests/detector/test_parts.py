@@ -1,0 +1,100 @@
+"""The parts of a detector against independent answers."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from isthmus.detector.memory import Memory, some_of
+from isthmus.detector.threshold import from_contamination, from_held_out
+from isthmus.detector.typical import bent, typical_rows, unbent
+
+
+def test_the_memory_expects_the_mean_of_the_nearest():
+    draw = np.random.default_rng(0)
+    rows, asked = draw.normal(size=(50, 3)), draw.normal(size=(20, 3))
+    distances = np.linalg.norm(asked[:, None] - rows[None], axis=2)
+    wanted = rows[np.argsort(distances, axis=1)[:, :4]].mean(axis=1)
+    np.testing.assert_allclose(Memory(rows, 4).expected(asked), wanted, atol=1e-6)
+
+
+def test_a_typical_row_is_no_witness_for_itself():
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(50, 3))
+    rows[1] = rows[0]
+    distances = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    wanted = rows[np.argsort(distances, axis=1)[:, :4]].mean(axis=1)
+    found = Memory(rows, 4).expected(rows)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    np.testing.assert_allclose(Memory(rows, 1).expected(rows[:2]), rows[:2], atol=1e-6)
+
+
+def test_a_memory_of_one_row_expects_that_row():
+    memory = Memory(np.ones((1, 2)), 5)
+    np.testing.assert_array_equal(memory.expected(np.zeros((3, 2))), np.ones((3, 2)))
+
+
+def test_some_rows_are_drawn_from_the_seed():
+    rows = np.arange(100.0)[:, None]
+    assert len(some_of(rows, 0, most=7)) == 7
+    np.testing.assert_array_equal(some_of(rows, 3, most=7), some_of(rows, 3, most=7))
+    assert some_of(rows, 0, most=100) is rows
+
+
+def test_bending_is_undone():
+    values = np.array([-1e6, -7, -5, -1, 0, 2, 5, 6, 400])
+    np.testing.assert_allclose(unbent(bent(values)), values)
+    np.testing.assert_array_equal(bent(values[2:7]), values[2:7])
+    assert bent(np.array([400.0]))[0] == 5 + np.log1p(395)
+
+
+def test_typical_rows_leave_far_ones_out_and_most_others_in():
+    rows = np.random.default_rng(0).normal(size=(300, 4))
+    rows[:30] += 20
+    kept = typical_rows(rows, seed=0)
+    assert not kept[:30].any()
+    assert kept[30:].mean() > 0.8
+    assert typical_rows(rows[:10], seed=0).all()
+    assert typical_rows(np.zeros((100, 3)), seed=0).all()
+
+
+@pytest.mark.parametrize(("m", "rate", "confidence"), [(100, 0.05, 0.9), (1000, 0.01, 0.95)])
+def test_the_threshold_is_right_as_often_as_it_says(m, rate, confidence):
+    draw = np.random.default_rng(0)
+    kept = [
+        stats.norm.sf(from_held_out(draw.normal(size=m), rate, confidence).value) <= rate
+        for _ in range(2000)
+    ]
+    assert confidence - 0.02 <= np.mean(kept)
+    # No more careful than one order statistic needs to be.
+    assert np.mean(kept) < confidence + 0.09
+
+
+def test_the_threshold_is_the_lowest_that_a_binomial_count_allows():
+    scores = np.arange(200.0)
+    line = from_held_out(scores, 0.05, 0.9)
+    allowed = 199 - int(line.value)
+    # Fewer than that many of 200 above it would be likelier than 10 % were the rate 5 %.
+    assert stats.binom.cdf(allowed, 200, 0.05) <= 0.1 < stats.binom.cdf(allowed + 1, 200, 0.05)
+    assert f"{allowed} of 200 held-out rows were" in line.statement
+
+
+def test_too_few_rows_are_told():
+    line = from_held_out(np.arange(10.0), 0.01, 0.95)
+    assert line.value == 9
+    assert "299 of them are needed" in line.statement
+    assert line.statement.startswith("with 10% confidence")
+
+
+def test_evident_outliers_do_not_raise_the_threshold():
+    scores = np.exp(np.random.default_rng(0).normal(size=300))
+    spoilt = np.concatenate([scores, np.full(30, 1e6)])
+    assert from_held_out(spoilt, 0.05, 0.9).value == 1e6
+    line = from_held_out(spoilt, 0.05, 0.9, robust=True)
+    assert line.value == from_held_out(scores, 0.05, 0.9).value
+    assert "not counting 30" in line.statement
+
+
+def test_contamination_is_a_quantile():
+    line = from_contamination(np.arange(101.0), 0.1)
+    assert line.value == 90
