@@ -30,6 +30,10 @@ TRAINING = [
 ]
 TALK = ["--json", "--quiet"]
 FIT = ["--components", "--validation", "--color", "--resume", "--no-report", "--force"]
+DETECT = [
+    *("--train", "--clean", "--with", "--save", "--explain", "--contamination"),
+    *("--false-alarm-rate", "--confidence", "--components", "--estimators", "--seed", "--force"),
+]
 
 FROZEN = {
     "fit": ["data", "--output", *FIT, *TRAINING, *READING, *CHOOSING, *TALK],
@@ -40,6 +44,9 @@ FROZEN = {
         *("--by-feature", "--by-sample", "--force"),
     ],
     "impute": ["model", "data", "--output", *READING, "--device", *TALK, "--force"],
+    "detect": [
+        *("data", "--output", *DETECT, *READING, *CHOOSING, "--device", *TALK),
+    ],
     "compare": [
         *("data", *TRAINING, *READING, *CHOOSING, *TALK),
         *("--components", "--other", "--output", "--force"),

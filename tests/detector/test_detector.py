@@ -111,7 +111,7 @@ def test_the_threshold_changes_without_a_fit(planted):
     detector.set_threshold(false_alarm_rate=0.3)
     assert detector.contamination == "auto"
     np.testing.assert_array_equal(detector.decision_scores_, scores)
-    with pytest.raises(RequestError, match="contamination=0.7 must be"):
+    with pytest.raises(RequestError, match=r"contamination=0.7 must be"):
         detector.set_threshold(contamination=0.7)
     assert detector.contamination == "auto"
 

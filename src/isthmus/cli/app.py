@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "decode": commands.decode,
     "score": commands.score,
     "impute": commands.impute,
+    "detect": commands.detect,
     "compare": commands.compare,
     "report": commands.report,
     "info": commands.info,

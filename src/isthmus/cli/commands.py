@@ -12,6 +12,7 @@ from isthmus.cli.options import (
     Color,
     Computing,
     Data,
+    Detecting,
     Fit,
     Force,
     MaybeOutput,
@@ -123,6 +124,25 @@ def impute(
     from isthmus.cli.use import impute as run
 
     run(model, data, output, reading, computing, talk, force=force)
+
+
+def detect(
+    data: Data,
+    output: Output,
+    wanted: Detecting,
+    reading: Reading,
+    choosing: Choosing,
+    computing: Computing,
+    talk: Talk,
+) -> None:
+    """Write how odd each row of DATA is, whether that is too odd, and with --explain why.
+
+    The rows are learned from and judged at once; --train learns from others, and --with takes a
+    detector that was kept with --save.
+    """
+    from isthmus.cli.detect import run
+
+    run(data, output, wanted, reading, choosing, computing, talk)
 
 
 def compare(

@@ -139,6 +139,74 @@ class Choosing:
 
 
 @dataclass(kw_only=True)
+class Detecting:
+    """What only `detect` knows."""
+
+    PANEL: ClassVar[str | None] = None
+
+    train: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Rows to learn from. By default DATA itself.", show_default=False
+        ),
+    ] = None
+    clean: Annotated[
+        bool,
+        typer.Option(
+            "--clean",
+            help="The rows to learn from hold nothing odd: none of them is set aside.",
+        ),
+    ] = False
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="FOLDER",
+            help="A detector that --save wrote, to judge by; nothing is learned then.",
+            show_default=False,
+        ),
+    ] = None
+    save: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Where to keep the detector.", show_default=False),
+    ] = None
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write the columns that make each row odd, in words.")
+    ] = False
+    contamination: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="The share of the rows learned from to call odd, above 0 and at most 0.5. By "
+            "default the threshold comes from held-out rows.",
+        ),
+    ] = None
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="The share of rows like those learned from that may be called odd; 0.05 unless "
+            "given.",
+        ),
+    ] = None
+    confidence: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="How sure that must be; 0.9 unless given."),
+    ] = None
+    components: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Numbers in a code. By default 99 % of the variance."),
+    ] = None
+    estimators: Annotated[
+        int, typer.Option(metavar="N", help="Autoencoders whose scores are averaged.", min=1)
+    ] = 1
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="The same seed gives the same scores.", min=0)
+    ] = 0
+    force: Force = False
+
+
+@dataclass(kw_only=True)
 class Computing:
     """Where the work is done."""
 

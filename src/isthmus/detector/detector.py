@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Self
 
+import narwhals as nw
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -245,7 +246,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 def _columns(rows: Any, size: int) -> list[Any]:
     """The columns of a frame or of an array's rows."""
     if hasattr(rows, "columns"):
-        return [list(rows[name]) for name in rows.columns]
+        return [column.to_list() for column in nw.from_native(rows, eager_only=True).iter_columns()]
     if hasattr(rows, "toarray"):
         rows = rows.toarray()
     return list(np.asarray(rows).reshape(-1, size).T)

@@ -1,5 +1,6 @@
 """Why a row is odd: the columns that its score comes from, and what was expected there."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ class Reason(NamedTuple):
     expected: Any
 
     def __str__(self) -> str:
-        """In words: column found (expected)."""
-        return f"{self.column} {shown(self.found)} (expected {shown(self.expected)})"
+        """In words: column: found (expected)."""
+        return f"{self.column}: {shown(self.found)} (expected {shown(self.expected)})"
 
 
 def reasons(
@@ -32,21 +33,24 @@ def reasons(
 ) -> list[list[Reason]]:
     """For each row of (n, D) contributions the `n` columns that give most, largest first.
 
-    `found` and `expected` are D columns of values. Columns that give nothing are no reason.
+    `found` and `expected` are D columns of values. Where both are the same there is no reason.
     """
-    order = np.argsort(-contributions, axis=1, kind="stable")[:, :n]
+    order = np.argsort(-contributions, axis=1, kind="stable")
     return [
-        [
-            Reason(names[j], float(contributions[i, j]), found[j][i], expected[j][i])
-            for j in columns
-            if contributions[i, j] > 0
-        ]
+        list(
+            itertools.islice(
+                (
+                    Reason(names[j], float(contributions[i, j]), found[j][i], expected[j][i])
+                    for j in columns
+                    if contributions[i, j] > 0 and found[j][i] != expected[j][i]
+                ),
+                n,
+            )
+        )
         for i, columns in enumerate(order)
     ]
 
 
 def shown(value: Any) -> str:
     """A value for people: numbers with four digits, all else as it is."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (float, np.floating)):
-        return str(value)
-    return f"{value:.4g}"
+    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value).strip()

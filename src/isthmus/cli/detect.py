@@ -1,0 +1,180 @@
+"""`isthmus detect`: which rows are odd, and why."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isthmus.cli.options import Choosing, Computing, Detecting, Reading
+from isthmus.cli.outputs import TEXT_HAS_A_PLACE, check_apart, free_place, free_table
+from isthmus.cli.rows import beside, open_like, open_rows, place_of
+from isthmus.cli.settings import reading_options
+from isthmus.cli.talk import Talk
+from isthmus.data import table_schema, write_rows
+from isthmus.detector import OutlierDetector, Reason, load
+from isthmus.detector.saving import check_place
+from isthmus.errors import RequestError, require
+from isthmus.estimator import Autoencoder
+from isthmus.types import Array, Source
+
+SHOWN, REASONS = 5, 3
+SCORE, ODD, REASON = "score", "odd", "reason_{}"
+
+
+def run(
+    data: str,
+    output: str,
+    wanted: Detecting,
+    reading: Reading,
+    choosing: Choosing,
+    computing: Computing,
+    talk: Talk,
+) -> None:
+    """Writes the score of each row of `data`, and whether it is odd."""
+    target, began = free_table(output, force=wanted.force), time.monotonic()
+    _check(wanted, target, data)
+    detector, source = _ready(data, wanted, reading, choosing, computing, talk)
+    with talk.stage("scoring"):
+        scores = -detector.score_samples(source)
+        odd = scores > detector.threshold_
+    order = np.argsort(-scores, kind="stable")
+    told = order if wanted.explain else order[: min(SHOWN, int(odd.sum()))]
+    reasons = _reasons(detector, source, told)
+    _write(target, source, scores, odd, reasons if wanted.explain else None, force=wanted.force)
+    if wanted.save is not None:
+        detector.save(wanted.save, force=wanted.force)
+        talk.note(f"wrote {wanted.save}, a detector for --with")
+    talk.note(f"{int(odd.sum())} of {len(odd)} rows are odd: {detector.threshold_statement_}")
+    talk.notes(
+        f"{place_of(source, int(row))}, score {scores[row]:.4g}: {_words(reasons[int(row)])}"
+        for row in order[: min(SHOWN, int(odd.sum()))]
+    )
+    talk.facts(
+        {
+            "output": str(target),
+            "rows": len(scores),
+            "odd": int(odd.sum()),
+            "threshold": detector.threshold_,
+            "statement": detector.threshold_statement_,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+    )
+
+
+def _check(wanted: Detecting, target: Path, data: str) -> None:
+    known, learned = wanted.detector, wanted.train
+    require(
+        known is None or learned is None,
+        "--with and --train: a detector that is fitted learns nothing more; choose one of them",
+    )
+    require(
+        known is None or wanted.components is None,
+        "--with and --components: the code of a fitted detector has its size; leave one out",
+    )
+    check_apart(target, known or learned or data, data)
+    if wanted.save is not None:
+        place = free_place(wanted.save, force=wanted.force, check=check_place)
+        require(place.resolve() != target.resolve(), f"{target}: is where --save goes too")
+    if wanted.explain and target.suffix.lower() not in TEXT_HAS_A_PLACE:
+        raise RequestError(
+            f"{target}: has no place for reasons in words; name it .csv, .tsv or .parquet"
+        )
+
+
+def _ready(
+    data: str,
+    wanted: Detecting,
+    reading: Reading,
+    choosing: Choosing,
+    computing: Computing,
+    talk: Talk,
+) -> tuple[OutlierDetector, Source]:
+    """A fitted detector, and the rows to judge."""
+    if wanted.detector is not None:
+        detector = load(wanted.detector, device=computing.device)
+        require(
+            isinstance(detector, OutlierDetector),
+            f"{wanted.detector}: is a model, not a detector; give a folder that --save wrote",
+        )
+        _set_threshold(detector, wanted)
+        schema = detector.estimators_[0].preparation_.schema
+        with talk.stage(f"reading {data}"):
+            return detector, open_like(schema, data, reading, talk)
+    options = reading_options(reading, choosing)
+    with talk.stage(f"reading {data}"):
+        learned = open_rows(wanted.train or data, options, choosing)
+    detector = _detector(wanted)
+    with talk.stage("learning what rows are like"):
+        detector.fit(learned)
+    talk.notes(f"note: {text}" for text in detector.estimators_[0].preparation_.remarks)
+    if wanted.train is None:
+        return detector, learned
+    return detector, open_like(learned.schema, data, reading, talk)
+
+
+def _detector(wanted: Detecting) -> OutlierDetector:
+    own = None
+    if wanted.components is not None:
+        own = Autoencoder(wanted.components)
+    return OutlierDetector(
+        own,
+        contamination="auto" if wanted.contamination is None else wanted.contamination,
+        false_alarm_rate=wanted.false_alarm_rate or OutlierDetector().false_alarm_rate,
+        confidence=wanted.confidence or OutlierDetector().confidence,
+        robust=not wanted.clean,
+        n_estimators=wanted.estimators,
+        random_state=wanted.seed,
+    )
+
+
+def _set_threshold(detector: OutlierDetector, wanted: Detecting) -> None:
+    """Another threshold, where one is asked for."""
+    asked = (wanted.contamination, wanted.false_alarm_rate, wanted.confidence)
+    if any(value is not None for value in asked):
+        detector.set_threshold(
+            contamination=wanted.contamination,
+            false_alarm_rate=wanted.false_alarm_rate,
+            confidence=wanted.confidence,
+        )
+
+
+def _reasons(detector: OutlierDetector, source: Source, rows: Array) -> dict[int, list[Reason]]:
+    """Why each of these rows scores as it does."""
+    if not len(rows):
+        return {}
+    found = detector.explain(source, REASONS)
+    return {int(row): found[row] for row in rows}
+
+
+def _words(reasons: Sequence[Reason]) -> str:
+    return ", ".join(map(str, reasons)) or "nothing in particular"
+
+
+def _write(
+    target: Path,
+    source: Source,
+    scores: Array,
+    odd: Array,
+    reasons: dict[int, list[Reason]] | None,
+    *,
+    force: bool,
+) -> None:
+    """A row for each row: what it is called, its score, whether it is odd, and perhaps why."""
+    columns: dict[str, Any] = {SCORE: scores, ODD: odd.astype(np.int64)}
+    if target.suffix.lower() not in TEXT_HAS_A_PLACE:
+        table = np.stack([scores, odd], axis=1)
+        write_rows(target, table, table_schema(tuple(columns), "float64"), force=force)
+        return
+    import pyarrow as pa
+
+    for place in range(REASONS if reasons is not None else 0):
+        assert reasons is not None
+        texts = [[*map(str, reasons[row])] for row in range(len(scores))]
+        columns[REASON.format(place + 1)] = [
+            text[place] if place < len(text) else None for text in texts
+        ]
+    columns = {**beside(source), **columns}
+    schema = table_schema(tuple(columns), "float64")
+    write_rows(target, pa.table(columns), schema, force=force)

@@ -1,0 +1,91 @@
+"""`isthmus detect`: scores, words, thresholds and what is refused."""
+
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ODD = 7
+
+
+@pytest.fixture
+def people(tmp_path):
+    draw = np.random.default_rng(0)
+    height = draw.normal(170, 9, 300)
+    frame = pd.DataFrame(
+        {
+            "height": height.round(1),
+            "weight": (height * 0.9 - 85 + draw.normal(0, 3, 300)).round(1),
+            "tall": np.where(height > 170, "yes", "no"),
+        }
+    )
+    frame.loc[ODD, "weight"] = 140.0
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    return tmp_path / "people.csv"
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_oddest_row_and_its_reason(isthmus, people, tmp_path):
+    done = isthmus("detect", people, "-o", tmp_path / "odd.csv", "--explain", "--components", "2")
+    assert done.code == 0, done.err
+    rows = rows_of(tmp_path / "odd.csv")
+    assert len(rows) == 300
+    assert max(range(300), key=lambda i: float(rows[i]["score"])) == ODD
+    assert rows[ODD]["odd"] == "1"
+    assert rows[ODD]["reason_1"].startswith("weight: 140 (expected ")
+    assert f"row {ODD}, score" in done.err
+    assert "held-out rows were" in done.err
+
+
+def test_a_kept_detector_judges_other_rows_alike(isthmus, people, tmp_path):
+    first = ("detect", people, "-o", tmp_path / "a.csv", "--components", "2")
+    assert isthmus(*first, "--save", tmp_path / "kept").code == 0
+    again = ("detect", people, "-o", tmp_path / "b.csv", "--with", tmp_path / "kept")
+    done = isthmus(*again, "--contamination", "0.1")
+    assert done.code == 0, done.err
+    a, b = rows_of(tmp_path / "a.csv"), rows_of(tmp_path / "b.csv")
+    assert [row["score"] for row in a] == [row["score"] for row in b]
+    assert sum(int(row["odd"]) for row in b) == 30
+
+
+def test_rows_to_learn_from_may_be_others(isthmus, people, tmp_path):
+    frame = pd.read_csv(people)
+    frame.drop(index=ODD).to_csv(tmp_path / "clean.csv", index=False)
+    frame.iloc[[ODD, ODD + 1]].to_csv(tmp_path / "new.csv", index=False)
+    told = ("--train", tmp_path / "clean.csv", "--clean", "--components", "2")
+    done = isthmus("detect", tmp_path / "new.csv", "-o", tmp_path / "odd.npy", *told)
+    assert done.code == 0, done.err
+    scores = np.load(tmp_path / "odd.npy")
+    assert scores.shape == (2, 2)
+    assert scores[:, 1].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--with", "kept", "--train", "people.csv"), "--with and --train"),
+        (("--with", "kept", "--components", "2"), "--with and --components"),
+        (("--with", "nothing"), "nothing: does not exist"),
+        (("--contamination", "0.9"), "contamination=0.9 must be"),
+        (("--confidence", "1"), "confidence=1.0 must be"),
+        (("--save", "people.csv"), "is no detector's folder"),
+    ],
+)
+def test_what_is_refused(isthmus, people, tmp_path, monkeypatch, options, told):
+    monkeypatch.chdir(tmp_path)
+    done = isthmus("detect", people, "-o", "odd.csv", *options)
+    assert done.code == 2
+    assert told in done.err
+    assert done.err.strip().count("\n") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["people.csv"]
+
+
+def test_words_need_a_table(isthmus, people, tmp_path):
+    done = isthmus("detect", people, "-o", tmp_path / "odd.npy", "--explain")
+    assert done.code == 2
+    assert "has no place for reasons in words" in done.err
