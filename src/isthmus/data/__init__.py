@@ -1,7 +1,8 @@
 """Where rows come from, how they become numbers and come back, and the noise on the way in."""
 
+from isthmus.data.ahead import ahead
 from isthmus.data.arrays import array_source, sparse_source, tensor_source
-from isthmus.data.batches import Rows, epoch_batches, plain_batches, spread
+from isthmus.data.batches import Rows, epoch_batches, plain_batches, sampled, spread, weight_sum
 from isthmus.data.check import align, check_any, check_rows, has_gaps
 from isthmus.data.corruption import (
     CORRUPTIONS,
@@ -15,18 +16,23 @@ from isthmus.data.corruption import (
 from isthmus.data.fill import count_gaps, fill
 from isthmus.data.formats import FORMATS
 from isthmus.data.frames import frame_source
+from isthmus.data.numbers import AllBut
 from isthmus.data.open import open_source
 from isthmus.data.prepare import Preparation
 from isthmus.data.restore import cast, restore
 from isthmus.data.scaling import SCALINGS, fit_preparation
 from isthmus.data.schema import Schema, schema_from_json
-from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split
+from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split, read_blocks
+from isthmus.data.streams.blocks import is_on_disk, is_streamed
+from isthmus.data.streams.rows import StreamedRows
+from isthmus.data.streams.sketch import pin_sample, streamed_split
 from isthmus.data.write import table_schema, write_rows
 
 __all__ = [
     "CORRUPTIONS",
     "FORMATS",
     "SCALINGS",
+    "AllBut",
     "Corruption",
     "Gaussian",
     "Hiding",
@@ -36,7 +42,9 @@ __all__ = [
     "SaltAndPepper",
     "Schema",
     "Split",
+    "StreamedRows",
     "SwapRows",
+    "ahead",
     "align",
     "array_source",
     "blocks",
@@ -52,13 +60,20 @@ __all__ = [
     "frame_source",
     "has_gaps",
     "held_out_split",
+    "is_on_disk",
+    "is_streamed",
     "open_source",
+    "pin_sample",
     "plain_batches",
+    "read_blocks",
     "restore",
+    "sampled",
     "schema_from_json",
     "sparse_source",
     "spread",
+    "streamed_split",
     "table_schema",
     "tensor_source",
+    "weight_sum",
     "write_rows",
 ]

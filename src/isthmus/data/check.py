@@ -1,6 +1,7 @@
 """Are these rows fit to learn from, and do they match what a fitted model expects?"""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,8 @@ import numpy as np
 from isthmus.data.arrays import SparseSource, fault
 from isthmus.data.frames import FrameSource, PickedSource, listed
 from isthmus.data.schema import Schema
-from isthmus.data.split import blocks
+from isthmus.data.split import blocks, read_blocks
+from isthmus.data.streams.tables import TableBlocks
 from isthmus.types import Array, Index, Source
 
 
@@ -22,8 +24,10 @@ def check_rows(source: Source, *, at_least: int = 2, gaps: bool = False) -> None
     _check_size(source, at_least)
     if gaps and at_least > 1:
         check_known(source, _known(source))
-    found = [unfit for unfit in _unfit(source, gaps=gaps) if len(unfit.rows)]
-    if found:
+    found = _Tally()
+    for unfit in _unfit(source, gaps=gaps):
+        found.add(unfit)
+    if found.values:
         raise fault(source.origin, _describe(source, found))
 
 
@@ -84,6 +88,24 @@ class _Unfit(NamedTuple):
     nan: Array
 
 
+@dataclass
+class _Tally:
+    """How many values are unfit, and the first of them."""
+
+    values: int = 0
+    rows: int = 0
+    nan: int = 0
+    first: _Unfit | None = None
+
+    def add(self, found: _Unfit) -> None:
+        """Count some more, of rows that were not counted yet."""
+        self.values += len(found.rows)
+        self.rows += len(np.unique(found.rows))
+        self.nan += int(found.nan.sum())
+        if self.first is None and len(found.rows):
+            self.first = _Unfit(found.rows[:1], found.features[:1], found.nan[:1])
+
+
 def _unfit(source: Source, *, gaps: bool) -> Iterator[_Unfit]:
     allowed = _finite_or_gap if gaps else np.isfinite
     if isinstance(source, SparseSource):
@@ -91,10 +113,12 @@ def _unfit(source: Source, *, gaps: bool) -> Iterator[_Unfit]:
         return
     if source.read(np.arange(0)).dtype.kind != "f":
         return  # Integers and booleans are finite.
-    for block in blocks(source):
-        flat = source.read(block).reshape(len(block), -1)
-        rows, features = np.nonzero(~allowed(flat))
-        yield _Unfit(block[rows], features, np.isnan(flat[rows, features]))
+    for block, values in read_blocks(source):
+        flat = values.reshape(len(block), -1)
+        fit = allowed(flat)
+        if not fit.all():
+            rows, features = np.nonzero(~fit)
+            yield _Unfit(block[rows], features, np.isnan(flat[rows, features]))
 
 
 def _finite_or_gap(values: Array) -> Array:
@@ -110,20 +134,17 @@ def _unfit_sparse(source: SparseSource, allowed: Callable[[Array], Array]) -> _U
     return _Unfit(rows[order], features[order], np.isnan(values.data[at[order]]))
 
 
-def _describe(source: Source, found: list[_Unfit]) -> str:
-    total = sum(len(part.rows) for part in found)
-    n_rows = sum(len(np.unique(part.rows)) for part in found)
-    nan = sum(int(part.nan.sum()) for part in found)
+def _describe(source: Source, found: _Tally) -> str:
+    assert found.first is not None
+    nan, total, first = found.nan, found.values, found.first
     what = "NaN (missing)" if nan == total else "NaN or infinity" if nan else "infinity"
-    first = "NaN" if found[0].nan[0] else "infinity"
-    name = source.schema.feature_names()[found[0].features[0]]
-    place = (
-        f"row {found[0].rows[0]}, counting from 0, {'column' if source.schema.names else 'feature'}"
-    )
+    name = source.schema.feature_names()[first.features[0]]
+    row = int(first.rows[0]) + getattr(source, "first_row", 0)
+    place = f"row {row}, counting from 0, {'column' if source.schema.names else 'feature'}"
     learn = ", or fit a model that knows gaps, with corruption='hiding'" if nan else ""
     return (
-        f"{_count(total, 'value')} in {_count(n_rows, 'row')} {'is' if total == 1 else 'are'} "
-        f"{what}; the first, {first}, is at {place} {name!r}; "
+        f"{_count(total, 'value')} in {_count(found.rows, 'row')} {'is' if total == 1 else 'are'} "
+        f"{what}; the first, {'NaN' if first.nan[0] else 'infinity'}, is at {place} {name!r}; "
         f"fill such values in, or leave out the rows or columns that hold them{learn}"
     )
 
@@ -168,7 +189,7 @@ def _coded_alike(source: Source, schema: Schema) -> Source:
     own = source.schema
     if (own.names, own.columns) == (schema.names, schema.columns):
         return source
-    if isinstance(source, FrameSource):
+    if isinstance(source, FrameSource | TableBlocks):
         return source.read_as(schema)
     raise fault(
         source.origin,
@@ -191,7 +212,8 @@ def _align_names(source: Source, schema: Schema, *, drop_extra: bool) -> Source:
             f"found {listed(found)}; missing {listed(missing) or 'none'}; "
             f"extra {listed(extra) or 'none'}" + (_drop_hint(extra) if not missing else ""),
         )
-    if isinstance(source, FrameSource) or source.schema.columns != schema.columns:
+    tables = FrameSource, TableBlocks
+    if isinstance(source, tables) or source.schema.columns != schema.columns:
         return _coded_alike(source, schema)
     position = {name: index for index, name in enumerate(found)}
     return PickedSource(source, [position[name] for name in expected])

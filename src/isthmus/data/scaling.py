@@ -11,7 +11,7 @@ from isthmus.data.moments import Moments, moments_of
 from isthmus.data.prepare import Preparation, likelihood
 from isthmus.data.schema import Schema
 from isthmus.errors import DataError, RequestError
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index, Numbers, Source
 
 SCALINGS = ("auto", "common", "columns", "unit", "none")
 PIXEL_MAX = 255.0
@@ -23,7 +23,7 @@ SHARED_RANGE = 0.2
 
 def fit_preparation(
     source: Source,
-    rows: Index,
+    rows: Numbers,
     weight: Array,
     scaling: str = "auto",
     *,
@@ -82,7 +82,7 @@ def fit_preparation(
     )
 
 
-def _moments(source: Source, rows: Index, weight: Array, unseen: Index | None) -> Moments:
+def _moments(source: Source, rows: Numbers, weight: Array, unseen: Index | None) -> Moments:
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         moments = moments_of(source, rows, weight)
         if unseen is not None and len(unseen):
@@ -97,7 +97,7 @@ def _remarks_of(source: Source) -> tuple[str, ...]:
 
 
 def _fit_columns(
-    source: Source, rows: Index, weight: Array, scaling: str, *, unseen: Index | None
+    source: Source, rows: Numbers, weight: Array, scaling: str, *, unseen: Index | None
 ) -> Preparation:
     """The preparation of a table whose columns are not all numbers."""
     schema = source.schema

@@ -13,9 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus import artifact, metrics
-from isthmus.data import Rows, align, check_rows, fill, plain_batches, restore
+from isthmus.data import AllBut, Rows, align, check_rows, fill, is_streamed, plain_batches, restore
 from isthmus.errors import RequestError
 from isthmus.estimator import parts
+from isthmus.estimator.division import rows_of
 from isthmus.estimator.fitting import Fitted, Fitting
 from isthmus.estimator.inputs import (
     as_source,
@@ -301,7 +302,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         source = align(source, self.preparation_.schema)
         tell(source)
         dtype, device = self._where()
-        return Rows(source, self.preparation_, np.arange(len(source)), dtype=dtype, device=device)
+        everything = AllBut(len(source))
+        return rows_of(source, self.preparation_, everything, dtype=dtype, device=device)
 
     def _measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
         rows, measured = self._rows(X), self.preparation_.measured
@@ -310,8 +312,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """Each batch of prepared rows with its codes; DataError where those are not finite."""
-        for positions in plain_batches(len(rows)):
-            x = rows.take(positions)
+        for positions, x in rows.in_order():
             code = self._encode(x)
             check_coded(rows.source, positions, x, code)
             yield x, code
@@ -359,10 +360,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _continue(self, source: Source, weight: Array) -> None:
         """One more epoch over `source` with the trainer of the last fit."""
-        counted = np.flatnonzero(weight > 0)
+        counted = AllBut(len(source)) if is_streamed(source) else np.flatnonzero(weight > 0)
         dtype, device = self._where()
-        rows = Rows(
-            source, self.preparation_, counted, weight=weight[counted], dtype=dtype, device=device
+        rows = rows_of(
+            source, self.preparation_, counted, weight[counted], dtype=dtype, device=device
         )
         if not hasattr(self, "_trainer"):
             request = self._request(resume=False)
@@ -375,9 +376,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             )
             epochs = int(self.facts_["epochs"])
             self._trainer.state = State(seed=request.seed, epoch=epochs, history=self.history_)
-        if self.batch_size == FULL:
-            self._trainer.batches = parts.batches_of(len(rows), self._trainer.state.seed)
+        size = len(rows) if self.batch_size == FULL else self._trainer.plan.batch_size
+        parts.read_by(self._trainer, rows, size)
         self._trainer.one_more(rows)
+        self._trainer.batches = parts.batches_of(size, self._trainer.state.seed)
         if self.imputer_ is not None:
             self.imputer_ = self.imputer_.anew(self.network_, self.loss_, rows, self.metric_)
 

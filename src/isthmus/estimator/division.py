@@ -8,11 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Preparation, Rows, digest, held_out_split, plain_batches
+from isthmus.data import (
+    AllBut,
+    Preparation,
+    Rows,
+    StreamedRows,
+    digest,
+    held_out_split,
+    is_streamed,
+    pin_sample,
+    streamed_split,
+)
 from isthmus.estimator import choices
 from isthmus.estimator.request import Request
 from isthmus.gaps import filled
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index, Numbers, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,19 +31,23 @@ class Division:
 
     source: Source
     weight: Array
-    """(n,): how much each row of the source counts."""
+    """(n,): how much each row of the source counts; all alike where the source is streamed."""
 
     validation: Source | None
     """Rows given to judge by; then none of the source are held out."""
 
-    train: Index
+    train: Numbers
     held_out: Index
+    digest: str | None = None
+    """What tells the rows of the source from others, where that is known already."""
 
     @classmethod
     def of(
         cls, request: Request, source: Source, weight: Array, validation: Source | None
     ) -> "Division":
         """As the request wants it: a share of the rows, by their content, is held out."""
+        if is_streamed(source):
+            return cls._of_streamed(request, source, weight, validation)
         counted = np.flatnonzero(weight > 0)
         fraction = request.validation_fraction
         if validation is not None:
@@ -47,8 +61,38 @@ class Division:
             source=source, weight=weight, validation=validation, train=train, held_out=held_out
         )
 
+    @classmethod
+    def _of_streamed(
+        cls, request: Request, source: Source, weight: Array, validation: Source | None
+    ) -> "Division":
+        assert is_streamed(source)
+        fraction = request.validation_fraction
+        if validation is not None:
+            fraction = 0.0
+        elif isinstance(fraction, str):
+            fraction = choices.choose_held_out(float(len(source)))
+        split = streamed_split(source, float(fraction), request.seed)
+        pin_sample(source, split)
+        return cls(
+            source=source,
+            weight=weight,
+            validation=validation,
+            train=split.train,
+            held_out=split.held_out,
+            digest=split.digest,
+        )
+
+    @property
+    def train_weight(self) -> Array:
+        """How much each row to learn from counts."""
+        if is_streamed(self.source):
+            return self.weight[: len(self.train)]
+        return np.asarray(self.weight[np.asarray(self.train)])
+
     def together(self) -> "Division":
         """All rows of the source to learn from."""
+        if is_streamed(self.source):
+            return replace(self, train=AllBut(len(self.source)), held_out=self.held_out[:0])
         everything = np.sort(np.concatenate([self.train, self.held_out]))
         return replace(self, train=everything, held_out=everything[:0])
 
@@ -56,16 +100,17 @@ class Division:
         self, preparation: Preparation, dtype: torch.dtype, device: torch.device
     ) -> Rows:
         """The rows to learn from, as the network will see them."""
-        weight = self.weight[self.train]
-        return Rows(self.source, preparation, self.train, weight=weight, dtype=dtype, device=device)
+        return rows_of(
+            self.source, preparation, self.train, self.train_weight, dtype=dtype, device=device
+        )
 
     def open_held_out(
         self, preparation: Preparation, dtype: torch.dtype, device: torch.device
     ) -> Rows | None:
         """The rows to judge by, if there are any."""
         if self.validation is not None:
-            everything = np.arange(len(self.validation))
-            return Rows(self.validation, preparation, everything, dtype=dtype, device=device)
+            everything = AllBut(len(self.validation))
+            return rows_of(self.validation, preparation, everything, dtype=dtype, device=device)
         if not len(self.held_out):
             return None
         weight = self.weight[self.held_out]
@@ -76,17 +121,36 @@ class Division:
     def fingerprint(self) -> dict[str, Any]:
         """What tells these rows and weights from others."""
         return {
-            "rows": digest(self.source),
+            "rows": self.digest or digest(self.source),
             "validation": self.validation and digest(self.validation),
-            "sample_weight": hashlib.blake2b(self.weight.tobytes(), digest_size=16).hexdigest(),
+            "sample_weight": None if is_streamed(self.source) else _digest(self.weight),
         }
+
+
+def _digest(weight: Array) -> str:
+    return hashlib.blake2b(weight.tobytes(), digest_size=16).hexdigest()
+
+
+def rows_of(
+    source: Source,
+    preparation: Preparation,
+    rows: Numbers,
+    weight: Array | None = None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Rows:
+    """Rows as the network will see them, in memory or on disk as the source is."""
+    if is_streamed(source) and isinstance(rows, AllBut):
+        return StreamedRows(source, preparation, rows, dtype=dtype, device=device)
+    return Rows(source, preparation, rows, weight=weight, dtype=dtype, device=device)
 
 
 def mean_row(rows: Rows) -> Tensor:
     """(1, *shape): the weighted mean of what is known of prepared rows; 0 where nothing is."""
     sums, weights = [], []
-    for positions in plain_batches(len(rows)):
-        weight, x = rows.weight[positions], rows.take(positions).flatten(1)
+    for positions, taken in rows.in_order():
+        weight, x = rows.weight[positions], taken.flatten(1)
         sums.append(weight @ filled(x))
         weights.append(weight @ (~x.isnan()).to(weight))
     total = torch.stack(weights).sum(dim=0)

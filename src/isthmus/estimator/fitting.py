@@ -32,7 +32,7 @@ from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
 from isthmus.training.state import ALL_DONE, State
 from isthmus.training.world import import_ahead, private_randomness, resolve_device, threads
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index, Numbers, Source
 
 SQUARED, LAYERWISE = "squared", "layerwise"
 """The folders, inside that of the checkpoints, of a second fit: for squared error, or from layers
@@ -57,7 +57,7 @@ class Fitted:
     """Where rows may have gaps."""
 
     state: State
-    train: Index
+    train: Numbers
     held_out: Index
     facts: dict[str, Any]
     trainer: Trainer
@@ -98,7 +98,7 @@ class Fitting:
             network, solution = self._built()
             trainer = self._trainer(network)
             self._remark(trainer.state)
-            with threads(_work(network, trainer.plan.batch_size), self.device):
+            with threads(parts.work_of(network, trainer.plan.batch_size), self.device):
                 parts.pretrain(self.pretraining, self.loss, network, trainer)
                 state = trainer.run()
                 self.refining = self._settle(network, state)
@@ -292,6 +292,7 @@ class Fitting:
             bf16=self.precision == "bf16",
         )
         trainer.train, trainer.held_out = self.train, self.held_out
+        parts.read_by(trainer, self.train, batch)
         trainer.checkpointer = self._checkpointer()
         return trainer
 
@@ -370,8 +371,12 @@ class Fitting:
             train=self.division.train,
             held_out=self.division.held_out,
             facts=self._facts(network, trainer.state) | {"transform_max_iter": self.refining.steps},
-            trainer=trainer.released(),
+            trainer=self._released(trainer),
         )
+
+    def _released(self, trainer: Trainer) -> Trainer:
+        trainer.batches = parts.batches_of(self.plan.batch_size, self.request.seed)
+        return trainer.released()
 
     def _facts(self, network: CodeNetwork, state: State) -> dict[str, Any]:
         return {
@@ -391,7 +396,3 @@ class Fitting:
             "training_seconds": round(state.seconds, 3),
             **parts.pretraining_facts(state),
         }
-
-
-def _work(network: CodeNetwork, batch_size: int) -> int:
-    return batch_size * sum(p.numel() for p in network.parameters() if p.ndim > 1)

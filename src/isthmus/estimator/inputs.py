@@ -13,9 +13,9 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from isthmus.data import open_source
+from isthmus.data import is_streamed, open_source
 from isthmus.data.arrays import ArraySource, fault, unmasked
-from isthmus.errors import DataError
+from isthmus.errors import DataError, require
 from isthmus.types import Array, Index, Source
 
 ROW_DIMENSIONS = (2, 3)
@@ -72,6 +72,13 @@ def row_weights(sample_weight: Any, source: Source, *, at_least: int = 2) -> Arr
 
     Raises DataError for negative weights or where fewer than `at_least` rows count.
     """
+    if is_streamed(source):
+        require(
+            sample_weight is None,
+            f"{source.origin}: sample_weight is for rows in memory, and these stay on disk; leave "
+            "it out, or open them with stream=False",
+        )
+        return np.broadcast_to(1.0, len(source))  # which takes no memory
     if sample_weight is None:
         return np.ones(len(source))
     weight = _check_sample_weight(sample_weight, np.empty((len(source), 0)), dtype=np.float64)

@@ -238,4 +238,4 @@ def _split(source: Source, seed: Any) -> tuple[Index, Index]:
         raise RequestError(
             f"{source.origin}: {len(source)} rows are too few to keep a fifth of them apart"
         )
-    return split.train, split.held_out
+    return np.asarray(split.train), split.held_out

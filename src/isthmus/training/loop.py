@@ -8,6 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,6 +48,11 @@ class NoRows:
     def take(self, positions: Index) -> Tensor:
         """Nothing."""
         return torch.empty(len(positions), 0)
+
+
+def _nothing_ahead(batches: Sequence[Index], first: int) -> AbstractContextManager[None]:
+    del batches, first
+    return nullcontext()
 
 
 class DivergedError(ArithmeticError):
@@ -95,6 +101,9 @@ class Trainer:
     health: Doctor | None = None
     """Who looks whether the network learns, if anyone."""
 
+    ahead: Callable[[Sequence[Index], int], AbstractContextManager[None]] = _nothing_ahead
+    """(batches, first) to a context inside which rows may be read before they are asked for."""
+
     def __post_init__(self) -> None:
         """Remember the full rates and the optimizer's beginning."""
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -133,7 +142,7 @@ class Trainer:
         self.plan = replace(self.plan, averaging=0.0)  # what goes on goes on from what was kept
         self.train, self.held_out = NoRows(), None
         self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
-        self.health = None
+        self.health, self.ahead = None, _nothing_ahead
         return self
 
     def one_more(self, rows: WeightedRows) -> None:
@@ -153,7 +162,7 @@ class Trainer:
             ) from problem
         finally:
             self.network.eval()
-            self.train = NoRows()
+            self.train, self.ahead = NoRows(), _nothing_ahead
         self.state.epoch += 1
         self.state.history.append({"epoch": self.state.epoch, "train": trained})
 
@@ -208,30 +217,34 @@ class Trainer:
         self.network.train()
         batches = self.batches(len(self.train), self.state.epoch)
         total = len(batches) * max(self.plan.max_epochs, 1)
-        for position in range(self.state.step, len(batches)):
-            index = self.state.epoch * len(batches) + position
-            self._set_rate(self.factor(index, total))
-            rows = batches[position]
-            last = position + 1 == len(batches)
-            doctor = self.health if last and self._looks(len(batches)) else None
-            with watched(doctor, self.network):
-                terms = self._take_step(rows, _mixed(self.state.seed, index))
-            if self.plan.averaging:
-                self.state.average = average_in(
-                    self.state.average, self.network, self.plan.averaging, index
-                )
-            self._add(terms, len(rows))
-            self.state.step = position + 1
-            # What was seen of a step is in no checkpoint: the end of the epoch is the next one.
-            self.settled = doctor is None
-            if self.state.step % self.plan.check_every == 0:
-                self._check(terms)
-            self.reporter.advance(len(rows))
-            self._checkpoint()
+        with self.ahead(batches, self.state.step):
+            for position in range(self.state.step, len(batches)):
+                self._train_batch(batches, position)
         # Told here too, for an epoch that is resumed after its last step.
         self._set_rate(self.factor((self.state.epoch + 1) * len(batches) - 1, total))
         self.network.eval()
         return {name: float(value) / len(self.train) for name, value in self.state.sums.items()}
+
+    def _train_batch(self, batches: Sequence[Index], position: int) -> None:
+        index = self.state.epoch * len(batches) + position
+        self._set_rate(self.factor(index, len(batches) * max(self.plan.max_epochs, 1)))
+        rows = batches[position]
+        last = position + 1 == len(batches)
+        doctor = self.health if last and self._looks(len(batches)) else None
+        with watched(doctor, self.network):
+            terms = self._take_step(rows, _mixed(self.state.seed, index))
+        if self.plan.averaging:
+            self.state.average = average_in(
+                self.state.average, self.network, self.plan.averaging, index
+            )
+        self._add(terms, len(rows))
+        self.state.step = position + 1
+        # What was seen of a step is in no checkpoint: the end of the epoch is the next one.
+        self.settled = doctor is None
+        if self.state.step % self.plan.check_every == 0:
+            self._check(terms)
+        self.reporter.advance(len(rows))
+        self._checkpoint()
 
     def _looks(self, steps: int) -> bool:
         """Whether the doctor looks at the end of the epoch under way."""

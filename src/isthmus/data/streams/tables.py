@@ -1,0 +1,184 @@
+"""Tables on disk, decoded a record batch at a time as a table in memory would be."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import narwhals as nw
+import numpy as np
+
+from isthmus.data.coding import as_numbers, plain_numbers
+from isthmus.data.columns import Column, check_roles
+from isthmus.data.frames import NOTHING, Frame, FrameSource, Series, schema_of, unless_plain
+from isthmus.data.recognise import check_declared, left_out_in_words
+from isthmus.data.schema import Layout, Schema
+from isthmus.data.streams.blocks import Blocks
+from isthmus.data.streams.survey import Findings, survey
+from isthmus.errors import RequestError
+from isthmus.types import Array, Index
+
+TABLE_ROWS = 2048
+"""Rows that are turned from columns into rows together: few enough for a processor's cache."""
+
+
+class Records:
+    """Where the record batches of a table come from; one for each kind of file."""
+
+    origin: str
+    names: tuple[str, ...]
+    """All columns of the table, in order."""
+
+    bounds: Index
+    """(groups + 1,): the first row of each group, and the number of all rows."""
+
+    def empty(self) -> Any:
+        """A pyarrow Table without rows, whose columns have their types."""
+        raise NotImplementedError
+
+    def batches(self, group: int, names: Sequence[str], rows: int) -> Iterator[Any]:
+        """The pyarrow Tables of one group, `rows` rows each but the last."""
+        raise NotImplementedError
+
+
+class TableBlocks(Blocks):
+    """Rows of a table on disk; what they mean is as it is for a table in memory."""
+
+    def __init__(
+        self,
+        records: Records,
+        schema: Schema,
+        findings: Findings,
+        *,
+        remarks: Sequence[str] = (),
+        strange: Sequence[str] = (),
+    ) -> None:
+        self.records, self.findings = records, findings
+        self.remarks, self.strange = tuple(remarks), tuple(strange)
+        self.picked = schema.names or records.names
+        columns = schema.columns or (Column(),) * len(self.picked)
+        self.columns = columns
+        dtype = _dtype(_series(records.empty(), self.picked), columns, findings)
+        super().__init__(schema, records.origin, records.bounds, dtype)
+
+    def read_as(self, schema: Schema) -> "TableBlocks":
+        """The same rows, their columns picked and coded as those of `schema` are."""
+        names = schema.names or self.picked
+        series = _series(self.records.empty(), names)
+        own = schema_of(
+            series,
+            self.schema.container,
+            self.schema.layout,
+            named=self.schema.names is not None,
+            columns=schema.columns,
+        )
+        findings, strange = self.findings, list[str]()
+        if schema.columns is not None:
+            levelled = {n: c for n, c in zip(names, schema.columns, strict=True) if c.levelled}
+            findings = survey(self.records, names, {n: c.role for n, c in levelled.items()})
+            strange = findings.strange(levelled, self.origin)
+        return TableBlocks(self.records, own, findings, strange=strange)
+
+    def frame(self, rows: Index) -> FrameSource:
+        """Some rows, ascending and next to one another, as the table they are on disk."""
+        import pyarrow as pa
+
+        names = [name for name in self.records.names if name in self._given()]
+        parts = [self.records.empty().select(names)]
+        first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        while first < stop:
+            group = int(np.searchsorted(self.bounds, first, side="right")) - 1
+            start = int(self.bounds[group])
+            for table in self.records.batches(group, names, self.step):
+                end = start + table.num_rows
+                if end > first:
+                    parts.append(table.slice(first - start, min(end, stop) - first))
+                    first = min(end, stop)
+                start = end
+                if start >= stop:
+                    break
+        table = cast("Frame", nw.from_native(pa.concat_tables(parts), eager_only=True))
+        series = [table.get_column(name) for name in self.picked]
+        return FrameSource(table, series, self.schema, origin=self.origin)
+
+    def _given(self) -> set[str]:
+        return {*(self.schema.given or ()), *self.picked}
+
+    def _chunks(self, group: int) -> Iterator[Array]:
+        for table in self.records.batches(group, self.picked, self.step):
+            yield self._numbers(table)
+
+    def _numbers(self, table: Any) -> Array:
+        """(n, D): the columns of a pyarrow Table as numbers."""
+        series = _series(table, self.picked)
+        numbers = [
+            as_numbers(one, column, self.origin)
+            for one, column in zip(series, self.columns, strict=True)
+        ]
+        found = np.empty((table.num_rows, len(numbers)), self.dtype)
+        for start in range(0, len(found), TABLE_ROWS):
+            part = found[start : start + TABLE_ROWS]
+            for at, column in enumerate(numbers):
+                part[:, at] = column[start : start + TABLE_ROWS]
+        return found
+
+
+def table_blocks(
+    records: Records,
+    kept: Sequence[str],
+    *,
+    layout: Layout | None = None,
+    named: bool = True,
+    roles: Mapping[str, str] = NOTHING,
+) -> TableBlocks:
+    """A source over the columns `kept` of a table on disk; the same rules as `frame_source`."""
+    origin = records.origin
+    if layout not in (None, "table", "signal"):
+        raise RequestError(f"{origin}: a table cannot be read with layout={layout!r}; leave it out")
+    check_roles(roles, records.names, origin)
+    findings = survey(records, kept, roles)
+    found = findings.recognised
+    for name, (column, _) in found.items():
+        if column is not None:
+            check_declared(name, column, roles.get(name), origin)
+    reasons = {name: one.why for name, one in found.items() if one.column is None}
+    given = tuple(kept)
+    kept = [name for name in kept if name not in reasons]
+    schema = schema_of(
+        _series(records.empty(), kept),
+        "pyarrow",
+        layout or "table",
+        named=named,
+        columns=unless_plain([found[name].column for name in kept]),
+        given=given if reasons else None,
+    )
+    if not named:
+        schema = replace(schema, names=None)
+    remarks = tuple(left_out_in_words(reasons))
+    source = TableBlocks(records, schema, findings, remarks=remarks)
+    if not named:
+        source.picked = tuple(kept)
+    return source
+
+
+def _series(table: Any, names: Sequence[str]) -> list[Series]:
+    frame = nw.from_native(table, eager_only=True)
+    return [frame.get_column(name) for name in names]
+
+
+def _dtype(
+    series: Sequence[Series], columns: Sequence[Column], findings: Findings
+) -> np.dtype[Any]:
+    """The dtype common to all columns, as it is where the whole of them is in memory."""
+    kinds = [_kind(one, column, findings) for one, column in zip(series, columns, strict=True)]
+    return np.result_type(*kinds).newbyteorder("=") if kinds else np.dtype(np.float64)
+
+
+def _kind(series: Series, column: Column, findings: Findings) -> np.dtype[Any]:
+    if column.levelled or column.role == "datetime":
+        return np.dtype(np.float64)
+    numbers = plain_numbers(series)
+    if numbers is None:
+        return np.dtype(np.float64)
+    whole = numbers.dtype.kind in "biu"
+    gaps = whole and findings.gaps.get(str(series.name), False)
+    return np.dtype(np.float64) if gaps else numbers.dtype
