@@ -1,9 +1,17 @@
 """Where rows come from, how they become numbers and come back, and the noise on the way in."""
 
-from isthmus.data.ahead import ahead
 from isthmus.data.arrays import array_source, sparse_source, tensor_source
-from isthmus.data.batches import Rows, epoch_batches, plain_batches, sampled, spread, weight_sum
-from isthmus.data.check import align, check_any, check_rows, has_gaps
+from isthmus.data.batches import (
+    Rows,
+    epoch_batches,
+    plain_batches,
+    read_ahead,
+    sampled,
+    shuffled,
+    spread,
+    weight_sum,
+)
+from isthmus.data.check import Fitness, align, check_any, check_rows, has_gaps
 from isthmus.data.corruption import (
     CORRUPTIONS,
     Corruption,
@@ -18,6 +26,7 @@ from isthmus.data.formats import FORMATS
 from isthmus.data.frames import frame_source
 from isthmus.data.numbers import AllBut
 from isthmus.data.open import open_source
+from isthmus.data.prefetch import ahead
 from isthmus.data.prepare import Preparation
 from isthmus.data.restore import cast, restore
 from isthmus.data.scaling import SCALINGS, fit_preparation
@@ -34,6 +43,7 @@ __all__ = [
     "SCALINGS",
     "AllBut",
     "Corruption",
+    "Fitness",
     "Gaussian",
     "Hiding",
     "Masking",
@@ -65,10 +75,12 @@ __all__ = [
     "open_source",
     "pin_sample",
     "plain_batches",
+    "read_ahead",
     "read_blocks",
     "restore",
     "sampled",
     "schema_from_json",
+    "shuffled",
     "sparse_source",
     "spread",
     "streamed_split",

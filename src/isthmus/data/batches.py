@@ -96,6 +96,26 @@ def sampled(rows: WeightedRows, most: int) -> Index:
     return spread(np.arange(len(rows)) if quick is None else quick, most)
 
 
+def shuffled(rows: WeightedRows, size: int, *, seed: int, epoch: int) -> Sequence[Index]:
+    """The positions of each batch of `size` rows of an epoch, in an order that suits the rows."""
+    own = getattr(rows, "batches", None)
+    if own is None:
+        return epoch_batches(len(rows), size, seed=seed, epoch=epoch)
+    found: Sequence[Index] = own(size, seed=seed, epoch=epoch)
+    return found
+
+
+def read_ahead(
+    rows: WeightedRows, batches: Sequence[Index], first: int = 0
+) -> AbstractContextManager[None]:
+    """While inside, the rows of `batches` from the first on may be read before they are taken."""
+    own = getattr(rows, "ahead", None)
+    if own is None:
+        return nullcontext()
+    context: AbstractContextManager[None] = own(batches, first)
+    return context
+
+
 def weight_sum(weight: Tensor) -> Tensor:
     """The sum of the weights in double precision; of a weight that all rows share, at no cost."""
     if weight.ndim and weight.stride() == (0,):

@@ -1,7 +1,6 @@
 """Are these rows fit to learn from, and do they match what a fitted model expects?"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,25 +9,29 @@ from isthmus.data.arrays import SparseSource, fault
 from isthmus.data.frames import FrameSource, PickedSource, listed
 from isthmus.data.schema import Schema
 from isthmus.data.split import blocks, read_blocks
+from isthmus.data.streams.blocks import is_streamed
 from isthmus.data.streams.tables import TableBlocks
 from isthmus.types import Array, Index, Source
 
 
-def check_rows(source: Source, *, at_least: int = 2, gaps: bool = False) -> None:
+def check_rows(
+    source: Source, *, at_least: int = 2, gaps: bool = False, later: bool = False
+) -> None:
     """Raise DataError (SourceError for a file) unless `source` can be learned from.
 
     It needs a column, `at_least` so many rows (two to fit, one to encode), no infinity, and no NaN
     unless `gaps` are allowed for; the message names the first one. To be fitted on, every feature
-    needs a value.
+    needs a value. Where values on disk are looked at `later`, this one pass over them is left out.
     """
     _check_size(source, at_least)
     if gaps and at_least > 1:
         check_known(source, _known(source))
-    found = _Tally()
-    for unfit in _unfit(source, gaps=gaps):
-        found.add(unfit)
-    if found.values:
-        raise fault(source.origin, _describe(source, found))
+    if is_streamed(source) and later:
+        return
+    found = Fitness(source, gaps=gaps)
+    for block, values in _dense_blocks(source, found):
+        found.see(block, values)
+    found.check()
 
 
 def check_known(source: Source, known: Array) -> None:
@@ -61,7 +64,12 @@ def _known(source: Source) -> Array:
 
 def has_gaps(source: Source) -> bool:
     """Whether any value is missing."""
-    return any(unfit.nan.any() for unfit in _unfit(source, gaps=False))
+    found = Fitness(source, gaps=False)
+    for block, values in _dense_blocks(source, found):
+        found.see(block, values)
+        if found.nan:
+            break
+    return found.nan > 0
 
 
 def _check_size(source: Source, at_least: int) -> None:
@@ -88,14 +96,28 @@ class _Unfit(NamedTuple):
     nan: Array
 
 
-@dataclass
-class _Tally:
-    """How many values are unfit, and the first of them."""
+class Fitness:
+    """Whether rows are fit to learn from: how many values are not, and the first of them."""
 
-    values: int = 0
-    rows: int = 0
-    nan: int = 0
-    first: _Unfit | None = None
+    def __init__(self, source: Source, *, gaps: bool) -> None:
+        self.source, self.allowed = source, _finite_or_gap if gaps else np.isfinite
+        self.values = self.rows = self.nan = 0
+        self.first: _Unfit | None = None
+
+    def see(self, block: Index, values: Array) -> None:
+        """Look at some rows, whose numbers are `block`."""
+        if values.dtype.kind != "f":
+            return
+        flat = values.reshape(len(block), -1)
+        fit = self.allowed(flat)
+        if not fit.all():
+            rows, features = np.nonzero(~fit)
+            self.add(_Unfit(block[rows], features, np.isnan(flat[rows, features])))
+
+    def check(self) -> None:
+        """Raise DataError (SourceError for a file) where some are unfit."""
+        if self.values:
+            raise fault(self.source.origin, _describe(self.source, self))
 
     def add(self, found: _Unfit) -> None:
         """Count some more, of rows that were not counted yet."""
@@ -106,19 +128,12 @@ class _Tally:
             self.first = _Unfit(found.rows[:1], found.features[:1], found.nan[:1])
 
 
-def _unfit(source: Source, *, gaps: bool) -> Iterator[_Unfit]:
-    allowed = _finite_or_gap if gaps else np.isfinite
+def _dense_blocks(source: Source, found: Fitness) -> Iterator[tuple[Index, Array]]:
+    """The values to look at; those of a sparse matrix are looked at here."""
     if isinstance(source, SparseSource):
-        yield _unfit_sparse(source, allowed)
-        return
-    if source.read(np.arange(0)).dtype.kind != "f":
-        return  # Integers and booleans are finite.
-    for block, values in read_blocks(source):
-        flat = values.reshape(len(block), -1)
-        fit = allowed(flat)
-        if not fit.all():
-            rows, features = np.nonzero(~fit)
-            yield _Unfit(block[rows], features, np.isnan(flat[rows, features]))
+        found.add(_unfit_sparse(source, found.allowed))
+    elif source.read(np.arange(0)).dtype.kind == "f":  # Integers and booleans are finite.
+        yield from read_blocks(source)
 
 
 def _finite_or_gap(values: Array) -> Array:
@@ -134,7 +149,7 @@ def _unfit_sparse(source: SparseSource, allowed: Callable[[Array], Array]) -> _U
     return _Unfit(rows[order], features[order], np.isnan(values.data[at[order]]))
 
 
-def _describe(source: Source, found: _Tally) -> str:
+def _describe(source: Source, found: Fitness) -> str:
     assert found.first is not None
     nan, total, first = found.nan, found.values, found.first
     what = "NaN (missing)" if nan == total else "NaN or infinity" if nan else "infinity"

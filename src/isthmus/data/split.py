@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isthmus.data.ahead import ahead
 from isthmus.data.numbers import AllBut, Pieces
+from isthmus.data.prefetch import ahead
 from isthmus.data.streams.blocks import CHUNK_BYTES, is_on_disk
 from isthmus.types import Array, Index, Numbers, Source
 

@@ -17,7 +17,8 @@ from isthmus.data import AllBut, Rows, align, check_rows, fill, is_streamed, pla
 from isthmus.errors import RequestError
 from isthmus.estimator import parts
 from isthmus.estimator.division import rows_of
-from isthmus.estimator.fitting import Fitted, Fitting
+from isthmus.estimator.fitted import Fitted
+from isthmus.estimator.fitting import Fitting
 from isthmus.estimator.inputs import (
     as_source,
     check_coded,
@@ -155,7 +156,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         del y
         with self._unless_refused(), torch.inference_mode(False):
             source = as_source(self, X, reset=True)
-            check_rows(source, gaps=True)
+            check_rows(source, gaps=True, later=True)
             weight = row_weights(sample_weight, source)
             if validation is not None:
                 validation = align(as_source(self, validation, reset=False), source.schema)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from isthmus.data import (
     AllBut,
+    Fitness,
     Preparation,
     Rows,
     StreamedRows,
@@ -71,7 +72,9 @@ class Division:
             fraction = 0.0
         elif isinstance(fraction, str):
             fraction = choices.choose_held_out(float(len(source)))
-        split = streamed_split(source, float(fraction), request.seed)
+        fitness = Fitness(source, gaps=True)
+        split = streamed_split(source, float(fraction), request.seed, fitness.see)
+        fitness.check()
         pin_sample(source, split)
         return cls(
             source=source,

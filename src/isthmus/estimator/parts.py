@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -121,8 +120,8 @@ def pretrain(
         Job(
             network=network,
             loss=loss,
-            train=cast("Rows", trainer.train),
-            held_out=cast("Rows | None", trainer.held_out),
+            train=trainer.train,
+            held_out=trainer.held_out,
             seed=trainer.state.seed,
             tell=trainer.reporter.message,
         )

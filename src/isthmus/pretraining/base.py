@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.data import Rows
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.spec import Spec
+from isthmus.types import WeightedRows
 
 Record = dict[str, Any]
 
@@ -20,8 +20,8 @@ class Job:
 
     network: CodeNetwork
     loss: Reconstruction
-    train: Rows
-    held_out: Rows | None
+    train: WeightedRows
+    held_out: WeightedRows | None
     """Rows to judge by, never to learn from."""
 
     seed: int

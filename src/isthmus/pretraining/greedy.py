@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import sampled
+from isthmus.data import read_ahead, sampled, shuffled
 from isthmus.errors import DivergenceError, RequestError, require
 from isthmus.kinds.blocks import Stack
 from isthmus.pretraining.base import Job, Pretraining, Record, mixed
@@ -165,8 +165,8 @@ class LayerWise(Pretraining):
 
     def _epoch(self, level: Level, i: int, epoch: int, ladder: Ladder, job: Job) -> None:
         seed = mixed(job.seed, i + 1)
-        batches = job.train.batches(self.batch_size, seed=seed, epoch=epoch)
-        with job.train.ahead(batches, 0):
+        batches = shuffled(job.train, self.batch_size, seed=seed, epoch=epoch)
+        with read_ahead(job.train, batches):
             for number, positions in enumerate(batches):
                 torch.manual_seed(mixed(job.seed, i + 1, epoch, number))
                 x, weight = job.train.take(positions), job.train.weight[torch.as_tensor(positions)]

@@ -1,6 +1,7 @@
 """The PCA start: the network begins at the principal components of its code size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import weight_sum
+from isthmus.data import read_ahead, weight_sum
 from isthmus.gaps import filled
 from isthmus.pretraining.base import Pretraining
 from isthmus.types import Index, WeightedRows
@@ -58,6 +59,10 @@ class _Completed:
     def __len__(self) -> int:
         """How many rows there are."""
         return len(self.rows)
+
+    def ahead(self, batches: Sequence[Index], first: int) -> AbstractContextManager[None]:
+        """While inside, the rows may be read before they are taken."""
+        return read_ahead(self.rows, batches, first)
 
     def take(self, positions: Index) -> Tensor:
         """(len(positions), D): the rows at these positions."""
@@ -118,13 +123,14 @@ def _from_covariance(
     sums = torch.zeros(width, dtype=torch.float64, device=device)
     # Rows are seen from a point among them, so that what is far from zero cancels nothing.
     offset = rows.take(next(_blocks(rows))[0]).mean(dim=0)
-    for positions, weight in _blocks(rows):
-        x = _centred(rows, positions, offset)
-        weighted = weight.double()[:, None] * x
-        for end in range(STRIP, width + STRIP, STRIP):  # the lower triangle is enough
-            strip = slice(end - STRIP, end)
-            squares[strip, :end].addmm_(weighted[:, strip].t(), x[:, :end])
-        sums += weighted.sum(dim=0)
+    with read_ahead(rows, []):
+        for positions, weight in _blocks(rows):
+            x = _centred(rows, positions, offset)
+            weighted = weight.double()[:, None] * x
+            for end in range(STRIP, width + STRIP, STRIP):  # the lower triangle is enough
+                strip = slice(end - STRIP, end)
+                squares[strip, :end].addmm_(weighted[:, strip].t(), x[:, :end])
+            sums += weighted.sum(dim=0)
     n = weight_sum(rows.weight)
     shift = sums / n
     covariance = squares / n - torch.outer(shift, shift)

@@ -17,7 +17,7 @@ SMALL_BYTES = 1 << 28
 """Files that decode to no more than this are read into memory whole: 256 MiB."""
 
 CHUNK_BYTES = 1 << 24
-"""Rows are decoded in chunks that hold so much as numbers of double precision: 16 MiB."""
+"""Rows are decoded in chunks of so many bytes: 16 MiB."""
 
 KEPT_BYTES = 1 << 25
 """Decoded chunks that are kept for whoever asks next."""
@@ -67,7 +67,7 @@ class Blocks:
         self.bounds = np.asarray(bounds, np.intp)
         """(groups + 1,): the first row of each group, and the number of all rows."""
 
-        self.step = chunk_rows(schema, self.bounds)
+        self.step = chunk_rows(schema, self.bounds, dtype.itemsize)
         """Rows of a chunk; the last one of a group may have fewer."""
 
         self.open_at_once = MOST_OPEN
@@ -178,10 +178,10 @@ class Blocks:
         raise NotImplementedError
 
 
-def chunk_rows(schema: Schema, bounds: Index) -> int:
+def chunk_rows(schema: Schema, bounds: Index, itemsize: int) -> int:
     """Rows of a chunk: as many as 16 MiB hold, no more than the largest group has."""
     largest = int(np.diff(bounds).max(initial=1))
-    return max(1, min(CHUNK_BYTES // (8 * max(width_of(schema), 1)), largest))
+    return max(1, min(CHUNK_BYTES // (itemsize * max(width_of(schema), 1)), largest))
 
 
 def width_of(schema: Schema) -> int:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data.ahead import ahead
 from isthmus.data.batches import ROWS_AT_ONCE, Rows
 from isthmus.data.numbers import AllBut, Pieces
+from isthmus.data.prefetch import ahead
 from isthmus.data.prepare import Preparation
 from isthmus.data.split import blocks
 from isthmus.data.streams.blocks import Blocks
@@ -44,7 +44,7 @@ class StreamedRows(Rows):
             source, preparation, rows, dtype=dtype, device=device, resident=RESIDENT_BYTES
         )
         self.depth = depth
-        self._feed: _Feed | None = None
+        self._feed: _Feed | _InOrder | None = None
 
     @property
     def sampled(self) -> Index:
@@ -61,16 +61,33 @@ class StreamedRows(Rows):
     @contextmanager
     def ahead(self, batches: Sequence[Index], first: int) -> Iterator[None]:
         """While inside, read what batch number `first` and those after it need before its time."""
-        if self.resident is not None or not isinstance(batches, WindowBatches):
+        if self.resident is not None:
             yield
-            return
-        loading = ahead(self._load(batches), self._windows(batches, first), depth=self.depth)
-        with closing(loading):  # type: ignore[type-var]
-            self._feed = _Feed(batches, loading)
+        elif isinstance(batches, WindowBatches):
+            load = self._load(batches)
+            with self._fed_by(load, self._windows(batches, first), _Feed(batches)):
+                yield
+        else:
+            with self._fed_by(self._part, self._parts(), _InOrder()):
+                yield
+
+    @contextmanager
+    def _fed_by(self, load: Any, items: Any, feed: Any) -> Iterator[None]:
+        loading = ahead(load, items, depth=self.depth)
+        with closing(loading):
+            feed.loading, self._feed = loading, feed
             try:
                 yield
             finally:
                 self._feed = None
+
+    def _parts(self) -> Pieces:
+        """All positions in order, as many at a time as a chunk has rows."""
+        size = max(1, blocks(self.source).size // ROWS_AT_ONCE) * ROWS_AT_ONCE
+        return Pieces(AllBut(len(self)), size)
+
+    def _part(self, positions: Index) -> tuple[Index, Tensor]:
+        return positions, super().take(positions)
 
     def take(self, positions: Index) -> Tensor:
         """(len(positions), *shape): the rows at these positions."""
@@ -82,13 +99,7 @@ class StreamedRows(Rows):
         if self.resident is not None:
             yield from super().in_order()
             return
-        size = max(1, blocks(self.source).size // ROWS_AT_ONCE) * ROWS_AT_ONCE
-        positions = Pieces(AllBut(len(self)), size)
-
-        def load(at: Index) -> tuple[Index, Tensor]:
-            return at, super(StreamedRows, self).take(at)
-
-        for at, x in ahead(load, positions, depth=self.depth):
+        for at, x in ahead(self._part, self._parts(), depth=self.depth):
             for start in range(0, len(at), ROWS_AT_ONCE):
                 part = slice(start, start + ROWS_AT_ONCE)
                 yield at[part], x[part]
@@ -116,8 +127,10 @@ class StreamedRows(Rows):
 class _Feed:
     """The windows that batches are cut from, in their order."""
 
-    def __init__(self, batches: WindowBatches, loading: Iterator[tuple[int, Tensor]]) -> None:
-        self.batches, self.loading = batches, loading
+    loading: Iterator[tuple[int, Tensor]]
+
+    def __init__(self, batches: WindowBatches) -> None:
+        self.batches = batches
         self.loaded: dict[int, Tensor] = {}
 
     def take(self, positions: Index) -> Tensor | None:
@@ -137,3 +150,29 @@ class _Feed:
                 del rows
             found.append(self.loaded[part.window][torch.as_tensor(part.places)])
         return torch.cat(found) if len(found) > 1 else found[0]
+
+
+class _InOrder:
+    """Rows that are taken from the first to the last."""
+
+    loading: Iterator[tuple[Index, Tensor]]
+
+    def __init__(self) -> None:
+        self.start, self.rows = 0, torch.empty(0)
+
+    def take(self, positions: Index) -> Tensor | None:
+        """The rows, where their positions are next to one another and go on from the last ones."""
+        wanted, found = len(positions), len(self.rows)
+        if not wanted or not self.start <= positions[0] <= self.start + found:
+            return None
+        first = int(positions[0])
+        if int(positions[-1]) - first + 1 != wanted:
+            return None
+        rows = self.rows[first - self.start :]
+        while len(rows) < wanted:
+            at, more = next(self.loading, (positions[:0], rows))
+            if not len(at):
+                return None
+            rows = torch.cat([rows, more]) if len(rows) else more
+        self.start, self.rows = first, rows
+        return rows[:wanted].clone()

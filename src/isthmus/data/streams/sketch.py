@@ -1,6 +1,7 @@
 """Held-out rows of data on disk: those that `held_out_split` takes, in memory that stays small."""
 
 import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +29,17 @@ class StreamSplit(NamedTuple):
     digest: str
 
 
-def streamed_split(source: Blocks, fraction: float, seed: int) -> StreamSplit:
+def _unseen(rows: Index, values: Array) -> None:
+    del rows, values
+
+
+def streamed_split(
+    source: Blocks, fraction: float, seed: int, look: Callable[[Index, Array], None] = _unseen
+) -> StreamSplit:
     """Hold out about `fraction` of the rows by a hash of their values, as `held_out_split` does.
 
-    At most as many as take 64 MiB. One pass tells which; where most rows are equal, two.
+    At most as many as take 64 MiB. One pass tells which; where most rows are equal, two. Whoever
+    wants to `look` at the rows on the way is given their numbers and values, block by block.
     """
     n = len(source)
     most = max(1, HELD_OUT_BYTES // (8 * source.schema.n_features))
@@ -39,6 +47,7 @@ def streamed_split(source: Blocks, fraction: float, seed: int) -> StreamSplit:
     smallest = _Smallest(_enough(n, wanted))
     digest = hashlib.blake2b(digest_size=16)
     for block, values in read_blocks(source):
+        look(block, values)
         hashes = hashed(values, seed)
         digest.update(hashes.tobytes())
         smallest.add(hashes, block)

@@ -1,7 +1,7 @@
 """Work done ahead of its time by threads, handed over in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ NAME = "isthmus-ahead"
 
 def ahead(
     work: Callable[[T], R], items: Iterable[T], *, depth: int = 1, threads: int = 1
-) -> Iterator[R]:
+) -> Generator[R]:
     """`work(item)` for each item in order, at most `depth` of them begun before they are asked for.
 
     With a `depth` of 0 there is no thread. What `work` raises is raised where its answer is asked
