@@ -1,7 +1,8 @@
 """Where results go: places checked before the work, files written whole or not at all."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,19 +85,32 @@ def free_rows(path: str, *, force: bool) -> Path:
     return target
 
 
-def write_table(
-    path: Path, columns: Sequence[str], values: "Array", files: Sequence[str] | None, *, force: bool
-) -> None:
-    """Writes named columns of numbers; for images a first column `file` where text has a place."""
-    from isthmus.data import table_schema, write_rows
+@contextmanager
+def writing_table(
+    path: Path, columns: Sequence[str], n_rows: int, files: Sequence[str] | None, *, force: bool
+) -> Iterator[Callable[["Array"], None]]:
+    """What takes one block of named columns of numbers after the other, `n_rows` in all.
 
-    table: Any = values
-    if files is not None and path.suffix.lower() in TEXT_HAS_A_PLACE:
-        import pyarrow as pa
+    For images there is a first column `file` where text has a place.
+    """
+    from isthmus.data import appending_rows, table_schema
 
-        numbers = {name: values[:, index] for index, name in enumerate(columns)}
-        table, columns = pa.table({FILE: list(files), **numbers}), (FILE, *columns)
-    write_rows(path, table, table_schema(columns, values.dtype.name), force=force)
+    named = files is not None and path.suffix.lower() in TEXT_HAS_A_PLACE
+    schema, done = table_schema((FILE, *columns) if named else columns), 0
+    with appending_rows(path, schema, n_rows, force=force) as append:
+
+        def write(values: "Array") -> None:
+            nonlocal done
+            table: Any = values
+            if files is not None and named:
+                import pyarrow as pa
+
+                numbers = {name: values[:, index] for index, name in enumerate(columns)}
+                table = pa.table({FILE: list(files[done : done + len(values)]), **numbers})
+            append(table)
+            done += len(values)
+
+        yield write
 
 
 def write_text(path: Path, text: str, *, force: bool) -> None:

@@ -2,21 +2,23 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from isthmus.cli.options import Computing, Reading
-from isthmus.cli.outputs import FILE, check_apart, free_rows, free_table, write_table
-from isthmus.cli.rows import in_blocks, open_like, opened, row_names
+from isthmus.cli.outputs import FILE, check_apart, free_rows, free_table, writing_table
+from isthmus.cli.rows import given_in_blocks, in_blocks, open_like, opened, row_names
 from isthmus.cli.talk import Talk
-from isthmus.data import check_rows, count_gaps, write_rows
+from isthmus.data import appending_rows, count_gaps, read_blocks
 from isthmus.data.frames import listed
 from isthmus.data.labels import column_names, read_column
 from isthmus.errors import SourceError
 from isthmus.estimator import Autoencoder, load
 from isthmus.gaps import mean_known
-from isthmus.types import Array, Source
+from isthmus.types import Array, Index, Source
 
 
 def encode(
@@ -33,10 +35,11 @@ def encode(
     target, began = free_table(output, force=force), time.monotonic()
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
-    gaps = ae.preparation_.gaps
-    codes = np.concatenate([ae.transform(block) for block in in_blocks(source, talk, gaps=gaps)])
-    write_table(target, _code_names(ae), codes, row_names(source), force=force)
-    _tell(target, len(codes), codes.shape[1], began, talk)
+    names, gaps = _code_names(ae), ae.preparation_.gaps
+    with writing_table(target, names, len(source), row_names(source), force=force) as write:
+        for block in in_blocks(source, talk, gaps=gaps):
+            write(ae.transform(block))
+    _tell(target, len(source), len(names), began, talk)
 
 
 def decode(
@@ -46,13 +49,18 @@ def decode(
     target, began = free_rows(output, force=force), time.monotonic()
     check_apart(target, model, codes)
     ae = load(model, device=computing.device)
-    values, names = _read_codes(ae, codes)
-    with talk.stage("decoding"):
-        rows = ae.inverse_transform(values)
+    source, names = _open_codes(ae, codes)
     schema = ae.preparation_.schema
-    with talk.stage(f"writing {target}"):
-        write_rows(target, rows, schema, row_names=names, force=force)
-    _tell(target, len(values), schema.n_features, began, talk)
+    with (
+        appending_rows(target, schema, len(source), row_names=names, force=force) as write,
+        talk.bar(len(source)) as advance,
+        closing(read_blocks(source)) as read,
+    ):
+        for block, values in read:
+            _check_codes(source, block, values)
+            write(ae.inverse_transform(values))
+            advance(len(block))
+    _tell(target, len(source), schema.n_features, began, talk)
 
 
 def score(
@@ -70,23 +78,44 @@ def score(
     target, began = free_table(output, force=force), time.monotonic()
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
-    by = "value" if by_feature else "row"
-    measured = in_blocks(source, talk, gaps=ae.preparation_.gaps)
-    errors = np.concatenate([ae.reconstruction_error(block, by=by) for block in measured])
     columns = ae.preparation_.schema.feature_names() if by_feature else ("error",)
-    files = row_names(source)
-    write_table(target, columns, errors.reshape(len(errors), -1), files, force=force)
-    per_row = mean_known(errors) if by_feature else errors
-    worst = int(per_row.argmax())
-    name = f"row {worst}" if files is None else files[worst]
+    files, seen = row_names(source), _Seen()
+    with writing_table(target, columns, len(source), files, force=force) as write:
+        for block in in_blocks(source, talk, gaps=ae.preparation_.gaps):
+            errors = ae.reconstruction_error(block, by="value" if by_feature else "row")
+            write(errors.reshape(len(errors), -1))
+            seen.add(mean_known(errors) if by_feature else errors)
+    name = f"row {seen.worst}" if files is None else files[seen.worst]
     talk.note(
-        f"mean error {per_row.mean():.4g} over {len(per_row)} rows; "
-        f"the largest, {per_row[worst]:.4g}, at {name}"
+        f"mean error {seen.mean:.4g} over {seen.rows} rows; the largest, {seen.largest:.4g}, at "
+        f"{name}"
     )
     talk.facts(
-        _facts(target, len(per_row), len(columns), began)
-        | {"mean_error": float(per_row.mean()), "worst_row": worst}
+        _facts(target, seen.rows, len(columns), began)
+        | {"mean_error": seen.mean, "worst_row": seen.worst}
     )
+
+
+@dataclass
+class _Seen:
+    """What the errors of all rows say, of which none are kept."""
+
+    rows: int = 0
+    total: float = 0.0
+    largest: float = -np.inf
+    worst: int = 0
+
+    def add(self, errors: Array) -> None:
+        """The errors of some more rows."""
+        at = int(errors.argmax())
+        if errors[at] > self.largest:
+            self.largest, self.worst = float(errors[at]), self.rows + at
+        self.rows, self.total = self.rows + len(errors), self.total + float(errors.sum())
+
+    @property
+    def mean(self) -> float:
+        """The mean error."""
+        return self.total / self.rows
 
 
 def impute(
@@ -103,12 +132,14 @@ def impute(
     target, began = free_rows(output, force=force), time.monotonic()
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
-    check_rows(source, at_least=1, gaps=ae.preparation_.gaps)
-    missing = count_gaps(source)
-    with talk.stage("filling in what is missing"):
-        rows = ae.impute(source)
-    with talk.stage(f"writing {target}"):
-        write_rows(target, rows, source.schema, row_names=row_names(source), force=force)
+    missing, files = 0, row_names(source)
+    with (
+        appending_rows(target, source.schema, len(source), row_names=files, force=force) as write,
+        talk.stage("filling in what is missing"),
+    ):
+        for block in given_in_blocks(source, talk, gaps=ae.preparation_.gaps):
+            missing += count_gaps(block)
+            write(ae.impute(block))
     talk.note(f"wrote {target}: {len(source)} rows, {missing} missing values filled in")
     facts = _facts(target, len(source), source.schema.n_features, began)
     talk.facts(facts | {"filled": missing})
@@ -126,18 +157,18 @@ def _code_names(ae: Autoencoder) -> list[str]:
     return [str(name) for name in ae.get_feature_names_out()]
 
 
-def _read_codes(ae: Autoencoder, path: str) -> tuple[Array, Sequence[str] | None]:
+def _open_codes(ae: Autoencoder, path: str) -> tuple[Source, Sequence[str] | None]:
     """The codes (n, K), by name where the file has names, and the image files they came from."""
     wanted, found = _code_names(ae), column_names(path)
     if found is None:
         source = opened(path)
-        values = source.read(np.arange(len(source)))
-        if values.shape[1:] != (len(wanted),):
+        if source.schema.shape != (len(wanted),):
+            shape = (len(source), *source.schema.shape)
             raise SourceError(
-                f"{path}: the codes have shape {values.shape}, and this model's have "
+                f"{path}: the codes have shape {shape}, and this model's have "
                 f"{len(wanted)} numbers a row; give a file that encode wrote with this model"
             )
-        return values, None
+        return source, None
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in (*wanted, FILE)]
     if missing or extra:
@@ -145,9 +176,18 @@ def _read_codes(ae: Autoencoder, path: str) -> tuple[Array, Sequence[str] | None
             f"{path}: the columns are not this model's codes: expected {listed(wanted)}; found "
             f"{listed(found)}; give a file that encode wrote with this model"
         )
-    source = opened(path, columns=wanted)
     names = [str(name) for name in read_column(path, FILE)] if FILE in found else None
-    return source.read(np.arange(len(source))), names
+    return opened(path, columns=wanted), names
+
+
+def _check_codes(source: Source, rows: Index, values: Array) -> None:
+    """Raise SourceError for codes that are not finite, by the row in the whole file."""
+    lost = ~np.isfinite(values).all(axis=1)
+    if lost.any():
+        row = int(rows[int(lost.argmax())])
+        raise SourceError(
+            f"{source.origin}: the codes hold NaN or infinity, first in row {row}, counting from 0"
+        )
 
 
 def _facts(target: Path, rows: int, columns: int, began: float) -> dict[str, object]:

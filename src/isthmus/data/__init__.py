@@ -1,5 +1,6 @@
 """Where rows come from, how they become numbers and come back, and the noise on the way in."""
 
+from isthmus.data.appending import appending_rows
 from isthmus.data.arrays import array_source, sparse_source, tensor_source
 from isthmus.data.batches import (
     Rows,
@@ -56,6 +57,7 @@ __all__ = [
     "SwapRows",
     "ahead",
     "align",
+    "appending_rows",
     "array_source",
     "blocks",
     "cast",

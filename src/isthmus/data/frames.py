@@ -52,6 +52,9 @@ class FrameSource:
         self.remarks = tuple(remarks)
         """What is worth knowing of how the rows were understood."""
 
+        self.first_row = 0
+        """What to add to a row's number in a message."""
+
         self.strange: tuple[str, ...] = ()
         """What is worth knowing of values that are none of a model's levels."""
 

@@ -1,7 +1,7 @@
 """Choose held-out rows by their content, so that the choice does not depend on their order."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ def blocks(source: Source, rows: Numbers | None = None, itemsize: int = 8) -> Pi
     return Pieces(rows, max(1, most // max(1, source.schema.n_features * itemsize)))
 
 
-def read_blocks(source: Source, rows: Numbers | None = None) -> Iterator[tuple[Index, Array]]:
+def read_blocks(source: Source, rows: Numbers | None = None) -> Generator[tuple[Index, Array]]:
     """The same pieces with their values; those of a streamed source are read ahead by a thread."""
 
     def read(block: Index) -> tuple[Index, Array]:

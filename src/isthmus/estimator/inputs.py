@@ -14,7 +14,7 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from isthmus.data import is_streamed, open_source
-from isthmus.data.arrays import ArraySource, fault, unmasked
+from isthmus.data.arrays import fault, unmasked
 from isthmus.errors import DataError, require
 from isthmus.types import Array, Index, Source
 
@@ -118,7 +118,7 @@ def check_coded(source: Source, positions: Index, x: Tensor, code: Tensor) -> No
     """Raise DataError where the codes (B, K) of prepared rows (B, *shape) are not finite."""
     lost = ~code.float().isfinite().all(dim=1) | (x.flatten(1).abs() > FARTHEST).any(dim=1)
     if lost.any():
-        first = source.first_row if isinstance(source, ArraySource) else 0
+        first = getattr(source, "first_row", 0)
         row = first + int(positions[int(lost.int().argmax())])
         raise fault(
             source.origin,

@@ -121,14 +121,20 @@ def _one_size(path: Path, names: Sequence[str], heads: Sequence[Head]) -> tuple[
 
 def write(path: Path, values: Any, schema: Schema, names: RowNames) -> None:
     """Writes each row as a PNG named after its row name, or 000000.png, 000001.png, ..."""
-    pixels = _pixels(path, values, schema)
-    for name, row in zip(file_names(names, len(pixels)), pixels, strict=True):
+    pixels = pixels_of(path, values, schema)
+    write_pixels(path, file_names(names, len(pixels)), pixels)
+
+
+def write_pixels(path: Path, names: Sequence[str], pixels: Array) -> None:
+    """Writes each of (n, H, W) or (n, H, W, C) bytes as a PNG of this name."""
+    for name, row in zip(names, pixels, strict=True):
         target = path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(row).save(target, "PNG")
 
 
-def _pixels(path: Path, values: Any, schema: Schema) -> Array:
+def pixels_of(path: Path, values: Any, schema: Schema) -> Array:
+    """The rows as the bytes of images; RequestError where they are none."""
     if schema.layout != "image":
         raise RequestError(
             f"{path}: a folder can hold images only, and the rows are a {schema.layout}; "

@@ -1,6 +1,6 @@
 """Tables on disk, decoded a record batch at a time as a table in memory would be."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -83,27 +83,18 @@ class TableBlocks(Blocks):
             strange = findings.strange(levelled, self.origin)
         return TableBlocks(self.records, own, findings, strange=strange)
 
-    def frame(self, rows: Index) -> FrameSource:
-        """Some rows, ascending and next to one another, as the table they are on disk."""
-        import pyarrow as pa
-
+    def frames(self) -> Generator[FrameSource]:
+        """All rows in order, in tables that have every column that was kept, as it is on disk."""
         names = [name for name in self.records.names if name in self._given()]
-        parts = [self.records.empty().select(names)]
-        first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        while first < stop:
-            group = int(np.searchsorted(self.bounds, first, side="right")) - 1
-            start = int(self.bounds[group])
-            for table in self.records.batches(group, names, self.step):
-                end = start + table.num_rows
-                if end > first:
-                    parts.append(table.slice(first - start, min(end, stop) - first))
-                    first = min(end, stop)
-                start = end
-                if start >= stop:
-                    break
-        table = cast("Frame", nw.from_native(pa.concat_tables(parts), eager_only=True))
-        series = [table.get_column(name) for name in self.picked]
-        return FrameSource(table, series, self.schema, origin=self.origin)
+        first = 0
+        for group in range(len(self.bounds) - 1):
+            for batch in self.records.batches(group, names, self.step):
+                table = cast("Frame", nw.from_native(batch, eager_only=True))
+                series = [table.get_column(name) for name in self.picked]
+                found = FrameSource(table, series, self.schema, origin=self.origin)
+                found.first_row = first
+                yield found
+                first += len(found)
 
     def _given(self) -> set[str]:
         return {*(self.schema.given or ()), *self.picked}
