@@ -149,7 +149,7 @@ def _figures(found: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=float, nargs="+", default=[1, 12])
+    parser.add_argument("--sizes", type=float, nargs="+", default=[0.25, 1, 12])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
