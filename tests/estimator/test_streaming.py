@@ -165,4 +165,25 @@ def test_rows_to_judge_by_may_be_streamed_too(path):
     validation = open_source(path, stream=True)
     ae = Autoencoder(2, **SETTINGS).fit(open_source(path, stream=True), validation=validation)
     assert ae.facts_["training_rows"] == 500
-    assert "held_out" in ae.history_[-1] or "held_out" in ae.history_[1]
+    again = Autoencoder(2, **SETTINGS).fit(
+        open_source(path, stream=True), validation=open_source(path, stream=False)
+    )
+    assert weights(ae) == weights(again)
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_of_rows_to_judge_by_no_more_are_taken_than_fit_in_memory(path, monkeypatch):
+    monkeypatch.setattr("isthmus.data.streams.sketch.HELD_OUT_BYTES", 64 * 40)
+    validation = open_source(path, stream=True)
+    Autoencoder(2, **SETTINGS).fit(open_source(path, stream=True), validation=validation)
+    assert len(validation.pinned) == 40
+    assert (validation.pinned[0], validation.pinned[-1]) == (0, 499)
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_wide_rows_start_at_the_components_of_those_in_memory(path, monkeypatch):
+    narrow = fitted(path, True, max_epochs=0, kind="vanilla")
+    monkeypatch.setattr("isthmus.estimator.fitting.EXACT_SIDE", 4)
+    wide = fitted(path, True, max_epochs=0, kind="vanilla")
+    rows = open_source(path, stream=False)
+    assert wide.score(rows) == pytest.approx(narrow.score(rows), rel=0.02)

@@ -35,7 +35,7 @@ from isthmus.data.schema import Schema, schema_from_json
 from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split, read_blocks
 from isthmus.data.streams.blocks import is_on_disk, is_streamed
 from isthmus.data.streams.rows import StreamedRows
-from isthmus.data.streams.sketch import pin_sample, streamed_split
+from isthmus.data.streams.sketch import pin_sample, pin_spread, streamed_split
 from isthmus.data.write import table_schema, write_rows
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "is_streamed",
     "open_source",
     "pin_sample",
+    "pin_spread",
     "plain_batches",
     "read_ahead",
     "read_blocks",

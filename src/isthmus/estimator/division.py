@@ -18,6 +18,7 @@ from isthmus.data import (
     held_out_split,
     is_streamed,
     pin_sample,
+    pin_spread,
     streamed_split,
 )
 from isthmus.estimator import choices
@@ -112,8 +113,11 @@ class Division:
     ) -> Rows | None:
         """The rows to judge by, if there are any."""
         if self.validation is not None:
-            everything = AllBut(len(self.validation))
-            return rows_of(self.validation, preparation, everything, dtype=dtype, device=device)
+            if is_streamed(self.validation):
+                judging = pin_spread(self.validation)
+            else:
+                judging = np.arange(len(self.validation))
+            return Rows(self.validation, preparation, judging, dtype=dtype, device=device)
         if not len(self.held_out):
             return None
         weight = self.weight[self.held_out]

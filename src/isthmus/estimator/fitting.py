@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from isthmus.data import check_any, check_rows, count_distinct, is_streamed
+from isthmus.data import StreamedRows, check_any, check_rows, count_distinct, is_streamed
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.division import Division, mean_row
@@ -28,6 +28,7 @@ from isthmus.pretraining import (
     name_of,
     principal_components,
 )
+from isthmus.pretraining.pca import EXACT_SIDE
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
@@ -177,10 +178,13 @@ class Fitting:
         return mean_row(self.train).flatten() if self.preparation.gaps else 0.0
 
     def _principal(self, n_components: int) -> PCASolution:
+        rows = self.train
+        if isinstance(rows, StreamedRows) and self.preparation.facts.n_features > EXACT_SIDE:
+            rows = rows.in_memory()  # more than one pass would be needed over all of them
         solution = principal_components(
-            self.train, n_components, seed=self.request.seed, stand_in=self.stand_in
+            rows, n_components, seed=self.request.seed, stand_in=self.stand_in
         )
-        self.mean = solution.mean
+        self.mean = solution.mean if rows is self.train else None
         return solution
 
     def _start(self, network: CodeNetwork, solution: PCASolution) -> None:

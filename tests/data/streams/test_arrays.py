@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from isthmus import Autoencoder
 from isthmus.data import open_source
 from isthmus.data.streams.arrays import NpyBlocks
+from isthmus.data.streams.images import ImageBlocks
 from isthmus.errors import SourceError
 
 
@@ -51,3 +54,32 @@ def test_what_stands_for_large_is_a_size_in_bytes(tmp_path, rng, monkeypatch):
     assert not isinstance(open_source(tmp_path / "a.npy"), NpyBlocks)
     monkeypatch.setattr("isthmus.data.formats.npy.SMALL_BYTES", 50 * 4 * 8 - 1)
     assert isinstance(open_source(tmp_path / "a.npy"), NpyBlocks)
+
+
+def test_images_are_read_from_their_files_as_they_are_wanted(tmp_path, rng):
+    pixels = rng.integers(0, 256, (70, 5, 4, 3), np.uint8)
+    for at, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{at:03}.png")
+    source = open_source(tmp_path, stream=True)
+    memory = open_source(tmp_path)
+    assert isinstance(source, ImageBlocks)
+    assert not isinstance(memory, ImageBlocks)
+    assert (source.schema, source.row_names) == (memory.schema, memory.row_names)
+    for wanted in (np.arange(70), rng.integers(0, 70, 30)):
+        np.testing.assert_array_equal(source.read(wanted), pixels[wanted])
+    fresh = open_source(tmp_path, stream=True)
+    Image.fromarray(pixels[0][:3]).save(tmp_path / "050.png")
+    with pytest.raises(SourceError, match=r"050.png: has changed since the folder was opened"):
+        fresh.read(np.arange(70))
+
+
+def test_a_fit_of_streamed_images_is_that_of_images_in_memory(tmp_path, digits):
+    for at, image in enumerate(digits[:60]):
+        Image.fromarray(image).save(tmp_path / f"{at:03}.png")
+    errors = [
+        Autoencoder(2, max_epochs=1, random_state=0)
+        .fit(open_source(tmp_path, stream=stream))
+        .score(digits[:60])
+        for stream in (True, False)
+    ]
+    assert errors[0] == errors[1]

@@ -54,6 +54,11 @@ class StreamedRows(Rows):
         pinned = self.source.pinned
         return self.rows.positions(pinned[~np.isin(pinned, self.rows.left_out)])
 
+    def in_memory(self) -> Rows:
+        """The rows to look at, as rows of their own."""
+        chosen = self.rows[self.sampled]
+        return Rows(self.source, self.preparation, chosen, dtype=self.dtype, device=self.device)
+
     def batches(self, size: int, *, seed: int, epoch: int) -> Sequence[Index]:
         """The positions of each batch of an epoch: see `WindowBatches`."""
         return WindowBatches(self.source, self.rows, size, seed=seed, epoch=epoch)

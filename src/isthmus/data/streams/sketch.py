@@ -42,8 +42,7 @@ def streamed_split(
     wants to `look` at the rows on the way is given their numbers and values, block by block.
     """
     n = len(source)
-    most = max(1, HELD_OUT_BYTES // (8 * source.schema.n_features))
-    wanted = min(fraction * n, float(most)) * (1 + 1e-9)
+    wanted = min(fraction * n, float(most_held_out(source))) * (1 + 1e-9)
     smallest = _Smallest(_enough(n, wanted))
     digest = hashlib.blake2b(digest_size=16)
     for block, values in read_blocks(source):
@@ -58,6 +57,18 @@ def streamed_split(
         rows = np.concatenate(list(found))
     rows = np.sort(rows)
     return StreamSplit(AllBut(n, rows), rows, digest.hexdigest())
+
+
+def most_held_out(source: Blocks) -> int:
+    """How many rows of a source may be held out."""
+    return max(1, HELD_OUT_BYTES // (8 * source.schema.n_features))
+
+
+def pin_spread(source: Blocks) -> Index:
+    """Keep some rows in memory to judge by, evenly spaced; which those are."""
+    most = min(most_held_out(source), len(source))
+    source.pin(np.linspace(0, len(source) - 1, most).round().astype(np.intp))
+    return source.pinned
 
 
 def pin_sample(source: Blocks, split: StreamSplit) -> None:
