@@ -1,6 +1,8 @@
 """Fits of rows that stay on disk: what one in memory gives, resumed to the bit, row by row once."""
 
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pyarrow as pa
@@ -187,3 +189,80 @@ def test_wide_rows_start_at_the_components_of_those_in_memory(path, monkeypatch)
     wide = fitted(path, True, max_epochs=0, kind="vanilla")
     rows = open_source(path, stream=False)
     assert wide.score(rows) == pytest.approx(narrow.score(rows), rel=0.02)
+
+
+def pieces(numbers, size=100):
+    return (numbers[at : at + size].copy() for at in range(0, len(numbers), size))
+
+
+def test_partial_fit_takes_an_iterator_piece_by_piece(numbers):
+    one_by_one = Autoencoder(2, random_state=0)
+    for piece in pieces(numbers):
+        one_by_one.partial_fit(piece)
+    together = Autoencoder(2, random_state=0).partial_fit(pieces(numbers))
+    assert weights(one_by_one) == weights(together)
+    assert together.history_[-1]["epoch"] == 5
+
+
+def test_partial_fit_holds_no_piece_once_it_is_learned(numbers):
+    gone = []
+
+    def watched():
+        for piece in pieces(numbers):
+            gone.append(weakref.ref(piece))
+            yield piece
+            del piece
+            gc.collect()
+            assert sum(ref() is not None for ref in gone[:-1]) == 0
+
+    Autoencoder(2, random_state=0).partial_fit(watched())
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 5
+
+
+def test_partial_fit_keeps_a_history_of_bounded_length(numbers, monkeypatch):
+    monkeypatch.setattr("isthmus.training.loop.MOST_RECORDS", 6)
+    ae = Autoencoder(2, random_state=0).partial_fit(pieces(numbers, 20))
+    assert len(ae.history_) <= 6
+    assert ae.history_[-1]["epoch"] == 25
+
+
+def test_partial_fit_needs_a_piece_and_no_weights_for_all(numbers):
+    with pytest.raises(RequestError, match="gave no rows"):
+        Autoencoder(2).partial_fit(iter(()))
+    with pytest.raises(RequestError, match="each piece its own"):
+        Autoencoder(2).partial_fit(pieces(numbers), sample_weight=np.ones(500))
+
+
+def test_later_pieces_may_bring_gaps_and_levels(rng):
+    def frame(rows, levels):
+        return pa.table({"x": rng.normal(size=rows), "level": rng.choice(levels, rows)})
+
+    def stream():
+        yield frame(60, ["a", "b", "c"])
+        yield frame(60, ["a", "b"])
+        later = frame(60, ["a", "b", "c"])
+        yield later.set_column(0, "x", pa.array(later["x"].to_numpy(), mask=rng.random(60) < 0.3))
+
+    ae = Autoencoder(2, random_state=0).partial_fit(stream())
+    assert np.isfinite(ae.score(frame(20, ["a", "b", "c"])))
+    with pytest.warns(UserWarning, match=r"'level': \d+ values are none that the model knows"):
+        ae.partial_fit(frame(30, ["a", "new"]))
+    assert [level.levels for level in ae.preparation_.schema.columns][1] == ("a", "b", "c")
+
+
+def test_a_mixed_table_that_stays_on_disk_gives_the_weights_of_one_in_memory(tmp_path, rng):
+    days = (np.datetime64("2020-01-01") + rng.integers(0, 99, 300)).astype(object)
+    table = pa.table(
+        {
+            "x": pa.array(rng.normal(size=300), mask=rng.random(300) < 0.1),
+            "level": rng.choice(["a", "b", "c"], 300),
+            "day": days,
+        }
+    )
+    pq.write_table(table, tmp_path / "mixed.parquet", row_group_size=50)
+    ours, theirs = (fitted(tmp_path / "mixed.parquet", stream) for stream in (True, False))
+    assert weights(ours) == weights(theirs)
+    assert ours.preparation_ == theirs.preparation_
+    found = ours.transform(open_source(tmp_path / "mixed.parquet", stream=True))
+    np.testing.assert_array_equal(found, theirs.transform(table))

@@ -1,7 +1,6 @@
 """Autoencoder: scikit-learn's contract over every kind, loss, penalty, corruption and optimizer."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from isthmus import artifact, metrics
 from isthmus.data import AllBut, Rows, align, check_rows, fill, is_streamed, plain_batches, restore
-from isthmus.errors import RequestError
+from isthmus.errors import RequestError, require
 from isthmus.estimator import parts
 from isthmus.estimator.division import rows_of
 from isthmus.estimator.fitted import Fitted
@@ -26,14 +25,13 @@ from isthmus.estimator.inputs import (
     read_codes,
     row_weights,
     tell,
+    unless_refused,
 )
 from isthmus.estimator.refining import refined
 from isthmus.estimator.request import FULL, Request, check_request, folder_of, reporter_of, seed_of
 from isthmus.estimator.saving import to_artifact
 from isthmus.training.state import State
 from isthmus.types import Array, Source
-
-OF_THE_ROWS = ("n_features_in_", "feature_names_in_")
 
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -154,7 +152,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         another fit.
         """
         del y
-        with self._unless_refused(), torch.inference_mode(False):
+        with unless_refused(self), torch.inference_mode(False):
             source = as_source(self, X, reset=True)
             check_rows(source, gaps=True, later=True)
             weight = row_weights(sample_weight, source)
@@ -166,9 +164,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
         """Go through the rows of X once more, from where the last call (or `fit`) ended.
 
-        The first call without a fit prepares and starts the network from its rows alone.
+        The first call without a fit prepares and starts the network from its rows alone. An
+        iterator gives X in pieces, of which one is in memory at a time.
         """
         del y
+        if isinstance(X, Iterator):
+            return self._partial_fit_each(X, sample_weight)
         fresh = not hasattr(self, "network_")
         source = as_source(self, X, reset=fresh)
         check_rows(source, at_least=2 if fresh else 1, gaps=fresh or self.preparation_.gaps)
@@ -180,7 +181,18 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             with torch.inference_mode(False):
                 self._keep(Fitting(request, source, weight, None).run())
         with torch.inference_mode(False):
-            self._continue(align(source, self.preparation_.schema), weight)
+            source = align(source, self.preparation_.schema)
+            tell(source)
+            self._continue(source, weight)
+        return self
+
+    def _partial_fit_each(self, pieces: Iterator[Any], sample_weight: Any) -> Self:
+        require(sample_weight is None, "sample_weight: give each piece its own, call by call")
+        given = False
+        for X in pieces:
+            given = True
+            self.partial_fit(X)
+        require(given, "X is an iterator that gave no rows; give at least one piece")
         return self
 
     def transform(self, X: Any) -> Array:
@@ -265,20 +277,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.n_features_in_ = len(schema.given or ()) or schema.n_features
         if schema.names is not None and schema.labels is None:
             self.feature_names_in_ = np.asarray(schema.given or schema.names, dtype=object)
-
-    @contextmanager
-    def _unless_refused(self) -> Iterator[None]:
-        """Leave what the last fit learned as it was when rows or settings are refused."""
-        before = {name: getattr(self, name) for name in OF_THE_ROWS if hasattr(self, name)}
-        try:
-            yield
-        except BaseException:
-            for name in OF_THE_ROWS:
-                if name in before:
-                    setattr(self, name, before[name])
-                elif hasattr(self, name):
-                    delattr(self, name)
-            raise
 
     def _encode(self, x: Tensor) -> Tensor:
         with torch.no_grad():

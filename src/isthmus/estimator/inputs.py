@@ -1,6 +1,8 @@
 """What users hand to the estimator, checked as scikit-learn does and opened as a source."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from isthmus.errors import DataError, require
 from isthmus.types import Array, Index, Source
 
 ROW_DIMENSIONS = (2, 3)
+OF_THE_ROWS = ("n_features_in_", "feature_names_in_")
 FARTHEST = 1e150
 """Prepared values beyond this have squares that no 64-bit number holds."""
 
@@ -44,6 +47,21 @@ def as_source(estimator: Any, X: Any, *, reset: bool) -> Source:
         estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
     )
     return open_source(checked)
+
+
+@contextmanager
+def unless_refused(estimator: Any) -> Iterator[None]:
+    """Leave what the last fit learned as it was when rows or settings are refused."""
+    before = {name: getattr(estimator, name) for name in OF_THE_ROWS if hasattr(estimator, name)}
+    try:
+        yield
+    except BaseException:
+        for name in OF_THE_ROWS:
+            if name in before:
+                setattr(estimator, name, before[name])
+            elif hasattr(estimator, name):
+                delattr(estimator, name)
+        raise
 
 
 def _is_source(X: Any) -> bool:

@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Finding
 from isthmus.training.health import EVENT, Doctor, watched
 from isthmus.training.progress import Reporter, Silent
+from isthmus.training.rows import NoRows, nothing_ahead
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import losses
 from isthmus.types import Index, Network, Step, WeightedRows
@@ -31,28 +32,11 @@ RESCUE_SCALE, MOST_RESCUES = 0.25, 5
 PLATEAU_SCALE = 0.5
 CEILING = 10.0
 EVALUATION_ROWS = 2048
+MOST_RECORDS = 10_000
 STARTING_ROWS = 8192
 """Training rows that tell the loss before the first step well enough."""
 
 Callback = Callable[[Record], bool | None]
-
-
-class NoRows:
-    """No rows at all, where a trainer waits for the next ones."""
-
-    weight = torch.empty(0)
-
-    def __len__(self) -> int:
-        return 0
-
-    def take(self, positions: Index) -> Tensor:
-        """Nothing."""
-        return torch.empty(len(positions), 0)
-
-
-def _nothing_ahead(batches: Sequence[Index], first: int) -> AbstractContextManager[None]:
-    del batches, first
-    return nullcontext()
 
 
 class DivergedError(ArithmeticError):
@@ -101,7 +85,7 @@ class Trainer:
     health: Doctor | None = None
     """Who looks whether the network learns, if anyone."""
 
-    ahead: Callable[[Sequence[Index], int], AbstractContextManager[None]] = _nothing_ahead
+    ahead: Callable[[Sequence[Index], int], AbstractContextManager[None]] = nothing_ahead
     """(batches, first) to a context inside which rows may be read before they are asked for."""
 
     def __post_init__(self) -> None:
@@ -142,7 +126,7 @@ class Trainer:
         self.plan = replace(self.plan, averaging=0.0)  # what goes on goes on from what was kept
         self.train, self.held_out = NoRows(), None
         self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
-        self.health, self.ahead = None, _nothing_ahead
+        self.health, self.ahead = None, nothing_ahead
         return self
 
     def one_more(self, rows: WeightedRows) -> None:
@@ -162,9 +146,16 @@ class Trainer:
             ) from problem
         finally:
             self.network.eval()
-            self.train, self.ahead = NoRows(), _nothing_ahead
+            self.train, self.ahead = NoRows(), nothing_ahead
         self.state.epoch += 1
-        self.state.history.append({"epoch": self.state.epoch, "train": trained})
+        self._remember({"epoch": self.state.epoch, "train": trained})
+
+    def _remember(self, record: Record) -> None:
+        """Keep what rows that come without end have told, but for what is long past."""
+        history = self.state.history
+        history.append(record)
+        if len(history) > MOST_RECORDS:
+            history.remove(next(one for one in history if one.keys() == record.keys()))
 
     def _begin(self) -> None:
         state = self.checkpointer.load(self.network, self.optimizer) if self.checkpointer else None
