@@ -60,11 +60,11 @@ def read(path):
     return {name: table.column(name).to_pylist() for name in table.column_names}
 
 
-def alike(found, expected):
+def check_alike(found, expected):
     if isinstance(found, dict):
         assert list(found) == list(expected)
         for name, values in found.items():
-            alike(np.asarray(values), np.asarray(expected[name]))
+            check_alike(np.asarray(values), np.asarray(expected[name]))
     elif found.dtype.kind == "f":
         np.testing.assert_allclose(found, expected, atol=2e-5)
     else:
@@ -88,7 +88,7 @@ def test_every_command_answers_as_it_does_in_memory(isthmus, tmp_path, numbers, 
             assert done.code == 0, done.err
             made[kind]["".join(command)] = output
     for command, output in made["disk"].items():
-        alike(read(output), read(made["memory"][command]))
+        check_alike(read(output), read(made["memory"][command]))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
@@ -106,7 +106,7 @@ def test_a_mixed_table_with_gaps_is_filled_in_as_it_is_in_memory(
         streamed()
     assert said[0] == said[1]
     ours, theirs, given = read(outputs[1]), read(outputs[0]), read(path)
-    alike(ours, theirs)
+    check_alike(ours, theirs)
     for name, values in given.items():
         assert all(b == a for a, b in zip(values, ours[name], strict=True) if a not in (None, ""))
 
@@ -146,7 +146,7 @@ def test_an_unknown_level_is_told(isthmus, tmp_path, mixed, streamed):
     assert "'odd'" in done.err
 
 
-def refused(done, *words):
+def check_refused(done, *words):
     assert done.code == 2
     assert len(done.err.strip().splitlines()) == 1, done.err
     for word in words:
@@ -191,9 +191,9 @@ def test_infinity_in_a_late_row_leaves_nothing_half_written(
     pq.write_table(table.set_column(3, "c3", pa.array(values)), folder / "2.parquet")
     before = left(tmp_path)
     done = isthmus(command, model, folder, "-o", tmp_path / "out.parquet", "--quiet")
-    refused(done, str(folder), "infinity, is at row 244", "column 'c3'")
+    check_refused(done, str(folder), "infinity, is at row 244", "column 'c3'")
     assert left(tmp_path) == before
-    refused(isthmus("fit", folder, "-o", tmp_path / "new", *FIT), "row 244", "column 'c3'")
+    check_refused(isthmus("fit", folder, "-o", tmp_path / "new", *FIT), "row 244", "column 'c3'")
     assert left(tmp_path) == before
 
 
@@ -213,7 +213,7 @@ def test_a_bad_file_in_a_folder_is_one_line(isthmus, tmp_path, folder, model, co
     first = (folder,) if command == "fit" else (model, folder)
     done = isthmus(command, *first, "-o", tmp_path / "out.parquet", "--quiet")
     words = {"truncated": "truncated", "type": "string", "column": "missing 'c1'"}
-    refused(done, "3.parquet", words[fault])
+    check_refused(done, "3.parquet", words[fault])
     assert left(tmp_path) == before
 
 
@@ -232,7 +232,7 @@ def test_a_file_that_changes_while_it_is_read_is_one_line(
     monkeypatch.setattr(Autoencoder, "_rows", changing)
     before = left(tmp_path)
     done = isthmus(command, model, folder, "-o", tmp_path / "out.csv", "--quiet")
-    refused(done, "3.parquet: has changed since it was opened")
+    check_refused(done, "3.parquet: has changed since it was opened")
     assert left(tmp_path) == before
 
 
@@ -242,7 +242,7 @@ def test_a_csv_whose_quoting_breaks_is_one_line(isthmus, tmp_path, streamed):
     lines[200] = lines[200][:-1]
     (tmp_path / "rows.csv").write_text("\n".join(lines))
     done = isthmus("fit", tmp_path / "rows.csv", "-o", tmp_path / "model", *FIT)
-    refused(done, "rows.csv: line 201:")
+    check_refused(done, "rows.csv: line 201:")
     assert left(tmp_path) == {"rows.csv"}
 
 

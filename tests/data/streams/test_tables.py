@@ -50,7 +50,7 @@ def both(path, **options):
     return [open_source(path, stream=stream, **options) for stream in (True, False)]
 
 
-def same(ours, theirs):
+def check_same(ours, theirs):
     assert isinstance(ours, TableBlocks)
     assert ours.schema == theirs.schema
     assert ours.remarks == theirs.remarks
@@ -66,12 +66,12 @@ def same(ours, theirs):
 @pytest.mark.parametrize("group", [1000, 60, 7])
 def test_a_mixed_table_is_what_it_is_in_memory(tmp_path, mixed, group):
     pq.write_table(mixed, tmp_path / "a.parquet", row_group_size=group)
-    same(*both(tmp_path / "a.parquet"))
+    check_same(*both(tmp_path / "a.parquet"))
 
 
 def test_a_mixed_csv_is_what_it_is_in_memory(tmp_path, mixed):
     pc.write_csv(mixed, tmp_path / "a.csv")
-    same(*both(tmp_path / "a.csv"))
+    check_same(*both(tmp_path / "a.csv"))
 
 
 ROLES = [
@@ -85,13 +85,13 @@ ROLES = [
 @pytest.mark.parametrize("roles", ROLES, ids=str)
 def test_declared_roles_are_kept(tmp_path, mixed, roles):
     pq.write_table(mixed, tmp_path / "a.parquet", row_group_size=60)
-    same(*both(tmp_path / "a.parquet", roles=roles))
+    check_same(*both(tmp_path / "a.parquet", roles=roles))
 
 
 @pytest.mark.parametrize("options", [{"columns": ("x", "n")}, {"drop": ("colour", "id", "day")}])
 def test_columns_are_kept_and_dropped(tmp_path, mixed, options):
     pq.write_table(mixed, tmp_path / "a.parquet", row_group_size=60)
-    same(*both(tmp_path / "a.parquet", **options))
+    check_same(*both(tmp_path / "a.parquet", **options))
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -103,7 +103,7 @@ def test_dictionaries_are_what_they_are_in_memory(tmp_path, rng, ordered):
     )
     table = pa.table({"x": rng.normal(size=ROWS), "level": values})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=60)
-    same(*both(tmp_path / "a.parquet"))
+    check_same(*both(tmp_path / "a.parquet"))
 
 
 @pytest.mark.parametrize("value", [3, "12,5", "?"])
@@ -174,6 +174,26 @@ def test_too_many_levels_for_memory_are_refused_or_names(tmp_path, monkeypatch, 
     pq.write_table(pa.table({"name": often, "x": np.ones(300)}), tmp_path / "b.parquet")
     with pytest.raises(SourceError, match=r"b.parquet: column 'name' has more than 30 different"):
         open_source(tmp_path / "b.parquet", stream=True)
+
+
+BEYOND = [
+    (pa.date32(), 3_000_000, 10183),
+    (pa.date64(), 3_000_000 * 86_400_000, 10183),
+    (pa.timestamp("s"), -70_000_000_000, -248),
+    (pa.timestamp("us", "UTC"), 300_000 * 10**12, 11476),
+]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("kind", "value", "year"), BEYOND, ids=str)
+def test_dates_out_of_range_are_told_with_their_row(tmp_path, kind, value, year, stream):
+    whole = pa.int32() if kind == pa.date32() else pa.int64()
+    values = [0] * 100
+    values[60], values[10] = value, None
+    table = pa.table({"x": np.ones(100), "day": pa.array(values, whole).cast(kind)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=40)
+    with pytest.raises(DataError, match=rf"a.parquet: column 'day': .* row 60, .* year {year},"):
+        open_source(tmp_path / "a.parquet", stream=stream).read(np.arange(100))
 
 
 # Folders.

@@ -100,14 +100,16 @@ class TableBlocks(Blocks):
         return {*(self.schema.given or ()), *self.picked}
 
     def _chunks(self, group: int) -> Iterator[Array]:
+        row = int(self.bounds[group])
         for table in self.records.batches(group, self.picked, self.step):
-            yield self._numbers(table)
+            yield self._numbers(table, row)
+            row += table.num_rows
 
-    def _numbers(self, table: Any) -> Array:
-        """(n, D): the columns of a pyarrow Table as numbers."""
+    def _numbers(self, table: Any, row: int) -> Array:
+        """(n, D): the columns of a pyarrow Table as numbers; its first row is number `row`."""
         found = np.empty((table.num_rows, len(self.picked)), self.dtype)
         numbers = [
-            _plain(table.column(name)) if at in self._plain else self._as_numbers(table, at)
+            _plain(table.column(name)) if at in self._plain else self._as_numbers(table, at, row)
             for at, name in enumerate(self.picked)
         ]
         for start in range(0, len(found), TABLE_ROWS):
@@ -116,9 +118,9 @@ class TableBlocks(Blocks):
                 part[:, at] = values[start : start + TABLE_ROWS]
         return found
 
-    def _as_numbers(self, table: Any, at: int) -> Array:
+    def _as_numbers(self, table: Any, at: int, row: int) -> Array:
         (series,) = _series(table, [self.picked[at]])
-        return as_numbers(series, self.columns[at], self.origin)
+        return as_numbers(series, self.columns[at], self.origin, row)
 
 
 def table_blocks(
