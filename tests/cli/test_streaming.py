@@ -23,7 +23,8 @@ def mixed(numbers, rng):
     """Numbers with gaps, and a column of levels that the numbers tell of."""
     columns = {f"c{at}": pa.array(numbers[:, at], mask=rng.random(ROWS) < 0.05) for at in range(6)}
     levels = np.asarray(["low", "high"])[(numbers[:, 0] > 0).astype(int)]
-    return pa.table(columns | {"level": pa.array(levels, mask=rng.random(ROWS) < 0.05)})
+    level = pa.array(levels, mask=rng.random(ROWS) < 0.05)
+    return pa.table({"id": np.arange(ROWS)} | columns | {"level": level})
 
 
 @pytest.fixture
@@ -181,6 +182,15 @@ def test_a_folder_of_parquet_files_is_one_table(isthmus, tmp_path, folder, model
     assert len(pq.read_table(tmp_path / "codes.parquet")) == ROWS
 
 
+def test_columns_that_a_model_does_not_know_are_left_out(isthmus, tmp_path, folder, model):
+    for path in sorted(folder.iterdir()):
+        table = pq.read_table(path)
+        pq.write_table(table.append_column("more", pa.array(["?"] * len(table))), path)
+    done = isthmus("encode", model, folder, "-o", tmp_path / "codes.parquet")
+    assert done.code == 0, done.err
+    assert "left out columns that the model does not know: 'more'" in done.err
+
+
 @pytest.mark.parametrize("command", ["encode", "score", "impute"])
 def test_infinity_in_a_late_row_leaves_nothing_half_written(
     isthmus, tmp_path, folder, model, command
@@ -250,3 +260,22 @@ def test_compare_takes_rows_that_stay_on_disk(isthmus, folder, streamed):
     streamed()
     done = isthmus("compare", folder, "--components", "2", "--epochs", "2", "--json")
     assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_unknown_level_beside_a_column_that_is_left_out(
+    isthmus, tmp_path, mixed, streamed, stream
+):
+    path, model = write(tmp_path, mixed, ".parquet"), tmp_path / "model"
+    assert isthmus("fit", path, "-o", model, *FIT, "--no-report").code == 0
+    if stream:
+        streamed()
+    at = mixed.column_names.index("level")
+    other = mixed.set_column(at, "level", pa.array(["low", "odd"] * (ROWS // 2)))
+    pq.write_table(other, path, row_group_size=70)
+    for command in ("encode", "score", "impute"):
+        done = isthmus(command, model, path, "-o", tmp_path / f"{command}.parquet")
+        assert done.code == 0, done.err
+    filled = pq.read_table(tmp_path / "impute.parquet")
+    assert filled.column_names == mixed.column_names
+    assert filled["id"].to_pylist() == mixed["id"].to_pylist()

@@ -90,6 +90,7 @@ class FrameSource:
             self.schema.layout,
             named=self.schema.names is not None,
             columns=schema.columns,
+            given=schema.given,
         )
         found = FrameSource(self.table, picked, own, origin=self.origin)
         found.strange = tuple(found._unseen())

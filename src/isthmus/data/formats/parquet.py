@@ -30,7 +30,8 @@ def read_folder(path: Path, options: Options) -> Source:
 def _source(paths: Sequence[Path], path: Path, options: Options) -> Source:
     records = ParquetRecords(paths, str(path))
     kept = pick(records.names, options.columns, options.drop, str(path))
-    if options.stream or (options.stream is None and records.bytes > SMALL_BYTES):
+    size = records.bytes * len(kept) / max(len(records.names), 1)
+    if options.stream or (options.stream is None and size > SMALL_BYTES):
         if not len(records.rows):
             raise SourceError(f"{path}: holds no rows; there is nothing to stream")
         source = table_blocks(records, kept, layout=options.layout, roles=dict(options.roles))

@@ -1,5 +1,6 @@
 """Parquet files, one or a folder of them, read row group by row group and those in pieces."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.formats.base import damaged
+from isthmus.data.frames import listed
 from isthmus.data.streams.agreement import common_schema
 from isthmus.data.streams.blocks import MOST_OPEN, Stamp
 from isthmus.data.streams.tables import Records
+from isthmus.errors import SourceError
 
 OPEN_BYTES = 1 << 27
 """What row groups that are being read may hold of their files, together: 128 MiB."""
@@ -40,6 +43,7 @@ class ParquetRecords(Records):
                 schemas.append((stamp.path, file.schema_arrow))
                 self._learn(number, file.metadata)
         self.schema = common_schema(schemas)
+        _check_names(self.origin, self.schema.names)
         index = pandas_index(schemas[0][1])
         self.names = tuple(name for name in self.schema.names if name not in index)
         self.bounds = np.concatenate([[0], np.cumsum(self.rows)]).astype(np.intp)
@@ -105,6 +109,14 @@ def opened(path: Path, stamp: Stamp | None = None, metadata: Any = None) -> Iter
             if stamp is not None:
                 stamp.check()
             raise
+
+
+def _check_names(origin: str, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise SourceError(
+            f"{origin}: several columns are named {listed(twice)}; give each its own name"
+        )
 
 
 def pandas_index(schema: Any) -> list[str]:

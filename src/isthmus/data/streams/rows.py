@@ -17,6 +17,9 @@ from isthmus.data.streams.blocks import Blocks
 from isthmus.data.streams.windows import WindowBatches
 from isthmus.types import Index
 
+SAMPLE_ROWS = 8192
+"""So many rows are looked at, evenly spaced, where none are in memory."""
+
 AHEAD = 1
 """Windows that are read ahead of the one in use."""
 
@@ -48,9 +51,12 @@ class StreamedRows(Rows):
 
     @property
     def sampled(self) -> Index:
-        """Positions of rows to look at: those in memory, where there are any, else all."""
-        if self.resident is not None or not len(self.source.pinned):
+        """Positions of rows to look at: those in memory, where there are any."""
+        if self.resident is not None:
             return np.arange(len(self))
+        if not len(self.source.pinned):
+            some = min(len(self), SAMPLE_ROWS)
+            return np.linspace(0, len(self) - 1, some).round().astype(np.intp)
         pinned = self.source.pinned
         return self.rows.positions(pinned[~np.isin(pinned, self.rows.left_out)])
 

@@ -51,8 +51,12 @@ class TableBlocks(Blocks):
         *,
         remarks: Sequence[str] = (),
         strange: Sequence[str] = (),
+        kept: Sequence[str] = (),
     ) -> None:
         self.records, self.findings = records, findings
+        self.kept = {*kept, *(schema.given or ()), *(schema.names or records.names)}
+        """All columns that are of the table, be they read or not."""
+
         self.remarks, self.strange = tuple(remarks), tuple(strange)
         self.picked = schema.names or records.names
         columns = schema.columns or (Column(),) * len(self.picked)
@@ -75,17 +79,19 @@ class TableBlocks(Blocks):
             self.schema.layout,
             named=self.schema.names is not None,
             columns=schema.columns,
+            given=schema.given,
         )
         findings, strange = self.findings, list[str]()
         if schema.columns is not None:
             levelled = {n: c for n, c in zip(names, schema.columns, strict=True) if c.levelled}
             findings = survey(self.records, names, {n: c.role for n, c in levelled.items()})
             strange = findings.strange(levelled, self.origin)
-        return TableBlocks(self.records, own, findings, strange=strange)
+        kept = [name for name in self.records.names if name in self.kept]
+        return TableBlocks(self.records, own, findings, strange=strange, kept=kept)
 
     def frames(self) -> Generator[FrameSource]:
         """All rows in order, in tables that have every column that was kept, as it is on disk."""
-        names = [name for name in self.records.names if name in self._given()]
+        names = [name for name in self.records.names if name in self.kept]
         first = 0
         for group in range(len(self.bounds) - 1):
             for batch in self.records.batches(group, names, self.step):
@@ -95,9 +101,6 @@ class TableBlocks(Blocks):
                 found.first_row = first
                 yield found
                 first += len(found)
-
-    def _given(self) -> set[str]:
-        return {*(self.schema.given or ()), *self.picked}
 
     def _chunks(self, group: int) -> Iterator[Array]:
         row = int(self.bounds[group])
