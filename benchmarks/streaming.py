@@ -9,7 +9,6 @@ fitted by a deep network too; the others by one that is linear, which waits for 
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -54,8 +53,10 @@ def make(path: Path, size: float) -> int:
 
 
 def peak() -> float:
-    """The largest memory this process has had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The largest memory this process has had (VmHWM), in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    (found,) = [line for line in lines if line.startswith("VmHWM")]
+    return int(found.split()[1]) / 1024
 
 
 def fit(path: Path, kind: str, epochs: int, model: Path, *, stream: bool) -> dict[str, Any]:
@@ -63,7 +64,6 @@ def fit(path: Path, kind: str, epochs: int, model: Path, *, stream: bool) -> dic
     torch.set_num_threads(1)
     began = time.perf_counter()
     source = open_source(path, stream=stream)
-    opened = peak()
     ae = Autoencoder(
         COMPONENTS, kind=kind, max_epochs=epochs, batch_size=BATCH, random_state=0, loss="huber"
     ).fit(source)
@@ -73,7 +73,6 @@ def fit(path: Path, kind: str, epochs: int, model: Path, *, stream: bool) -> dic
         "rows": len(source),
         "seconds": seconds,
         "rows a second": epochs * ae.facts_["training_rows"] / _training(ae.history_),
-        "opened": opened,
         "error": ae.history_[-1].get("held_out", {}).get("reconstruction"),
     }
 

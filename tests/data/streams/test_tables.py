@@ -88,6 +88,16 @@ def test_declared_roles_are_kept(tmp_path, mixed, roles):
     check_same(*both(tmp_path / "a.parquet", roles=roles))
 
 
+def test_long_text_is_read_in_smaller_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr("isthmus.data.streams.tables.LONG_BYTES", 1 << 14)
+    words = ["a" * 2000, "b" * 2000] * 50
+    table = pa.table({"long": words, "x": np.arange(100) * 0.5})
+    pq.write_table(table, tmp_path / "a.parquet", use_dictionary=False)
+    ours, theirs = both(tmp_path / "a.parquet")
+    assert ours.step < 10
+    check_same(ours, theirs)
+
+
 @pytest.mark.parametrize("options", [{"columns": ("x", "n")}, {"drop": ("colour", "id", "day")}])
 def test_columns_are_kept_and_dropped(tmp_path, mixed, options):
     pq.write_table(mixed, tmp_path / "a.parquet", row_group_size=60)

@@ -36,6 +36,19 @@ def test_rows_begin_where_python_says_they_do(tmp_path, monkeypatch, text, rows,
     assert found == expected
 
 
+@pytest.mark.parametrize("most", [1, 20, 45, 1000])
+def test_spans_of_long_rows_hold_fewer(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(lines, "SPAN_BYTES", most)
+    monkeypatch.setattr(lines, "READ_BYTES", 64)
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"{row},text {row}\n" for row in range(10, 40)))  # of 11 bytes
+    found = list(lines.spans(path, ",", 10))
+    assert [span.start for span in found[1:]] == [span.end for span in found[:-1]]
+    assert (found[0].start, found[-1].end) == (0, 330)
+    assert sum(span.rows for span in found) == 30
+    assert {span.rows for span in found[:-1]} == {min(10, max(1, most // 11))}
+
+
 COLUMNS = {
     "numbers": ["1", "2.5", "3", "1e3"],
     "whole": ["1", "2", "", "7"],

@@ -9,6 +9,9 @@ import numpy as np
 from isthmus.types import Array, Index
 
 READ_BYTES = 1 << 22
+SPAN_BYTES = 1 << 25
+"""A span is no longer, unless a row is."""
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 QUOTE, NEWLINE, RETURN, SPACE, TAB = map(ord, '"\n\r \t')
 
@@ -34,7 +37,7 @@ class QuoteError(ValueError):
 
 
 def spans(path: Path, delimiter: str, rows: int, skipped: int = 0) -> Iterator[Span]:
-    """Spans of `rows` rows each but the last; empty lines are no rows, the first `skipped` go.
+    """Spans of `rows` rows, fewer where those are long; empty lines are none, `skipped` rows go.
 
     Raises QuoteError where the file ends inside a quoted cell, or text follows one before its cell
     ends: then a quote was forgotten, and rows would be taken for a part of the cell.
@@ -46,10 +49,11 @@ def spans(path: Path, delimiter: str, rows: int, skipped: int = 0) -> Iterator[S
         left -= at
         while at < len(starts):
             begin = begin if count else int(starts[at])
-            taken = min(rows - count, len(starts) - at)
+            fits = int(np.searchsorted(ends[at:], begin + SPAN_BYTES, side="right"))
+            taken = min(rows - count, max(fits, 1 - min(count, 1)), len(starts) - at)
             at, count = at + taken, count + taken
-            last = int(ends[at - 1])
-            if count == rows:
+            last = int(ends[at - 1]) if taken else last
+            if count == rows or not taken:
                 yield Span(begin, last, count)
                 count = 0
     if count:

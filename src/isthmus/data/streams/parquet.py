@@ -46,6 +46,7 @@ class ParquetRecords(Records):
         _check_names(self.origin, self.schema.names)
         index = pandas_index(schemas[0][1])
         self.names = tuple(name for name in self.schema.names if name not in index)
+        self.row_bytes = max(self.bytes / max(sum(self.rows), 1), 1.0)
         self.bounds = np.concatenate([[0], np.cumsum(self.rows)]).astype(np.intp)
 
     def _learn(self, number: int, metadata: Any) -> None:

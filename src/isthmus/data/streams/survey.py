@@ -29,7 +29,7 @@ Series = nw.Series[Any]
 MOST_LEVELS = 100_000
 """So many different values of a column are kept; one that has more is no category."""
 
-BATCH_ROWS = 1 << 16
+BATCH_ROWS, BATCH_BYTES = 1 << 16, 1 << 25
 
 
 class Table(Protocol):
@@ -37,6 +37,7 @@ class Table(Protocol):
 
     origin: str
     bounds: Index
+    row_bytes: float
 
     def empty(self) -> Any:
         """A pyarrow Table without rows."""
@@ -84,9 +85,9 @@ def survey(table: Table, names: Sequence[str], roles: Mapping[str, str]) -> Find
     looks = {n: _look(frame.get_column(n), roles.get(n), table.origin) for n in names}
     wanted = [name for name, look in looks.items() if look.reads]
     if wanted:
-        row = 0
+        row, rows = 0, max(1, min(BATCH_ROWS, int(BATCH_BYTES // table.row_bytes)))
         for group in range(len(table.bounds) - 1):
-            for batch in table.batches(group, wanted, BATCH_ROWS):
+            for batch in table.batches(group, wanted, rows):
                 part = nw.from_native(batch, eager_only=True)
                 for name in wanted:
                     looks[name].see(part.get_column(name), row)

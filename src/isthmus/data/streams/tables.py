@@ -17,6 +17,9 @@ from isthmus.data.streams.survey import Findings, survey
 from isthmus.errors import RequestError
 from isthmus.types import Array, Index
 
+LONG_BYTES = 1 << 25
+"""Text may be long: no more of a table is read at once."""
+
 TABLE_ROWS = 1024
 """Rows that are turned from columns into rows together: few enough for a processor's cache."""
 
@@ -30,6 +33,9 @@ class Records:
 
     bounds: Index
     """(groups + 1,): the first row of each group, and the number of all rows."""
+
+    row_bytes: float = 8.0
+    """What a row takes, about, as it is read."""
 
     def empty(self) -> Any:
         """A pyarrow Table without rows, whose columns have their types."""
@@ -63,6 +69,7 @@ class TableBlocks(Blocks):
         self.columns = columns
         dtype = _dtype(_series(records.empty(), self.picked), columns, findings)
         super().__init__(schema, records.origin, records.bounds, dtype)
+        self.step = max(1, min(self.step, int(LONG_BYTES // records.row_bytes)))
         self._plain = {
             at
             for at, (name, column) in enumerate(zip(self.picked, columns, strict=True))
