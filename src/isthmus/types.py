@@ -163,6 +163,16 @@ class Source(Protocol):
         """The chosen rows as a dense (len(rows), *schema.shape) array, in their own dtype."""
 
 
+class Numbers(Protocol):
+    """Row numbers in order: an array of them, or what stands for one without holding it."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, at: Any, /) -> Any:
+        """The numbers at a slice or an array of positions."""
+
+
 class Predictive(Protocol):
     """A loss that says how sure the network's output is, as a method of second order asks."""
 

@@ -91,7 +91,7 @@ def test_every_byte_counts(width):
     X = np.zeros((2 * width, width), np.uint8)
     X[np.arange(width), np.arange(width)] = 1
     X[width + np.arange(width), np.arange(width)] = 255
-    assert len(np.unique(split._hash_rows(X, 0))) == 2 * width
+    assert len(np.unique(split.hashed(X, 0))) == 2 * width
 
 
 def test_small_blocks_agree_with_one(rng, monkeypatch):

@@ -78,7 +78,7 @@ def decode(
 
     A path without a suffix becomes a folder of PNG images.
     """
-    from isthmus.cli.use import decode as run
+    from isthmus.cli.decode import run
 
     run(model, codes, output, computing, talk, force=force)
 

@@ -1,7 +1,8 @@
 """Where results go: places checked before the work, files written whole or not at all."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,24 +85,38 @@ def free_rows(path: str, *, force: bool) -> Path:
     return target
 
 
-def write_table(
+@contextmanager
+def writing_table(
     path: Path,
     columns: Sequence[str],
-    values: "Array",
+    n_rows: int,
     beside: Mapping[str, Sequence[Any]],
     *,
     force: bool,
-) -> None:
-    """Writes named columns of numbers; first what stands `beside` them, where text has a place."""
-    from isthmus.data import table_schema, write_rows
+) -> Iterator[Callable[["Array"], None]]:
+    """What takes one block of named columns of numbers after the other, `n_rows` in all.
 
-    table: Any = values
-    if beside and path.suffix.lower() in TEXT_HAS_A_PLACE:
-        import pyarrow as pa
+    First comes what stands `beside` the numbers, one value a row, where text has a place.
+    """
+    from isthmus.data import appending_rows, table_schema
 
-        numbers = {name: values[:, index] for index, name in enumerate(columns)}
-        table, columns = pa.table({**beside, **numbers}), (*beside, *columns)
-    write_rows(path, table, table_schema(columns, values.dtype.name), force=force)
+    named = bool(beside) and path.suffix.lower() in TEXT_HAS_A_PLACE
+    schema, done = table_schema((*beside, *columns) if named else columns), 0
+    with appending_rows(path, schema, n_rows, force=force) as append:
+
+        def write(values: "Array") -> None:
+            nonlocal done
+            table: Any = values
+            if named:
+                import pyarrow as pa
+
+                numbers = {name: values[:, index] for index, name in enumerate(columns)}
+                told = {name: some[done : done + len(values)] for name, some in beside.items()}
+                table = pa.table({**told, **numbers})
+            append(table)
+            done += len(values)
+
+        yield write
 
 
 def write_text(path: Path, text: str, *, force: bool) -> None:

@@ -1,6 +1,7 @@
 """The rows a command works on, opened as the options and the model ask for."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,17 +16,19 @@ from isthmus.data import (
     RecordingSource,
     Schema,
     align,
-    blocks,
     check_rows,
     cut_like,
+    is_streamed,
     open_recordings,
     open_source,
+    read_blocks,
     series,
     windows,
 )
 from isthmus.data.arrays import ArraySource
 from isthmus.data.frames import listed
 from isthmus.data.labels import column_names, read_column, read_labels
+from isthmus.data.streams.tables import TableBlocks
 from isthmus.errors import RequestError, SourceError, require
 from isthmus.types import Array, Source
 
@@ -126,18 +129,31 @@ def color_like(data: str, color: str | None, source: Source, reading: Reading) -
 
 
 def in_blocks(source: Source, talk: Talk, *, gaps: bool) -> Iterator[Source]:
-    """The rows, checked and then in blocks that fit in memory, with a bar where it takes long.
+    """The rows, checked, in blocks that fit in memory, with a bar where it takes long.
 
-    `gaps` tells whether the model knows what to do with missing values.
+    Rows on disk are checked by whoever uses a block. `gaps` tells whether the model knows what to
+    do with missing values.
     """
-    check_rows(source, at_least=1, gaps=gaps)
-    with talk.bar(len(source)) as advance:
-        for block in blocks(source):
+    check_rows(source, at_least=1, gaps=gaps, later=True)
+    with talk.bar(len(source)) as advance, closing(read_blocks(source)) as read:
+        for block, values in read:
             first = int(block[0])
-            yield ArraySource(
-                source.read(block), source.schema, origin=source.origin, first_row=first
-            )
+            yield ArraySource(values, source.schema, origin=source.origin, first_row=first)
             advance(len(block))
+
+
+def given_in_blocks(source: Source, talk: Talk, *, gaps: bool) -> Iterator[Source]:
+    """The same rows, as they were given: those of a table with all of its columns."""
+    if not is_streamed(source):
+        check_rows(source, at_least=1, gaps=gaps)
+        yield source
+    elif isinstance(source, TableBlocks):
+        with talk.bar(len(source)) as advance, closing(source.frames()) as frames:
+            for frame in frames:
+                yield frame
+                advance(len(frame))
+    else:
+        yield from in_blocks(source, talk, gaps=gaps)
 
 
 def row_names(source: Source) -> tuple[str, ...] | None:

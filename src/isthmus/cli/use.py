@@ -1,29 +1,21 @@
-"""`isthmus encode`, `decode`, `score` and `impute`: what a fitted model is used for."""
+"""`isthmus encode`, `score` and `impute`: what a fitted model is used for."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from isthmus.cli.faults import writing
 from isthmus.cli.options import Computing, Reading
-from isthmus.cli.outputs import FILE, check_apart, free_rows, free_table, write_table
-from isthmus.cli.recordings import (
-    BESIDE,
-    Made,
-    check_place,
-    made_of,
-    samples_beside,
-    tell_guess,
-)
-from isthmus.cli.rows import beside, in_blocks, open_like, opened, place_of, row_names
+from isthmus.cli.outputs import check_apart, free_rows, free_table, writing_table
+from isthmus.cli.recordings import check_place, samples_beside
+from isthmus.cli.rows import beside, given_in_blocks, in_blocks, open_like, place_of, row_names
 from isthmus.cli.talk import Talk
-from isthmus.data import RecordingSource, check_rows, count_gaps, write_recordings, write_rows
-from isthmus.data.frames import listed
-from isthmus.data.labels import column_names, read_column
+from isthmus.data import RecordingSource, appending_rows, check_rows, count_gaps, write_recordings
 from isthmus.data.recording_files import check_output, names_of
-from isthmus.errors import SourceError, require
+from isthmus.errors import require
 from isthmus.estimator import Autoencoder, load
 from isthmus.estimator.inputs import by_sample
 from isthmus.gaps import mean_known
@@ -45,46 +37,11 @@ def encode(
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
     check_place(target, source, talk)
-    gaps = ae.preparation_.gaps
-    codes = np.concatenate([ae.transform(block) for block in in_blocks(source, talk, gaps=gaps)])
-    write_table(target, _code_names(ae), codes, beside(source), force=force)
-    _tell(target, len(codes), codes.shape[1], began, talk)
-
-
-def decode(
-    model: str, codes: str, output: str, computing: Computing, talk: Talk, *, force: bool
-) -> None:
-    """Writes what the codes stand for, as what the model was fitted on."""
-    target, began = free_rows(output, force=force), time.monotonic()
-    check_apart(target, model, codes)
-    ae = load(model, device=computing.device)
-    schema = ae.preparation_.schema
-    values, found = _read_codes(ae, codes)
-    if schema.recording is not None:
-        made = made_of(codes, found, len(values), schema)
-        tell_guess(made, len(values), schema, talk)
-        _decode_recordings(ae, values, made, target, talk, force=force)
-    else:
-        names = [str(name) for name in read_column(codes, FILE)] if FILE in found else None
-        with talk.stage("decoding"):
-            rows = ae.inverse_transform(values)
-        with talk.stage(f"writing {target}"):
-            write_rows(target, rows, schema, row_names=names, force=force)
-    _tell(target, len(values), schema.n_features, began, talk)
-
-
-def _decode_recordings(
-    ae: Autoencoder, values: Array, made: Made, target: Path, talk: Talk, *, force: bool
-) -> None:
-    recording = ae.preparation_.schema.recording
-    assert recording is not None
-    several = isinstance(made.lengths, list) or (made.lengths is None and recording.step is None)
-    check_output(target, several=several)
-    with talk.stage("decoding"):
-        rows = ae.inverse_transform(values, lengths=made.lengths)
-    with talk.stage(f"writing {target}"), writing(target):
-        schemas = [recording.sample] * len(made.names)
-        write_recordings(target, rows, schemas, names=made.names, force=force)
+    names, gaps = code_names(ae), ae.preparation_.gaps
+    with writing_table(target, names, len(source), beside(source), force=force) as write:
+        for block in in_blocks(source, talk, gaps=gaps):
+            write(ae.transform(block))
+    tell(target, len(source), len(names), began, talk)
 
 
 def score(
@@ -103,28 +60,59 @@ def score(
     target, began = free_table(output, force=force), time.monotonic()
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
-    measured = in_blocks(source, talk, gaps=ae.preparation_.gaps)
-    wanted = "value" if by else "row"
-    errors = np.concatenate([ae.reconstruction_error(block, by=wanted) for block in measured])
-    per_row = mean_known(errors) if by else errors
-    columns: Sequence[str] = ("error",)
-    told = beside(source)
+    seen = _Seen()
+    errors = _errors(ae, source, seen, talk, by_value=bool(by))
     if by == ["sample"]:
-        errors, told = by_sample(source, errors), samples_beside(source)
-        errors = np.concatenate(errors) if isinstance(errors, list) else errors
-    elif by:
-        columns = ae.preparation_.schema.feature_names()
-    table = errors.reshape(len(errors), -1)
-    write_table(target, columns, table, told, force=force)
-    worst = int(per_row.argmax())
+        columns: Sequence[str] = ("error",)
+        told = by_sample(source, np.concatenate(list(errors)))
+        moments = np.concatenate(told) if isinstance(told, list) else told
+        rows, errors, names = len(moments), iter([moments]), samples_beside(source)
+    else:
+        columns = ae.preparation_.schema.feature_names() if by else ("error",)
+        rows, names = len(source), beside(source)
+    with writing_table(target, columns, rows, names, force=force) as write:
+        for some in errors:
+            write(some.reshape(len(some), -1))
     talk.note(
-        f"mean error {per_row.mean():.4g} over {len(per_row)} rows; "
-        f"the largest, {per_row[worst]:.4g}, at {place_of(source, worst)}"
+        f"mean error {seen.mean:.4g} over {seen.rows} rows; the largest, {seen.largest:.4g}, at "
+        f"{place_of(source, seen.worst)}"
     )
     talk.facts(
-        _facts(target, len(table), len(columns), began)
-        | {"mean_error": float(per_row.mean()), "worst_row": worst}
+        facts_of(target, rows, len(columns), began)
+        | {"mean_error": seen.mean, "worst_row": seen.worst}
     )
+
+
+def _errors(
+    ae: Autoencoder, source: Source, seen: "_Seen", talk: Talk, *, by_value: bool
+) -> Iterator[Array]:
+    """The errors of one block of rows after the other, or of all their values."""
+    for block in in_blocks(source, talk, gaps=ae.preparation_.gaps):
+        errors = ae.reconstruction_error(block, by="value" if by_value else "row")
+        seen.add(mean_known(errors) if by_value else errors)
+        yield errors
+
+
+@dataclass
+class _Seen:
+    """What the errors of all rows say, of which none are kept."""
+
+    rows: int = 0
+    total: float = 0.0
+    largest: float = -np.inf
+    worst: int = 0
+
+    def add(self, errors: Array) -> None:
+        """The errors of some more rows."""
+        at = int(errors.argmax())
+        if errors[at] > self.largest:
+            self.largest, self.worst = float(errors[at]), self.rows + at
+        self.rows, self.total = self.rows + len(errors), self.total + float(errors.sum())
+
+    @property
+    def mean(self) -> float:
+        """The mean error."""
+        return self.total / self.rows
 
 
 def impute(
@@ -142,26 +130,40 @@ def impute(
     check_apart(target, model, data)
     ae, source = _opened(model, data, reading, computing, talk)
     if isinstance(source, RecordingSource):
-        check_output(target, several=not source.given.single)
+        missing = _impute_recordings(ae, source, target, talk, force=force)
+    else:
+        missing = _impute_rows(ae, source, target, talk, force=force)
+    talk.note(f"wrote {target}: {len(source)} rows, {missing} missing values filled in")
+    facts = facts_of(target, len(source), source.schema.n_features, began)
+    talk.facts(facts | {"filled": missing})
+
+
+def _impute_rows(ae: Autoencoder, source: Source, target: Path, talk: Talk, *, force: bool) -> int:
+    """Fills in one block of rows after the other; how many values were missing."""
+    missing, names = 0, row_names(source)
+    with (
+        appending_rows(target, source.schema, len(source), row_names=names, force=force) as write,
+        talk.stage("filling in what is missing"),
+    ):
+        for block in given_in_blocks(source, talk, gaps=ae.preparation_.gaps):
+            missing += count_gaps(block)
+            write(ae.impute(block))
+    return missing
+
+
+def _impute_recordings(
+    ae: Autoencoder, source: RecordingSource, target: Path, talk: Talk, *, force: bool
+) -> int:
+    """Fills in whole recordings, whose windows overlap; how many values were missing."""
+    check_output(target, several=not source.given.single)
     check_rows(source, at_least=1, gaps=ae.preparation_.gaps)
     missing = count_gaps(source)
     with talk.stage("filling in what is missing"):
         rows = ae.impute(source)
-    with talk.stage(f"writing {target}"):
-        _write_like(target, rows, source, force=force)
-    talk.note(f"wrote {target}: {len(source)} rows, {missing} missing values filled in")
-    facts = _facts(target, len(source), source.schema.n_features, began)
-    talk.facts(facts | {"filled": missing})
-
-
-def _write_like(target: Path, rows: object, source: Source, *, force: bool) -> None:
-    """Writes rows as those of `source` are."""
-    if isinstance(source, RecordingSource):
+    with talk.stage(f"writing {target}"), writing(target):
         schemas, names = [part.schema for part in source.parts], names_of(source.given)
-        with writing(target):
-            write_recordings(target, rows, schemas, names=names, force=force)
-    else:
-        write_rows(target, rows, source.schema, row_names=row_names(source), force=force)
+        write_recordings(target, rows, schemas, names=names, force=force)
+    return missing
 
 
 def _opened(
@@ -172,39 +174,19 @@ def _opened(
         return ae, open_like(ae.preparation_.schema, data, reading, talk)
 
 
-def _code_names(ae: Autoencoder) -> list[str]:
+def code_names(ae: Autoencoder) -> list[str]:
+    """What the columns of a model's codes are called."""
     return [str(name) for name in ae.get_feature_names_out()]
 
 
-def _read_codes(ae: Autoencoder, path: str) -> tuple[Array, Sequence[str]]:
-    """The codes (n, K), by name where the file has names, and the columns there are."""
-    wanted, found = _code_names(ae), column_names(path)
-    if found is None:
-        source = opened(path)
-        values = source.read(np.arange(len(source)))
-        if values.shape[1:] != (len(wanted),):
-            raise SourceError(
-                f"{path}: the codes have shape {values.shape}, and this model's have "
-                f"{len(wanted)} numbers a row; give a file that encode wrote with this model"
-            )
-        return values, ()
-    missing = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in (*wanted, FILE, *BESIDE)]
-    if missing or extra:
-        raise SourceError(
-            f"{path}: the columns are not this model's codes: expected {listed(wanted)}; found "
-            f"{listed(found)}; give a file that encode wrote with this model"
-        )
-    source = opened(path, columns=wanted)
-    return source.read(np.arange(len(source))), found
-
-
-def _facts(target: Path, rows: int, columns: int, began: float) -> dict[str, object]:
+def facts_of(target: Path, rows: int, columns: int, began: float) -> dict[str, object]:
+    """What was written, and how long it took."""
     seconds = round(time.monotonic() - began, 3)
     return {"output": str(target), "rows": rows, "columns": columns, "seconds": seconds}
 
 
-def _tell(target: Path, rows: int, columns: int, began: float, talk: Talk) -> None:
-    facts = _facts(target, rows, columns, began)
+def tell(target: Path, rows: int, columns: int, began: float, talk: Talk) -> None:
+    """Says what was written, to people and to machines."""
+    facts = facts_of(target, rows, columns, began)
     talk.note(f"wrote {target}: {rows} rows of {columns} numbers")
     talk.facts(facts)

@@ -1,8 +1,18 @@
 """Where rows come from, how they become numbers and come back, and the noise on the way in."""
 
+from isthmus.data.appending import appending_rows
 from isthmus.data.arrays import array_source, sparse_source, tensor_source
-from isthmus.data.batches import Rows, epoch_batches, plain_batches, spread
-from isthmus.data.check import align, check_any, check_rows, has_gaps
+from isthmus.data.batches import (
+    Rows,
+    epoch_batches,
+    plain_batches,
+    read_ahead,
+    sampled,
+    shuffled,
+    spread,
+    weight_sum,
+)
+from isthmus.data.check import Fitness, align, check_any, check_rows, has_gaps
 from isthmus.data.corruption import (
     CORRUPTIONS,
     Corruption,
@@ -15,14 +25,19 @@ from isthmus.data.corruption import (
 from isthmus.data.fill import count_gaps, fill
 from isthmus.data.formats import FORMATS
 from isthmus.data.frames import frame_source
+from isthmus.data.numbers import AllBut
 from isthmus.data.open import open_source
+from isthmus.data.prefetch import ahead
 from isthmus.data.prepare import Preparation
 from isthmus.data.recording_files import open_recordings, write_recordings
 from isthmus.data.recordings import RecordingSource, is_series, rejoin
 from isthmus.data.restore import cast, restore
 from isthmus.data.scaling import SCALINGS, fit_preparation
 from isthmus.data.schema import Schema, schema_from_json
-from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split
+from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split, read_blocks
+from isthmus.data.streams.blocks import is_on_disk, is_streamed
+from isthmus.data.streams.rows import StreamedRows
+from isthmus.data.streams.sketch import pin_sample, pin_spread, streamed_split
 from isthmus.data.windows import cut_like, series, windows
 from isthmus.data.write import table_schema, write_rows
 
@@ -30,7 +45,9 @@ __all__ = [
     "CORRUPTIONS",
     "FORMATS",
     "SCALINGS",
+    "AllBut",
     "Corruption",
+    "Fitness",
     "Gaussian",
     "Hiding",
     "Masking",
@@ -40,8 +57,11 @@ __all__ = [
     "SaltAndPepper",
     "Schema",
     "Split",
+    "StreamedRows",
     "SwapRows",
+    "ahead",
     "align",
+    "appending_rows",
     "array_source",
     "blocks",
     "cast",
@@ -57,18 +77,28 @@ __all__ = [
     "frame_source",
     "has_gaps",
     "held_out_split",
+    "is_on_disk",
     "is_series",
+    "is_streamed",
     "open_recordings",
     "open_source",
+    "pin_sample",
+    "pin_spread",
     "plain_batches",
+    "read_ahead",
+    "read_blocks",
     "rejoin",
     "restore",
+    "sampled",
     "schema_from_json",
     "series",
+    "shuffled",
     "sparse_source",
     "spread",
+    "streamed_split",
     "table_schema",
     "tensor_source",
+    "weight_sum",
     "windows",
     "write_recordings",
     "write_rows",

@@ -1,12 +1,16 @@
 """Rows as prepared tensors, and the batches of an epoch decided by (seed, epoch) alone."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.data.numbers import AllBut, Pieces
 from isthmus.data.prepare import Preparation
 from isthmus.data.split import blocks
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index, Numbers, Source, WeightedRows
 
 RESIDENT_BYTES = 1 << 30
 ROWS_AT_ONCE = 2048
@@ -20,30 +24,55 @@ class Rows:
         self,
         source: Source,
         preparation: Preparation,
-        rows: Index,
+        rows: Numbers,
         *,
         weight: Array | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        resident: int | None = None,
     ) -> None:
         self.source, self.preparation, self.rows = source, preparation, rows
         self.dtype, self.device = dtype, torch.device(device)
-        weight = np.ones(len(rows)) if weight is None else weight
         # A weight of 2 stands for two equal rows; weights below 1 never make fewer of them.
-        self.total = max(float(weight.sum()), float(len(rows)))
-        self.weight = torch.as_tensor(weight / weight.mean(), dtype=dtype, device=device)
+        self.total, self.weight = float(len(rows)), self._ones()
+        if weight is not None:
+            self.total = max(float(weight.sum()), self.total)
+            self.weight = torch.as_tensor(weight / weight.mean(), dtype=dtype, device=device)
+        most = RESIDENT_BYTES if resident is None else resident
         size = len(rows) * preparation.facts.n_features * dtype.itemsize
-        self.resident = self._prepare_all() if size <= RESIDENT_BYTES else None
+        self.resident = self._prepare_all() if size <= most else None
 
     def __len__(self) -> int:
         """How many rows there are."""
         return len(self.rows)
+
+    @property
+    def sampled(self) -> Index:
+        """Positions of rows that are quick to look at: here all of them."""
+        return np.arange(len(self))
 
     def take(self, positions: Index) -> Tensor:
         """(len(positions), *shape): the rows at these positions of the choice."""
         if self.resident is not None:
             return self.resident[torch.as_tensor(positions, device=self.device)]
         return self._prepare(self.rows[positions])
+
+    def in_order(self) -> Iterator[tuple[Index, Tensor]]:
+        """All rows in batches of 2048: positions and tensor."""
+        return ((positions, self.take(positions)) for positions in plain_batches(len(self)))
+
+    def batches(self, size: int, *, seed: int, epoch: int) -> Sequence[Index]:
+        """The positions of each batch of `size` rows of an epoch."""
+        return epoch_batches(len(self), size, seed=seed, epoch=epoch)
+
+    def ahead(self, batches: Sequence[Index], first: int) -> AbstractContextManager[None]:
+        """While inside, what batch number `first` and those after it need may be read ahead."""
+        del batches, first
+        return nullcontext()
+
+    def _ones(self) -> Tensor:
+        """A weight of 1 for each row, of which only one is in memory."""
+        return torch.ones(1, dtype=self.dtype, device=self.device).expand(len(self.rows))
 
     def _prepare(self, rows: Index) -> Tensor:
         prepared = self.preparation.encode(self.source.read(rows), dtype=self.dtype)
@@ -61,6 +90,39 @@ def spread(rows: Index, most: int) -> Index:
     return np.asarray(rows[np.linspace(0, len(rows) - 1, most).round().astype(int)])
 
 
+def sampled(rows: WeightedRows, most: int) -> Index:
+    """At most `most` positions of rows, evenly spaced; of rows on disk among those in memory."""
+    quick = getattr(rows, "sampled", None)
+    return spread(np.arange(len(rows)) if quick is None else quick, most)
+
+
+def shuffled(rows: WeightedRows, size: int, *, seed: int, epoch: int) -> Sequence[Index]:
+    """The positions of each batch of `size` rows of an epoch, in an order that suits the rows."""
+    own = getattr(rows, "batches", None)
+    if own is None:
+        return epoch_batches(len(rows), size, seed=seed, epoch=epoch)
+    found: Sequence[Index] = own(size, seed=seed, epoch=epoch)
+    return found
+
+
+def read_ahead(
+    rows: WeightedRows, batches: Sequence[Index], first: int = 0
+) -> AbstractContextManager[None]:
+    """While inside, the rows of `batches` from the first on may be read before they are taken."""
+    own = getattr(rows, "ahead", None)
+    if own is None:
+        return nullcontext()
+    context: AbstractContextManager[None] = own(batches, first)
+    return context
+
+
+def weight_sum(weight: Tensor) -> Tensor:
+    """The sum of the weights in double precision; of a weight that all rows share, at no cost."""
+    if weight.ndim and weight.stride() == (0,):
+        return weight[0].double() * len(weight)
+    return weight.double().sum()
+
+
 def epoch_batches(
     n_rows: int, batch_size: int, *, seed: int, epoch: int, rank: int = 0, size: int = 1
 ) -> list[Index]:
@@ -74,8 +136,6 @@ def epoch_batches(
     return [order[start : start + batch_size][rank::size] for start in range(0, n_rows, batch_size)]
 
 
-def plain_batches(n_rows: int, batch_size: int | None = None) -> list[Index]:
+def plain_batches(n_rows: int, batch_size: int | None = None) -> Pieces:
     """All positions in order, in batches: of 2048 unless told."""
-    batch_size = batch_size or ROWS_AT_ONCE
-    positions = np.arange(n_rows)
-    return [positions[start : start + batch_size] for start in range(0, n_rows, batch_size)]
+    return Pieces(AllBut(n_rows), batch_size or ROWS_AT_ONCE)

@@ -9,16 +9,20 @@ from isthmus.data.arrays import SparseSource, fault
 from isthmus.data.frames import FrameSource, PickedSource, listed
 from isthmus.data.recordings import Recordings, RecordingSource, opened_as, recut
 from isthmus.data.schema import Schema
-from isthmus.data.split import blocks
+from isthmus.data.split import blocks, read_blocks
+from isthmus.data.streams.blocks import is_streamed
+from isthmus.data.streams.tables import TableBlocks
 from isthmus.types import Array, Index, Source
 
 
-def check_rows(source: Source, *, at_least: int = 2, gaps: bool = False) -> None:
+def check_rows(
+    source: Source, *, at_least: int = 2, gaps: bool = False, later: bool = False
+) -> None:
     """Raise DataError (SourceError for a file) unless `source` can be learned from.
 
     It needs a column, `at_least` so many rows (two to fit, one to encode), no infinity, and no NaN
     unless `gaps` are allowed for; the message names the first one. To be fitted on, every feature
-    needs a value.
+    needs a value. Where values on disk are looked at `later`, this one pass over them is left out.
     """
     _check_size(source, at_least)
     if gaps and at_least > 1:
@@ -27,9 +31,12 @@ def check_rows(source: Source, *, at_least: int = 2, gaps: bool = False) -> None
         for part in source.parts:  # a message then names the recording and the sample
             check_rows(part, at_least=1, gaps=gaps)
         return
-    found = [unfit for unfit in _unfit(source, gaps=gaps) if len(unfit.rows)]
-    if found:
-        raise fault(source.origin, _describe(source, found))
+    if is_streamed(source) and later:
+        return
+    found = Fitness(source, gaps=gaps)
+    for block, values in _dense_blocks(source, found):
+        found.see(block, values)
+    found.check()
 
 
 def check_known(source: Source, known: Array) -> None:
@@ -64,7 +71,12 @@ def _known(source: Source) -> Array:
 
 def has_gaps(source: Source) -> bool:
     """Whether any value is missing."""
-    return any(unfit.nan.any() for unfit in _unfit(source, gaps=False))
+    found = Fitness(source, gaps=False)
+    for block, values in _dense_blocks(source, found):
+        found.see(block, values)
+        if found.nan:
+            break
+    return found.nan > 0
 
 
 def _check_size(source: Source, at_least: int) -> None:
@@ -91,17 +103,44 @@ class _Unfit(NamedTuple):
     nan: Array
 
 
-def _unfit(source: Source, *, gaps: bool) -> Iterator[_Unfit]:
-    allowed = _finite_or_gap if gaps else np.isfinite
+class Fitness:
+    """Whether rows are fit to learn from: how many values are not, and the first of them."""
+
+    def __init__(self, source: Source, *, gaps: bool) -> None:
+        self.source, self.allowed = source, _finite_or_gap if gaps else np.isfinite
+        self.values = self.rows = self.nan = 0
+        self.first: _Unfit | None = None
+
+    def see(self, block: Index, values: Array) -> None:
+        """Look at some rows, whose numbers are `block`."""
+        if values.dtype.kind != "f":
+            return
+        flat = values.reshape(len(block), -1)
+        fit = self.allowed(flat)
+        if not fit.all():
+            rows, features = np.nonzero(~fit)
+            self.add(_Unfit(block[rows], features, np.isnan(flat[rows, features])))
+
+    def check(self) -> None:
+        """Raise DataError (SourceError for a file) where some are unfit."""
+        if self.values:
+            raise fault(self.source.origin, _describe(self.source, self))
+
+    def add(self, found: _Unfit) -> None:
+        """Count some more, of rows that were not counted yet."""
+        self.values += len(found.rows)
+        self.rows += len(np.unique(found.rows))
+        self.nan += int(found.nan.sum())
+        if self.first is None and len(found.rows):
+            self.first = _Unfit(found.rows[:1], found.features[:1], found.nan[:1])
+
+
+def _dense_blocks(source: Source, found: Fitness) -> Iterator[tuple[Index, Array]]:
+    """The values to look at; those of a sparse matrix are looked at here."""
     if isinstance(source, SparseSource):
-        yield _unfit_sparse(source, allowed)
-        return
-    if source.read(np.arange(0)).dtype.kind != "f":
-        return  # Integers and booleans are finite.
-    for block in blocks(source):
-        flat = source.read(block).reshape(len(block), -1)
-        rows, features = np.nonzero(~allowed(flat))
-        yield _Unfit(block[rows], features, np.isnan(flat[rows, features]))
+        found.add(_unfit_sparse(source, found.allowed))
+    elif source.read(np.arange(0)).dtype.kind == "f":  # Integers and booleans are finite.
+        yield from read_blocks(source)
 
 
 def _finite_or_gap(values: Array) -> Array:
@@ -117,20 +156,17 @@ def _unfit_sparse(source: SparseSource, allowed: Callable[[Array], Array]) -> _U
     return _Unfit(rows[order], features[order], np.isnan(values.data[at[order]]))
 
 
-def _describe(source: Source, found: list[_Unfit]) -> str:
-    total = sum(len(part.rows) for part in found)
-    n_rows = sum(len(np.unique(part.rows)) for part in found)
-    nan = sum(int(part.nan.sum()) for part in found)
+def _describe(source: Source, found: Fitness) -> str:
+    assert found.first is not None
+    nan, total, first = found.nan, found.values, found.first
     what = "NaN (missing)" if nan == total else "NaN or infinity" if nan else "infinity"
-    first = "NaN" if found[0].nan[0] else "infinity"
-    name = source.schema.feature_names()[found[0].features[0]]
-    place = (
-        f"row {found[0].rows[0]}, counting from 0, {'column' if source.schema.names else 'feature'}"
-    )
+    name = source.schema.feature_names()[first.features[0]]
+    row = int(first.rows[0]) + getattr(source, "first_row", 0)
+    place = f"row {row}, counting from 0, {'column' if source.schema.names else 'feature'}"
     learn = ", or fit a model that knows gaps, with corruption='hiding'" if nan else ""
     return (
-        f"{_count(total, 'value')} in {_count(n_rows, 'row')} {'is' if total == 1 else 'are'} "
-        f"{what}; the first, {first}, is at {place} {name!r}; "
+        f"{_count(total, 'value')} in {_count(found.rows, 'row')} {'is' if total == 1 else 'are'} "
+        f"{what}; the first, {'NaN' if first.nan[0] else 'infinity'}, is at {place} {name!r}; "
         f"fill such values in, or leave out the rows or columns that hold them{learn}"
     )
 
@@ -198,7 +234,7 @@ def _coded_alike(source: Source, schema: Schema) -> Source:
     own = source.schema
     if (own.names, own.columns) == (schema.names, schema.columns):
         return source
-    if isinstance(source, FrameSource):
+    if isinstance(source, FrameSource | TableBlocks):
         return source.read_as(schema)
     raise fault(
         source.origin,
@@ -221,7 +257,8 @@ def _align_names(source: Source, schema: Schema, *, drop_extra: bool) -> Source:
             f"found {listed(found)}; missing {listed(missing) or 'none'}; "
             f"extra {listed(extra) or 'none'}" + (_drop_hint(extra) if not missing else ""),
         )
-    if isinstance(source, FrameSource) or source.schema.columns != schema.columns:
+    tables = FrameSource, TableBlocks
+    if isinstance(source, tables) or source.schema.columns != schema.columns:
         return _coded_alike(source, schema)
     position = {name: index for index, name in enumerate(found)}
     return PickedSource(source, [position[name] for name in expected])

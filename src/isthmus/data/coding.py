@@ -19,18 +19,24 @@ Series = nw.Series[Any]
 PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
 """Microseconds in a unit of time; nanoseconds come a thousand in each."""
 
+DAY, MILLISECONDS = 86_400_000_000, 86_400_000
+"""Microseconds and milliseconds in a day."""
 
-def as_numbers(series: Series, column: Column, origin: str) -> Array:
+EARLIEST = int(np.datetime64("0001-01-01", "us").astype(int))
+LATEST = int(np.datetime64("9999-12-31T23:59:59.999999", "us").astype(int))
+
+
+def as_numbers(series: Series, column: Column, origin: str, first_row: int = 0) -> Array:
     """(n,): the values as the column's numbers, NaN where one is missing.
 
     Moments are microseconds since 1970, dates days since then, levels their positions; a level
     that the column does not have is missing. Raises DataError (SourceError for a file) naming the
-    column, the first value that is none of its kind, and the row.
+    column, the first value that is none of its kind, and the row, counted from `first_row`.
     """
     if column.levelled:
         return positions(series, column, origin)
     if column.role == "datetime":
-        return _moments(series, origin)
+        return _moments(series, origin, first_row)
     numbers = plain_numbers(series)
     if numbers is None:
         _refuse(series, f"not {_words(column)}", origin)
@@ -145,7 +151,7 @@ def is_moment(found: Any) -> bool:
     return any(check(found) for check in checks)
 
 
-def _moments(series: Series, origin: str) -> Array:
+def _moments(series: Series, origin: str, first_row: int) -> Array:
     import pyarrow as pa
 
     array = arrow_of(series)
@@ -154,14 +160,34 @@ def _moments(series: Series, origin: str) -> Array:
     if array is None or not is_moment(array.type):
         _refuse(series, "not dates", origin)
     if pa.types.is_date(array.type):
-        whole = array.cast(pa.date32()).cast(pa.int32())
-        return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
+        unit = 1 if pa.types.is_date32(array.type) else MILLISECONDS
+        ticks = array.cast(pa.int32() if unit == 1 else pa.int64())
+        days = np.asarray(ticks.to_numpy(zero_copy_only=False), np.float64) // unit
+        _check_years(series, days * DAY, origin, first_row)
+        return days
     missing = array.is_null().to_numpy(zero_copy_only=False)
     whole = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     unit = array.type.unit
     # Whole microseconds are exact in double precision until 2255.
     numbers = whole // 1000 if unit == "ns" else whole.astype(np.float64) * PER_UNIT[unit]
-    return np.where(missing, np.nan, numbers)
+    numbers = np.where(missing, np.nan, numbers)
+    if pa.types.is_timestamp(array.type):
+        _check_years(series, numbers, origin, first_row)
+    return numbers
+
+
+def _check_years(series: Series, numbers: Array, origin: str, first_row: int) -> None:
+    """Raise where a moment, in microseconds since 1970, lies in no year that a date can have."""
+    beyond = (numbers < EARLIEST) | (numbers > LATEST)
+    if beyond.any():
+        row, name = int(np.argmax(beyond)), str(series.name)
+        year = 1970 + int(numbers[row] / (365.2425 * DAY))
+        raise fault(
+            origin,
+            f"column {name!r}: the date at row {first_row + row}, counting from 0, lies in the "
+            f"year {year}, and dates have years from 1 to 9999; correct it, or leave the column "
+            f"out with drop=[{name!r}] (command line: --drop {name})",
+        )
 
 
 def _words(column: Column) -> str:

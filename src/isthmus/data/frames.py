@@ -52,6 +52,9 @@ class FrameSource:
         self.remarks = tuple(remarks)
         """What is worth knowing of how the rows were understood."""
 
+        self.first_row = 0
+        """What to add to a row's number in a message."""
+
         self.strange: tuple[str, ...] = ()
         """What is worth knowing of values that are none of a model's levels."""
 
@@ -81,12 +84,13 @@ class FrameSource:
         """
         known = {str(series.name): series for series in (*self.series, *self.left_out)}
         picked = self.series if schema.names is None else [known[name] for name in schema.names]
-        own = _schema(
+        own = schema_of(
             picked,
             self.schema.container,
             self.schema.layout,
             named=self.schema.names is not None,
             columns=schema.columns,
+            given=schema.given,
         )
         found = FrameSource(self.table, picked, own, origin=self.origin)
         found.strange = tuple(found._unseen())
@@ -114,7 +118,7 @@ class FrameSource:
                 )
 
 
-def _schema(
+def schema_of(
     kept: Sequence[Series],
     container: Container,
     layout: Layout,
@@ -123,6 +127,7 @@ def _schema(
     columns: tuple[Column, ...] | None,
     given: tuple[str, ...] | None = None,
 ) -> Schema:
+    """The schema of these columns, which a table in this library holds."""
     labels: tuple[Any, ...] = tuple(series.name for series in kept)
     plain = all(isinstance(label, str) for label in labels)
     default = not plain and labels == tuple(range(len(labels)))
@@ -203,12 +208,12 @@ def frame_source(
     given = [_name(series) for series in kept]
     left_out = [series for series in kept if _name(series) in reasons]
     kept = [series for series in kept if _name(series) not in reasons]
-    schema = _schema(
+    schema = schema_of(
         kept,
         cast("Container", table.implementation.value),
         layout or "table",
         named=named,
-        columns=_unless_plain([found[_name(series)].column for series in kept]),
+        columns=unless_plain([found[_name(series)].column for series in kept]),
         given=tuple(given) if reasons else None,
     )
     return FrameSource(
@@ -225,7 +230,7 @@ def _name(series: Series) -> str:
     return str(series.name)
 
 
-def _unless_plain(columns: Sequence[Column | None]) -> tuple[Column, ...] | None:
+def unless_plain(columns: Sequence[Column | None]) -> tuple[Column, ...] | None:
     """The columns, or None where all are numbers or truths, as most tables' are."""
     known = tuple(column for column in columns if column is not None)
     plain = all(column.role in ("numeric", "boolean") for column in known)

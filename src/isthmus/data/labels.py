@@ -18,11 +18,13 @@ PARQUET = (".parquet", ".pq")
 
 
 def column_names(path: str | Path, *, header: bool | None = None) -> tuple[str, ...] | None:
-    """The names of the columns of a CSV, TSV or Parquet file.
+    """The names of the columns of a CSV, TSV or Parquet file, or of a folder of the last.
 
     None for a file of another format, one that is not there, and one whose columns have no names.
     """
     file = Path(path)
+    if parquet.is_folder(file):
+        return tuple(parquet.column_names(file))
     if not file.is_file() or file.stat().st_size == 0:
         return None
     suffix = file.suffix.lower()
@@ -37,7 +39,7 @@ def column_names(path: str | Path, *, header: bool | None = None) -> tuple[str, 
 def read_column(path: str | Path, name: str, *, header: bool | None = None) -> Array:
     """(n,): one column of a CSV, TSV or Parquet file, numbers or text."""
     file = Path(path)
-    if file.suffix.lower() in PARQUET:
+    if file.suffix.lower() in PARQUET or file.is_dir():
         table = parquet.read_table(file, [name])
     else:
         delimiter = DELIMITERS[file.suffix.lower()]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.data.split import blocks
-from isthmus.types import Array, Index, Source
+from isthmus.data.split import read_blocks
+from isthmus.types import Array, Numbers, Source
 
 # An end of a feature's range is its limit where so large a share of its values, and so many of
 # them, lie on it: what is drawn from a density never comes twice.
@@ -112,7 +112,7 @@ class Moments:
         )
 
 
-def moments_of(source: Source, rows: Index, weight: Array) -> Moments:
+def moments_of(source: Source, rows: Numbers, weight: Array) -> Moments:
     """The weighted moments of some rows, in one pass over blocks; what is missing is left out."""
     binary, size = True, source.schema.n_features
     known, total = np.zeros(size, np.int64), np.zeros(size)
@@ -120,9 +120,9 @@ def moments_of(source: Source, rows: Index, weight: Array) -> Moments:
     nothing = Ends(value=np.full(size, np.inf), count=np.zeros(size, np.int64))
     lowest = highest = nothing
     start = 0
-    for block in blocks(source, rows):
-        values = np.asarray(source.read(block), np.float64).reshape(len(block), -1)
-        w = weight[start : start + len(block)]
+    for block, read in read_blocks(source, rows):
+        values = np.asarray(read, np.float64).reshape(len(block), -1)
+        w = np.ascontiguousarray(weight[start : start + len(block)])
         start += len(block)
         missing = np.isnan(values)
         # Chan et al. 1983: join two sets of means and squared deviations without cancellation.

@@ -44,6 +44,7 @@ def open_source(
     header: bool | None = None,
     roles: Mapping[str, str] = NO_ROLES,
     missing: str | Sequence[str] = (),
+    stream: bool | None = None,
 ) -> Source:
     """A source over `data`: a path, an array, a tensor, a sparse matrix, a table or a source.
 
@@ -52,7 +53,9 @@ def open_source(
     (one number, or height and width), `layout` says what the axes of a row mean, `header` whether
     a CSV begins with names, `missing` what words it has for missing values beside the usual ones.
     `roles` says by name what columns of a table mean: one of `columns.ROLES`, or "identifier" for
-    one to leave out; the others are recognised. An option that means nothing for `data` is refused.
+    one to leave out; the others are recognised. `stream` says whether the rows of a file stay on
+    disk; None: where they would take more than 256 MiB. An option that means nothing for `data` is
+    refused.
 
     Raises SourceError about a file, DataError about rows in memory, RequestError about options.
     """
@@ -65,6 +68,7 @@ def open_source(
         header=header,
         roles=tuple(roles.items()),
         missing=_names(missing),
+        stream=stream,
     )
     if isinstance(data, (str, os.PathLike)):
         return _open_path(str(os.fspath(data)), options)

@@ -100,7 +100,9 @@ class Preparation:
         # Bytes are exact in single precision; timestamps, say, are not.
         exact = values.dtype.itemsize <= 2 and values.dtype.kind in "bui"
         work = np.float32 if exact and dtype == torch.float32 else np.float64
-        prepared = (values.astype(work) - self._shift().astype(work)) / self._scale().astype(work)
+        prepared: Array = values.astype(work)
+        prepared -= self._shift().astype(work)
+        prepared /= self._scale().astype(work)
         tensor = torch.from_numpy(prepared).to(dtype)
         return self._axes_in(tensor)
 

@@ -81,17 +81,21 @@ def check_declared(name: str, column: Column, declared: str | None, origin: str)
 def _of_numbers(series: Series, numbers: Array, declared: str | None, origin: str) -> Recognised:
     if declared in ("categorical", "ordinal"):
         known = numbers[~np.isnan(numbers)] if numbers.dtype.kind == "f" else numbers
-        levels = np.unique(known)
-        whole = levels.dtype.kind == "f" and bool((levels == np.rint(levels)).all())
-        values = (levels.astype(np.int64) if whole else levels).tolist()
-        return Recognised(Column(role=declared, levels=tuple(values)))  # type: ignore[arg-type]
+        return of_levels(np.unique(known), declared)
     if declared in FITTING:
-        _check_values(series, numbers, declared, origin)
+        check_values(str(series.name), numbers, declared, origin)
     if series.dtype == nw.Boolean or declared == "boolean":
         return Recognised(Column(role="boolean"))
     if declared is None and series.dtype.is_integer() and _counts_rows(numbers):
         return Recognised(None, "counts the rows")
     return Recognised(Column(role="count" if declared == "count" else "numeric"))
+
+
+def of_levels(levels: Array, declared: str) -> Recognised:
+    """A column of numbers that was declared to have levels: these, ascending."""
+    whole = levels.dtype.kind == "f" and bool((levels == np.rint(levels)).all())
+    values = (levels.astype(np.int64) if whole else levels).tolist()
+    return Recognised(Column(role=declared, levels=tuple(values)))  # type: ignore[arg-type]
 
 
 FITTING: dict[str | None, tuple[Callable[[Array], Array], str]] = {
@@ -101,14 +105,18 @@ FITTING: dict[str | None, tuple[Callable[[Array], Array], str]] = {
 """Which numbers a declared column may hold, and how those are called."""
 
 
-def _check_values(series: Series, numbers: Array, declared: str | None, origin: str) -> None:
+def check_values(
+    name: str, numbers: Array, declared: str | None, origin: str, first_row: int = 0
+) -> None:
+    """Raise DataError where numbers, of the rows from `first_row` on, are not as was declared."""
     fits, words = FITTING[declared]
     wrong = ~(fits(numbers) | np.isnan(numbers))
     if wrong.any():
-        row, name = int(np.argmax(wrong)), str(series.name)
+        row = int(np.argmax(wrong))
         raise fault(
             origin,
-            f"column {name!r} was declared {declared}, and {numbers[row]} at row {row}, counting "
+            f"column {name!r} was declared {declared}, and {numbers[row]} at row "
+            f"{first_row + row}, counting "
             f"from 0, is no {words}; correct it, or declare another role",
         )
 
@@ -159,34 +167,57 @@ def _text(series: Series, array: Any, declared: str | None, origin: str) -> Reco
         return Recognised(Column())
     if not is_text(array.type):
         return None
-    known = len(array) - array.null_count
-    levels = pc.unique(array.drop_null()).to_pylist()
+    counts = pc.value_counts(array.drop_null())
+    levels = counts.field(0).to_pylist()
+
+    def first(wanted: list[str]) -> tuple[int, str]:
+        row = pc.index(pc.is_in(array, value_set=pa.array(wanted, array.type)), True).as_py()
+        return row, array[row].as_py()
+
+    found = TextLevels(levels, counts.field(1).to_numpy(), first)
+    return of_text(str(series.name), found, declared, origin)
+
+
+class TextLevels(NamedTuple):
+    """The different values of a column of text."""
+
+    levels: list[str]
+    counts: Array
+    """How often each came."""
+
+    first: Callable[[list[str]], tuple[int, str]]
+    """The first row that holds one of some levels, and which of them."""
+
+
+def of_text(name: str, found: TextLevels, declared: str | None, origin: str) -> Recognised:
+    """A column of text: categories, unless most of its values are different."""
+    levels, known = found.levels, int(found.counts.sum())
     if declared is None:
-        _check_strays(series, array, levels, origin)
-    if declared is None and len(levels) > FEW and len(levels) > MOSTLY_DISTINCT * known:
+        _check_strays(name, found, origin)
+    if declared is None and names_rows(len(levels), known):
         share = f"{len(levels)} different values in {known}"
         return Recognised(None, f"identifies rows ({share})")
     return Recognised(Column(role="categorical", levels=in_order(levels)))
 
 
-def _check_strays(series: Series, array: Any, levels: list[str], origin: str) -> None:
-    """Refuse text that is numbers or dates but for a few values: those are slips, or gaps."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def names_rows(levels: int, known: int) -> bool:
+    """Whether so many different values in so many name rows rather than sorting them."""
+    return levels > FEW and levels > MOSTLY_DISTINCT * known
 
+
+def _check_strays(name: str, found: TextLevels, origin: str) -> None:
+    """Refuse text that is numbers or dates but for a few values: those are slips, or gaps."""
     for reads, what in ((reads_as_number, "a number"), (_is_date, "a date")):
-        strays = [level for level in levels if not reads(level)]
-        if not strays or len(strays) == len(levels):
+        stray = np.asarray([not reads(level) for level in found.levels], bool)
+        if not stray.any() or stray.all():
             continue
-        wrong = pc.is_in(array, value_set=pa.array(strays, array.type))
-        share = pc.sum(wrong).as_py() / (len(array) - array.null_count)
+        share = float(found.counts[stray].sum() / found.counts.sum())
         if share < FEW_STRAYS:
-            row = pc.index(wrong, True).as_py()
-            name = str(series.name)
+            row, value = found.first([found.levels[at] for at in np.flatnonzero(stray)])
             raise fault(
                 origin,
-                f"column {name!r}: {array[row].as_py()!r} at row {row}, counting from 0, is not "
-                f"{what}, as {1 - share:.1%} of its values are; correct it, make it empty if it is "
+                f"column {name!r}: {value!r} at row {row}, counting from 0, is not {what}, as "
+                f"{1 - share:.1%} of its values are; correct it, make it empty if it is "
                 f"missing, or declare the column categorical (command line: --role "
                 f"{name}=categorical)",
             )

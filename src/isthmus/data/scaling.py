@@ -11,7 +11,7 @@ from isthmus.data.moments import Moments, moments_of
 from isthmus.data.prepare import Preparation, likelihood
 from isthmus.data.schema import Schema
 from isthmus.errors import DataError, RequestError
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index, Numbers, Source
 
 SCALINGS = ("auto", "common", "columns", "unit", "none")
 PIXEL_MAX = 255.0
@@ -23,7 +23,7 @@ SHARED_RANGE = 0.2
 
 def fit_preparation(
     source: Source,
-    rows: Index,
+    rows: Numbers,
     weight: Array,
     scaling: str = "auto",
     *,
@@ -86,19 +86,20 @@ def _padded(schema: Schema) -> bool:
     return schema.recording is not None and schema.recording.step is None
 
 
-def _missing(source: Source, moments: Moments, rows: Index, unseen: Index | None) -> Array:
+def _missing(source: Source, moments: Moments, rows: Numbers, unseen: Index | None) -> Array:
     """(D,): the share of the values that are missing; what was padded was never there."""
     where: Index | None = getattr(source, "extents", None)
     if where is None or not _padded(source.schema):
         return moments.missing
-    _, starts, stops = where[rows if unseen is None else np.concatenate([rows, unseen])].T
+    more = np.empty(0, np.intp) if unseen is None else unseen
+    _, starts, stops = where[np.concatenate([rows, more])].T
     length = source.schema.shape[0]
     there = (stops - starts > np.arange(length)[:, None]).sum(axis=1)
     expected = np.repeat(there, source.schema.n_features // length)
     return np.asarray(1 - moments.known / np.maximum(expected, 1))
 
 
-def _moments(source: Source, rows: Index, weight: Array, unseen: Index | None) -> Moments:
+def _moments(source: Source, rows: Numbers, weight: Array, unseen: Index | None) -> Moments:
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         moments = moments_of(source, rows, weight)
         if unseen is not None and len(unseen):
@@ -113,7 +114,7 @@ def _remarks_of(source: Source) -> tuple[str, ...]:
 
 
 def _fit_columns(
-    source: Source, rows: Index, weight: Array, scaling: str, *, unseen: Index | None
+    source: Source, rows: Numbers, weight: Array, scaling: str, *, unseen: Index | None
 ) -> Preparation:
     """The preparation of a table whose columns are not all numbers."""
     schema = source.schema

@@ -1,12 +1,16 @@
 """Choose held-out rows by their content, so that the choice does not depend on their order."""
 
 import hashlib
+from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
 
+from isthmus.data.numbers import AllBut, Pieces
+from isthmus.data.prefetch import ahead
+from isthmus.data.streams.blocks import CHUNK_BYTES, is_on_disk
 from isthmus.data.stretches import count_independent, extents_of, hold_out_stretches
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index, Numbers, Source
 
 BLOCK_BYTES = 1 << 26
 # Multipliers of splitmix64 (Steele et al. 2014) and its golden-ratio increment.
@@ -16,15 +20,24 @@ GOLDEN, MIX_A, MIX_B = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111E
 class Split(NamedTuple):
     """Row numbers for training and for validation, each ascending."""
 
-    train: Index
+    train: Numbers
     held_out: Index
 
 
-def blocks(source: Source, rows: Index | None = None, itemsize: int = 8) -> list[Index]:
-    """Row numbers in pieces whose dense values stay below 64 MiB."""
-    rows = np.arange(len(source)) if rows is None else rows
-    size = max(1, BLOCK_BYTES // max(1, source.schema.n_features * itemsize))
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+def blocks(source: Source, rows: Numbers | None = None, itemsize: int = 8) -> Pieces:
+    """Row numbers in pieces whose dense values stay below 64 MiB; streamed ones below 16 MiB."""
+    rows = AllBut(len(source)) if rows is None else rows
+    most = CHUNK_BYTES if is_on_disk(source) else BLOCK_BYTES
+    return Pieces(rows, max(1, most // max(1, source.schema.n_features * itemsize)))
+
+
+def read_blocks(source: Source, rows: Numbers | None = None) -> Generator[tuple[Index, Array]]:
+    """The same pieces with their values; those of a streamed source are read ahead by a thread."""
+
+    def read(block: Index) -> tuple[Index, Array]:
+        return block, source.read(block)
+
+    return ahead(read, blocks(source, rows), depth=1 if is_on_disk(source) else 0)
 
 
 def held_out_split(source: Source, rows: Index, weight: Array, fraction: float, seed: int) -> Split:
@@ -57,25 +70,29 @@ def _unlike(source: Source, rows: Index, others: Index) -> Index:
     return rows[~np.isin(hash_rows(source, rows, 0), hash_rows(source, others, 0))]
 
 
-def count_distinct(source: Source, rows: Index) -> int:
+def count_distinct(source: Source, rows: Numbers) -> int:
     """How many different rows there are among `rows`; windows count for the samples in them."""
     distinct, where = len(np.unique(hash_rows(source, rows, seed=0))), extents_of(source)
-    return distinct if where is None else min(distinct, count_independent(where[rows]))
+    if where is None:
+        return distinct
+    return min(distinct, count_independent(where[np.asarray(rows)]))
 
 
 def digest(source: Source) -> str:
     """A short text that changes when any value, or the order of the rows, does."""
-    hashes = hash_rows(source, np.arange(len(source)), seed=0)
-    return hashlib.blake2b(hashes.tobytes(), digest_size=16).hexdigest()
+    found = hashlib.blake2b(digest_size=16)
+    for _, values in read_blocks(source):
+        found.update(hashed(values, seed=0).tobytes())
+    return found.hexdigest()
 
 
-def hash_rows(source: Source, rows: Index, seed: int) -> Array:
+def hash_rows(source: Source, rows: Numbers, seed: int) -> Array:
     """(len(rows),) uint64: a hash of each row's values and the seed."""
-    hashes = [_hash_rows(source.read(block), seed) for block in blocks(source, rows)]
+    hashes = [hashed(values, seed) for _, values in read_blocks(source, rows)]
     return np.concatenate([np.empty(0, np.uint64), *hashes])
 
 
-def _hash_rows(values: Array, seed: int) -> Array:
+def hashed(values: Array, seed: int) -> Array:
     """(n,) uint64: a hash of each row's bytes."""
     flat = np.ascontiguousarray(values.reshape(len(values), -1) + 0)  # + 0 turns -0.0 into 0.0
     if flat.dtype.kind == "f":

@@ -1,6 +1,7 @@
 """Restored rows go to a file or a folder of images: whole, or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,16 @@ def write_rows(
     """
     target = Path(path)
     chosen = output_format(target)
-    if chosen.folder:
-        _check_only_images(target)
+    check_target(target, chosen)
+    with unwritable(target), replacing(target, folder=chosen.folder, force=force) as fresh:
+        _write_into(chosen, fresh, target, values, schema, row_names)
+
+
+@contextmanager
+def unwritable(target: Path) -> Iterator[None]:
+    """Turns what the system says of a failed write into one SourceError."""
     try:
-        with replacing(target, folder=chosen.folder, force=force) as fresh:
-            _write_into(chosen, fresh, target, values, schema, row_names)
+        yield
     except OSError as error:
         reason = error.strerror or "not all of it could be written, so the disk may be full"
         raise SourceError(
@@ -55,8 +61,10 @@ def _write_into(
         raise RequestError(str(error).replace(str(fresh), str(target))) from error
 
 
-def _check_only_images(folder: Path) -> None:
-    """Raise RequestError where replacing `folder` would lose more than what we write there."""
+def check_target(folder: Path, chosen: Format) -> None:
+    """Raise RequestError where replacing a folder would lose more than what we write there."""
+    if not chosen.folder:
+        return
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix.lower() != ".png":
             raise RequestError(

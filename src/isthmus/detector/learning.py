@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from isthmus.data import count_distinct, held_out_split
 from isthmus.detector.member import Member, pairs
-from isthmus.detector.memory import MOST_TYPICAL, Memory
+from isthmus.detector.memory import Memory, most_remembered
 from isthmus.detector.settling import default_autoencoder, draft, prepared_rows
 from isthmus.detector.typical import typical_rows
 from isthmus.errors import DataError, DivergenceError
@@ -54,7 +54,9 @@ def learn(lesson: Lesson, source: Source) -> Learned:
         source, np.arange(len(rows)), np.ones(len(rows)), share_held_out(len(rows)), lesson.seed
     )
     in_play = np.zeros(len(rows), bool)
-    in_play[learned] = True  # windows that share samples with those held out are in neither part
+    in_play[np.asarray(learned)] = (
+        True  # windows that share samples with those held out are in neither part
+    )
     fits = _fits(lesson, source, rows, typical & in_play)
     first = [_member(fit, source, (typical & in_play, in_play), lesson) for fit in fits]
     held_out_scores = scores(first, source)[held_out]
@@ -111,16 +113,17 @@ def _member(fit: Autoencoder, source: Source, kept: tuple[Array, Array], lesson:
     """A member that remembers the typical rows, and all where those are not the same."""
     typical, everything = kept
     wanted = [typical] if np.array_equal(typical, everything) else [typical, everything]
-    rebuilt = _rebuilt(fit, source, [_drawn(rows, lesson.seed) for rows in wanted])
+    most = most_remembered(fit.preparation_.facts.n_features)
+    rebuilt = _rebuilt(fit, source, [_drawn(rows, lesson.seed, most) for rows in wanted])
     return Member(fit, [Memory(rows, lesson.n_neighbors) for rows in rebuilt])
 
 
-def _drawn(rows: Array, seed: int) -> Index:
-    """At most as many of the chosen rows (n,) bool as a memory holds, ascending."""
+def _drawn(rows: Array, seed: int, most: int) -> Index:
+    """At most `most` of the chosen rows (n,) bool, ascending."""
     chosen = np.flatnonzero(rows)
-    if len(chosen) <= MOST_TYPICAL:
+    if len(chosen) <= most:
         return chosen
-    return np.sort(np.random.default_rng(seed).choice(chosen, MOST_TYPICAL, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
 
 
 def _rebuilt(fit: Autoencoder, source: Source, wanted: list[Index]) -> list[Array]:

@@ -7,8 +7,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from isthmus.types import Array
 
-MOST_TYPICAL = 10_000
-"""Rows a memory holds; more would cost time and change no neighbour's distance by much."""
+FEWEST_REMEMBERED, MOST_REMEMBERED, MOST_NUMBERS = 10_000, 100_000, 4_000_000
+SAMPLE = 10_000
+"""Rows that tell of the neighbourhood of all others well enough."""
 
 SAME = 1e-4
 """Rebuilt rows nearer than this share of a typical distance are one row, coded in other batches."""
@@ -60,7 +61,15 @@ class Memory:
         return np.asarray(self.rebuilt[found].mean(axis=1, dtype=np.float64))
 
 
-def some_of(rows: Array, seed: int, most: int = MOST_TYPICAL) -> Array:
+def most_remembered(features: int) -> int:
+    """How many rows a memory holds: 4 million numbers, from 10,000 to 100,000 rows.
+
+    Wide rows are searched one by one; narrow ones in a tree, where many cost little.
+    """
+    return int(np.clip(MOST_NUMBERS // features, FEWEST_REMEMBERED, MOST_REMEMBERED))
+
+
+def some_of(rows: Array, seed: int, most: int = SAMPLE) -> Array:
     """At most `most` of the rows (n, E), drawn from the seed."""
     if len(rows) <= most:
         return rows

@@ -12,11 +12,21 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus import artifact, metrics
-from isthmus.data import Rows, align, check_rows, fill, plain_batches, rejoin, restore
+from isthmus.data import (
+    AllBut,
+    Rows,
+    align,
+    check_rows,
+    fill,
+    plain_batches,
+    rejoin,
+    restore,
+)
 from isthmus.errors import RequestError
-from isthmus.estimator import parts
-from isthmus.estimator.continuing import trainer_again
-from isthmus.estimator.fitting import Fitted, Fitting
+from isthmus.estimator.continuing import fit_each, one_more_epoch
+from isthmus.estimator.division import rows_of
+from isthmus.estimator.fitted import Fitted
+from isthmus.estimator.fitting import Fitting
 from isthmus.estimator.inputs import (
     as_source,
     by_sample,
@@ -29,7 +39,7 @@ from isthmus.estimator.inputs import (
     unless_refused,
 )
 from isthmus.estimator.refining import refined
-from isthmus.estimator.request import FULL, Request, check_request, folder_of, reporter_of, seed_of
+from isthmus.estimator.request import Request, check_request, folder_of, reporter_of, seed_of
 from isthmus.estimator.saving import to_artifact
 from isthmus.types import Array, Source
 
@@ -158,7 +168,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         del y
         with unless_refused(self), torch.inference_mode(False):
             source = as_source(self, X, reset=True)
-            check_rows(source, gaps=True)
+            check_rows(source, gaps=True, later=True)
             weight = row_weights(sample_weight, source)
             if validation is not None:
                 known = source.schema
@@ -170,9 +180,13 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
         """Go through the rows of X once more, from where the last call (or `fit`) ended.
 
-        The first call without a fit prepares and starts the network from its rows alone.
+        The first call without a fit prepares and starts the network from its rows alone. An
+        iterator gives X in pieces, of which one is in memory at a time.
         """
         del y
+        if isinstance(X, Iterator):
+            fit_each(self, X, sample_weight)
+            return self
         fresh = not hasattr(self, "network_")
         known = None if fresh else self.preparation_.schema
         source = as_source(self, X, reset=fresh, schema=known)
@@ -185,7 +199,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             with torch.inference_mode(False):
                 self._keep(Fitting(request, source, weight, None).run())
         with torch.inference_mode(False):
-            self._continue(align(source, self.preparation_.schema), weight)
+            source = align(source, self.preparation_.schema)
+            tell(source)
+            one_more_epoch(self, source, weight)
         return self
 
     def transform(self, X: Any) -> Array:
@@ -310,7 +326,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         source = align(source, self.preparation_.schema)
         tell(source)
         dtype, device = self._where()
-        return Rows(source, self.preparation_, np.arange(len(source)), dtype=dtype, device=device)
+        everything = AllBut(len(source))
+        return rows_of(source, self.preparation_, everything, dtype=dtype, device=device)
 
     def measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
         """Each batch of rows and what their codes rebuild, in the units of errors, (B, E) each."""
@@ -320,8 +337,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """Each batch of prepared rows with its codes; DataError where those are not finite."""
-        for positions in plain_batches(len(rows)):
-            x = rows.take(positions)
+        for positions, x in rows.in_order():
             code = self._encode(x)
             check_coded(rows.source, positions, x, code)
             yield x, code
@@ -366,22 +382,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.train_rows_, self.held_out_rows_ = fitted.train, fitted.held_out
         self.facts_ = fitted.facts
         self._trainer = fitted.trainer
-
-    def _continue(self, source: Source, weight: Array) -> None:
-        """One more epoch over `source` with the trainer of the last fit."""
-        counted = np.flatnonzero(weight > 0)
-        dtype, device = self._where()
-        rows = Rows(
-            source, self.preparation_, counted, weight=weight[counted], dtype=dtype, device=device
-        )
-        if not hasattr(self, "_trainer"):
-            request = self._request(resume=False)
-            self._trainer = trainer_again(self, request, len(rows), device)
-        if self.batch_size == FULL:
-            self._trainer.batches = parts.batches_of(len(rows), self._trainer.state.seed)
-        self._trainer.one_more(rows)
-        if self.imputer_ is not None:
-            self.imputer_ = self.imputer_.anew(self.network_, self.loss_, rows, self.metric_)
 
     @property
     def _n_features_out(self) -> int:

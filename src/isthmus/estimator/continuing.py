@@ -1,17 +1,53 @@
-"""Go on training a model that was loaded, whose own trainer is gone."""
+"""Go on training a fitted model: one more epoch, over rows or pieces of them."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
+from isthmus.data import AllBut, is_streamed
+from isthmus.errors import require
 from isthmus.estimator import parts
-from isthmus.estimator.request import Request
+from isthmus.estimator.division import rows_of
+from isthmus.estimator.request import FULL, Request
 from isthmus.training.loop import Trainer
 from isthmus.training.state import State
+from isthmus.types import Array, Source
 
 
-def trainer_again(estimator: Any, request: Request, rows: int, device: torch.device) -> Trainer:
-    """A trainer for one more epoch over so many rows, from the facts that were saved."""
+def fit_each(estimator: Any, pieces: Iterator[Any], sample_weight: Any) -> None:
+    """`partial_fit` of one piece after the other, of which one is in memory at a time."""
+    require(sample_weight is None, "sample_weight: give each piece its own, call by call")
+    given = False
+    for piece in pieces:
+        given = True
+        estimator.partial_fit(piece)
+    require(given, "X is an iterator that gave no rows; give at least one piece")
+
+
+def one_more_epoch(estimator: Any, source: Source, weight: Array) -> None:
+    """One more epoch over `source` with the trainer of the last fit."""
+    counted = AllBut(len(source)) if is_streamed(source) else np.flatnonzero(weight > 0)
+    dtype, device = estimator._where()
+    rows = rows_of(
+        source, estimator.preparation_, counted, weight[counted], dtype=dtype, device=device
+    )
+    if not hasattr(estimator, "_trainer"):
+        request = estimator._request(resume=False)
+        estimator._trainer = _trainer_again(estimator, request, len(rows), device)
+    trainer = estimator._trainer
+    size = len(rows) if estimator.batch_size == FULL else trainer.plan.batch_size
+    parts.read_by(trainer, rows, size)
+    trainer.one_more(rows)
+    trainer.batches = parts.batches_of(size, trainer.state.seed)
+    if estimator.imputer_ is not None:
+        network, loss = estimator.network_, estimator.loss_
+        estimator.imputer_ = estimator.imputer_.anew(network, loss, rows, estimator.metric_)
+
+
+def _trainer_again(estimator: Any, request: Request, rows: int, device: torch.device) -> Trainer:
+    """The trainer of a model that was loaded, from the facts that were saved."""
     facts, network = estimator.facts_, estimator.network_
     size, seen = (int(facts[name]) for name in ("batch_size", "training_rows"))
     optimizer = parts.optimizer_of(request, network, seen)

@@ -8,12 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Preparation, Rows, digest, held_out_split, plain_batches
+from isthmus.data import (
+    AllBut,
+    Fitness,
+    Preparation,
+    Rows,
+    StreamedRows,
+    digest,
+    held_out_split,
+    is_streamed,
+    pin_sample,
+    pin_spread,
+    streamed_split,
+)
 from isthmus.data.stretches import extents_of
 from isthmus.estimator import choices
 from isthmus.estimator.request import Request
 from isthmus.gaps import filled
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index, Numbers, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +34,12 @@ class Division:
 
     source: Source
     weight: Array
-    """(n,): how much each row of the source counts."""
+    """(n,): how much each row of the source counts; all alike where the source is streamed."""
 
     validation: Source | None
     """Rows given to judge by; then none of the source are held out."""
 
-    train: Index
+    train: Numbers
     held_out: Index
     left_out: Index
     """Windows in neither part: they share samples with those held out, or are copies."""
@@ -35,11 +47,16 @@ class Division:
     remarks: tuple[str, ...] = ()
     """What is worth knowing of how the rows are divided."""
 
+    digest: str | None = None
+    """What tells the rows of the source from others, where that is known already."""
+
     @classmethod
     def of(
         cls, request: Request, source: Source, weight: Array, validation: Source | None
     ) -> "Division":
         """As the request wants it: a share of the rows, by their content, is held out."""
+        if is_streamed(source):
+            return cls._of_streamed(request, source, weight, validation)
         counted = np.flatnonzero(weight > 0)
         fraction = request.validation_fraction
         if validation is not None:
@@ -60,26 +77,63 @@ class Division:
             remarks=_remarks(source, len(held_out), len(left_out), wanted=float(fraction) > 0),
         )
 
+    @classmethod
+    def _of_streamed(
+        cls, request: Request, source: Source, weight: Array, validation: Source | None
+    ) -> "Division":
+        assert is_streamed(source)
+        fraction = request.validation_fraction
+        if validation is not None:
+            fraction = 0.0
+        elif isinstance(fraction, str):
+            fraction = choices.choose_held_out(float(len(source)))
+        fitness = Fitness(source, gaps=True)
+        split = streamed_split(source, float(fraction), request.seed, fitness.see)
+        fitness.check()
+        pin_sample(source, split)
+        return cls(
+            source=source,
+            weight=weight,
+            validation=validation,
+            train=split.train,
+            held_out=split.held_out,
+            left_out=split.held_out[:0],
+            digest=split.digest,
+        )
+
+    @property
+    def train_weight(self) -> Array:
+        """How much each row to learn from counts."""
+        if is_streamed(self.source):
+            return self.weight[: len(self.train)]
+        return np.asarray(self.weight[np.asarray(self.train)])
+
     def together(self) -> "Division":
         """All rows of the source to learn from."""
+        nothing = self.held_out[:0]
+        if is_streamed(self.source):
+            return replace(self, train=AllBut(len(self.source)), held_out=nothing)
         everything = np.sort(np.concatenate([self.train, self.held_out, self.left_out]))
-        nothing = everything[:0]
         return replace(self, train=everything, held_out=nothing, left_out=nothing)
 
     def open_train(
         self, preparation: Preparation, dtype: torch.dtype, device: torch.device
     ) -> Rows:
         """The rows to learn from, as the network will see them."""
-        weight = self.weight[self.train]
-        return Rows(self.source, preparation, self.train, weight=weight, dtype=dtype, device=device)
+        return rows_of(
+            self.source, preparation, self.train, self.train_weight, dtype=dtype, device=device
+        )
 
     def open_held_out(
         self, preparation: Preparation, dtype: torch.dtype, device: torch.device
     ) -> Rows | None:
         """The rows to judge by, if there are any."""
         if self.validation is not None:
-            everything = np.arange(len(self.validation))
-            return Rows(self.validation, preparation, everything, dtype=dtype, device=device)
+            if is_streamed(self.validation):
+                judging = pin_spread(self.validation)
+            else:
+                judging = np.arange(len(self.validation))
+            return Rows(self.validation, preparation, judging, dtype=dtype, device=device)
         if not len(self.held_out):
             return None
         weight = self.weight[self.held_out]
@@ -90,9 +144,9 @@ class Division:
     def fingerprint(self) -> dict[str, Any]:
         """What tells these rows and weights from others."""
         return {
-            "rows": digest(self.source),
+            "rows": self.digest or digest(self.source),
             "validation": self.validation and digest(self.validation),
-            "sample_weight": hashlib.blake2b(self.weight.tobytes(), digest_size=16).hexdigest(),
+            "sample_weight": None if is_streamed(self.source) else _digest(self.weight),
         }
 
 
@@ -110,11 +164,30 @@ def _remarks(source: Source, held_out: int, left_out: int, *, wanted: bool) -> t
     return ()
 
 
+def _digest(weight: Array) -> str:
+    return hashlib.blake2b(weight.tobytes(), digest_size=16).hexdigest()
+
+
+def rows_of(
+    source: Source,
+    preparation: Preparation,
+    rows: Numbers,
+    weight: Array | None = None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Rows:
+    """Rows as the network will see them, in memory or on disk as the source is."""
+    if is_streamed(source) and isinstance(rows, AllBut):
+        return StreamedRows(source, preparation, rows, dtype=dtype, device=device)
+    return Rows(source, preparation, rows, weight=weight, dtype=dtype, device=device)
+
+
 def mean_row(rows: Rows) -> Tensor:
     """(1, *shape): the weighted mean of what is known of prepared rows; 0 where nothing is."""
     sums, weights = [], []
-    for positions in plain_batches(len(rows)):
-        weight, x = rows.weight[positions], rows.take(positions).flatten(1)
+    for positions, taken in rows.in_order():
+        weight, x = rows.weight[positions], taken.flatten(1)
         sums.append(weight @ filled(x))
         weights.append(weight @ (~x.isnan()).to(weight))
     total = torch.stack(weights).sum(dim=0)

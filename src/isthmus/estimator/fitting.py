@@ -2,23 +2,24 @@
 
 import functools
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from isthmus.data import Preparation, check_any, check_rows, count_distinct
+from isthmus.data import StreamedRows, check_any, check_rows, count_distinct, is_streamed
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
 from isthmus.estimator.division import Division, mean_row
+from isthmus.estimator.fitted import Fitted
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
 from isthmus.estimator.imputing import Imputer
 from isthmus.estimator.refining import NOT_AT_ALL, Refining, check_free, obstacle, rebuilt, settle
 from isthmus.estimator.request import AUTO, FULL, Request
-from isthmus.kinds import CodeNetwork, Kind
-from isthmus.losses import Reconstruction, Squared
+from isthmus.kinds import CodeNetwork
+from isthmus.losses import Squared
 from isthmus.pretraining import (
     PCA,
     PRETRAININGS,
@@ -27,40 +28,19 @@ from isthmus.pretraining import (
     name_of,
     principal_components,
 )
+from isthmus.pretraining.pca import EXACT_SIDE
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
 from isthmus.training.state import ALL_DONE, State
 from isthmus.training.world import import_ahead, private_randomness, resolve_device, threads
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Source
 
 SQUARED, LAYERWISE = "squared", "layerwise"
 """The folders, inside that of the checkpoints, of a second fit: for squared error, or from layers
 learned one by one."""
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
-
-
-@dataclass(kw_only=True)
-class Fitted:
-    """What a fit leaves behind."""
-
-    network: CodeNetwork
-    kind: Kind
-    loss: Reconstruction
-    preparation: Preparation
-    mean: Tensor
-    """(1, *network_shape): the prepared training rows' mean, what no code at all would give."""
-
-    refining: Refining
-    imputer: Imputer | None
-    """Where rows may have gaps."""
-
-    state: State
-    train: Index
-    held_out: Index
-    facts: dict[str, Any]
-    trainer: Trainer
 
 
 class Fitting:
@@ -89,6 +69,7 @@ class Fitting:
         self.penalties = parts.penalties_of(request, self.kind)
         self.distinct = self._count_distinct()
         self.stand_in = self._find_stand_in()
+        self.mean: Tensor | None = None
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
@@ -98,7 +79,7 @@ class Fitting:
             network, solution = self._built()
             trainer = self._trainer(network)
             self._remark(trainer.state)
-            with threads(_work(network, trainer.plan.batch_size), self.device):
+            with threads(parts.work_of(network, trainer.plan.batch_size), self.device):
                 parts.pretrain(self.pretraining, self.loss, network, trainer)
                 state = trainer.run()
                 self.refining = self._settle(network, state)
@@ -197,9 +178,14 @@ class Fitting:
         return mean_row(self.train).flatten() if self.preparation.gaps else 0.0
 
     def _principal(self, n_components: int) -> PCASolution:
-        return principal_components(
-            self.train, n_components, seed=self.request.seed, stand_in=self.stand_in
+        rows = self.train
+        if isinstance(rows, StreamedRows) and self.preparation.facts.n_features > EXACT_SIDE:
+            rows = rows.in_memory()  # more than one pass would be needed over all of them
+        solution = principal_components(
+            rows, n_components, seed=self.request.seed, stand_in=self.stand_in
         )
+        self.mean = solution.mean if rows is self.train else None
+        return solution
 
     def _start(self, network: CodeNetwork, solution: PCASolution) -> None:
         dtype = self.train.dtype
@@ -292,6 +278,7 @@ class Fitting:
             bf16=self.precision == "bf16",
         )
         trainer.train, trainer.held_out = self.train, self.held_out
+        parts.read_by(trainer, self.train, batch)
         trainer.checkpointer = self._checkpointer()
         return trainer
 
@@ -357,7 +344,7 @@ class Fitting:
 
     def _fitted(self, network: CodeNetwork, trainer: Trainer) -> Fitted:
         self._tell_refining(trainer.state)
-        mean = mean_row(self.train)
+        mean = self._mean_row()
         return Fitted(
             network=network,
             kind=self.kind,
@@ -370,8 +357,18 @@ class Fitting:
             train=self.division.train,
             held_out=self.division.held_out,
             facts=self._facts(network, trainer.state) | {"transform_max_iter": self.refining.steps},
-            trainer=trainer.released(),
+            trainer=self._released(trainer),
         )
+
+    def _released(self, trainer: Trainer) -> Trainer:
+        trainer.batches = parts.batches_of(self.plan.batch_size, self.request.seed)
+        return trainer.released()
+
+    def _mean_row(self) -> Tensor:
+        """The mean row; of rows on disk, one pass over which costs, as it is known already."""
+        if self.mean is None or not is_streamed(self.source):
+            return mean_row(self.train)
+        return self.mean.to(self.train.dtype).reshape(1, *self.preparation.facts.shape).cpu()
 
     def _facts(self, network: CodeNetwork, state: State) -> dict[str, Any]:
         return {
@@ -391,7 +388,3 @@ class Fitting:
             "training_seconds": round(state.seconds, 3),
             **parts.pretraining_facts(state),
         }
-
-
-def _work(network: CodeNetwork, batch_size: int) -> int:
-    return batch_size * sum(p.numel() for p in network.parameters() if p.ndim > 1)

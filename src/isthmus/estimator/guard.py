@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from isthmus.data import Rows, plain_batches
+from isthmus.data import Rows, is_streamed, plain_batches
 from isthmus.gaps import filled, row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.pretraining import PCASolution
@@ -38,10 +38,18 @@ def beats_pca(
     weight = held_out.weight.double()
     mean = float((weight * gain).mean())
     spread = float((weight * (gain - mean).square()).mean() / distinct) ** 0.5
-    own = float((train.weight.double() * pca_errors(solution, train, limited)).mean())
+    own = _own_error(solution, train, limited)
     share = held_out.total / (held_out.total + train.total)
     more_rows = share * max(float((weight * theirs).mean()) - own, 0.0) / 2
     return bool(mean > more_rows + spread)
+
+
+def _own_error(solution: PCASolution, train: Rows, limited: Callable[[Tensor], Tensor]) -> float:
+    """PCA's mean error on the rows it was learned from; of rows on disk, on those in memory."""
+    if is_streamed(train.source) and len(train.sampled) < len(train):
+        x = train.take(train.sampled)
+        return float(_pca_errors(solution, x, train, limited).mean())
+    return float((train.weight.double() * pca_errors(solution, train, limited)).mean())
 
 
 def pca_errors(
@@ -52,13 +60,16 @@ def pca_errors(
     Missing values are taken for the mean, and then not judged.
     `limited` is what a network does to its output because features' ranges end.
     """
-    errors, share = [], rows.preparation.facts.share
-    for x in _blocks(rows):
-        centred = filled(x.flatten(1).double() - solution.mean)
-        flat = centred @ solution.components.t() @ solution.components + solution.mean
-        rebuilt = limited(flat.reshape(x.shape))
-        errors.append(row_means((x - rebuilt).square(), share))
-    return torch.cat(errors)
+    return torch.cat([_pca_errors(solution, x, rows, limited) for x in _blocks(rows)])
+
+
+def _pca_errors(
+    solution: PCASolution, x: Tensor, rows: Rows, limited: Callable[[Tensor], Tensor]
+) -> Tensor:
+    centred = filled(x.flatten(1).double() - solution.mean)
+    flat = centred @ solution.components.t() @ solution.components + solution.mean
+    rebuilt = limited(flat.reshape(x.shape))
+    return row_means((x - rebuilt).square(), rows.preparation.facts.share)
 
 
 def pca_figures(

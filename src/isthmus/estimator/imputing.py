@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Rows, plain_batches, spread
+from isthmus.data import Rows, plain_batches, sampled
 from isthmus.gaps import count_known, filled, places, row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
@@ -159,7 +159,7 @@ class Imputer:
         if metric is not None and len(train) >= rows_needed(len(metric)):
             prior = CodePrior.learn(network, loss, train, judged, metric)
         plain = cls(centre=centre, trust=torch.ones_like(centre), prior=prior)
-        chosen = spread(np.arange(len(judged)), ROWS_TO_TRUST)
+        chosen = sampled(judged, ROWS_TO_TRUST)
         generator = torch.Generator().manual_seed(seed)
         product, square = torch.zeros_like(centre), torch.zeros_like(centre)
         for positions in [*plain_batches(len(chosen), ROWS_AT_ONCE)] * ROUNDS:
@@ -229,7 +229,7 @@ def rows_needed(n_components: int) -> int:
 
 def _batches(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows (B, *shape) and their weights (B,), evenly spaced."""
-    chosen = spread(np.arange(len(rows)), ROWS_TO_LEARN)
+    chosen = sampled(rows, ROWS_TO_LEARN)
     for positions in plain_batches(len(chosen)):
         at = chosen[positions]
         yield rows.take(at), rows.weight[torch.as_tensor(at)]

@@ -15,10 +15,19 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from isthmus.data import Schema, align, cut_like, is_series, open_source, restore, series
-from isthmus.data.arrays import ArraySource, fault, unmasked
+from isthmus.data import (
+    Schema,
+    align,
+    cut_like,
+    is_series,
+    is_streamed,
+    open_source,
+    restore,
+    series,
+)
+from isthmus.data.arrays import fault, unmasked
 from isthmus.data.recordings import RecordingSource
-from isthmus.errors import DataError, RequestError
+from isthmus.errors import DataError, RequestError, require
 from isthmus.types import Array, Index, Source
 
 ROW_DIMENSIONS = (2, 3)
@@ -102,6 +111,13 @@ def row_weights(sample_weight: Any, source: Source, *, at_least: int = 2) -> Arr
 
     Raises DataError for negative weights or where fewer than `at_least` rows count.
     """
+    if is_streamed(source):
+        require(
+            sample_weight is None,
+            f"{source.origin}: sample_weight is for rows in memory, and these stay on disk; leave "
+            "it out, or open them with stream=False",
+        )
+        return np.broadcast_to(1.0, len(source))  # which takes no memory
     if sample_weight is None:
         return np.ones(len(source))
     weight = _check_sample_weight(sample_weight, np.empty((len(source), 0)), dtype=np.float64)
@@ -141,7 +157,7 @@ def check_coded(source: Source, positions: Index, x: Tensor, code: Tensor) -> No
     """Raise DataError where the codes (B, K) of prepared rows (B, *shape) are not finite."""
     lost = ~code.float().isfinite().all(dim=1) | (x.flatten(1).abs() > FARTHEST).any(dim=1)
     if lost.any():
-        first = source.first_row if isinstance(source, ArraySource) else 0
+        first = getattr(source, "first_row", 0)
         row = first + int(positions[int(lost.int().argmax())])
         raise fault(
             source.origin,

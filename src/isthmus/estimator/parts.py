@@ -2,12 +2,20 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from isthmus.data import CORRUPTIONS, Corruption, Preparation, epoch_batches, fit_preparation
+from isthmus.data import (
+    CORRUPTIONS,
+    Corruption,
+    Preparation,
+    Rows,
+    epoch_batches,
+    fit_preparation,
+    is_streamed,
+)
 from isthmus.errors import RequestError, require
 from isthmus.estimator import choices
 from isthmus.estimator.division import Division
@@ -39,9 +47,8 @@ def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstructi
 
     Raises RequestError where the loss cannot take the prepared values.
     """
-    weight = rows.weight[rows.train]
     prepare = functools.partial(
-        fit_preparation, rows.source, rows.train, weight, unseen=rows.held_out
+        fit_preparation, rows.source, rows.train, rows.train_weight, unseen=rows.held_out
     )
     if request.loss == "auto":
         preparation = prepare(request.preparation)
@@ -162,6 +169,11 @@ def optimizer_of(request: Request, network: CodeNetwork, rows: int) -> Optimizer
     return resolve(name, OPTIMIZERS, OptimizerSpec, "optimizer")
 
 
+def work_of(network: CodeNetwork, batch_size: int) -> int:
+    """About how many multiply-adds a batch takes."""
+    return batch_size * sum(p.numel() for p in network.parameters() if p.ndim > 1)
+
+
 def patience_of(request: Request, epochs: int, rows: int, batch_size: int) -> int | None:
     """Epochs to wait for a better held-out loss, or None for ever."""
     wanted = request.early_stopping
@@ -219,10 +231,23 @@ def trainer_of(
     )
 
 
-def batches_of(size: int, seed: int) -> Callable[[int, int], list[Index]]:
+def batches_of(size: int, seed: int) -> Callable[[int, int], Sequence[Index]]:
     """(rows, epoch) to the positions of each batch of `size` rows."""
     return functools.partial(_batches, size, seed)
 
 
 def _batches(size: int, seed: int, rows: int, epoch: int) -> list[Index]:
     return epoch_batches(rows, size, seed=seed, epoch=epoch)
+
+
+def read_by(trainer: Trainer, rows: Rows, size: int) -> None:
+    """Let a trainer take `rows` in batches of `size`, as it suits the place where they are."""
+    seed = trainer.state.seed
+    trainer.batches, trainer.ahead = batches_of(size, seed), rows.ahead
+    if is_streamed(rows.source):
+        trainer.batches = functools.partial(_batches_on_disk, rows, size, seed)
+
+
+def _batches_on_disk(rows: Rows, size: int, seed: int, n_rows: int, epoch: int) -> Sequence[Index]:
+    del n_rows
+    return rows.batches(size, seed=seed, epoch=epoch)

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Rows, spread
+from isthmus.data import Rows, sampled
 from isthmus.errors import require
 from isthmus.estimator.request import AUTO, RULES
 from isthmus.gaps import row_means
@@ -84,12 +83,12 @@ def settle(
     or hides values from the encoder may want another code than the one that rebuilds best. There
     must be no `obstacle`.
     """
-    sample = train.take(spread(np.arange(len(train)), _fitting_in(train)))
+    sample = train.take(sampled(train, _fitting_in(train)))
     none = Refining(0, inverse_curvature(network, loss, sample, seed))
     if wanted == 0 or (wanted == AUTO and (not plain or network.decoder is None)):
         return none
     found = replace(none, steps=ENOUGH_STEPS if wanted == AUTO else int(wanted))
-    at = spread(np.arange(len(judged)), ROWS_TO_JUDGE)
+    at = sampled(judged, ROWS_TO_JUDGE)
     x, weight = judged.take(at), judged.weight[torch.as_tensor(at)]
     before, after = (_error(way, network, loss, x, weight) for way in (none, found))
     gain = 1 - after / before if before > 0 else 0.0

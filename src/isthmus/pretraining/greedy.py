@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import epoch_batches
+from isthmus.data import read_ahead, sampled, shuffled
 from isthmus.errors import DivergenceError, RequestError, require
 from isthmus.kinds.blocks import Stack
 from isthmus.pretraining.base import Job, Pretraining, Record, mixed
@@ -165,11 +165,12 @@ class LayerWise(Pretraining):
 
     def _epoch(self, level: Level, i: int, epoch: int, ladder: Ladder, job: Job) -> None:
         seed = mixed(job.seed, i + 1)
-        batches = epoch_batches(len(job.train), self.batch_size, seed=seed, epoch=epoch)
-        for number, positions in enumerate(batches):
-            torch.manual_seed(mixed(job.seed, i + 1, epoch, number))
-            x, weight = job.train.take(positions), job.train.weight[torch.as_tensor(positions)]
-            level.step(ladder.below(i, x), weight, epoch)
+        batches = shuffled(job.train, self.batch_size, seed=seed, epoch=epoch)
+        with read_ahead(job.train, batches):
+            for number, positions in enumerate(batches):
+                torch.manual_seed(mixed(job.seed, i + 1, epoch, number))
+                x, weight = job.train.take(positions), job.train.weight[torch.as_tensor(positions)]
+                level.step(ladder.below(i, x), weight, epoch)
 
 
 class _Judges:
@@ -178,8 +179,8 @@ class _Judges:
     def __init__(self, job: Job) -> None:
         held_out = job.held_out if job.held_out is not None and len(job.held_out) else None
         most = min(len(job.train), MOST_JUDGED, len(held_out) if held_out else MOST_JUDGED)
-        self.train = job.train, _spread(len(job.train), most)
-        self.held_out = None if held_out is None else (held_out, _spread(len(held_out), most))
+        self.train = job.train, _spread(job.train, most)
+        self.held_out = None if held_out is None else (held_out, _spread(held_out, most))
 
     @torch.no_grad()
     def figures(self, level: Level, i: int, ladder: Ladder) -> Record:
@@ -209,8 +210,9 @@ class _Judges:
         return error, float(weight @ torch.cat(known) / weight.sum()) if known else None
 
 
-def _spread(n: int, wanted: int) -> Index:
-    return np.linspace(0, n - 1, wanted).astype(np.intp)
+def _spread(rows: WeightedRows, wanted: int) -> Index:
+    quick = sampled(rows, len(rows))
+    return quick[np.linspace(0, len(quick) - 1, min(wanted, len(quick))).astype(np.intp)]
 
 
 def _widths(ladder: Ladder, i: int, rows: WeightedRows) -> tuple[int, int]:

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isthmus.data import spread
+from isthmus.data import sampled
 from isthmus.kinds.blocks import Stack
 from isthmus.pretraining.base import Job, Pretraining, Record, mixed
 from isthmus.pretraining.greedy import Ladder
@@ -33,7 +32,7 @@ class LSUV(Pretraining):
         torch.manual_seed(mixed(job.seed, 0))
         job.network.awaken()
         job.network.eval()  # no dropout
-        x = ladder.below(0, job.train.take(spread(np.arange(len(job.train)), ROWS)))
+        x = ladder.below(0, job.train.take(sampled(job.train, ROWS)))
         code = job.network.code_activation(_through(ladder.encoder, x))
         _through(ladder.decoder, code)
         return []

@@ -1,5 +1,7 @@
 """The PCA start: the network begins at the principal components of its code size."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.data import read_ahead, weight_sum
 from isthmus.gaps import filled
 from isthmus.pretraining.base import Pretraining
 from isthmus.types import Index, WeightedRows
@@ -57,6 +60,10 @@ class _Completed:
         """How many rows there are."""
         return len(self.rows)
 
+    def ahead(self, batches: Sequence[Index], first: int) -> AbstractContextManager[None]:
+        """While inside, the rows may be read before they are taken."""
+        return read_ahead(self.rows, batches, first)
+
     def take(self, positions: Index) -> Tensor:
         """(len(positions), D): the rows at these positions."""
         return filled(self.rows.take(positions).flatten(1), self.stand_in).double()
@@ -89,12 +96,10 @@ def principal_components(
     return PCASolution(components, variances[kept].sqrt(), mean, total)
 
 
-def _blocks(rows: WeightedRows) -> list[tuple[Index, Tensor]]:
-    starts = range(0, len(rows), BLOCK_ROWS)
-    return [
-        (np.arange(s, min(s + BLOCK_ROWS, len(rows))), rows.weight[s : s + BLOCK_ROWS])
-        for s in starts
-    ]
+def _blocks(rows: WeightedRows) -> Iterator[tuple[Index, Tensor]]:
+    for s in range(0, len(rows), BLOCK_ROWS):
+        stop = min(s + BLOCK_ROWS, len(rows))
+        yield np.arange(s, stop), rows.weight[s:stop]
 
 
 def _centred(rows: WeightedRows, positions: Index, mean: Tensor) -> Tensor:
@@ -102,7 +107,7 @@ def _centred(rows: WeightedRows, positions: Index, mean: Tensor) -> Tensor:
 
 
 def _mean_and_variance(rows: WeightedRows) -> tuple[Tensor, float]:
-    n = float(rows.weight.double().sum())
+    n = float(weight_sum(rows.weight))
     mean = sum(w.double() @ rows.take(p) for p, w in _blocks(rows)) / n
     assert isinstance(mean, Tensor)
     squares = [w.double() @ _centred(rows, p, mean).square() for p, w in _blocks(rows)]
@@ -117,15 +122,16 @@ def _from_covariance(
     squares = torch.zeros(width, width, dtype=torch.float64, device=device)
     sums = torch.zeros(width, dtype=torch.float64, device=device)
     # Rows are seen from a point among them, so that what is far from zero cancels nothing.
-    offset = rows.take(_blocks(rows)[0][0]).mean(dim=0)
-    for positions, weight in _blocks(rows):
-        x = _centred(rows, positions, offset)
-        weighted = weight.double()[:, None] * x
-        for end in range(STRIP, width + STRIP, STRIP):  # the lower triangle is enough
-            strip = slice(end - STRIP, end)
-            squares[strip, :end].addmm_(weighted[:, strip].t(), x[:, :end])
-        sums += weighted.sum(dim=0)
-    n = rows.weight.double().sum()
+    offset = rows.take(next(_blocks(rows))[0]).mean(dim=0)
+    with read_ahead(rows, []):
+        for positions, weight in _blocks(rows):
+            x = _centred(rows, positions, offset)
+            weighted = weight.double()[:, None] * x
+            for end in range(STRIP, width + STRIP, STRIP):  # the lower triangle is enough
+                strip = slice(end - STRIP, end)
+                squares[strip, :end].addmm_(weighted[:, strip].t(), x[:, :end])
+            sums += weighted.sum(dim=0)
+    n = weight_sum(rows.weight)
     shift = sums / n
     covariance = squares / n - torch.outer(shift, shift)
     values, vectors = torch.linalg.eigh(covariance)
@@ -158,7 +164,7 @@ def _covariance_times(rows: WeightedRows, mean: Tensor, basis: Tensor) -> Tensor
     for positions, weight in _blocks(rows):
         x = _centred(rows, positions, mean)
         product += x.t() @ (weight.double()[:, None] * (x @ basis))
-    return product / rows.weight.double().sum()
+    return product / weight_sum(rows.weight)
 
 
 def _fix_signs(components: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from isthmus.estimator.request import reporter_of
 from isthmus.report import words
 from isthmus.report.facts import unit_of
 from isthmus.report.images import Domain, code_range, domains, jpeg_cells, jpeg_notes, scale_note
-from isthmus.report.rows import Subset, codes_of
+from isthmus.report.rows import Subset, codes_of, in_memory
 from isthmus.types import Index, Source
 
 TEST_SHARE = 0.2
@@ -152,13 +152,14 @@ def compare(
     A fifth of the rows of `source` (anything `open_source` takes) is kept from both, chosen by
     content and seed; `settings` are `Autoencoder`'s. Images are also stored as JPEG at the same
     distortion: test images, and images of another kind, `other` or else pieces of photographs.
+    Of rows that stay on disk, as many as fit in 256 MiB are compared, evenly spaced.
 
     Raises DataError or RequestError (both ValueError) where data or settings make no sense.
     """
     sizes = sorted(set(components))
     require(bool(sizes), "components is empty; give at least one code size, such as 2, 8, 32")
     require(sizes[0] >= 1, f"components={sizes[0]} must be at least 1")
-    rows = open_source(source)
+    rows = in_memory(open_source(source))
     check_rows(rows, gaps=True)
     train, test = _split(rows, settings.get("random_state"))
     images = rows.schema.layout == "image" and not has_gaps(rows)
@@ -238,4 +239,4 @@ def _split(source: Source, seed: Any) -> tuple[Index, Index]:
         raise RequestError(
             f"{source.origin}: {len(source)} rows are too few to keep a fifth of them apart"
         )
-    return split.train, split.held_out
+    return np.asarray(split.train), split.held_out

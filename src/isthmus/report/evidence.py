@@ -6,14 +6,14 @@ from typing import Any, Self
 import numpy as np
 
 from isthmus.baselines import PCABaseline
-from isthmus.data import align, check_rows, has_gaps, open_source, spread
+from isthmus.data import align, check_rows, has_gaps, is_streamed, open_source, spread
 from isthmus.estimator import Autoencoder
 from isthmus.metrics import ReconstructionError
 from isthmus.report import codes as code_views
 from isthmus.report.facts import facts
 from isthmus.report.history import history
 from isthmus.report.images import code_range, domains, scale_note
-from isthmus.report.rows import Subset, codes_of
+from isthmus.report.rows import Subset, codes_of, looked_at
 from isthmus.report.shown import groups, per_feature
 from isthmus.types import Array, Index, Source
 
@@ -22,7 +22,7 @@ FORMAT = 1
 
 MOST_MEASURED, MOST_CODED = 20_000, 5_000
 CURVE_POINTS, SMALLEST_CURVE, LARGEST_CURVE = 48, 16, 256
-SAME_MEAN = 1e-3
+SAME_MEAN, BY_CHANCE = 1e-3, 5.0
 
 
 def gather(
@@ -82,12 +82,14 @@ class _Judged:
     @classmethod
     def of(cls, ae: Autoencoder, source: Source) -> Self:
         """Measure the held-out rows where `source` is what `ae` was fitted on, else all."""
-        everything = np.arange(len(source))
+        everything = looked_at(source)
         reference = ae.preparation_.measured(ae.mean_)[0]
         pca = PCABaseline(_largest_size(ae.n_components_))
         learned, held_out = _rows_of_fit(ae, source)
         unseen = bool(len(held_out)) and _same_mean(
-            pca.fit(source, ae.preparation_, learned), reference
+            pca.fit(source, ae.preparation_, learned),
+            reference,
+            sampled=len(learned) + len(held_out) < len(source),
         )
         if not unseen:
             learned, held_out = everything, everything
@@ -109,8 +111,8 @@ class _Judged:
 
     @property
     def everything(self) -> Index:
-        """All rows of the source."""
-        return np.arange(len(self.source))
+        """All rows of the source that are looked at."""
+        return looked_at(self.source)
 
     def figures(self) -> dict[str, Any]:
         """Error and explained variance of both, of which rows."""
@@ -150,15 +152,19 @@ def _rows_of_fit(ae: Autoencoder, source: Source) -> tuple[Index, Index]:
     if not known or any(record.get("event") == "pca" for record in ae.history_):
         # A model that fell back to PCA learned from the held-out rows too.
         return nothing, nothing
-    return ae.train_rows_, ae.held_out_rows_
+    if is_streamed(source):
+        return np.setdiff1d(looked_at(source), ae.held_out_rows_), ae.held_out_rows_
+    return np.asarray(ae.train_rows_), ae.held_out_rows_
 
 
-def _same_mean(pca: PCABaseline, mean: Array) -> bool:
+def _same_mean(pca: PCABaseline, mean: Array, *, sampled: bool) -> bool:
     """Whether PCA's rows have the mean of the rows the autoencoder learned from.
 
-    As many rows of another origin do not, nor do rows that were weighted.
+    As many rows of another origin do not, nor do rows that were weighted. Some that are `sampled`
+    from all stray from it by chance.
     """
-    allowed = SAME_MEAN * float(pca.variance_.sum() / len(mean)) ** 0.5
+    share = max(SAME_MEAN, BY_CHANCE / pca.n_rows_**0.5) if sampled else SAME_MEAN
+    allowed = share * float(pca.variance_.sum() / len(mean)) ** 0.5
     return bool((np.abs(pca.mean_ - mean) <= allowed + 1e-6 * np.abs(mean)).all())
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.data import Schema, align, open_source
+from isthmus.data import Schema, align, is_streamed, open_source
+from isthmus.data.streams.blocks import SMALL_BYTES
 from isthmus.types import Array, Index, Source
 
 
@@ -40,6 +41,32 @@ class Held:
     def read(self, rows: Index) -> Array:
         """The chosen rows."""
         return np.asarray(self.values[rows])
+
+
+SAMPLE_BYTES, SAMPLE_ROWS = 1 << 25, 8192
+"""Of rows that stay on disk so many are looked at, and no more than 32 MiB."""
+
+
+def looked_at(source: Source) -> Index:
+    """The rows that a page is about: all, or of rows on disk those in memory.
+
+    Where a fit has put none there, some that are evenly spaced are.
+    """
+    if not is_streamed(source):
+        return np.arange(len(source))
+    if not len(source.pinned):
+        most = max(2, min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.schema.n_features)))
+        source.pin(np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.intp))
+    return source.pinned
+
+
+def in_memory(source: Source) -> Source:
+    """A source as it is, or as many rows of one on disk as fit in 256 MiB, evenly spaced."""
+    if not is_streamed(source):
+        return source
+    most = max(2, min(SMALL_BYTES // (8 * source.schema.n_features), len(source)))
+    at = np.linspace(0, len(source) - 1, most).round().astype(np.intp)
+    return Held(source.read(at), source.schema, source.origin)
 
 
 def numbers(rows: Any, schema: Schema) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 from isthmus.data import Preparation, Schema
 from isthmus.data.native import as_text
 from isthmus.report.pictures import levels_of, pictures, size_of
-from isthmus.report.rows import Subset, in_chunks, rebuilt
+from isthmus.report.rows import Subset, in_chunks, looked_at, rebuilt
 from isthmus.types import Array, Index, Source
 
 # n rows, D features, C channels, T points in time, H x W pixels.
@@ -45,7 +45,7 @@ def _group(ae: Any, source: Source, rows: Index, errors: Array) -> dict[str, Any
     found, back = source.read(rows), rebuilt(ae, picked)
     group = {"rows": rows.tolist(), "errors": errors.tolist()}
     if schema.layout == "image":
-        levels = levels_of(source, np.arange(len(source)))
+        levels = levels_of(source, looked_at(source))
         height, width, _ = size_of(schema)
         return group | {
             "found": pictures(found, schema, levels),

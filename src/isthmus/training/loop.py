@@ -8,6 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Finding
 from isthmus.training.health import EVENT, Doctor, watched
 from isthmus.training.progress import Reporter, Silent
+from isthmus.training.rows import NoRows, nothing_ahead
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import losses
 from isthmus.training.world import reseed
@@ -31,23 +33,11 @@ RESCUE_SCALE, MOST_RESCUES = 0.25, 5
 PLATEAU_SCALE = 0.5
 CEILING = 10.0
 EVALUATION_ROWS = 2048
+MOST_RECORDS = 10_000
 STARTING_ROWS = 8192
 """Training rows that tell the loss before the first step well enough."""
 
 Callback = Callable[[Record], bool | None]
-
-
-class NoRows:
-    """No rows at all, where a trainer waits for the next ones."""
-
-    weight = torch.empty(0)
-
-    def __len__(self) -> int:
-        return 0
-
-    def take(self, positions: Index) -> Tensor:
-        """Nothing."""
-        return torch.empty(len(positions), 0)
 
 
 class DivergedError(ArithmeticError):
@@ -96,6 +86,9 @@ class Trainer:
     health: Doctor | None = None
     """Who looks whether the network learns, if anyone."""
 
+    ahead: Callable[[Sequence[Index], int], AbstractContextManager[None]] = nothing_ahead
+    """(batches, first) to a context inside which rows may be read before they are asked for."""
+
     def __post_init__(self) -> None:
         """Remember the full rates and the optimizer's beginning."""
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -134,7 +127,7 @@ class Trainer:
         self.plan = replace(self.plan, averaging=0.0)  # what goes on goes on from what was kept
         self.train, self.held_out = NoRows(), None
         self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
-        self.health = None
+        self.health, self.ahead = None, nothing_ahead
         return self
 
     def one_more(self, rows: WeightedRows) -> None:
@@ -154,9 +147,16 @@ class Trainer:
             ) from problem
         finally:
             self.network.eval()
-            self.train = NoRows()
+            self.train, self.ahead = NoRows(), nothing_ahead
         self.state.epoch += 1
-        self.state.history.append({"epoch": self.state.epoch, "train": trained})
+        self._remember({"epoch": self.state.epoch, "train": trained})
+
+    def _remember(self, record: Record) -> None:
+        """Keep what rows that come without end have told, but for what is long past."""
+        history = self.state.history
+        history.append(record)
+        if len(history) > MOST_RECORDS:
+            history.remove(next(one for one in history if one.keys() == record.keys()))
 
     def _begin(self) -> None:
         state = self.checkpointer.load(self.network, self.optimizer) if self.checkpointer else None
@@ -209,30 +209,34 @@ class Trainer:
         self.network.train()
         batches = self.batches(len(self.train), self.state.epoch)
         total = len(batches) * max(self.plan.max_epochs, 1)
-        for position in range(self.state.step, len(batches)):
-            index = self.state.epoch * len(batches) + position
-            self._set_rate(self.factor(index, total))
-            rows = batches[position]
-            last = position + 1 == len(batches)
-            doctor = self.health if last and self._looks(len(batches)) else None
-            with watched(doctor, self.network):
-                terms = self._take_step(rows, _mixed(self.state.seed, index))
-            if self.plan.averaging:
-                self.state.average = average_in(
-                    self.state.average, self.network, self.plan.averaging, index
-                )
-            self._add(terms, len(rows))
-            self.state.step = position + 1
-            # What was seen of a step is in no checkpoint: the end of the epoch is the next one.
-            self.settled = doctor is None
-            if self.state.step % self.plan.check_every == 0:
-                self._check(terms)
-            self.reporter.advance(len(rows))
-            self._checkpoint()
+        with self.ahead(batches, self.state.step):
+            for position in range(self.state.step, len(batches)):
+                self._train_batch(batches, position)
         # Told here too, for an epoch that is resumed after its last step.
         self._set_rate(self.factor((self.state.epoch + 1) * len(batches) - 1, total))
         self.network.eval()
         return {name: float(value) / len(self.train) for name, value in self.state.sums.items()}
+
+    def _train_batch(self, batches: Sequence[Index], position: int) -> None:
+        index = self.state.epoch * len(batches) + position
+        self._set_rate(self.factor(index, len(batches) * max(self.plan.max_epochs, 1)))
+        rows = batches[position]
+        last = position + 1 == len(batches)
+        doctor = self.health if last and self._looks(len(batches)) else None
+        with watched(doctor, self.network):
+            terms = self._take_step(rows, _mixed(self.state.seed, index))
+        if self.plan.averaging:
+            self.state.average = average_in(
+                self.state.average, self.network, self.plan.averaging, index
+            )
+        self._add(terms, len(rows))
+        self.state.step = position + 1
+        # What was seen of a step is in no checkpoint: the end of the epoch is the next one.
+        self.settled = doctor is None
+        if self.state.step % self.plan.check_every == 0:
+            self._check(terms)
+        self.reporter.advance(len(rows))
+        self._checkpoint()
 
     def _looks(self, steps: int) -> bool:
         """Whether the doctor looks at the end of the epoch under way."""

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import spread
+from isthmus.data import sampled
 from isthmus.gaps import filled, row_means
 from isthmus.training.state import Record
 from isthmus.training.symptoms import Activity, short
@@ -54,7 +53,7 @@ class Sample(NamedTuple):
         """At most 256 of the rows, evenly spaced."""
         mean = _mean(rows)
         size = max(FEWEST_ROWS, min(MOST_ROWS, MOST_VALUES // max(mean.numel(), 1)))
-        at = spread(np.arange(len(rows)), size)
+        at = sampled(rows, size)
         x, weight = rows.take(at), rows.weight[torch.as_tensor(at)]
         error = error_of(mean.expand_as(x), x, weight)
         # Rounding of large equal numbers is no variance.
@@ -163,7 +162,7 @@ class Look(NamedTuple):
 
 
 def _mean(rows: WeightedRows) -> Tensor:
-    at = spread(np.arange(len(rows)), ROWS_OF_MEAN)
+    at = sampled(rows, ROWS_OF_MEAN)
     weight = rows.weight[torch.as_tensor(at)].double()
     first = rows.take(at[:1])
     total, known = (torch.zeros_like(first[0], dtype=torch.float64) for _ in range(2))

@@ -8,7 +8,7 @@ from isthmus.data.formats.idx import IDX
 from isthmus.data.formats.images import IMAGES
 from isthmus.data.formats.npy import NPY
 from isthmus.data.formats.npz import NPZ
-from isthmus.data.formats.parquet import PARQUET
+from isthmus.data.formats.parquet import PARQUET, PARQUET_FOLDER
 from isthmus.data.formats.tensors import SAFETENSORS
 
 FORMATS: dict[str, Format] = {
@@ -19,6 +19,7 @@ FORMATS: dict[str, Format] = {
     "parquet": PARQUET,
     "idx": IDX,
     "safetensors": SAFETENSORS,
+    "parquet folder": PARQUET_FOLDER,
     "images": IMAGES,
 }
 

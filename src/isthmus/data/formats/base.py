@@ -40,6 +40,9 @@ class Options(NamedTuple):
     missing: tuple[str, ...] = ()
     """Words that stand for a missing value in a text table, beside the usual ones."""
 
+    stream: bool | None = None
+    """Whether the rows stay on disk; None: where they are many."""
+
     def check(self, understood: frozenset[str], origin: str, what: str) -> None:
         """Raise RequestError where an option is given that `what` does not understand."""
         for name, default in self._field_defaults.items():

@@ -6,8 +6,11 @@ Names that are all numbers (wavelengths, years) need header=True.
 """
 
 import csv
+import io
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +20,17 @@ from isthmus.data.formats.base import Format, Options, RowNames, ends_with, firs
 from isthmus.data.formats.values import as_table
 from isthmus.data.frames import frame_source, listed, pick
 from isthmus.data.schema import Schema
+from isthmus.data.streams.blocks import SMALL_BYTES
+from isthmus.data.streams.lines import QuoteError, Span, line_of, spans
+from isthmus.data.streams.tables import table_blocks
+from isthmus.data.streams.text import TextRecords, misquoted
 from isthmus.errors import SourceError
 from isthmus.types import Source
 
 BLOCK_BYTES = 2**25
 """How much is parsed at once; a row must fit."""
+
+ROWS_AT_ONCE = 1 << 16
 
 
 class Header(NamedTuple):
@@ -37,6 +46,9 @@ def read(path: Path, options: Options, *, delimiter: str) -> Source:
     header = read_header(path, delimiter, options.header)
     kept = pick(header.names, options.columns, options.drop, str(path))
     _check_names(path, header, kept)
+    large = options.stream is None and path.stat().st_size > SMALL_BYTES
+    if options.stream or large:
+        return _streamed(path, options, delimiter, header, kept)
     table = read_table(path, delimiter, header, kept, options.missing)
     return frame_source(
         table,
@@ -46,6 +58,61 @@ def read(path: Path, options: Options, *, delimiter: str) -> Source:
         named=header.present,
         roles=dict(options.roles),
     )
+
+
+def _streamed(
+    path: Path, options: Options, delimiter: str, header: Header, kept: list[str]
+) -> Source:
+    """The same of a file whose rows stay there."""
+
+    def parse(data: bytes, types: Any) -> Any:
+        import pyarrow as pa
+
+        return _parsed(
+            pa.BufferReader(data), len(data) + 1, delimiter, header, kept, options, types
+        )
+
+    def explain(span: Span, error: Exception) -> SourceError:
+        return _explained(path, delimiter, len(header.names), error, span)
+
+    skipped = int(header.present)
+    records = TextRecords(path, delimiter, kept, skipped, parse, explain)
+    if not records.spans:
+        raise SourceError(f"{path}: holds no rows; there is nothing to stream")
+    return table_blocks(
+        records,
+        kept,
+        layout=options.layout,
+        named=header.present,
+        roles=dict(options.roles),
+    )
+
+
+def _parsed(
+    source: Any,
+    size: int,
+    delimiter: str,
+    header: Header,
+    kept: list[str],
+    options: Options,
+    types: Any,
+) -> Any:
+    """The kept columns of whole rows, in the types that are told or else those that they fit."""
+    import pyarrow.csv as pc
+
+    reading = pc.ReadOptions(column_names=header.names, block_size=size, use_threads=False)
+    parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    converting = _converting(kept, options.missing)
+    if types is not None:
+        converting.column_types = types
+    return pc.read_csv(source, reading, parsing, converting)
+
+
+def _converting(kept: list[str], missing: Sequence[str]) -> Any:
+    import pyarrow.csv as pc
+
+    words = [*pc.ConvertOptions().null_values, *missing, *(f" {word}" for word in missing)]
+    return pc.ConvertOptions(include_columns=kept, strings_can_be_null=True, null_values=words)
 
 
 def read_header(path: Path, delimiter: str, wanted: bool | None) -> Header:
@@ -113,26 +180,65 @@ def read_table(
         block_size=min(path.stat().st_size + 1, BLOCK_BYTES),
     )
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    words = [*pc.ConvertOptions().null_values, *missing, *(f" {word}" for word in missing)]
-    converting = pc.ConvertOptions(
-        include_columns=kept, strings_can_be_null=True, null_values=words
-    )
     try:
-        return pc.read_csv(path, reading, parsing, converting)
+        table = pc.read_csv(path, reading, parsing, _converting(kept, missing))
     except pa.ArrowInvalid as error:
         raise _explained(path, delimiter, len(header.names), error) from error
+    _check_closed(path, delimiter)
+    return table
 
 
-def _explained(path: Path, delimiter: str, width: int, error: Exception) -> SourceError:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.reader(file, delimiter=delimiter)
-        for row in rows:
-            if row and len(row) != width:
-                return SourceError(
-                    f"{path}: line {rows.line_num} has {len(row)} columns and the first line has "
-                    f"{width}; give every row {width}, and quote cells that hold the delimiter"
-                )
-    return SourceError(f"{path}: the file cannot be read as a table ({first_line(error)})")
+def _check_closed(path: Path, delimiter: str) -> None:
+    """Raise SourceError where quotes are not closed, of which pyarrow says nothing."""
+    try:
+        for _ in spans(path, delimiter, ROWS_AT_ONCE):
+            pass
+    except QuoteError as broken:
+        raise misquoted(path, broken) from broken
+
+
+def _explained(
+    path: Path, delimiter: str, width: int, error: Exception, span: Span | None = None
+) -> SourceError:
+    """What is wrong with a file, or with a span of its rows."""
+    if span is None:
+        _check_closed(path, delimiter)
+    found = _row_of_other_width(path, delimiter, width, span)
+    if found is None:
+        return SourceError(f"{path}: the file cannot be read as a table ({first_line(error)})")
+    line, cells = found
+    return SourceError(
+        f"{path}: line {line} has {cells} columns and the first line has {width}; give every row "
+        f"{width}, and quote cells that hold the delimiter"
+    )
+
+
+def _row_of_other_width(
+    path: Path, delimiter: str, width: int, span: Span | None
+) -> tuple[int, int] | None:
+    """The first line of a row that has not `width` cells, and how many it has."""
+    with path.open("rb") as file:
+        start = span.start if span is not None else 0
+        file.seek(start)
+        data = file if span is None else io.BytesIO(file.read(span.end - span.start))
+        text = io.TextIOWrapper(data, encoding="utf-8-sig", errors="replace", newline="")
+        with text, _cells_of_any_length():
+            rows, line = csv.reader(text, delimiter=delimiter), line_of(path, start)
+            first = line
+            for row in rows:
+                if row and len(row) != width:
+                    return line, len(row)
+                line = first + rows.line_num
+    return None
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def write(path: Path, values: Any, schema: Schema, _names: RowNames, *, delimiter: str) -> None:
@@ -148,7 +254,7 @@ def _format(suffix: str, delimiter: str) -> Format:
         ends_with(suffix),
         partial(read, delimiter=delimiter),
         partial(write, delimiter=delimiter),
-        frozenset({"columns", "drop", "layout", "header", "roles", "missing"}),
+        frozenset({"columns", "drop", "layout", "header", "roles", "missing", "stream"}),
     )
 
 

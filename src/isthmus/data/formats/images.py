@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from isthmus.data.formats.base import Format, Options, RowNames
-from isthmus.data.formats.image_files import Head, read_head, read_pixels
+from isthmus.data.formats.image_files import Head, read_head
 from isthmus.data.formats.image_names import file_names
 from isthmus.data.formats.values import as_array
 from isthmus.data.schema import Schema
+from isthmus.data.streams.images import ImageBlocks, decoded
 from isthmus.errors import RequestError, SourceError
 from isthmus.types import Array, Index, Source
 
@@ -26,7 +27,7 @@ GENERAL = ("L", "RGB", "RGBA")
 
 CHANNELS = {"L": (), "RGB": (3,), "RGBA": (4,)}
 KEPT_BYTES = 2**30
-"""Folders up to this size stay in memory once decoded."""
+"""Folders up to this size stay in memory once decoded; larger ones are streamed."""
 
 
 class ImageSource:
@@ -63,13 +64,7 @@ class ImageSource:
         return self._kept[wanted]
 
     def _decode(self, row: int) -> Array:
-        pixels = read_pixels(self._paths[row], self.schema.mode or "L", self._resize)
-        if pixels.shape != self.schema.shape:
-            raise SourceError(
-                f"{self._paths[row]}: has changed since the folder was opened; "
-                "leave the images alone while they are read"
-            )
-        return pixels
+        return decoded(self._paths[row], self.schema, self._resize)
 
 
 def read(path: Path, options: Options) -> Source:
@@ -100,7 +95,9 @@ def read(path: Path, options: Options) -> Source:
         container="images",
         mode=mode,
     )
-    return ImageSource(path, names, schema, resize=options.resize is not None)
+    large = options.stream is None and len(names) * schema.n_features > KEPT_BYTES
+    kind = ImageBlocks if options.stream or large else ImageSource
+    return kind(path, names, schema, resize=options.resize is not None)
 
 
 def _one_size(path: Path, names: Sequence[str], heads: Sequence[Head]) -> tuple[int, int]:
@@ -122,14 +119,20 @@ def _one_size(path: Path, names: Sequence[str], heads: Sequence[Head]) -> tuple[
 
 def write(path: Path, values: Any, schema: Schema, names: RowNames) -> None:
     """Writes each row as a PNG named after its row name, or 000000.png, 000001.png, ..."""
-    pixels = _pixels(path, values, schema)
-    for name, row in zip(file_names(names, len(pixels)), pixels, strict=True):
+    pixels = pixels_of(path, values, schema)
+    write_pixels(path, file_names(names, len(pixels)), pixels)
+
+
+def write_pixels(path: Path, names: Sequence[str], pixels: Array) -> None:
+    """Writes each of (n, H, W) or (n, H, W, C) bytes as a PNG of this name."""
+    for name, row in zip(names, pixels, strict=True):
         target = path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(row).save(target, "PNG")
 
 
-def _pixels(path: Path, values: Any, schema: Schema) -> Array:
+def pixels_of(path: Path, values: Any, schema: Schema) -> Array:
+    """The rows as the bytes of images; RequestError where they are none."""
     if schema.layout != "image":
         raise RequestError(
             f"{path}: a folder can hold images only, and the rows are a {schema.layout}; "
@@ -148,4 +151,4 @@ def _pixels(path: Path, values: Any, schema: Schema) -> Array:
     return np.ascontiguousarray(array[..., 0] if array.shape[3:] == (1,) else array)
 
 
-IMAGES = Format(Path.is_dir, read, write, frozenset({"resize", "layout"}), folder=True)
+IMAGES = Format(Path.is_dir, read, write, frozenset({"resize", "layout", "stream"}), folder=True)

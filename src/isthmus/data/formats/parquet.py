@@ -1,24 +1,44 @@
-"""A table in a Parquet file."""
+"""A table in a Parquet file, or in a folder of them."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.formats.base import Format, Options, RowNames, damaged, ends_with
+from isthmus.data.formats.base import Format, Options, RowNames, ends_with
 from isthmus.data.formats.values import as_table
 from isthmus.data.frames import frame_source, pick
 from isthmus.data.schema import Schema
+from isthmus.data.streams.blocks import SMALL_BYTES
+from isthmus.data.streams.parquet import ParquetRecords, opened, pandas_index
+from isthmus.data.streams.tables import table_blocks
+from isthmus.errors import RequestError, SourceError
 from isthmus.types import Source
+
+SUFFIXES = (".parquet", ".pq")
 
 
 def read(path: Path, options: Options) -> Source:
     """The columns; an index that pandas stored beside them is left out."""
-    with opened(path) as file:
-        kept = pick(_known(file), options.columns, options.drop, str(path))
-        table = file.read(columns=kept)
+    return _source([path], path, options)
+
+
+def read_folder(path: Path, options: Options) -> Source:
+    """The rows of all Parquet files in a folder and below it, in the order of their paths."""
+    return _source(files_of(path), path, options)
+
+
+def _source(paths: Sequence[Path], path: Path, options: Options) -> Source:
+    records = ParquetRecords(paths, str(path))
+    kept = pick(records.names, options.columns, options.drop, str(path))
+    size = records.bytes * len(kept) / max(len(records.names), 1)
+    if options.stream or (options.stream is None and size > SMALL_BYTES):
+        if not len(records.rows):
+            raise SourceError(f"{path}: holds no rows; there is nothing to stream")
+        source = table_blocks(records, kept, layout=options.layout, roles=dict(options.roles))
+        source.open_at_once = records.open_at_once
+        return source
     return frame_source(
-        table,
+        _whole(records, paths, kept),
         origin=str(path),
         columns=kept,
         layout=options.layout,
@@ -26,39 +46,49 @@ def read(path: Path, options: Options) -> Source:
     )
 
 
+def _whole(records: ParquetRecords, paths: Sequence[Path], kept: Sequence[str]) -> Any:
+    """The kept columns of all files as one pyarrow Table."""
+    import pyarrow as pa
+
+    tables = []
+    for path in paths:
+        with opened(path) as file:
+            tables.append(file.read(columns=list(kept)))
+    if len(tables) == 1:
+        return tables[0]
+    wanted = records.empty().select(list(kept)).schema
+    return pa.concat_tables([table.select(list(kept)).cast(wanted) for table in tables])
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The Parquet files in a folder and below it, in the order of their paths."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in found if path.is_file() and not path.name.startswith((".", "_")))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder that holds Parquet files."""
+    return path.is_dir() and bool(files_of(path))
+
+
 def column_names(path: Path) -> list[str]:
     """The names of the columns, without the index that pandas stored."""
-    with opened(path) as file:
-        return _known(file)
+    first = files_of(path)[0] if path.is_dir() else path
+    with opened(first) as file:
+        index = pandas_index(file.schema_arrow)
+        return [name for name in file.schema_arrow.names if name not in index]
 
 
 def read_table(path: Path, names: Sequence[str]) -> Any:
     """The named columns as a pyarrow Table, of whatever types they are."""
-    with opened(path) as file:
-        return file.read(columns=list(names))
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """The pyarrow ParquetFile; what is wrong with it becomes one SourceError."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    with (
-        damaged(path, "a Parquet file", pa.ArrowInvalid, OSError, ValueError),
-        pq.ParquetFile(path) as file,
-    ):
-        yield file
+    def tables() -> Iterator[Any]:
+        for one in files_of(path) if path.is_dir() else [path]:
+            with opened(one) as file:
+                yield file.read(columns=list(names))
 
-
-def _known(file: Any) -> list[str]:
-    index = _pandas_index(file.schema_arrow)
-    return [name for name in file.schema_arrow.names if name not in index]
-
-
-def _pandas_index(schema: Any) -> list[str]:
-    described = (schema.pandas_metadata or {}).get("index_columns", [])
-    return [name for name in described if isinstance(name, str)]
+    return pa.concat_tables(tables(), promote_options="permissive")
 
 
 def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
@@ -68,6 +98,11 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
     pq.write_table(as_table(path, values, schema), path)
 
 
-PARQUET = Format(
-    ends_with(".parquet", ".pq"), read, write, frozenset({"columns", "drop", "layout", "roles"})
-)
+def _no_folder(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
+    del values, schema
+    raise RequestError(f"{path}: is a folder of Parquet files, which is not replaced; name a file")
+
+
+UNDERSTANDS = frozenset({"columns", "drop", "layout", "roles", "stream"})
+PARQUET = Format(ends_with(*SUFFIXES), read, write, UNDERSTANDS)
+PARQUET_FOLDER = Format(is_folder, read_folder, _no_folder, UNDERSTANDS, folder=True)

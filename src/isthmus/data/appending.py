@@ -1,0 +1,199 @@
+"""Rows go to a file block by block as they are made: the whole of them is in memory nowhere."""
+
+import itertools
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isthmus.data.formats import Format
+from isthmus.data.formats.delimited import CSV, TSV
+from isthmus.data.formats.image_names import file_names
+from isthmus.data.formats.images import IMAGES, pixels_of, write_pixels
+from isthmus.data.formats.npy import NPY
+from isthmus.data.formats.parquet import PARQUET
+from isthmus.data.formats.values import as_array, as_table
+from isthmus.data.schema import Schema
+from isthmus.data.write import check_target, output_format, unwritable
+from isthmus.errors import RequestError, SourceError
+from isthmus.files import replacing
+from isthmus.types import Array
+
+Append = Callable[[Any], None]
+Names = Sequence[str] | None
+
+
+@contextmanager
+def appending_rows(
+    path: str | Path,
+    schema: Schema,
+    n_rows: int,
+    *,
+    row_names: Names = None,
+    force: bool = False,
+) -> Iterator[Append]:
+    """What takes one block of restored rows after the other; at the end there are `n_rows`.
+
+    The file, in the format that the suffix of `path` names, takes its place when the block of code
+    ends well, and is not there at all when it does not. Parquet, CSV, .npy and folders of images
+    are written as rows come; other formats hold them until the end.
+
+    Raises RequestError where the format cannot hold the rows, SourceError where writing fails.
+    """
+    target = Path(path)
+    chosen = output_format(target)
+    check_target(target, chosen)
+    stack = ExitStack()
+    with unwritable(target):
+        fresh = stack.enter_context(replacing(target, folder=chosen.folder, force=force))
+        way = WAYS.get(chosen.write, _collected)
+        append = stack.enter_context(way(fresh, target, schema, n_rows, row_names, chosen))
+
+    def guarded(values: Any) -> None:
+        with unwritable(target):
+            append(values)
+
+    try:
+        yield guarded
+    except BaseException:
+        if not stack.__exit__(*sys.exc_info()):
+            raise
+    else:
+        with unwritable(target):
+            stack.close()
+
+
+@contextmanager
+def _parquet(
+    fresh: Path, target: Path, schema: Schema, n_rows: int, names: Names, chosen: Format
+) -> Generator[Append]:
+    import pyarrow.parquet as pq
+
+    del n_rows, names, chosen
+    writers: list[Any] = []
+
+    def append(values: Any) -> None:
+        table = as_table(target, values, schema)
+        if not writers:
+            writers.append(pq.ParquetWriter(fresh, table.schema))
+        writers[0].write_table(_like(table, writers[0].schema, target))
+
+    try:
+        yield append
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def _text(delimiter: str) -> Any:
+    @contextmanager
+    def way(
+        fresh: Path, target: Path, schema: Schema, n_rows: int, names: Names, chosen: Format
+    ) -> Generator[Append]:
+        import pyarrow.csv as pc
+
+        del n_rows, names, chosen
+        writers: list[Any] = []
+        options = pc.WriteOptions(include_header=schema.names is not None, delimiter=delimiter)
+
+        def append(values: Any) -> None:
+            table = as_table(target, values, schema)
+            if not writers:
+                writers.append(pc.CSVWriter(fresh, table.schema, write_options=options))
+                shapes.append(table.schema)
+            writers[0].write_table(_like(table, shapes[0], target))
+
+        shapes: list[Any] = []
+        try:
+            yield append
+        finally:
+            for writer in writers:
+                writer.close()
+
+    return way
+
+
+def _like(table: Any, schema: Any, target: Path) -> Any:
+    """The table in the types of the first block."""
+    import pyarrow as pa
+
+    if table.schema == schema:
+        return table
+    try:
+        return table.cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise SourceError(
+            f"{target}: rows that come later are of other types than the first ones ({error})"
+        ) from error
+
+
+@contextmanager
+def _npy(
+    fresh: Path, target: Path, schema: Schema, n_rows: int, names: Names, chosen: Format
+) -> Generator[Append]:
+    del names, chosen
+    with fresh.open("wb") as file:
+        dtypes: list[np.dtype[Any]] = []
+
+        def append(values: Any) -> None:
+            array = as_array(target, values, schema)
+            if not dtypes:
+                dtypes.append(array.dtype)
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(array.dtype),
+                    "fortran_order": False,
+                    "shape": (n_rows, *array.shape[1:]),
+                }
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(array, dtypes[0]).data)
+
+        yield append
+
+
+@contextmanager
+def _images(
+    fresh: Path, target: Path, schema: Schema, n_rows: int, names: Names, chosen: Format
+) -> Generator[Append]:
+    del chosen
+    left = iter(file_names(names, n_rows))
+
+    def append(values: Any) -> None:
+        pixels = pixels_of(target, values, schema)
+        write_pixels(fresh, list(itertools.islice(left, len(pixels))), pixels)
+
+    yield append
+
+
+@contextmanager
+def _collected(
+    fresh: Path, target: Path, schema: Schema, n_rows: int, names: Names, chosen: Format
+) -> Generator[Append]:
+    """For formats that are written at once."""
+    del n_rows
+    blocks: list[Any] = []
+    yield blocks.append
+    try:
+        if blocks:
+            chosen.write(fresh, _joined(target, blocks, schema), schema, names)
+    except RequestError as error:  # people know the file by the name they gave
+        raise RequestError(str(error).replace(str(fresh), str(target))) from error
+
+
+def _joined(target: Path, blocks: list[Any], schema: Schema) -> Any:
+    if len(blocks) == 1:
+        return blocks[0]
+    arrays: list[Array] = [as_array(target, block, schema) for block in blocks]
+    return np.concatenate(arrays)
+
+
+Way = Callable[[Path, Path, Schema, int, Names, Format], AbstractContextManager[Append]]
+WAYS: dict[Any, Way] = {
+    PARQUET.write: _parquet,
+    CSV.write: _text(","),
+    TSV.write: _text("\t"),
+    NPY.write: _npy,
+    IMAGES.write: _images,
+}

@@ -1,0 +1,28 @@
+"""What a trainer has while it waits for rows, and where rows are at hand."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from isthmus.types import Index
+
+
+class NoRows:
+    """No rows at all, where a trainer waits for the next ones."""
+
+    weight = torch.empty(0)
+
+    def __len__(self) -> int:
+        return 0
+
+    def take(self, positions: Index) -> Tensor:
+        """Nothing."""
+        return torch.empty(len(positions), 0)
+
+
+def nothing_ahead(batches: Sequence[Index], first: int) -> AbstractContextManager[None]:
+    """Nothing to do before rows are taken."""
+    del batches, first
+    return nullcontext()

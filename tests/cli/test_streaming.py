@@ -1,0 +1,281 @@
+"""Commands on files that stay on disk: the answers of files in memory, or one line and nothing."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+import pytest
+
+from isthmus.report import gather
+
+ROWS = 400
+FIT = ["--components", "2", "--epochs", "3", "--quiet"]
+
+
+@pytest.fixture
+def numbers(rng):
+    hidden = rng.normal(size=(ROWS, 2))
+    return np.tanh(hidden @ rng.normal(size=(2, 6))) + 0.05 * rng.normal(size=(ROWS, 6))
+
+
+@pytest.fixture
+def mixed(numbers, rng):
+    """Numbers with gaps, and a column of levels that the numbers tell of."""
+    columns = {f"c{at}": pa.array(numbers[:, at], mask=rng.random(ROWS) < 0.05) for at in range(6)}
+    levels = np.asarray(["low", "high"])[(numbers[:, 0] > 0).astype(int)]
+    level = pa.array(levels, mask=rng.random(ROWS) < 0.05)
+    return pa.table({"id": np.arange(ROWS)} | columns | {"level": level})
+
+
+@pytest.fixture
+def streamed(monkeypatch):
+    """From now on every file is too large for memory, and a chunk holds some 20 rows."""
+
+    def make():
+        for module in ("parquet", "npy", "delimited"):
+            monkeypatch.setattr(f"isthmus.data.formats.{module}.SMALL_BYTES", 0)
+        for module in ("streams.blocks", "split", "streams.text"):
+            monkeypatch.setattr(f"isthmus.data.{module}.CHUNK_BYTES", 8 * 6 * 20)
+        monkeypatch.setattr("isthmus.data.streams.arrays.PIECE_BYTES", 8 * 6 * 20)
+        monkeypatch.setattr("isthmus.data.streams.windows.WINDOW_BYTES", 8 * 6 * 100)
+        monkeypatch.setattr("isthmus.data.streams.rows.RESIDENT_BYTES", 0)
+
+    return make
+
+
+def write(place, table, suffix):
+    path = place / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(table, path, row_group_size=70)
+    elif suffix == ".csv":
+        pc.write_csv(table, path)
+    else:
+        np.save(path, np.column_stack([column.to_numpy() for column in table.columns]))
+    return path
+
+
+def read(path):
+    if path.suffix == ".npy":
+        return np.load(path)
+    table = pc.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def check_alike(found, expected):
+    if isinstance(found, dict):
+        assert list(found) == list(expected)
+        for name, values in found.items():
+            check_alike(np.asarray(values), np.asarray(expected[name]))
+    elif found.dtype.kind == "f":
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".npy"])
+def test_every_command_answers_as_it_does_in_memory(isthmus, tmp_path, numbers, streamed, suffix):
+    table = pa.table({f"c{at}": numbers[:, at] for at in range(6)})
+    path, model = write(tmp_path, table, suffix), tmp_path / "model"
+    assert isthmus("fit", path, "-o", model, *FIT, "--no-report").code == 0
+    made = {}
+    for kind in ("memory", "disk"):
+        if kind == "disk":
+            streamed()
+        made[kind] = {}
+        for command in (["encode"], ["score"], ["score", "--by-feature"], ["impute"], ["decode"]):
+            output = tmp_path / f"{kind}-{'-'.join(command)}{suffix}"
+            given = made[kind].get("encode", path) if command[0] == "decode" else path
+            done = isthmus(*command, model, given, "-o", output, "--json")
+            assert done.code == 0, done.err
+            made[kind]["".join(command)] = output
+    for command, output in made["disk"].items():
+        check_alike(read(output), read(made["memory"][command]))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_mixed_table_with_gaps_is_filled_in_as_it_is_in_memory(
+    isthmus, tmp_path, mixed, streamed, suffix
+):
+    path, model = write(tmp_path, mixed, suffix), tmp_path / "model"
+    assert isthmus("fit", path, "-o", model, *FIT, "--no-report").code == 0
+    outputs = [tmp_path / f"{kind}{suffix}" for kind in ("memory", "disk")]
+    said = []
+    for output in outputs:
+        done = isthmus("impute", model, path, "-o", output)
+        assert done.code == 0, done.err
+        said.append(done.err.rsplit(":", 1)[1])
+        streamed()
+    assert said[0] == said[1]
+    ours, theirs, given = read(outputs[1]), read(outputs[0]), read(path)
+    check_alike(ours, theirs)
+    for name, values in given.items():
+        assert all(b == a for a, b in zip(values, ours[name], strict=True) if a not in (None, ""))
+
+
+def test_a_streamed_fit_has_a_report_of_its_held_out_rows(
+    isthmus, tmp_path, mixed, streamed, monkeypatch
+):
+    streamed()
+    seen = []
+
+    def kept(*given, **options):
+        seen.append(gather(*given, **options))
+        return seen[-1]
+
+    monkeypatch.setattr("isthmus.cli.fit.gather", kept)
+    path, model = write(tmp_path, mixed, ".parquet"), tmp_path / "model"
+    done = isthmus("fit", path, "-o", model, "--components", "2", "--epochs", "20")
+    assert done.code == 0, done.err
+    assert (model / "report.html").exists()
+    (evidence,) = seen
+    assert evidence["data"]["rows"] == ROWS
+    assert evidence["measured"]["unseen"]
+    assert evidence["measured"]["rows"] == 50
+    assert isthmus("encode", model, path, "-o", tmp_path / "codes.parquet").code == 0
+
+
+def test_an_unknown_level_is_told(isthmus, tmp_path, mixed, streamed):
+    streamed()
+    path, model = write(tmp_path, mixed, ".parquet"), tmp_path / "model"
+    assert isthmus("fit", path, "-o", model, *FIT, "--no-report").code == 0
+    at = mixed.column_names.index("level")
+    other = mixed.set_column(at, "level", pa.array(["low", "odd"] * (ROWS // 2)))
+    pq.write_table(other, path, row_group_size=70)
+    done = isthmus("encode", model, path, "-o", tmp_path / "codes.parquet")
+    assert done.code == 0
+    assert "column 'level': 200 values are none that the model knows" in done.err
+    assert "'odd'" in done.err
+
+
+def check_refused(done, *words):
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    for word in words:
+        assert word in done.err
+
+
+@pytest.fixture
+def folder(tmp_path, numbers):
+    place = tmp_path / "rows"
+    place.mkdir()
+    for at in range(4):
+        part = numbers[100 * at : 100 * at + 100]
+        table = pa.table({f"c{column}": part[:, column] for column in range(6)})
+        pq.write_table(table, place / f"{at}.parquet", row_group_size=30)
+    return place
+
+
+@pytest.fixture
+def model(isthmus, folder, tmp_path, streamed):
+    streamed()
+    assert isthmus("fit", folder, "-o", tmp_path / "model", *FIT, "--no-report").code == 0
+    return tmp_path / "model"
+
+
+def left(tmp_path):
+    return {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_folder_of_parquet_files_is_one_table(isthmus, tmp_path, folder, model):
+    done = isthmus("encode", model, folder, "-o", tmp_path / "codes.parquet", "--json")
+    assert done.code == 0
+    assert len(pq.read_table(tmp_path / "codes.parquet")) == ROWS
+
+
+def test_columns_that_a_model_does_not_know_are_left_out(isthmus, tmp_path, folder, model):
+    for path in sorted(folder.iterdir()):
+        table = pq.read_table(path)
+        pq.write_table(table.append_column("more", pa.array(["?"] * len(table))), path)
+    done = isthmus("encode", model, folder, "-o", tmp_path / "codes.parquet")
+    assert done.code == 0, done.err
+    assert "left out columns that the model does not know: 'more'" in done.err
+
+
+@pytest.mark.parametrize("command", ["encode", "score", "impute"])
+def test_infinity_in_a_late_row_leaves_nothing_half_written(
+    isthmus, tmp_path, folder, model, command
+):
+    table = pq.read_table(folder / "2.parquet")
+    values = table["c3"].to_numpy().copy()
+    values[44] = np.inf
+    pq.write_table(table.set_column(3, "c3", pa.array(values)), folder / "2.parquet")
+    before = left(tmp_path)
+    done = isthmus(command, model, folder, "-o", tmp_path / "out.parquet", "--quiet")
+    check_refused(done, str(folder), "infinity, is at row 244", "column 'c3'")
+    assert left(tmp_path) == before
+    check_refused(isthmus("fit", folder, "-o", tmp_path / "new", *FIT), "row 244", "column 'c3'")
+    assert left(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["fit", "encode", "score", "impute"])
+@pytest.mark.parametrize("fault", ["truncated", "type", "column"])
+def test_a_bad_file_in_a_folder_is_one_line(isthmus, tmp_path, folder, model, command, fault):
+    path = folder / "3.parquet"
+    table = pq.read_table(path)
+    if fault == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif fault == "type":
+        table = table.set_column(1, "c1", table["c1"].cast(pa.string()))
+        pq.write_table(table, path)
+    else:
+        pq.write_table(table.drop_columns(["c1"]), path)
+    before = left(tmp_path)
+    first = (folder,) if command == "fit" else (model, folder)
+    done = isthmus(command, *first, "-o", tmp_path / "out.parquet", "--quiet")
+    words = {"truncated": "truncated", "type": "string", "column": "missing 'c1'"}
+    check_refused(done, "3.parquet", words[fault])
+    assert left(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["encode", "score"])
+def test_a_file_that_changes_while_it_is_read_is_one_line(
+    isthmus, tmp_path, folder, model, command, monkeypatch
+):
+    from isthmus import Autoencoder
+
+    real, name = Autoencoder._rows, folder / "3.parquet"
+
+    def changing(self, X):
+        name.write_bytes(name.read_bytes() + b"more")
+        return real(self, X)
+
+    monkeypatch.setattr(Autoencoder, "_rows", changing)
+    before = left(tmp_path)
+    done = isthmus(command, model, folder, "-o", tmp_path / "out.csv", "--quiet")
+    check_refused(done, "3.parquet: has changed since it was opened")
+    assert left(tmp_path) == before
+
+
+def test_a_csv_whose_quoting_breaks_is_one_line(isthmus, tmp_path, streamed):
+    streamed()
+    lines = ["a,b", *(f'{row}.25,"{row}"' for row in range(300))]
+    lines[200] = lines[200][:-1]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    done = isthmus("fit", tmp_path / "rows.csv", "-o", tmp_path / "model", *FIT)
+    check_refused(done, "rows.csv: line 201:")
+    assert left(tmp_path) == {"rows.csv"}
+
+
+def test_compare_takes_rows_that_stay_on_disk(isthmus, folder, streamed):
+    streamed()
+    done = isthmus("compare", folder, "--components", "2", "--epochs", "2", "--json")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_unknown_level_beside_a_column_that_is_left_out(
+    isthmus, tmp_path, mixed, streamed, stream
+):
+    path, model = write(tmp_path, mixed, ".parquet"), tmp_path / "model"
+    assert isthmus("fit", path, "-o", model, *FIT, "--no-report").code == 0
+    if stream:
+        streamed()
+    at = mixed.column_names.index("level")
+    other = mixed.set_column(at, "level", pa.array(["low", "odd"] * (ROWS // 2)))
+    pq.write_table(other, path, row_group_size=70)
+    for command in ("encode", "score", "impute"):
+        done = isthmus(command, model, path, "-o", tmp_path / f"{command}.parquet")
+        assert done.code == 0, done.err
+    filled = pq.read_table(tmp_path / "impute.parquet")
+    assert filled.column_names == mixed.column_names
+    assert filled["id"].to_pylist() == mixed["id"].to_pylist()
