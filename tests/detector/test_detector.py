@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from isthmus import Autoencoder, OutlierDetector, load
+from isthmus import Autoencoder, OutlierDetector, data, load
 from isthmus.detector.learning import check_spread
 from isthmus.errors import ArtifactError, DivergenceError, RequestError
 
@@ -211,3 +211,22 @@ def test_a_damaged_folder_is_one_line(fitted, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
     with pytest.raises(ArtifactError, match="newer isthmus"):
         load(tmp_path / "kept")
+
+
+def test_moments_of_a_recording_are_scored():
+    time = np.arange(1500)
+    recording = np.stack([np.sin(time / 7), np.cos(time / 11)], axis=1)
+    recording += 0.05 * np.random.default_rng(0).normal(size=recording.shape)
+    odd = recording.copy()
+    odd[700:706, 1] += 3
+    detector = OutlierDetector(Autoencoder(4, kind="multilayer", max_epochs=20))
+    detector.fit(data.windows(recording, length=30, step=5))
+    moments = detector.score_moments(odd)
+    assert moments.shape == (1500,)
+    assert 700 <= moments.argmax() < 706
+    assert detector.expected(odd).shape == odd.shape
+    worst = int(detector.score_samples(odd).argmin())
+    reason = detector.explain(odd, n_reasons=1)[worst][0]
+    assert reason.found - reason.expected > 1
+    with pytest.raises(RequestError, match="is for recordings"):
+        OutlierDetector(FAST).fit(rows_near_a_plane(60)).score_moments(rows_near_a_plane(9))

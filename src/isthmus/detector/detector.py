@@ -8,17 +8,17 @@ import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from isthmus.data import align, check_rows, restore
+from isthmus.data import Schema, align, check_rows, restore
 from isthmus.detector.learning import Learned, Lesson, check_spread, contributions, learn, scores
 from isthmus.detector.reasons import Reason, reasons
 from isthmus.detector.saving import save
 from isthmus.detector.threshold import Threshold, from_contamination, from_held_out
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder
-from isthmus.estimator.inputs import as_source
+from isthmus.estimator.inputs import as_source, by_sample, rebuilt_as
 from isthmus.estimator.request import seed_of
 from isthmus.spec import is_number, is_truth, is_whole, shown
-from isthmus.types import Array
+from isthmus.types import Array, Source
 
 AUTO = "auto"
 MOST_CONTAMINATION = 0.5
@@ -133,8 +133,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score_samples(self, X: Any) -> Array:
         """(n,): minus each row's score; higher is more normal."""
-        check_is_fitted(self)
-        return -scores(self.members_, as_source(self, X, reset=False))
+        return -scores(self.members_, self._source(X))
 
     def decision_function(self, X: Any) -> Array:
         """(n,): `score_samples` less `offset_`; below 0 is odd."""
@@ -149,34 +148,36 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         0 where a value is missing.
         """
-        check_is_fitted(self)
-        source = as_source(self, X, reset=False)
-        return np.nan_to_num(contributions(self.members_, source))
+        return np.nan_to_num(contributions(self.members_, self._source(X)))
+
+    def score_moments(self, X: Any) -> Any:
+        """(T,): the score of each moment of a recording, as its windows tell together.
+
+        For a detector fitted on `data.windows`; a list for a list of recordings. Higher is odder.
+        """
+        source = self._source(X)
+        parts = contributions(self.members_, source)
+        known = (~np.isnan(parts)).sum(axis=1, keepdims=True)
+        return by_sample(source, parts * known)
 
     def expected(self, X: Any) -> Any:
         """What each row is expected to be, as what X was: the mean over all estimators."""
-        check_is_fitted(self)
-        source = as_source(self, X, reset=False)
-        preparation = self.estimators_[0].preparation_
-        prepared = np.mean([member.expected(source) for member in self.members_], axis=0)
-        return restore(preparation.from_measured(prepared * preparation.unit), preparation.schema)
+        source = self._source(X)
+        return rebuilt_as(source, self._expected(source), self._schema)
 
     def explain(self, X: Any, n_reasons: int = 3) -> list[list[Reason]]:
-        """For each row the columns that contribute most to its score, largest first."""
+        """For each row the columns that contribute most to its score, largest first.
+
+        Columns whose found value is the expected one are no reason, so there may be fewer.
+        """
         require(
             is_whole(n_reasons) and n_reasons > 0, f"n_reasons={shown(n_reasons)} must be 1 or more"
         )
-        check_is_fitted(self)
-        source = align(as_source(self, X, reset=False), self.estimators_[0].preparation_.schema)
-        names = list(self.estimators_[0].preparation_.schema.feature_names())
-        found = restore(source.read(np.arange(len(source))), source.schema)
-        return reasons(
-            self.contributions(X),
-            _columns(found, len(names)),
-            _columns(self.expected(X), len(names)),
-            names,
-            n_reasons,
-        )
+        source = align(self._source(X), self._schema)
+        names = list(self._schema.feature_names())
+        rows = (source.read(np.arange(len(source))), self._expected(source))
+        found, expected = (_columns(_typed(values, source), len(names)) for values in rows)
+        return reasons(self.contributions(X), found, expected, names, n_reasons)
 
     def save(self, folder: str | Path, *, force: bool = True) -> None:
         """Write a folder that `isthmus.load` reads; no pickle.
@@ -202,6 +203,21 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.typical_rows_ = learned.typical
         self.decision_scores_ = training_scores
         self._draw_line()
+
+    @property
+    def _schema(self) -> Schema:
+        check_is_fitted(self)
+        schema: Schema = self.estimators_[0].preparation_.schema
+        return schema
+
+    def _source(self, X: Any) -> Source:
+        return as_source(self, X, reset=False, schema=self._schema)
+
+    def _expected(self, source: Source) -> Array:
+        """(n, *schema.shape): what rows are expected to be, in data units."""
+        preparation = self.estimators_[0].preparation_
+        prepared = np.mean([member.expected(source) for member in self.members_], axis=0)
+        return np.asarray(preparation.from_measured(prepared * preparation.unit))
 
     def _draw_line(self) -> None:
         line = self._threshold()
@@ -241,6 +257,12 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             given is None or isinstance(given, Autoencoder),
             f"autoencoder={shown(given)} must be an Autoencoder, or None",
         )
+
+
+def _typed(values: Array, source: Source) -> Any:
+    """Rows of tables as what they came in; of recordings as numbers."""
+    plain = source.schema.recording is not None
+    return values if plain else restore(values, source.schema)
 
 
 def _columns(rows: Any, size: int) -> list[Any]:
