@@ -89,3 +89,13 @@ def test_words_need_a_table(isthmus, people, tmp_path):
     done = isthmus("detect", people, "-o", tmp_path / "odd.npy", "--explain")
     assert done.code == 2
     assert "has no place for reasons in words" in done.err
+
+
+def test_a_page_is_drawn(isthmus, people, tmp_path):
+    told = ("--components", "2", "--report", tmp_path / "odd.html")
+    done = isthmus("detect", people, "-o", tmp_path / "odd.csv", *told)
+    assert done.code == 0, done.err
+    assert "weight: 140 (expected" in (tmp_path / "odd.html").read_text(encoding="utf-8")
+    again = isthmus("detect", people, "-o", tmp_path / "b.csv", *told)
+    assert again.code == 2
+    assert "odd.html" in again.err

@@ -31,7 +31,7 @@ TRAINING = [
 TALK = ["--json", "--quiet"]
 FIT = ["--components", "--validation", "--color", "--resume", "--no-report", "--force"]
 DETECT = [
-    *("--train", "--clean", "--with", "--save", "--explain", "--contamination"),
+    *("--train", "--clean", "--with", "--save", "--explain", "--report", "--contamination"),
     *("--false-alarm-rate", "--confidence", "--components", "--estimators", "--seed", "--force"),
 ]
 

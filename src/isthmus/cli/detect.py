@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from isthmus.cli.options import Choosing, Computing, Detecting, Reading
-from isthmus.cli.outputs import TEXT_HAS_A_PLACE, check_apart, free_place, free_table
+from isthmus.cli.outputs import (
+    TEXT_HAS_A_PLACE,
+    check_apart,
+    free_file,
+    free_place,
+    free_table,
+    write_text,
+)
 from isthmus.cli.rows import beside, open_like, open_rows, place_of
 from isthmus.cli.settings import reading_options
 from isthmus.cli.talk import Talk
@@ -17,6 +24,7 @@ from isthmus.detector import OutlierDetector, Reason, load
 from isthmus.detector.saving import check_place
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
+from isthmus.report import findings, render_odd
 from isthmus.types import Array, Source
 
 SHOWN, REASONS = 5, 3
@@ -43,6 +51,8 @@ def run(
     told = order if wanted.explain else order[: min(SHOWN, int(odd.sum()))]
     reasons = _reasons(detector, source, told)
     _write(target, source, scores, odd, reasons if wanted.explain else None, force=wanted.force)
+    if wanted.report is not None:
+        _draw(Path(wanted.report), detector, source, scores, talk, force=wanted.force)
     if wanted.save is not None:
         detector.save(wanted.save, force=wanted.force)
         talk.note(f"wrote {wanted.save}, a detector for --with")
@@ -77,6 +87,8 @@ def _check(wanted: Detecting, target: Path, data: str) -> None:
     if wanted.save is not None:
         place = free_place(wanted.save, force=wanted.force, check=check_place)
         require(place.resolve() != target.resolve(), f"{target}: is where --save goes too")
+    if wanted.report is not None:
+        free_file(wanted.report, force=wanted.force, suffix=".html")
     if wanted.explain and target.suffix.lower() not in TEXT_HAS_A_PLACE:
         raise RequestError(
             f"{target}: has no place for reasons in words; name it .csv, .tsv or .parquet"
@@ -146,6 +158,22 @@ def _reasons(detector: OutlierDetector, source: Source, rows: Array) -> dict[int
         return {}
     found = detector.explain(source, REASONS)
     return {int(row): found[row] for row in rows}
+
+
+def _draw(
+    page: Path,
+    detector: OutlierDetector,
+    source: Source,
+    scores: Array,
+    talk: Talk,
+    *,
+    force: bool,
+) -> None:
+    names = [place_of(source, row) for row in range(len(scores))]
+    with talk.stage(f"drawing {page}"):
+        found = findings(detector, source, scores, names, detector.contributions(source))
+        write_text(page, render_odd(found), force=force)
+    talk.note(f"wrote {page}")
 
 
 def _words(reasons: Sequence[Reason]) -> str:

@@ -173,6 +173,12 @@ class Detecting:
     explain: Annotated[
         bool, typer.Option("--explain", help="Write the columns that make each row odd, in words.")
     ] = False
+    report: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PAGE", help="Where to draw a page of them, .html.", show_default=False
+        ),
+    ] = None
     contamination: Annotated[
         float | None,
         typer.Option(

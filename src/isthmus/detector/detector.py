@@ -29,7 +29,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     An autoencoder learns the code of typical rows. A row is expected to be the mean of those
     typical rows whose codes rebuild most like its own; its score is its mean squared deviation
-    from that, in standard deviations of its columns. Each column's part in it is a reason.
+    from that, each column's over what it usually is. Each column's part in it is a reason.
 
     Parameters:
         autoencoder: An unfitted Autoencoder to learn with. None takes one whose code holds 99 % of
@@ -133,7 +133,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score_samples(self, X: Any) -> Array:
         """(n,): minus each row's score; higher is more normal."""
-        return -scores(self.members_, self._source(X))
+        source = self._source(X)
+        return -scores(self.members_, source)
 
     def decision_function(self, X: Any) -> Array:
         """(n,): `score_samples` less `offset_`; below 0 is odd."""
@@ -148,7 +149,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         0 where a value is missing.
         """
-        return np.nan_to_num(contributions(self.members_, self._source(X)))
+        source = self._source(X)
+        return np.nan_to_num(contributions(self.members_, source))
 
     def score_moments(self, X: Any) -> Any:
         """(T,): the score of each moment of a recording, as its windows tell together.

@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.base import clone
 
 from isthmus.data import count_distinct, held_out_split
-from isthmus.detector.member import Member, pairs
-from isthmus.detector.memory import Memory, most_remembered
+from isthmus.detector.member import Member, deviations, pairs, usual_deviation
+from isthmus.detector.memory import SAMPLE, Memory, most_remembered
 from isthmus.detector.settling import default_autoencoder, draft, prepared_rows
 from isthmus.detector.typical import typical_rows
 from isthmus.errors import DataError, DivergenceError
@@ -61,7 +61,9 @@ def learn(lesson: Lesson, source: Source) -> Learned:
     first = [_member(fit, source, (typical & in_play, in_play), lesson) for fit in fits]
     held_out_scores = scores(first, source)[held_out]
     # Now that the threshold is known, rows that were held out are remembered as any.
-    members = [_member(fit, source, (typical, everything), lesson) for fit in fits]
+    members = [
+        _member(one.autoencoder, source, (typical, everything), lesson, one.usual) for one in first
+    ]
     return Learned(
         members=members, held_out=held_out, held_out_scores=held_out_scores, typical=typical
     )
@@ -109,13 +111,27 @@ def check_spread(found: Array, source: Source) -> None:
         )
 
 
-def _member(fit: Autoencoder, source: Source, kept: tuple[Array, Array], lesson: Lesson) -> Member:
-    """A member that remembers the typical rows, and all where those are not the same."""
+def _member(
+    fit: Autoencoder,
+    source: Source,
+    kept: tuple[Array, Array],
+    lesson: Lesson,
+    usual: Array | None = None,
+) -> Member:
+    """A member that remembers the typical rows, and all where those are not the same.
+
+    Without `usual` deviations some of all these rows tell what is usual.
+    """
     typical, everything = kept
     wanted = [typical] if np.array_equal(typical, everything) else [typical, everything]
     most = most_remembered(fit.preparation_.facts.n_features)
-    rebuilt = _rebuilt(fit, source, [_drawn(rows, lesson.seed, most) for rows in wanted])
-    return Member(fit, [Memory(rows, lesson.n_neighbors) for rows in rebuilt])
+    drawn = [_drawn(rows, lesson.seed, most) for rows in wanted]
+    some = _drawn(everything, lesson.seed, SAMPLE)
+    *found, judged = _picked(fit, source, [*drawn, some])
+    memories = [Memory(rebuilt, lesson.n_neighbors) for _, rebuilt in found]
+    if usual is None:
+        usual = usual_deviation(deviations(*judged, memories, fit.preparation_.sums))
+    return Member(fit, memories, usual)
 
 
 def _drawn(rows: Array, seed: int, most: int) -> Index:
@@ -126,13 +142,17 @@ def _drawn(rows: Array, seed: int, most: int) -> Index:
     return np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
 
 
-def _rebuilt(fit: Autoencoder, source: Source, wanted: list[Index]) -> list[Array]:
-    """For each choice of rows (ascending) what their codes rebuild, (M, E) float32."""
-    parts: list[list[Array]] = [[] for _ in wanted]
+def _picked(fit: Autoencoder, source: Source, wanted: list[Index]) -> list[tuple[Array, Array]]:
+    """For each choice of rows (ascending) these and what their codes rebuild, (M, E) float32."""
+    parts: list[list[tuple[Array, Array]]] = [[] for _ in wanted]
     start = 0
-    for _, batch in pairs(fit, source):
+    for batch in pairs(fit, source):
         for part, chosen in zip(parts, wanted, strict=True):
-            low, high = np.searchsorted(chosen, (start, start + len(batch)))
-            part.append(batch[chosen[low:high] - start].astype(np.float32))
-        start += len(batch)
-    return [np.concatenate(part) for part in parts]
+            low, high = np.searchsorted(chosen, (start, start + len(batch[0])))
+            here = chosen[low:high] - start
+            part.append((batch[0][here].astype(np.float32), batch[1][here].astype(np.float32)))
+        start += len(batch[0])
+    return [
+        (np.concatenate([rows for rows, _ in part]), np.concatenate([again for _, again in part]))
+        for part in parts
+    ]

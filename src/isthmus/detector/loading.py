@@ -23,6 +23,7 @@ from isthmus.detector.saving import (
     ROWS,
     SCORES,
     TYPICAL,
+    USUAL,
     is_detector,
 )
 from isthmus.errors import ArtifactError
@@ -70,6 +71,7 @@ def _made(
                 Memory(arrays[MEMORY.format(number, place)], detector.n_neighbors)
                 for place in range(size)
             ],
+            arrays[USUAL.format(number)],
         )
         for number, (fit, size) in enumerate(zip(fits, written["memories"], strict=True))
     ]

@@ -15,7 +15,8 @@ from isthmus.files import replacing
 
 FORMAT = 1
 DETECTOR, REMEMBERED = "detector.json", "memory.safetensors"
-ESTIMATOR, MEMORY, SCORES, HELD_OUT = "estimator-{}", "memory-{}-{}", "scores", "held_out"
+ESTIMATOR, MEMORY, USUAL = "estimator-{}", "memory-{}-{}", "usual-{}"
+SCORES, HELD_OUT = "scores", "held_out"
 ROWS, TYPICAL = "held_out_rows", "typical"
 
 
@@ -63,6 +64,7 @@ def _tensors(detector: Any) -> dict[str, Tensor]:
         TYPICAL: detector.typical_rows_,
     }
     for number, member in enumerate(detector.members_):
+        kept[USUAL.format(number)] = member.usual
         for place, memory in enumerate(member.memories):
             kept[MEMORY.format(number, place)] = memory.rebuilt
     return {name: torch.from_numpy(values).contiguous() for name, values in kept.items()}

@@ -22,6 +22,7 @@ def draft(source: Source, seed: int) -> Autoencoder:
         1,
         kind="vanilla",
         preparation=choose_scaling(source.schema),
+        loss=choose_loss(source.schema),
         max_epochs=0,
         validation_fraction=0.0,
         random_state=seed,
@@ -49,6 +50,7 @@ def default_autoencoder(rows: Array, schema: Schema, seed: int) -> Autoencoder:
     return Autoencoder(
         choose_components(some_of(rows, seed)),
         preparation=choose_scaling(schema),
+        loss=choose_loss(schema),
         batch_size=batch,
         max_epochs=max(FEWEST_EPOCHS, round(STEPS_WANTED / steps)),
         transform_max_iter=0,
@@ -59,6 +61,11 @@ def default_autoencoder(rows: Array, schema: Schema, seed: int) -> Autoencoder:
 def choose_scaling(schema: Schema) -> str:
     """Column by column for tables: what is odd in one column may be nothing in another's units."""
     return "columns" if schema.layout == "table" else "auto"
+
+
+def choose_loss(schema: Schema) -> str:
+    """Squared, which is what scores are made of, even where all values are 0 or 1."""
+    return "squared" if schema.columns is None else "mixed"
 
 
 def choose_components(rows: Array) -> int:

@@ -3,7 +3,17 @@
 from isthmus.report.compare import Comparison, compare
 from isthmus.report.evidence import gather
 from isthmus.report.history import with_curve
+from isthmus.report.odd import findings, render_odd
 from isthmus.report.page import render
 from isthmus.report.summary import summary_lines
 
-__all__ = ["Comparison", "compare", "gather", "render", "summary_lines", "with_curve"]
+__all__ = [
+    "Comparison",
+    "compare",
+    "findings",
+    "gather",
+    "render",
+    "render_odd",
+    "summary_lines",
+    "with_curve",
+]

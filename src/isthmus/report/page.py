@@ -27,8 +27,6 @@ def render(evidence: dict[str, Any]) -> str:
             f"the evidence has format {evidence.get('format')!r}, this isthmus draws {FORMAT}; "
             "fit again, or report with the isthmus that wrote it"
         )
-    from plotly.offline import get_plotlyjs
-
     charts = Charts()
     body = "\n".join(
         [
@@ -44,13 +42,20 @@ def render(evidence: dict[str, Any]) -> str:
             sheet.facts(evidence),
         ]
     )
+    return whole(body, charts, headline(evidence), evidence["versions"]["isthmus"])
+
+
+def whole(body: str, charts: Charts, headline: str, version: str) -> str:
+    """A page with this body, whose charts are drawn by the script in it."""
+    from plotly.offline import get_plotlyjs
+
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="description" content="{escape(headline(evidence))}">
+<meta name="description" content="{escape(headline)}">
 <title>isthmus report</title>
 <style>
 {_part("style.css")}</style>
@@ -58,7 +63,7 @@ def render(evidence: dict[str, Any]) -> str:
 <body>
 <main>
 {body}
-<footer>Written by isthmus {escape(evidence["versions"]["isthmus"])}.</footer>
+<footer>Written by isthmus {escape(version)}.</footer>
 </main>
 <script>{get_plotlyjs()}</script>
 <script type="application/json" id="charts">{charts.script()}</script>

@@ -1,0 +1,57 @@
+"""The page of odd rows."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from isthmus import Autoencoder, OutlierDetector
+from isthmus.data import open_source
+from isthmus.report import findings, render_odd
+
+ODD = 3
+
+
+@pytest.fixture(scope="module")
+def page():
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.normal(size=(200, 3)), columns=["width", "<b>height</b>", "depth"])
+    frame["kind"] = np.where(frame["width"] > 0, "wide", "<i>narrow</i>")
+    frame.loc[ODD, "<b>height</b>"] = 30.0
+    detector = OutlierDetector(Autoencoder(2, max_epochs=5)).fit(frame)
+    names = [f"row {i}" for i in range(200)]
+    parts = detector.contributions(frame)
+    found = findings(detector, open_source(frame), detector.decision_scores_, names, parts)
+    return detector, found, render_odd(found)
+
+
+def test_the_oddest_row_comes_first_with_its_reason(page):
+    _, found, _ = page
+    assert found.oddest[0].name == f"row {ODD}"
+    assert found.oddest[0].reasons[0].column == "<b>height</b>"
+    assert found.oddest[0].reasons[0].found == 30.0
+    assert found.columns[int(found.contributions.argmax())] == "<b>height</b>"
+
+
+def test_the_page_tells_what_was_found_and_shows_no_markup_of_the_data(page):
+    detector, _, text = page
+    odd = int(detector.labels_.sum())
+    assert f"<h1>{odd} of 200 rows are odd</h1>" in text
+    assert detector.threshold_statement_[1:40] in text
+    assert "&lt;b&gt;height&lt;/b&gt;: 30 (expected" in text
+    body = text[: text.index("<script>")]
+    assert "<b>" not in body
+    assert "<i>" not in body
+    assert "src=" not in body
+
+
+def test_every_row_is_in_the_histogram(page):
+    _, _, text = page
+    charts = json.loads(
+        re.search(r'<script type="application/json" id="charts">(.*?)</script>', text, re.DOTALL)[1]
+    )
+    assert sum(charts["chart-0"]["data"][0]["y"]) == 200
+    line = charts["chart-0"]["layout"]["shapes"][0]["x0"]
+    assert 10**line == pytest.approx(page[0].threshold_)
