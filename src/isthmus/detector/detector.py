@@ -273,4 +273,4 @@ def _columns(rows: Any, size: int) -> list[Any]:
         return [column.to_list() for column in nw.from_native(rows, eager_only=True).iter_columns()]
     if hasattr(rows, "toarray"):
         rows = rows.toarray()
-    return list(np.asarray(rows).reshape(-1, size).T)
+    return np.asarray(rows).reshape(-1, size).T.tolist()  # type: ignore[no-any-return]
