@@ -15,7 +15,7 @@ from isthmus.pretraining.base import Pretraining
 from isthmus.types import Index, WeightedRows
 
 EXACT_SIDE = 1500
-BLOCK_ROWS = 4096
+BLOCK_ROWS, FEWEST_BLOCK_ROWS, BLOCK_VALUES = 4096, 64, 1 << 22
 STRIP = 128
 POWER_ITERATIONS, OVERSAMPLING = 8, 16
 
@@ -84,7 +84,7 @@ def principal_components(
     if width <= min(n, EXACT_SIDE):
         mean, total, variances, components = _from_covariance(rows, width, k)
     else:
-        mean, total = _mean_and_variance(rows)
+        mean, total = _mean_and_variance(rows, width)
         if n <= EXACT_SIDE:
             variances, components = _from_gram(rows, mean, k)
         else:
@@ -96,9 +96,11 @@ def principal_components(
     return PCASolution(components, variances[kept].sqrt(), mean, total)
 
 
-def _blocks(rows: WeightedRows) -> Iterator[tuple[Index, Tensor]]:
-    for s in range(0, len(rows), BLOCK_ROWS):
-        stop = min(s + BLOCK_ROWS, len(rows))
+def _blocks(rows: WeightedRows, width: int) -> Iterator[tuple[Index, Tensor]]:
+    """Positions and weights of rows in blocks, of fewer rows where these are wide."""
+    size = max(FEWEST_BLOCK_ROWS, min(BLOCK_ROWS, BLOCK_VALUES // width))
+    for s in range(0, len(rows), size):
+        stop = min(s + size, len(rows))
         yield np.arange(s, stop), rows.weight[s:stop]
 
 
@@ -106,11 +108,11 @@ def _centred(rows: WeightedRows, positions: Index, mean: Tensor) -> Tensor:
     return rows.take(positions) - mean
 
 
-def _mean_and_variance(rows: WeightedRows) -> tuple[Tensor, float]:
+def _mean_and_variance(rows: WeightedRows, width: int) -> tuple[Tensor, float]:
     n = float(weight_sum(rows.weight))
-    mean = sum(w.double() @ rows.take(p) for p, w in _blocks(rows)) / n
+    mean = sum(w.double() @ rows.take(p) for p, w in _blocks(rows, width)) / n
     assert isinstance(mean, Tensor)
-    squares = [w.double() @ _centred(rows, p, mean).square() for p, w in _blocks(rows)]
+    squares = [w.double() @ _centred(rows, p, mean).square() for p, w in _blocks(rows, width)]
     return mean, float(torch.stack(squares).sum() / n)
 
 
@@ -122,9 +124,9 @@ def _from_covariance(
     squares = torch.zeros(width, width, dtype=torch.float64, device=device)
     sums = torch.zeros(width, dtype=torch.float64, device=device)
     # Rows are seen from a point among them, so that what is far from zero cancels nothing.
-    offset = rows.take(next(_blocks(rows))[0]).mean(dim=0)
+    offset = rows.take(next(_blocks(rows, width))[0]).mean(dim=0)
     with read_ahead(rows, []):
-        for positions, weight in _blocks(rows):
+        for positions, weight in _blocks(rows, width):
             x = _centred(rows, positions, offset)
             weighted = weight.double()[:, None] * x
             for end in range(STRIP, width + STRIP, STRIP):  # the lower triangle is enough
@@ -161,7 +163,7 @@ def _from_subspace(rows: WeightedRows, mean: Tensor, k: int, seed: int) -> tuple
 
 def _covariance_times(rows: WeightedRows, mean: Tensor, basis: Tensor) -> Tensor:
     product = torch.zeros_like(basis)
-    for positions, weight in _blocks(rows):
+    for positions, weight in _blocks(rows, len(mean)):
         x = _centred(rows, positions, mean)
         product += x.t() @ (weight.double()[:, None] * (x @ basis))
     return product / weight_sum(rows.weight)
