@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     usual = train.mode().iloc[0].to_dict() | train[pca.numbers].mean().to_dict()
     back = {"mean, mode": test.assign(**usual), "PCA": pca.reconstruct(test)}
     for name, rebuilt in (back | {"autoencoder": ae.reconstruct(test)}).items():
-        print(f"{name:14}{came_back(test, rebuilt, train[pca.numbers].std())}")
+        print(f"{name:14}{came_back(test, rebuilt, pd.Series(pca.scaler.scale_, pca.numbers))}")
     return 0
 
 
