@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 REQUIREMENTS := pyproject.toml constraints.txt
-SOURCES := src tests benchmarks scripts
+SOURCES := src tests benchmarks scripts examples
 
 DIGITS := examples/digits
 MODEL := models/digits
