@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data.numbers import AllBut, Pieces
 from isthmus.data.arrays import SparseSource
+from isthmus.data.numbers import AllBut, Pieces
 from isthmus.data.prepare import Preparation
 from isthmus.data.split import blocks
 from isthmus.types import Array, Index, Numbers, Source, WeightedRows
