@@ -105,8 +105,8 @@ def measure_table(name: str, share: float, most: int, seeds: int) -> list[dict[s
         both[0][f"{method} s"] = sum(seconds[method] for _, seconds in found) / seeds
         both[1][f"{method} s"] = both[0][f"{method} s"]
     simple = sum(joined["simple"][c].sum() for c in words) / both[1]["cells"]
-    both[0] |= {"simple": "", "beyond noise": ""}
-    both[1] |= {"simple": float(simple), "beyond noise": ""}
+    both[0] |= {"simple": "", "z": ""}
+    both[1] |= {"simple": float(simple), "z": ""}
     return lines + [head | line for line in both]
 
 
@@ -122,7 +122,7 @@ def _of_column(errors: Errors, column: str, is_word: bool) -> dict[str, Any]:
         line[method] = float(errors[method][column].sum() / simple.sum())
     more = errors["isthmus"][column] - simple
     spread = more.std() / np.sqrt(len(more))
-    return line | {"beyond noise": float(more.mean() / spread) if spread > 0 else 0.0}
+    return line | {"z": float(more.mean() / spread) if spread > 0 else 0.0}
 
 
 def main_tables(chosen: argparse.Namespace) -> int:
