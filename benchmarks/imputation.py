@@ -1,11 +1,18 @@
 """How near do imputed values come to those that were hidden?
 
     python benchmarks/imputation.py [--sets adult,penguins,...] [--shares 0.1,0.3] [--no-record]
+    python benchmarks/imputation.py --tables adult,penguins [--rows 3000] [--seeds 2]
 
 Numbers of real rows are hidden at random; each method learns from the rows with these gaps and
 fills them in. Error: mean squared, of the hidden values alone, over that of scikit-learn's
 SimpleImputer (the column's mean). Rivals: IterativeImputer (Bayesian ridge regression of each
 column on the others) and KNNImputer, with their defaults. Columns are standardised, for all alike.
+
+With --tables, cells of every column of whole tables are hidden, words too (mixed.py). Of numbers
+the squared error of the hidden cells over that of SimpleImputer (their mean), of words the share of
+wrong ones over its (the most frequent). KNNImputer gets words as indicators, the largest of which
+is read back; IterativeImputer too, without the one of the most frequent word, which follows from
+the others, and again as ranks in the order of the alphabet.
 """
 
 import argparse
@@ -21,6 +28,7 @@ from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
 from common import data_folder, record, table
 from defaults import Rows, load, standardised
+from mixed import Errors, drawn, errors_of, words_of
 
 SETS = (
     "adult,penguins,iris,wine,cancer,digits,diabetes,6_cardio,12_fault,29_Pima,40_vowels,"
@@ -69,13 +77,82 @@ def measure(name: str, rows: Rows, share: float) -> dict[str, Any]:
     return line | {m: line[m] / line["mean"] for m in ("isthmus", "iterative", "knn")}
 
 
+def measure_table(name: str, share: float, most: int, seeds: int) -> list[dict[str, Any]]:
+    """A line a column, and one of all numbers and of all words, of all seeds together."""
+    frame = drawn(name, most)
+    if frame is None:
+        print(f"{name}: not found; set ISTHMUS_DATA", file=sys.stderr)
+        return []
+    found = [errors_of(frame, share, seed) for seed in range(seeds)]
+    joined = {
+        method: {
+            column: np.concatenate([errors[method][column] for errors, _ in found])
+            for column in frame.columns
+        }
+        for method in found[0][0]
+    }
+    words = words_of(frame)
+    numbers = [column for column in frame.columns if column not in words]
+    head = {"set": name, "rows": len(frame), "hidden": share}
+    lines = [head | _of_column(joined, column, column in words) for column in frame.columns]
+    both = [{"column": "all numbers", "cells": sum(len(joined["simple"][c]) for c in numbers)}]
+    both += [{"column": "all words", "cells": sum(len(joined["simple"][c]) for c in words)}]
+    for method in (method for method in joined if method != "simple"):
+        of_numbers = [line[method] for line in lines if line["column"] in numbers]
+        both[0][method] = float(np.exp(np.log(of_numbers).mean()))
+        wrong, theirs = (sum(joined[m][c].sum() for c in words) for m in (method, "simple"))
+        both[1][method] = float(wrong / theirs)
+        both[0][f"{method} s"] = sum(seconds[method] for _, seconds in found) / seeds
+        both[1][f"{method} s"] = both[0][f"{method} s"]
+    simple = sum(joined["simple"][c].sum() for c in words) / both[1]["cells"]
+    both[0] |= {"simple": "", "z": ""}
+    both[1] |= {"simple": float(simple), "z": ""}
+    return lines + [head | line for line in both]
+
+
+def _of_column(errors: Errors, column: str, is_word: bool) -> dict[str, Any]:
+    """Each method's error over SimpleImputer's, and how many standard errors isthmus is above."""
+    simple = errors["simple"][column]
+    line: dict[str, Any] = {
+        "column": column,
+        "cells": len(simple),
+        "simple": float(simple.mean()) if is_word else float(np.sqrt(simple.mean())),
+    }
+    for method in (method for method in errors if method != "simple"):
+        line[method] = float(errors[method][column].sum() / simple.sum())
+    more = errors["isthmus"][column] - simple
+    spread = more.std() / np.sqrt(len(more))
+    return line | {"z": float(more.mean() / spread) if spread > 0 else 0.0}
+
+
+def main_tables(chosen: argparse.Namespace) -> int:
+    """Measure whole tables and print a table a set and share."""
+    results = []
+    for name in chosen.tables.split(","):
+        for share in map(float, chosen.shares.split(",")):
+            lines = measure_table(name, share, chosen.rows, chosen.seeds)
+            if lines:
+                print(table([{k: v for k, v in x.items() if k[-2:] != " s"} for x in lines]))
+                seconds = {k: round(v, 1) for k, v in lines[-1].items() if k[-2:] == " s"}
+                print(f"seconds: {seconds}\n", flush=True)
+            results += lines
+    if results and not chosen.no_record:
+        record("imputation of mixed tables", results)
+    return 0
+
+
 def main() -> int:
     """Measure every set at every share and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sets", default=SETS)
     parser.add_argument("--shares", default="0.1,0.3")
+    parser.add_argument("--tables", help="whole mixed tables instead: adult,penguins")
+    parser.add_argument("--rows", type=int, default=MOST_ROWS)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--no-record", action="store_true")
     chosen = parser.parse_args()
+    if chosen.tables is not None:
+        return main_tables(chosen)
     results = []
     for name in chosen.sets.split(","):
         rows = rows_of(name)

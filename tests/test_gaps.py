@@ -17,6 +17,7 @@ from isthmus.data import CORRUPTIONS, open_source
 from isthmus.data.moments import moments_of
 from isthmus.data.split import hash_rows
 from isthmus.errors import DataError
+from isthmus.estimator.imputing import CodePrior, degrees_of_freedom
 from isthmus.gaps import filled, known_sums, mean_known, row_means
 from isthmus.kinds import KINDS
 from isthmus.losses import LOSSES
@@ -161,6 +162,59 @@ def test_with_a_linear_network_it_is_the_conditional_mean_of_probabilistic_pca(g
         torch.testing.assert_close(rebuilt[row][gap], wanted, rtol=1e-6, atol=1e-8)
 
 
+def test_gaps_do_not_draw_what_is_known_of_codes_together(complete):
+    """Codes of rows with gaps filled by means vary too little; rows without gaps tell how much."""
+    gappy = np.where(np.random.default_rng(8).random(complete.shape) < 0.4, np.nan, complete)
+    ae = Autoencoder(3, max_epochs=0, precision="float64", random_state=0).fit(gappy)
+    with torch.no_grad():
+        offset = ae.network_.decode(torch.zeros(1, 3, dtype=torch.float64))
+        back = (ae.network_.decode(torch.eye(3, dtype=torch.float64)) - offset).numpy()
+        codes = ae.network_.encode(ae.preparation_.encode(gappy, torch.float64)).numpy()
+    truth = np.cov(ae.preparation_.encode(complete, torch.float64).numpy().T, bias=True)
+    learned = torch.linalg.inv(ae.imputer_.prior.precision).numpy()
+    off, by_encoder = (
+        np.square(back.T @ covariance @ back - truth).sum()
+        for covariance in (learned, np.cov(codes.T, bias=True))
+    )
+    assert off < 0.3 * by_encoder
+
+
+def words_and_numbers():
+    """(300, 4): a column of six levels, a number, a truth and one of two levels, unrelated."""
+    rng = np.random.default_rng(2)
+    return pd.DataFrame(
+        {
+            "a": np.array(list("uvwxyz"))[rng.integers(0, 6, 300)],
+            "b": rng.normal(size=300),
+            "c": rng.random(300) < 0.5,
+            "d": np.array(["yes", "no"])[rng.integers(0, 2, 300)],
+        }
+    )
+
+
+def test_a_row_is_as_many_numbers_as_its_features_can_vary_in():
+    """NumPy's rank of the centred features is what they are."""
+    source = open_source(words_and_numbers())
+    fitted = data.fit_preparation(source, np.arange(300), np.ones(300))
+    features = fitted.encode(source.read(np.arange(300)), torch.float64).numpy()
+    assert features.shape[1] == 10
+    assert np.linalg.matrix_rank(features - features.mean(axis=0)) == 8
+    assert degrees_of_freedom(fitted.facts) == 8
+
+
+def test_noise_is_what_a_code_leaves_of_a_row_and_not_of_its_columns():
+    """A code of 4 numbers follows 4 of 8, though there are 4 columns."""
+    gappy = words_and_numbers()
+    gappy.loc[::10, "a"] = None
+    ae = Autoencoder(4, max_epochs=30, random_state=0).fit(gappy)
+    held = ae._rows(gappy).take(ae.held_out_rows_)
+    with torch.no_grad():
+        errors = ae.loss_.per_row_known(ae.network_(held).reconstruction, held).double()
+    columns = torch.as_tensor(gappy.notna().sum(axis=1).to_numpy()[ae.held_out_rows_])
+    noise = float((columns * errors).sum() / columns.sum()) * 8 / (8 - 4)
+    assert 1 / (2 * float(ae.imputer_.prior.scale)) == pytest.approx(noise, rel=1e-5)
+
+
 def test_what_tells_nothing_is_left_at_the_mean():
     """Columns that know nothing of each other: nobody can do better than the mean."""
     rng = np.random.default_rng(3)
@@ -246,8 +300,11 @@ def test_saved_and_resumed(fitted, gappy, tmp_path):
     again.partial_fit(gappy)
     assert np.isfinite(again.score(gappy))
     # What it knows of codes is what they are now.
+    rows = again._rows(gappy)
+    now = CodePrior.learn(again.network_, again.loss_, rows, rows, again.metric_)
+    torch.testing.assert_close(again.imputer_.prior.location, now.location)
     codes = torch.from_numpy(again.set_params(transform_max_iter=0).transform(gappy))
-    torch.testing.assert_close(again.imputer_.prior.location.float(), codes.mean(dim=0))
+    assert (now.location - codes.mean(dim=0)).abs().max() < 0.1 * codes.std(dim=0).min()
     assert not torch.equal(again.imputer_.prior.location, before.location)
 
 

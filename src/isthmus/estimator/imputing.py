@@ -22,6 +22,7 @@ from isthmus.gaps import count_known, filled, places, row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.refinement import Refinement
+from isthmus.types import Facts
 
 ROWS_TO_LEARN, ROWS_TO_TRUST, ROWS_AT_ONCE = 5000, 1024, 256
 HIDDEN, ROUNDS = 0.2, 3
@@ -79,28 +80,45 @@ class CodePrior:
     ) -> Self:
         """From the codes of `train` and the errors of `judged` rows; `metric` is a Refinement's.
 
-        An error of rows whose K codes follow them leaves D - K numbers in D for the noise.
+        The encoder takes what is missing for the mean, and so its codes of rows with gaps lie too
+        near one another. They only begin: the codes' mean and covariance are those of the most
+        likely codes, and of what these leave open, as in one round of EM.
         """
-        seen = [(network.encode(x), weight) for x, weight in _batches(train)]
-        codes = torch.cat([code for code, _ in seen]).double()
-        share = torch.cat([weight for _, weight in seen]).double()[:, None]
-        share = share / share.sum()
-        location = (share * codes).sum(dim=0)
-        centred = codes - location
-        covariance = (share * centred).t() @ centred
+        facts = network.facts
+        size = len(facts.columns or range(facts.n_features))
+        noise = 1 / 2 if loss.IN_NATS else _noise(network, loss, judged, len(metric))
+        scale = 1 / (2 * noise)
+        curved = scale * size * torch.linalg.inv(metric.double())
+        batches = list(_batches(train))
+        weight = torch.cat([weight for _, weight in batches])
+        codes = torch.cat([network.encode(x) for x, _ in batches])
+        prior = cls._of(codes, weight, torch.zeros_like(curved), curved, scale)
+        known = torch.cat([count_known(x.flatten(1), facts.share) for x, _ in batches]).double()
+        share = (known @ weight.double()) / (weight.double().sum() * size)
+        left = torch.linalg.inv(share * curved + prior.precision.double())
+        codes = torch.cat([prior.most_likely(network, loss, x) for x, _ in batches])
+        return cls._of(codes, weight, left, curved, scale)
+
+    @classmethod
+    def _of(cls, codes: Tensor, weight: Tensor, left: Tensor, curved: Tensor, scale: float) -> Self:
+        """From codes (n, K) that are known but for a covariance `left` (K, K).
+
+        `curved` (K, K) is the mean curvature of a row's negative log-likelihood in its code.
+        """
+        share = weight.double()[:, None] / weight.double().sum()
+        location = (share * codes.double()).sum(dim=0)
+        centred = codes.double() - location
+        covariance = (share * centred).t() @ centred + left
         floor = LEAST_VARIANCE * float(covariance.diagonal().mean()) + torch.finfo().tiny
         eye = torch.eye(len(covariance), dtype=torch.float64, device=codes.device)
         precision = torch.linalg.inv(covariance + floor * eye)
-        size = len(network.facts.columns or range(network.facts.n_features))
-        scale = 1.0 if loss.IN_NATS else 1 / (2 * _noise(network, loss, judged, codes.shape[1]))
-        curved = scale * size * torch.linalg.inv(metric.double()) + precision
         found = {
             "location": location,
             "precision": precision,
-            "metric": torch.linalg.inv(curved),
+            "metric": torch.linalg.inv(curved + precision),
             "scale": torch.tensor(scale),
         }
-        return cls(**{name: value.to(metric).contiguous() for name, value in found.items()})
+        return cls(**{name: value.to(codes).contiguous() for name, value in found.items()})
 
     def most_likely(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
         """Codes (B, K) of rows (B, *shape) with gaps."""
@@ -209,17 +227,26 @@ class Imputer:
 
 
 def _noise(network: CodeNetwork, loss: Reconstruction, rows: Rows, n_components: int) -> float:
-    """The mean error of a known value, as far as the code has not followed it."""
+    """The mean error of a known value, as far as the code has not followed it.
+
+    Where the K numbers of a code follow a row of D, D - K in D are left for the noise.
+    """
     total, square, known, share = 0.0, 0.0, 0.0, network.facts.share
     for x, weight in _batches(rows):
         counts = weight.double() * count_known(x.flatten(1), share)
         total += float(counts @ loss.per_row_known(network(x).reconstruction, x).double())
         square += float(counts @ row_means(x.double().square(), share))
         known += float(counts.sum())
-    size = len(network.facts.columns or range(network.facts.n_features))
+    size = degrees_of_freedom(network.facts)
     free = max(size - n_components, FEWEST_FREE)
     noise = max(total * size / free, LEAST_NOISE * square) / max(known, 1.0)
     return max(noise, torch.finfo(torch.float32).tiny)
+
+
+def degrees_of_freedom(facts: Facts) -> int:
+    """How many numbers a row is: the last level of a category follows from the others."""
+    tied = sum(c.likelihood == "categorical" and c.size > 1 for c in facts.columns or ())
+    return facts.n_features - tied
 
 
 def rows_needed(n_components: int) -> int:
