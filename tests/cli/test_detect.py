@@ -73,7 +73,7 @@ def test_rows_to_learn_from_may_be_others(isthmus, people, tmp_path):
         (("--with", "nothing"), "nothing: does not exist"),
         (("--contamination", "0.9"), "contamination=0.9 must be"),
         (("--confidence", "1"), "confidence=1.0 must be"),
-        (("--save", "people.csv"), "is no detector's folder"),
+        (("--save", "people.csv"), "is what is read from"),
     ],
 )
 def test_what_is_refused(isthmus, people, tmp_path, monkeypatch, options, told):
@@ -99,3 +99,47 @@ def test_a_page_is_drawn(isthmus, people, tmp_path):
     again = isthmus("detect", people, "-o", tmp_path / "b.csv", *told)
     assert again.code == 2
     assert "odd.html" in again.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--false-alarm-rate", "0"), "false_alarm_rate=0.0 must be"),
+        (("--confidence", "0"), "confidence=0.0 must be"),
+        (("--contamination", "0.1", "--false-alarm-rate", "0.1"), "each draws a line"),
+        (("--device", "nonsense"), "nonsense"),
+        (("--with", "kept", "--clean"), "--with and --clean"),
+        (("--with", "kept", "--seed", "3"), "--with and --seed"),
+        (("--with", "kept", "--drop", "tall"), "--with and --drop"),
+        (("--with", "kept", "--window", "5"), "--with and --window"),
+        (("--save", "."), "lies in the folder of --save"),
+    ],
+)
+def test_what_would_be_of_no_effect_is_refused(
+    isthmus, people, tmp_path, monkeypatch, options, told
+):
+    monkeypatch.chdir(tmp_path)
+    done = isthmus("detect", people, "-o", "odd.csv", *options)
+    assert done.code == 2
+    assert told in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["people.csv"]
+
+
+def test_results_do_not_go_where_the_detector_goes(isthmus, people, tmp_path):
+    (tmp_path / "kept").mkdir()
+    output = tmp_path / "kept" / "odd.csv"
+    done = isthmus("detect", people, "-o", output, "--save", tmp_path / "kept")
+    assert done.code == 2
+    assert "lies in the folder of --save" in done.err
+
+
+def test_no_result_goes_into_a_folder_that_is_read(isthmus, table_model, table, tmp_path):
+    pieces = tmp_path / "pieces"
+    pieces.mkdir()
+    pd.read_csv(table).to_parquet(pieces / "0.parquet")
+    before = (pieces / "0.parquet").read_bytes()
+    for name in ("0.parquet", "1.parquet"):
+        done = isthmus("encode", table_model, pieces, "-o", pieces / name, "--force")
+        assert done.code == 2
+        assert "lies in the folder that is read from" in done.err
+    assert (pieces / "0.parquet").read_bytes() == before

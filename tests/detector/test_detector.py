@@ -230,3 +230,51 @@ def test_moments_of_a_recording_are_scored():
     assert reason.found - reason.expected > 1
     with pytest.raises(RequestError, match="is for recordings"):
         OutlierDetector(FAST).fit(rows_near_a_plane(60)).score_moments(rows_near_a_plane(9))
+
+
+def test_whole_numbers_and_truths_with_gaps_have_reasons_too():
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": draw.normal(size=200), "b": draw.normal(size=200)})
+    frame["n"] = pd.array(draw.integers(0, 9, 200), "Int64")
+    frame["t"] = pd.array(draw.random(200) > 0.5, "boolean")
+    frame.loc[5, ["n", "t"]] = pd.NA
+    frame.loc[5, "a"] = 30.0
+    detector = OutlierDetector(Autoencoder(2, max_epochs=3)).fit(frame)
+    found = detector.explain(frame)[5]
+    assert (found[0].column, found[0].found) == ("a", 30.0)
+    assert not {"n", "t"} & {reason.column for reason in found}
+
+
+def test_settings_of_numpy_are_kept(planted, tmp_path):
+    settings = {"n_neighbors": np.int64(9), "contamination": np.float32(0.25)}
+    detector = OutlierDetector(FAST, robust=np.bool_(False), **settings).fit(planted)
+    detector.save(tmp_path / "kept")
+    back = load(tmp_path / "kept")
+    assert back.n_neighbors == 9
+    assert back.contamination == 0.25
+    assert back.robust is False
+    np.testing.assert_allclose(back.score_samples(planted), detector.score_samples(planted))
+
+
+def test_rows_that_are_all_the_same_are_refused():
+    with pytest.raises(DivergenceError, match="all rows are the same"):
+        OutlierDetector(FAST).fit(np.ones((100, 3)))
+
+
+def test_copies_score_nothing_and_no_score_explodes():
+    rows = np.repeat(np.random.default_rng(0).normal(size=(30, 4)), 10, axis=0)
+    detector = OutlierDetector(FAST).fit(rows)
+    assert detector.decision_scores_.max() < 1e9
+
+
+def test_rows_on_disk_are_refused_at_once(planted, tmp_path):
+    np.save(tmp_path / "rows.npy", planted)
+    with pytest.raises(RequestError, match="stays on disk"):
+        OutlierDetector(FAST).fit(data.open_source(tmp_path / "rows.npy", stream=True))
+
+
+def test_two_lines_cannot_be_drawn_at_once(fitted):
+    with pytest.raises(RequestError, match="each draws a line"):
+        clone(fitted).fit(rows_near_a_plane(60)).set_threshold(
+            contamination=0.1, false_alarm_rate=0.1
+        )

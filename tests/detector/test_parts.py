@@ -98,3 +98,10 @@ def test_evident_outliers_do_not_raise_the_threshold():
 def test_contamination_is_a_quantile():
     line = from_contamination(np.arange(101.0), 0.1)
     assert line.value == 90
+
+
+def test_the_statement_counts_what_is_called_odd():
+    tied = np.repeat([1.0, 2.0], [90, 10])
+    assert "0 of 100 held-out rows were" in from_held_out(tied, 0.2, 0.9).statement
+    line = from_contamination(tied, 0.05)
+    assert line.statement.startswith("0 of the training rows are called odd, not 0.05 as asked")

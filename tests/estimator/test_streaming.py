@@ -266,3 +266,24 @@ def test_a_mixed_table_that_stays_on_disk_gives_the_weights_of_one_in_memory(tmp
     assert ours.preparation_ == theirs.preparation_
     found = ours.transform(open_source(tmp_path / "mixed.parquet", stream=True))
     np.testing.assert_array_equal(found, theirs.transform(table))
+
+
+def test_impute_of_a_table_on_disk_touches_nothing_that_is_known(tmp_path):
+    draw = np.random.default_rng(0)
+    numbers = draw.normal(size=(500, 2))
+    columns = {
+        "key": [f"row {i}" for i in range(500)],
+        "b": pa.array(numbers[:, 1], mask=draw.random(500) < 0.1),
+        "whole": draw.integers(2**60, 2**61, 500),
+        "a": numbers[:, 0],
+    }
+    table = pa.table(columns)
+    pq.write_table(table, tmp_path / "gaps.parquet", row_group_size=120)
+    source = open_source(tmp_path / "gaps.parquet", stream=True)
+    filled = Autoencoder(2, max_epochs=2, random_state=0).fit(source).impute(source)
+    assert filled.column_names == table.column_names
+    for name in ("key", "whole", "a"):
+        assert filled[name].to_pylist() == table[name].to_pylist()
+    known = np.asarray(table["b"].is_valid())
+    assert filled["b"].null_count == 0
+    assert np.asarray(filled["b"])[known].tolist() == np.asarray(table["b"])[known].tolist()

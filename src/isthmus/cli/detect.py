@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.cli.faults import writing
 from isthmus.cli.options import Choosing, Computing, Detecting, Reading
 from isthmus.cli.outputs import (
     TEXT_HAS_A_PLACE,
     check_apart,
+    check_unread,
     free_file,
     free_place,
     free_table,
@@ -25,6 +27,7 @@ from isthmus.detector.saving import check_place
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.report import findings, render_odd
+from isthmus.training.world import resolve_device
 from isthmus.types import Array, Source
 
 SHOWN, REASONS = 5, 3
@@ -42,7 +45,7 @@ def run(
 ) -> None:
     """Writes the score of each row of `data`, and whether it is odd."""
     target, began = free_table(output, force=wanted.force), time.monotonic()
-    _check(wanted, target, data)
+    _check(wanted, target, data, choosing)
     detector, source = _ready(data, wanted, reading, choosing, computing, talk)
     with talk.stage("scoring"):
         scores = -detector.score_samples(source)
@@ -54,7 +57,8 @@ def run(
     if wanted.report is not None:
         _draw(Path(wanted.report), detector, source, scores, talk, force=wanted.force)
     if wanted.save is not None:
-        detector.save(wanted.save, force=wanted.force)
+        with writing(Path(wanted.save)):
+            detector.save(wanted.save, force=wanted.force)
         talk.note(f"wrote {wanted.save}, a detector for --with")
     talk.note(f"{int(odd.sum())} of {len(odd)} rows are odd: {detector.threshold_statement_}")
     talk.notes(
@@ -73,25 +77,43 @@ def run(
     )
 
 
-def _check(wanted: Detecting, target: Path, data: str) -> None:
-    known, learned = wanted.detector, wanted.train
+def _check(wanted: Detecting, target: Path, data: str, choosing: Choosing) -> None:
+    _check_with(wanted, choosing)
     require(
-        known is None or learned is None,
-        "--with and --train: a detector that is fitted learns nothing more; choose one of them",
+        wanted.contamination is None
+        or (wanted.false_alarm_rate is None and wanted.confidence is None),
+        "--contamination beside --false-alarm-rate or --confidence: each draws a line; give one",
     )
-    require(
-        known is None or wanted.components is None,
-        "--with and --components: the code of a fitted detector has its size; leave one out",
-    )
-    check_apart(target, known or learned or data, data)
+    places = [target, *(Path(place) for place in (wanted.report, wanted.save) if place)]
+    for place in places:
+        for read in filter(None, (data, wanted.train)):
+            check_unread(place, read)
+        if wanted.detector is not None:
+            check_apart(place, wanted.detector, data)
+    for place in places[:-1] if wanted.save else ():
+        inside = Path(wanted.save or "").resolve() in (place.resolve(), *place.resolve().parents)
+        require(not inside, f"{place}: lies in the folder of --save; choose another place")
     if wanted.save is not None:
-        place = free_place(wanted.save, force=wanted.force, check=check_place)
-        require(place.resolve() != target.resolve(), f"{target}: is where --save goes too")
+        free_place(wanted.save, force=wanted.force, check=check_place)
     if wanted.report is not None:
         free_file(wanted.report, force=wanted.force, suffix=".html")
     if wanted.explain and target.suffix.lower() not in TEXT_HAS_A_PLACE:
         raise RequestError(
             f"{target}: has no place for reasons in words; name it .csv, .tsv or .parquet"
+        )
+
+
+def _check_with(wanted: Detecting, choosing: Choosing) -> None:
+    """Refuse what would be of no effect where a detector is fitted already."""
+    if wanted.detector is None:
+        return
+    learned = {name: getattr(wanted, name) for name in ("train", "clean", "components")}
+    learned |= {name: getattr(wanted, name) for name in ("estimators", "seed")}
+    for name, value in {**learned, **vars(choosing)}.items():
+        usual = getattr(Detecting() if name in learned else Choosing(), name)
+        require(
+            value == usual,
+            f"--with and --{name}: a detector that is fitted learns nothing more; leave one out",
         )
 
 
@@ -105,6 +127,7 @@ def _ready(
 ) -> tuple[OutlierDetector, Source]:
     """A fitted detector, and the rows to judge."""
     if wanted.detector is not None:
+        resolve_device(computing.device)
         detector = load(wanted.detector, device=computing.device)
         require(
             isinstance(detector, OutlierDetector),
@@ -114,31 +137,35 @@ def _ready(
         schema = detector.estimators_[0].preparation_.schema
         with talk.stage(f"reading {data}"):
             return detector, open_like(schema, data, reading, talk)
-    options = reading_options(reading, choosing)
-    with talk.stage(f"reading {data}"):
+    options = reading_options(reading, choosing) | {"stream": False}
+    with talk.stage(f"reading {wanted.train or data}"):
         learned = open_rows(wanted.train or data, options, choosing)
-    detector = _detector(wanted)
+        judged = learned
+    if wanted.train is not None:
+        with talk.stage(f"reading {data}"):
+            judged = open_like(learned.schema, data, reading, talk)
+    detector = _detector(wanted, computing.device)
     with talk.stage("learning what rows are like"):
         detector.fit(learned)
     talk.notes(f"note: {text}" for text in detector.estimators_[0].preparation_.remarks)
-    if wanted.train is None:
-        return detector, learned
-    return detector, open_like(learned.schema, data, reading, talk)
+    return detector, judged
 
 
-def _detector(wanted: Detecting) -> OutlierDetector:
-    own = None
-    if wanted.components is not None:
-        own = Autoencoder(wanted.components)
-    return OutlierDetector(
-        own,
-        contamination="auto" if wanted.contamination is None else wanted.contamination,
-        false_alarm_rate=wanted.false_alarm_rate or OutlierDetector().false_alarm_rate,
-        confidence=wanted.confidence or OutlierDetector().confidence,
+def _detector(wanted: Detecting, device: str) -> OutlierDetector:
+    resolve_device(device)
+    asked = ("contamination", "false_alarm_rate", "confidence")
+    given = {name: getattr(wanted, name) for name in asked if getattr(wanted, name) is not None}
+    size = wanted.components
+    detector = OutlierDetector(
+        None if size is None else Autoencoder(size, device=device),
         robust=not wanted.clean,
         n_estimators=wanted.estimators,
+        device=device,
         random_state=wanted.seed,
+        **given,
     )
+    detector.check()
+    return detector
 
 
 def _set_threshold(detector: OutlierDetector, wanted: Detecting) -> None:

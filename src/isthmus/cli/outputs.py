@@ -56,14 +56,22 @@ def free_table(path: str, *, force: bool) -> Path:
 
 
 def check_apart(target: Path, model: str, data: str) -> None:
-    """Raise RequestError where `target` is what is read, or lies in the model's folder."""
-    from isthmus.data.open import split_member
-
+    """Raise RequestError where `target` is or lies in what is read, or in the model's folder."""
     place = target.resolve()
     if Path(model).resolve() in (place, *place.parents):
         raise RequestError(f"{target}: lies in the model's own folder; choose another place")
-    if split_member(data)[0].resolve() == place:
+    check_unread(target, data)
+
+
+def check_unread(target: Path, data: str) -> None:
+    """Raise RequestError where `target` is what is read, or lies in it."""
+    from isthmus.data.open import split_member
+
+    place, read = target.resolve(), split_member(data)[0].resolve()
+    if read == place:
         raise RequestError(f"{target}: is what is read from; choose another name")
+    if read in place.parents:
+        raise RequestError(f"{target}: lies in the folder that is read from; choose another place")
 
 
 def free_rows(path: str, *, force: bool) -> Path:

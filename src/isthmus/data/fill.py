@@ -1,5 +1,6 @@
 """Rows with their gaps filled in: what was known stays as it was, to the bit."""
 
+from collections.abc import Callable
 from typing import Any
 
 import narwhals as nw
@@ -9,6 +10,7 @@ from isthmus.data.frames import FrameSource
 from isthmus.data.recordings import RecordingSource
 from isthmus.data.restore import restore
 from isthmus.data.split import blocks
+from isthmus.data.streams.tables import TableBlocks
 from isthmus.types import Array, Source
 
 
@@ -27,6 +29,14 @@ def fill(source: Source, values: Array | None) -> Any:
     if values is not None and found.dtype.kind == "f":
         found = np.where(np.isnan(found), values, found)
     return restore(found, source.schema)
+
+
+def fill_each(source: Source, fill_one: Callable[[FrameSource], Any]) -> Any:
+    """One pyarrow table of what `fill_one` makes of each piece of a table that stays on disk."""
+    import pyarrow as pa
+
+    assert isinstance(source, TableBlocks)
+    return pa.concat_tables([fill_one(frame) for frame in source.frames()])
 
 
 def count_gaps(source: Source) -> int:

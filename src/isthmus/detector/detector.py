@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from isthmus.data import Schema, align, check_rows, restore
+from isthmus.data import Schema, align, check_rows, is_streamed, restore
 from isthmus.detector.learning import Learned, Lesson, check_spread, contributions, learn, scores
 from isthmus.detector.reasons import Reason, reasons
 from isthmus.detector.saving import save
@@ -43,6 +43,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             rows may hold what is sought, False where they are known to be clean.
         n_neighbors: How many typical rows tell what a row is expected to be.
         n_estimators: Autoencoders from different seeds whose scores are averaged.
+        device: "auto", "cpu", "cuda", or what torch calls a device; of the autoencoder that is
+            taken where none is given.
         random_state: An int, a NumPy RandomState, or None; the same seed gives the same scores.
 
     Attributes:
@@ -70,6 +72,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         robust: bool = True,
         n_neighbors: int = 5,
         n_estimators: int = 1,
+        device: str = "auto",
         random_state: Any = 0,
     ) -> None:
         self.autoencoder = autoencoder
@@ -79,6 +82,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.robust = robust
         self.n_neighbors = n_neighbors
         self.n_estimators = n_estimators
+        self.device = device
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -90,14 +94,20 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         DivergenceError where training or the scores collapse.
         """
         del y
-        self._check()
+        self.check()
         source = as_source(self, X, reset=True)
+        require(
+            not is_streamed(source),
+            f"{source.origin}: stays on disk, and a detector learns in memory; give fewer rows, or "
+            "open it with stream=False",
+        )
         check_rows(source, gaps=True)
         lesson = Lesson(
             autoencoder=self.autoencoder,
             n_estimators=self.n_estimators,
             n_neighbors=self.n_neighbors,
             robust=self.robust,
+            device=self.device,
             seed=seed_of(self.random_state),
         )
         learned = learn(lesson, source)
@@ -119,12 +129,16 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         is not given stays as it was. Raises RequestError for values out of range.
         """
         check_is_fitted(self)
+        require(
+            contamination is None or (false_alarm_rate is None and confidence is None),
+            "contamination beside false_alarm_rate or confidence: each draws a line; give one",
+        )
         asked = {"false_alarm_rate": false_alarm_rate, "confidence": confidence}
         given = {name: value for name, value in asked.items() if value is not None}
         before = self.get_params(deep=False)
         self.set_params(contamination=AUTO if contamination is None else contamination, **given)
         try:
-            self._check()
+            self.check()
         except ValueError:
             self.set_params(**before)
             raise
@@ -177,8 +191,11 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         )
         source = align(self._source(X), self._schema)
         names = list(self._schema.feature_names())
-        rows = (source.read(np.arange(len(source))), self._expected(source))
-        found, expected = (_columns(_typed(values, source), len(names)) for values in rows)
+        values, wanted = source.read(np.arange(len(source))), self._expected(source)
+        missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        # Whole numbers and truths have no value for what is missing, which is no reason either.
+        both = np.where(missing, wanted, values), wanted
+        found, expected = (_columns(_typed(some, source), len(names)) for some in both)
         return reasons(self.contributions(X), found, expected, names, n_reasons)
 
     def save(self, folder: str | Path, *, force: bool = True) -> None:
@@ -234,7 +251,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         known = self.held_out_scores_ if len(self.held_out_scores_) else self.decision_scores_
         return from_held_out(known, self.false_alarm_rate, self.confidence, robust=self.robust)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise RequestError where a setting is out of range."""
         share = self.contamination
         fits = is_number(share) and 0 < share <= MOST_CONTAMINATION
         require(

@@ -27,6 +27,7 @@ class Lesson:
     n_estimators: int
     n_neighbors: int
     robust: bool
+    device: str
     seed: int
 
 
@@ -47,7 +48,7 @@ class Learned:
 
 def learn(lesson: Lesson, source: Source) -> Learned:
     """Fit the members on the rows of a source."""
-    rows = prepared_rows(draft(source, lesson.seed), source)
+    rows, gappy = prepared_rows(draft(source, lesson.device, lesson.seed), source)
     everything = np.ones(len(rows), bool)
     typical = typical_rows(rows, lesson.seed) if lesson.robust else everything
     learned, held_out = held_out_split(
@@ -57,7 +58,10 @@ def learn(lesson: Lesson, source: Source) -> Learned:
     in_play[np.asarray(learned)] = (
         True  # windows that share samples with those held out are in neither part
     )
-    fits = _fits(lesson, source, rows, typical & in_play)
+    learned_from = typical & in_play
+    if gappy.any() and not (gappy & learned_from).any():
+        learned_from[np.argmax(gappy)] = True  # or the networks would know nothing of gaps
+    fits = _fits(lesson, source, rows, learned_from)
     first = [_member(fit, source, (typical & in_play, in_play), lesson) for fit in fits]
     held_out_scores = scores(first, source)[held_out]
     # Now that the threshold is known, rows that were held out are remembered as any.
@@ -74,7 +78,7 @@ def _fits(lesson: Lesson, source: Source, rows: Array, learned_from: Array) -> l
     if learned_from.sum() < FEWEST_ROWS:
         raise DataError(f"{source.origin}: too few rows to learn from; give more")
     suits = lesson.autoencoder or default_autoencoder(
-        rows[learned_from], source.schema, lesson.seed
+        rows[learned_from], source.schema, lesson.device, lesson.seed
     )
     weight = learned_from.astype(float)
     fits = [
@@ -103,6 +107,8 @@ def check_spread(found: Array, source: Source) -> None:
     if not np.isfinite(found).all():
         raise DivergenceError("some scores are not finite; scale the data")
     distinct = count_distinct(source, np.arange(len(source)))
+    if distinct == 1:
+        raise DivergenceError(f"{source.origin}: all rows are the same; none of them can be odd")
     told = len(np.unique(found))
     if distinct >= FEWEST_DISTINCT and told < SHARE_DISTINCT * distinct:
         raise DivergenceError(

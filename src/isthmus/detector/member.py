@@ -13,6 +13,9 @@ from isthmus.types import Array
 SHARED = 0.3
 """Chosen on ADBench, where all from 0.1 to 1 do about as well."""
 
+LEAST = 1e-6
+"""Squared deviations below this, in scaled columns, are rounding; or rows are copies."""
+
 
 class Member:
     """Scores rows by their squared distance to what its memories expect of them.
@@ -59,7 +62,7 @@ def usual_deviation(squares: Array) -> Array:
     the mean over all columns, without which one that hardly ever strays would count for most.
     """
     usual = np.nanmean(np.sqrt(squares), axis=0) ** 2
-    return np.asarray(usual + SHARED * usual.mean() + np.finfo(np.float32).tiny)
+    return np.asarray(usual + max(SHARED * usual.mean(), LEAST))
 
 
 def pairs(autoencoder: Autoencoder, X: Any) -> Iterator[tuple[Array, Array]]:

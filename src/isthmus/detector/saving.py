@@ -12,6 +12,7 @@ from isthmus import artifact
 from isthmus.errors import RequestError
 from isthmus.estimator import to_artifact
 from isthmus.files import replacing
+from isthmus.spec import plain
 
 FORMAT = 1
 DETECTOR, REMEMBERED = "detector.json", "memory.safetensors"
@@ -28,9 +29,10 @@ def save(detector: Any, folder: str | Path, *, force: bool = True) -> None:
     target = Path(folder)
     check_place(target, force=force)
     given = detector.get_params(deep=False)
+    del given["autoencoder"]
     written = {
         "format": FORMAT,
-        "settings": {n: v for n, v in given.items() if isinstance(v, (str, int, float, bool))},
+        "settings": {name: _setting(value) for name, value in given.items()},
         "own_autoencoder": detector.autoencoder is None,
         "memories": [len(member.memories) for member in detector.members_],
         "n_features_in": detector.n_features_in_,
@@ -54,6 +56,12 @@ def check_place(target: Path, *, force: bool) -> None:
 def is_detector(folder: str | Path) -> bool:
     """Whether `folder` is one that `save` wrote."""
     return (Path(folder) / DETECTOR).is_file()
+
+
+def _setting(value: Any) -> Any:
+    value = plain(value)
+    # A RandomState is a stream that has moved on; there is nothing of it to keep.
+    return value if isinstance(value, (str, int, float, bool)) else None
 
 
 def _tensors(detector: Any) -> dict[str, Tensor]:

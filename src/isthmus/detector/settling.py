@@ -19,7 +19,7 @@ HIDDEN = (128,)
 """Beside so wide a code a larger network finds no more rows, and takes up to ten times as long."""
 
 
-def draft(source: Source, seed: int) -> Autoencoder:
+def draft(source: Source, device: str, seed: int) -> Autoencoder:
     """An autoencoder that has learned nothing yet but how the rows are numbers."""
     unlearned = Autoencoder(
         1,
@@ -28,22 +28,26 @@ def draft(source: Source, seed: int) -> Autoencoder:
         loss=choose_loss(source.schema),
         max_epochs=0,
         validation_fraction=0.0,
+        device=device,
         random_state=seed,
     )
     return unlearned.fit(source)
 
 
-def prepared_rows(unlearned: Autoencoder, source: Source) -> Array:
-    """(n, E): the rows of a source, prepared and bent; the mean stands in for what is missing."""
+def prepared_rows(unlearned: Autoencoder, source: Source) -> tuple[Array, Array]:
+    """(n, E) the rows of a source, prepared and bent, and (n,) bool which of them have gaps.
+
+    The mean stands in for what is missing.
+    """
     rows = np.concatenate([rows for rows, _ in pairs(unlearned, source)])
     missing = np.isnan(rows)
     if missing.any():
         known = np.maximum((~missing).sum(axis=0), 1)
         rows = np.where(missing, np.where(missing, 0.0, rows).sum(axis=0) / known, rows)
-    return rows
+    return rows, missing.any(axis=1)
 
 
-def default_autoencoder(rows: Array, schema: Schema, seed: int) -> Autoencoder:
+def default_autoencoder(rows: Array, schema: Schema, device: str, seed: int) -> Autoencoder:
     """A code that holds 99 % of the variance of rows (n, E), learned in about 600 steps.
 
     What is rare must not be lost in the code, which the memory keeps to what is typical.
@@ -58,6 +62,7 @@ def default_autoencoder(rows: Array, schema: Schema, seed: int) -> Autoencoder:
         batch_size=batch,
         max_epochs=max(FEWEST_EPOCHS, round(STEPS_WANTED / steps)),
         transform_max_iter=0,
+        device=device,
         random_state=seed,
     )
 

@@ -38,16 +38,18 @@ def from_held_out(
     sure = np.asarray(stats.beta.cdf(rate, above + 1, m - above))
     enough = np.flatnonzero(sure >= confidence)
     allowed = int(enough[-1]) if len(enough) else 0
+    value = float(ordered[m - 1 - allowed])
     text = (
         f"with {confidence if len(enough) else sure[0]:.0%} confidence at most {rate:.3g} of rows "
-        f"like the training rows are called odd: {allowed} of {m} held-out rows were"
+        f"like the training rows are called odd: {int((usual > value).sum())} of {m} held-out rows "
+        "were"
     )
     if m < len(scores):
         text += f", not counting {len(scores) - m} that are odd beyond doubt"
     if not len(enough):
         needed = math.ceil(math.log(1 - confidence) / math.log(1 - rate))
         text += f"; for {confidence:.0%}, {needed} of them are needed"
-    return Threshold(value=float(ordered[m - 1 - allowed]), statement=text)
+    return Threshold(value=value, statement=text)
 
 
 def _usual(scores: Array) -> Array:
@@ -59,7 +61,12 @@ def _usual(scores: Array) -> Array:
 
 def from_contamination(scores: Array, share: float) -> Threshold:
     """The threshold above which `share` of the training rows' `scores` (n,) lie."""
-    return Threshold(
-        value=float(np.quantile(scores, 1 - share)),
-        statement=f"{share:.3g} of the training rows are called odd, as asked",
-    )
+    value = float(np.quantile(scores, 1 - share))
+    found = float((scores > value).mean())
+    text = f"{found:.3g} of the training rows are called odd, as asked"
+    if abs(found - share) > 1 / len(scores):
+        text = (
+            f"{found:.3g} of the training rows are called odd, not {share:.3g} as asked: too many "
+            "have the same score"
+        )
+    return Threshold(value=value, statement=text)

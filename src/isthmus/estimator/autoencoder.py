@@ -17,7 +17,6 @@ from isthmus.data import (
     Rows,
     align,
     check_rows,
-    fill,
     plain_batches,
     rejoin,
     restore,
@@ -27,6 +26,7 @@ from isthmus.estimator.continuing import fit_each, one_more_epoch
 from isthmus.estimator.division import rows_of
 from isthmus.estimator.fitted import Fitted
 from isthmus.estimator.fitting import Fitting
+from isthmus.estimator.imputing import impute
 from isthmus.estimator.inputs import (
     as_source,
     by_sample,
@@ -233,11 +233,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         They are rebuilt from the most likely code given what is known of the row and of all codes;
         all other values come back exactly as they were.
         """
-        rows = self._rows(X)
-        filled = None
-        if self.imputer_ is not None:
-            filled = np.concatenate([self._imputed(x) for x, _ in self._coded(rows)])
-        return fill(rows.source, filled)
+        return impute(self, X)
 
     def score_samples(self, X: Any) -> Array:
         """(n,): minus each row's mean squared reconstruction error; higher is better."""
@@ -306,10 +302,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         wanted = self.transform_max_iter
         steps = self.facts_["transform_max_iter"] if wanted == "auto" else wanted
         return refined(code, x, steps, self.metric_, self.network_, self.loss_)
-
-    def _imputed(self, x: Tensor) -> Array:
-        assert self.imputer_ is not None
-        return self.preparation_.decode(self.imputer_(self.network_, self.loss_, x))
 
     def _decode(self, code: Tensor) -> Tensor:
         with torch.no_grad():

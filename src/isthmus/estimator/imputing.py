@@ -11,13 +11,15 @@ that were hidden on purpose.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Rows, plain_batches, sampled
+from isthmus.data import Rows, align, fill, plain_batches, sampled
+from isthmus.data.fill import fill_each
+from isthmus.data.streams.tables import TableBlocks
 from isthmus.gaps import count_known, filled, places, row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
@@ -260,3 +262,19 @@ def _batches(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
     for positions in plain_batches(len(chosen)):
         at = chosen[positions]
         yield rows.take(at), rows.weight[torch.as_tensor(at)]
+
+
+def impute(estimator: Any, X: Any) -> Any:
+    """The rows of X with what a fitted Autoencoder fills in, as what X was.
+
+    Of a table that stays on disk a pyarrow table, filled in piece by piece.
+    """
+    source = estimator._source(X)
+    if isinstance(source, TableBlocks):
+        return fill_each(align(source, estimator.preparation_.schema), estimator.impute)
+    rows = estimator._rows(source)
+    if estimator.imputer_ is None:
+        return fill(rows.source, None)
+    network, loss, decode = estimator.network_, estimator.loss_, estimator.preparation_.decode
+    parts = [estimator.imputer_(network, loss, x) for x, _ in estimator._coded(rows)]
+    return fill(rows.source, np.concatenate([decode(part) for part in parts]))
