@@ -73,13 +73,22 @@ def _parquet(
     import pyarrow.parquet as pq
 
     del n_rows, names, chosen
+    with _tables(target, schema, lambda shape: pq.ParquetWriter(fresh, shape)) as append:
+        yield append
+
+
+@contextmanager
+def _tables(target: Path, schema: Schema, opened: Callable[[Any], Any]) -> Generator[Append]:
+    """Rows as pyarrow Tables to the writer that is `opened` for the schema of the first ones."""
     writers: list[Any] = []
+    shapes: list[Any] = []
 
     def append(values: Any) -> None:
         table = as_table(target, values, schema)
         if not writers:
-            writers.append(pq.ParquetWriter(fresh, table.schema))
-        writers[0].write_table(_like(table, writers[0].schema, target))
+            shapes.append(table.schema)
+            writers.append(opened(table.schema))
+        writers[0].write_table(_like(table, shapes[0], target))
 
     try:
         yield append
@@ -96,22 +105,13 @@ def _text(delimiter: str) -> Any:
         import pyarrow.csv as pc
 
         del n_rows, names, chosen
-        writers: list[Any] = []
         options = pc.WriteOptions(include_header=schema.names is not None, delimiter=delimiter)
 
-        def append(values: Any) -> None:
-            table = as_table(target, values, schema)
-            if not writers:
-                writers.append(pc.CSVWriter(fresh, table.schema, write_options=options))
-                shapes.append(table.schema)
-            writers[0].write_table(_like(table, shapes[0], target))
+        def opened(shape: Any) -> Any:
+            return pc.CSVWriter(fresh, shape, write_options=options)
 
-        shapes: list[Any] = []
-        try:
+        with _tables(target, schema, opened) as append:
             yield append
-        finally:
-            for writer in writers:
-                writer.close()
 
     return way
 

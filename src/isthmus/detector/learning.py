@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from isthmus.data import count_distinct, held_out_split
 from isthmus.detector.member import Member, deviations, pairs, usual_deviation
-from isthmus.detector.memory import SAMPLE, Memory, most_remembered
+from isthmus.detector.memory import Memory, most_remembered, some_of
 from isthmus.detector.settling import default_autoencoder, draft, prepared_rows
 from isthmus.detector.typical import typical_rows
 from isthmus.errors import DataError, DivergenceError
@@ -55,9 +55,8 @@ def learn(lesson: Lesson, source: Source) -> Learned:
         source, np.arange(len(rows)), np.ones(len(rows)), share_held_out(len(rows)), lesson.seed
     )
     in_play = np.zeros(len(rows), bool)
-    in_play[np.asarray(learned)] = (
-        True  # windows that share samples with those held out are in neither part
-    )
+    # Windows that share samples with those held out are in neither part.
+    in_play[np.asarray(learned)] = True
     learned_from = typical & in_play
     if gappy.any() and not (gappy & learned_from).any():
         learned_from[np.argmax(gappy)] = True  # or the networks would know nothing of gaps
@@ -131,21 +130,13 @@ def _member(
     typical, everything = kept
     wanted = [typical] if np.array_equal(typical, everything) else [typical, everything]
     most = most_remembered(fit.preparation_.facts.n_features)
-    drawn = [_drawn(rows, lesson.seed, most) for rows in wanted]
-    some = _drawn(everything, lesson.seed, SAMPLE)
+    drawn = [some_of(np.flatnonzero(rows), lesson.seed, most) for rows in wanted]
+    some = some_of(np.flatnonzero(everything), lesson.seed)
     *found, judged = _picked(fit, source, [*drawn, some])
     memories = [Memory(rebuilt, lesson.n_neighbors) for _, rebuilt in found]
     if usual is None:
         usual = usual_deviation(deviations(*judged, memories, fit.preparation_.sums))
     return Member(fit, memories, usual)
-
-
-def _drawn(rows: Array, seed: int, most: int) -> Index:
-    """At most `most` of the chosen rows (n,) bool, ascending."""
-    chosen = np.flatnonzero(rows)
-    if len(chosen) <= most:
-        return chosen
-    return np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
 
 
 def _picked(fit: Autoencoder, source: Source, wanted: list[Index]) -> list[tuple[Array, Array]]:

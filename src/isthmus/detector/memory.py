@@ -70,7 +70,7 @@ def most_remembered(features: int) -> int:
 
 
 def some_of(rows: Array, seed: int, most: int = SAMPLE) -> Array:
-    """At most `most` of the rows (n, E), drawn from the seed."""
+    """At most `most` of the rows (n, ...), drawn from the seed, in their order."""
     if len(rows) <= most:
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), most, replace=False)
