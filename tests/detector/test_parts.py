@@ -13,8 +13,10 @@ def test_the_memory_expects_the_mean_of_the_nearest():
     draw = np.random.default_rng(0)
     rows, asked = draw.normal(size=(50, 3)), draw.normal(size=(20, 3))
     distances = np.linalg.norm(asked[:, None] - rows[None], axis=2)
-    wanted = rows[np.argsort(distances, axis=1)[:, :4]].mean(axis=1)
-    np.testing.assert_allclose(Memory(rows, 4).expected(asked), wanted, atol=1e-6)
+    nearest = rows[np.argsort(distances, axis=1)[:, :4]]
+    mean, uncertain = Memory(rows, 4).expected(asked)
+    np.testing.assert_allclose(mean, nearest.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(uncertain, stats.sem(nearest, axis=1) ** 2, rtol=1e-5)
 
 
 def test_a_typical_row_is_no_witness_for_itself():
@@ -24,14 +26,16 @@ def test_a_typical_row_is_no_witness_for_itself():
     distances = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     np.fill_diagonal(distances, np.inf)
     wanted = rows[np.argsort(distances, axis=1)[:, :4]].mean(axis=1)
-    found = Memory(rows, 4).expected(rows)
+    found, _ = Memory(rows, 4).expected(rows)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    np.testing.assert_allclose(Memory(rows, 1).expected(rows[:2]), rows[:2], atol=1e-6)
+    np.testing.assert_allclose(Memory(rows, 1).expected(rows[:2])[0], rows[:2], atol=1e-6)
 
 
 def test_a_memory_of_one_row_expects_that_row():
     memory = Memory(np.ones((1, 2)), 5)
-    np.testing.assert_array_equal(memory.expected(np.zeros((3, 2))), np.ones((3, 2)))
+    mean, uncertain = memory.expected(np.zeros((3, 2)))
+    np.testing.assert_array_equal(mean, np.ones((3, 2)))
+    np.testing.assert_array_equal(uncertain, np.zeros((3, 2)))
 
 
 def test_some_rows_are_drawn_from_the_seed():
@@ -42,10 +46,10 @@ def test_some_rows_are_drawn_from_the_seed():
 
 
 def test_bending_is_undone():
-    values = np.array([-1e6, -7, -5, -1, 0, 2, 5, 6, 400])
+    values = np.array([-1e6, -11, -10, -1, 0, 2, 10, 12, 400])
     np.testing.assert_allclose(unbent(bent(values)), values)
     np.testing.assert_array_equal(bent(values[2:7]), values[2:7])
-    assert bent(np.array([400.0]))[0] == 5 + np.log1p(395)
+    assert bent(np.array([400.0]))[0] == 10 + np.log1p(390)
 
 
 def test_typical_rows_leave_far_ones_out_and_most_others_in():
@@ -56,6 +60,22 @@ def test_typical_rows_leave_far_ones_out_and_most_others_in():
     assert kept[30:].mean() > 0.8
     assert typical_rows(rows[:10], seed=0).all()
     assert typical_rows(np.zeros((100, 3)), seed=0).all()
+
+
+def test_a_small_tight_cluster_among_many_rows_is_set_aside():
+    rows = np.random.default_rng(0).normal(size=(20_000, 4))
+    rows[:400] = 12 + rows[:400] / 20
+    kept = typical_rows(rows, seed=0)
+    assert not kept[:400].any()
+    assert kept[400:].mean() > 0.8
+
+
+def test_far_rows_do_not_hide_what_strays_in_the_columns_that_they_widen():
+    rows = np.random.default_rng(0).normal(size=(600, 3))
+    rows[:30, 0] *= 1000  # wild ones, which leave the others nothing to stray in
+    rows[30:60, 0] += 12
+    rows /= rows.std(axis=0)
+    assert not typical_rows(rows, seed=0)[:60].any()
 
 
 @pytest.mark.parametrize(("m", "rate", "confidence"), [(100, 0.05, 0.9), (1000, 0.01, 0.95)])

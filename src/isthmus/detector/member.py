@@ -13,6 +13,10 @@ from isthmus.types import Array
 SHARED = 0.3
 """Chosen on ADBench, where all from 0.1 to 1 do about as well."""
 
+COUNT = (1, 2)
+"""How much each memory counts. More of the second finds more in clean data, less finds more
+clusters of outliers."""
+
 LEAST = 1e-6
 """Squared deviations below this, in scaled columns, are rounding; or rows are copies."""
 
@@ -22,7 +26,7 @@ class Member:
 
     The first memory holds typical rows alone, in which a cluster of outliers finds nothing like
     itself. A second one, of all rows, is there where some were set aside: it speaks for rows at
-    the edge of clean data. Both count alike. `usual` (D,) is what each column's squared deviation
+    the edge of clean data, and counts twice. `usual` (D,) is what each column's squared deviation
     usually is, by which it is divided, so that no column drowns the others.
     """
 
@@ -45,14 +49,24 @@ class Member:
     def expected(self, X: Any) -> Array:
         """(n, E): what the memory of typical rows expects of rows, in prepared units."""
         memory = self.memories[0]
-        return np.concatenate([unbent(memory.expected(r)) for _, r in pairs(self.autoencoder, X)])
+        return np.concatenate(
+            [unbent(memory.expected(again)[0]) for _, again in pairs(self.autoencoder, X)]
+        )
 
 
 def deviations(
     rows: Array, rebuilt: Array, memories: list[Memory], sums: Callable[[Array], Array]
 ) -> Array:
-    """(B, D): squared deviations of columns from what memories expect, the mean of all memories."""
-    return sums(np.mean([(rows - memory.expected(rebuilt)) ** 2 for memory in memories], axis=0))
+    """(B, D): squared deviations of columns from what memories expect.
+
+    The square of its standard error is added to what is expected of each: a row in a place where
+    typical rows are few is odd too. The mean over memories, in which later ones count more.
+    """
+    found = []
+    for memory in memories:
+        mean, uncertain = memory.expected(rebuilt)
+        found.append((rows - mean) ** 2 + uncertain)
+    return sums(np.average(found, axis=0, weights=COUNT[: len(memories)]))
 
 
 def usual_deviation(squares: Array) -> Array:

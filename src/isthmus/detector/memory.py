@@ -55,10 +55,16 @@ class Memory:
         kept = np.arange(self.n_neighbors) + itself
         return tuple(np.take_along_axis(values, kept, axis=1) for values in (distances, found))  # type: ignore[return-value]
 
-    def expected(self, rebuilt: Array) -> Array:
-        """(B, E) float64: what rows that are rebuilt so are expected to be."""
-        _, found = self.neighbors(rebuilt)
-        return np.asarray(self.rebuilt[found].mean(axis=1, dtype=np.float64))
+    def expected(self, rebuilt: Array) -> tuple[Array, Array]:
+        """What rows that are rebuilt so (B, E) are expected to be, and how uncertain that is.
+
+        The mean of the nearest typical rows and the square of its standard error, both (B, E)
+        float64. Where typical rows are few, that is large; a single one leaves it at 0.
+        """
+        nearest = self.rebuilt[self.neighbors(rebuilt)[1]].astype(np.float64)
+        mean = nearest.mean(axis=1)
+        squares = ((nearest - mean[:, None]) ** 2).sum(axis=1)
+        return mean, squares / max(self.n_neighbors * (self.n_neighbors - 1), 1)
 
 
 def most_remembered(features: int) -> int:
