@@ -34,7 +34,9 @@ class DenseForm(NamedTuple):
     @classmethod
     def of(cls, network: nn.Module) -> "DenseForm | None":
         """The form of a network; None where it has another, or parts that are not dense layers."""
-        if type(network) is not CodeNetwork or network.gate is not None or network.facts.gaps:
+        if type(network) is not CodeNetwork or not all(map(is_plain, network.modules())):
+            return None
+        if network.gate is not None or network.facts.gaps:
             return None
         limit, path = network.output, network.linear
         if not isinstance(limit, Clipped | None) or (path is not None and path.tied):
@@ -49,10 +51,21 @@ class DenseForm(NamedTuple):
             linear=path,
             activation=NAMES[type(between.activation)] if between is not None else "linear",
             code_activation=network.code_activation_name,
-            dropout=float(between.dropout.p) if between is not None else 0.0,
-            code_dropout=float(network.code_dropout.p),
+            dropout=rate_of(between.dropout) if between is not None else 0.0,
+            code_dropout=rate_of(network.code_dropout),
             limit=limit,
         )
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether a module does what its class does, and nobody looks on."""
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def rate_of(dropout: nn.Module) -> float:
+    """How much a dropout layer drops."""
+    assert isinstance(dropout, nn.Dropout)
+    return dropout.p
 
 
 def layers_of(stack: Stack | None) -> tuple[nn.Linear, ...] | None:

@@ -51,14 +51,7 @@ class ClosedStep:
 
     def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Every term of the batch (B, *shape), detached; its gradient is left in `.grad`."""
-        if self.flat is None:
-            with self.bound():
-                terms = self(x, weight)
-                slopes = [view.clone() for view in self.flat.views(self.flat.slopes)]
-                parameters = self.flat.parameters
-            for parameter, slope in zip(parameters, slopes, strict=True):
-                parameter.grad = slope
-            return terms
+        assert self.flat is not None, "a step is taken while it is bound"
         terms = self.passed(x, weight)
         self.flat.attach()
         return terms

@@ -48,7 +48,7 @@ class Passes:
 
 
 def passes_of(
-    form: DenseForm, batch: int, slopes: Mapping[nn.Parameter, Tensor], *, code_slope: bool
+    form: DenseForm, batch: int, slopes: Mapping[Tensor, Tensor], *, code_slope: bool
 ) -> Passes:
     """The passes of a network over batches of `batch` rows, gradients written into `slopes`.
 
@@ -58,7 +58,7 @@ def passes_of(
 
 
 class _Planner:
-    def __init__(self, form: DenseForm, batch: int, slopes: Mapping[nn.Parameter, Tensor]) -> None:
+    def __init__(self, form: DenseForm, batch: int, slopes: Mapping[Tensor, Tensor]) -> None:
         self.form, self.batch, self.slopes = form, batch, slopes
         self.like = next(iter(slopes.values()))
         self.forward: list[Work] = []
@@ -113,13 +113,13 @@ class _Planner:
     def _affine(
         self,
         x: Node,
-        weight: nn.Parameter,
-        bias: nn.Parameter,
+        weight: Tensor,
+        bias: Tensor,
         out: Node | None = None,
         *,
         stored_inputs_first: bool = False,
     ) -> Node:
-        """x W + b, added to what is in `out` where that is given."""
+        """X W + b, added to what is in `out` where that is given."""
         matrix = weight.data if stored_inputs_first else weight.data.t()  # (I, O)
         if out is None:
             out = Node(self._buffer(matrix.shape[1]))
@@ -139,8 +139,8 @@ class _Planner:
         x: Node,
         out: Node,
         matrix: Tensor,
-        weight: nn.Parameter,
-        bias: nn.Parameter,
+        weight: Tensor,
+        bias: Tensor,
         *,
         inputs_first: bool,
     ) -> list[Work]:
@@ -165,12 +165,13 @@ class _Planner:
             return z
         bend = BENDS[name]
         a = Node(torch.zeros_like(z.value))
-        self._do(bend.forward, z.value, a.value)
+        self._do(bend.forward, z.value, out=a.value)
 
         def back() -> list[Work]:
             slope = self._with_slope(a)
             z.slope, z.reached = slope, True  # nothing else reads z: it may take the place over
-            return [functools.partial(bend.backward, slope, z.value, a.value)]
+            known = a.value if bend.knows_output else z.value
+            return [functools.partial(bend.backward, slope, known, grad_input=slope)]
 
         self.stages.append(back)
         return a

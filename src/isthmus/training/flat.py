@@ -26,10 +26,10 @@ class Flat:
 
     def views(self, buffer: Tensor) -> list[Tensor]:
         """The parts of a buffer of the same length that belong to each parameter."""
-        parts = buffer.split([p.numel() for p in self.parameters])
+        parts = torch.split(buffer, [p.numel() for p in self.parameters])
         return [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
 
-    def slope_of(self) -> dict[nn.Parameter, Tensor]:
+    def slope_of(self) -> dict[Tensor, Tensor]:
         """Where the gradient of each parameter is written."""
         return dict(zip(self.parameters, self.views(self.slopes), strict=True))
 

@@ -26,3 +26,10 @@ def nothing_ahead(batches: Sequence[Index], first: int) -> AbstractContextManage
     """Nothing to do before rows are taken."""
     del batches, first
     return nullcontext()
+
+
+def weights_at(weight: Tensor, rows: Index) -> Tensor:
+    """(len(rows),): the weights of rows; where all have the same, one number seen many times."""
+    if weight.stride(0) == 0:
+        return weight[:1].expand(len(rows))
+    return weight[torch.as_tensor(rows)]
