@@ -21,7 +21,7 @@ def fit(X, scaling="auto", weight=None, rows=None):
     return fit_preparation(source, rows, weight, scaling)
 
 
-OF_NUMBERS = [scaling for scaling in SCALINGS if scaling != "sizes"]
+OF_NUMBERS = [scaling for scaling in SCALINGS if scaling not in ("sizes", "quantiles")]
 """The scalings of arrays of which nothing was declared."""
 
 

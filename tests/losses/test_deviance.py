@@ -100,8 +100,18 @@ def test_columns_are_divided_by_what_they_cost():
     log_rate, count = raw[:, 1:], tensor([[4.0, 11.0]])
     wide = half_deviance(log_rate, count, tensor([[0.0, 0.5]])) / tensor([0.7, 0.9])
     narrow = half_deviance(log_rate, count, tensor([[0.0, 0.0]])) / tensor([0.7, 4.0])
-    torch.testing.assert_close(Mixed().bound(facts).errors(raw, x)[:, 1:], wide)
-    torch.testing.assert_close(Mixed(counts="poisson").bound(facts).errors(raw, x)[:, 1:], narrow)
+    of_wide = Mixed(counts="negative_binomial").bound(facts).errors(raw, x)
+    torch.testing.assert_close(of_wide[:, 1:], wide)
+    torch.testing.assert_close(Mixed().bound(facts).errors(raw, x)[:, 1:], narrow)
+
+
+def test_the_curvature_of_counts_is_what_they_tell_divided_by_their_cost():
+    facts, raw = counts_facts(), tensor([[0.1, 0.9, 1.7]])
+    rate = raw[0, 1:].exp()
+    wide = Mixed(counts="negative_binomial").bound(facts).curvature(raw)[0, 1:]
+    torch.testing.assert_close(wide, rate / (1 + tensor([0.0, 0.5]) * rate) / tensor([0.7, 0.9]))
+    narrow = Mixed().bound(facts).curvature(raw)[0, 1:]
+    torch.testing.assert_close(narrow, rate / tensor([0.7, 4.0]))
 
 
 def test_the_start_is_the_mean_of_each_count():

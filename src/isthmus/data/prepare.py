@@ -14,6 +14,7 @@ from isthmus.data.columns import Column
 from isthmus.data.count_facts import sizes_of
 from isthmus.data.expansion import Expansion, coded
 from isthmus.data.schema import Schema, schema_from_json
+from isthmus.data.scores import Knots, restored, scored
 from isthmus.errors import ArtifactError
 from isthmus.types import Array, ColumnFacts, CountFacts, Facts
 
@@ -65,6 +66,9 @@ class Preparation:
     counts: CountFacts | None = None
     """Of the columns of counts, None where there are none or they are judged as numbers."""
 
+    scores: tuple[Knots | None, ...] = ()
+    """The line of each heavy-tailed column to normal scores, () where none is scaled so."""
+
     remarks: tuple[str, ...] = ()
     """What is worth knowing of how the rows were understood, for whoever meant it otherwise."""
 
@@ -104,6 +108,8 @@ class Preparation:
 
     def encode(self, values: Array, dtype: torch.dtype = torch.float32) -> Tensor:
         """(n, *schema.shape) values to (n, *network_shape) prepared numbers."""
+        if self.scores:
+            values = scored(values, self.scores)
         if self.expansion is not None:
             values = self.expansion.expand(values)
         # Bytes are exact in single precision; timestamps, say, are not.
@@ -119,7 +125,8 @@ class Preparation:
         """(n, *network_shape) prepared numbers to (n, *schema.shape) float64 values."""
         values = self._axes_out(prepared.detach().cpu().double()).numpy()
         values = np.asarray(values * self._scale() + self._shift())
-        return values if self.expansion is None else self.expansion.collapse(values)
+        values = values if self.expansion is None else self.expansion.collapse(values)
+        return restored(values, self.scores) if self.scores else values
 
     def measured(self, prepared: Tensor) -> Array:
         """(n, *network_shape) prepared numbers to (n, E) float64, in the units errors have."""
@@ -202,6 +209,7 @@ class Preparation:
         for name in ("floor", "ceiling"):
             self._check_numbers(name, [0.0 if e is None else e for e in getattr(self, name)])
         self._check_counts()
+        self._check_scores()
         if not min(self.scale) > 0:
             raise ValueError(f"scale reaches {min(self.scale)}")
         if not 0 < float(self.unit) < np.inf:
@@ -220,6 +228,13 @@ class Preparation:
         if self.counts.sized and not size == len(columns):
             raise ValueError("size factors of rows that are not all counts")
 
+    def _check_scores(self) -> None:
+        if len(self.scores) not in (0, self.schema.n_features):
+            raise ValueError(f"{len(self.scores)} scores")
+        for line in self.scores:
+            if line is not None:
+                line.check()
+
     def _check_numbers(self, name: str, given: Sequence[float], fewest: int = 0) -> None:
         values = np.asarray(given, np.float64)
         if values.ndim != 1 or values.size not in {fewest, 1, int(np.prod(self.network_shape))}:
@@ -236,6 +251,8 @@ class Preparation:
             }
             known["schema"] = schema_from_json(written["schema"])
             known["counts"] = _counts_from(written.get("counts"))
+            lines = written.get("scores", ())
+            known["scores"] = tuple(None if one is None else Knots(*one) for one in lines)
             read = cls(**known)
             read.check()
         except (KeyError, TypeError, ValueError) as error:

@@ -1,6 +1,7 @@
 """What shift and scale each feature takes, learned from the rows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,13 +12,17 @@ from isthmus.data.expansion import ExpandedSource, Expansion
 from isthmus.data.moments import Moments, moments_of
 from isthmus.data.prepare import Preparation, likelihood
 from isthmus.data.schema import Schema
+from isthmus.data.scores import ScoredSource, in_words, learn_scores
 from isthmus.errors import DataError, RequestError
 from isthmus.types import Array, Index, Numbers, Source
 
 SIZES = "sizes"
 """The scaling of counts whose rows have size factors."""
 
-SCALINGS = ("auto", "common", "columns", "unit", "none", SIZES)
+QUANTILES = "quantiles"
+"""The scaling of heavy-tailed columns to normal scores; of others it is "columns"."""
+
+SCALINGS = ("auto", "common", "columns", "unit", "none", SIZES, QUANTILES)
 PIXEL_MAX = 255.0
 TINY = 1e-150
 # Columns whose typical range is at least this share of the range of all together are taken to
@@ -43,8 +48,11 @@ def fit_preparation(
     "auto": common, unless the rows are a table with named columns that do not share a range.
     Tables with columns that are no numbers are always scaled by columns. "sizes" is that for rows
     of nothing but counts, which also have size factors; "auto" chooses it for 50 columns and more.
+    "quantiles" is "columns" for the normal scores of columns with a heavy tail (`scores`).
     Raises RequestError for another `scaling`, DataError for a feature without any value.
     """
+    if scaling == QUANTILES:
+        return _fit_scores(source, rows, weight, unseen=unseen)
     if source.schema.columns is not None:
         return _fit_columns(source, rows, weight, scaling, unseen=unseen)
     _check_scaling(source, scaling)
@@ -81,6 +89,24 @@ def fit_preparation(
         gaps=bool(missing.any()) or _padded(schema),
         remarks=remarks,
     )
+
+
+def _fit_scores(
+    source: Source, rows: Numbers, weight: Array, *, unseen: Index | None
+) -> Preparation:
+    """By columns, those with a heavy tail by their normal scores."""
+    schema = source.schema
+    if schema.layout != "table":
+        raise RequestError(
+            f"{source.origin}: preparation='quantiles' is for the columns of a table, and these "
+            f"rows are {schema.layout}s; use 'auto'"
+        )
+    roles = [column.role for column in schema.columns or ()] or ["numeric"] * schema.n_features
+    numeric = np.flatnonzero([role == "numeric" for role in roles])
+    scores = learn_scores(source, rows, weight, numeric)
+    found = fit_preparation(ScoredSource(source, scores), rows, weight, "columns", unseen=unseen)
+    told = in_words(schema.feature_names(), scores)
+    return replace(found, scaling=QUANTILES, scores=scores, remarks=(*found.remarks, told))
 
 
 def _check_scaling(source: Source, scaling: str) -> None:

@@ -25,7 +25,7 @@ RARE = 0.05
 """Where a straight line stands for a logistic curve, it is no steeper than one of a level as rare
 as this: else a level in a hundred would be certain as soon as PCA's guess leaves zero."""
 
-LIKELIHOODS = ("negative_binomial", "poisson")
+LIKELIHOODS = ("poisson", "negative_binomial")
 """Of counts."""
 
 NUMBERS = ("scale", "weight", "dispersion", "slope", "offset")
@@ -50,8 +50,8 @@ class Mixed(Reconstruction):
     delta: float = 1.0
     """Where the square of the Huber loss ends, in standard deviations of the column, > 0."""
 
-    counts: str = "negative_binomial"
-    """"negative_binomial" or "poisson", the likelihood of counts; how much the first is wider is
+    counts: str = "poisson"
+    """"poisson" or "negative_binomial", the likelihood of counts; how much the second is wider is
     told by the mean and the variance of each column."""
 
     def check(self) -> None:
@@ -63,7 +63,7 @@ class Mixed(Reconstruction):
         require(self.delta > 0, f"Mixed: delta={self.delta} must be positive")
         require(
             self.counts in LIKELIHOODS,
-            f"Mixed: counts={self.counts!r} is not known; use 'negative_binomial' or 'poisson'",
+            f"Mixed: counts={self.counts!r} is not known; use 'poisson' or 'negative_binomial'",
         )
 
     def errors(self, raw: Tensor, x: Tensor) -> Tensor:
