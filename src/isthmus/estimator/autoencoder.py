@@ -57,7 +57,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             spec from `isthmus.kinds`. "auto" is convolutional for images and signals, else
             multilayer.
         loss: What "the same back" means: "squared", "bernoulli", "huber", or a spec from
-            `isthmus.losses`. "auto" is bernoulli where every value is 0 or 1, else squared.
+            `isthmus.losses`. "auto" is bernoulli where every value is 0 or 1, mixed where columns
+            are of other kinds or counts, else squared.
         penalties: What else the code should be: names or specs from `isthmus.losses`.
         corruption: Noise on the way in: a name or a spec from `isthmus.data`, or None.
         pretraining: Where the weights start: "pca" at the principal components, "random" anywhere,
@@ -74,8 +75,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "auto" is a tenth, more for few rows.
         early_stopping: Whether to stop when the held-out loss no longer falls: True, False, or
             the number of epochs to wait.
-        preparation: How features are scaled: "auto", "common", "columns", "unit" or "none"; see
-            `isthmus.data.fit_preparation`.
+        preparation: How features are scaled: "auto", "common", "columns", "unit", "none", "sizes",
+            "quantiles"; see `isthmus.data.fit_preparation`.
         device: "auto", "cpu", "cuda", or what torch calls a device.
         precision: "auto", "float64", "float32" or "bf16".
         transform_max_iter: Steps in which `transform` refines each code that the encoder gives;
