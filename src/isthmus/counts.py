@@ -78,6 +78,12 @@ class CountsSeen(nn.Module):
         seen = (counts.log1p() - self.mean) / self.spread
         return seen if self.all else x.index_copy(1, self.at, seen)
 
+    def restored(self, seen: Tensor) -> Tensor:
+        """The way back for rows of size factor 1: (B, D) prepared rows."""
+        looked = seen if self.all else seen[:, self.at]
+        counts = (looked * self.spread + self.mean).expm1().clamp(min=0) / self.scale
+        return counts if self.all else seen.index_copy(1, self.at, counts)
+
 
 def counts_seen(facts: Facts) -> CountsSeen | None:
     """How a network looks at the counts of its rows; None where there are none."""

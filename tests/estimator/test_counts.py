@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 from sklearn.base import clone
 
 from isthmus import Autoencoder, load
+from isthmus.counts import CountsSeen
 from isthmus.data import open_source
 from isthmus.errors import DataError, RequestError
+from isthmus.kinds import Multilayer
 from isthmus.losses import Mixed, Squared
 from isthmus.training import checkpoint
 
@@ -169,6 +172,31 @@ def test_a_resumed_fit_ends_at_the_same_weights(tmp_path, monkeypatch):
     assert len([r for r in resumed.history_ if "train" in r]) == 5
     rows = sparse.csr_array(drawn(seed=1)[0])
     np.testing.assert_array_equal(resumed.transform(rows), whole.transform(rows))
+
+
+@pytest.mark.parametrize("start", ["autoencoder", "rbm", "lsuv", "random"])
+@pytest.mark.parametrize("all_counts", [True, False])
+def test_every_start_can_begin_with_counts(start, all_counts):
+    X = drawn(n=150)[0][:, :51]
+    roles = {"*": "count"} if all_counts else {"*": "count", "4": "numeric"}
+    kind = Multilayer(activation="sigmoid") if start == "rbm" else "auto"
+    ae = Autoencoder(2, kind=kind, pretraining=start, max_epochs=3, random_state=0)
+    ae.fit(open_source(X, roles=roles))
+    assert ae.preparation_.scaling == ("sizes" if all_counts else "columns")
+    losses = [r["train"]["reconstruction"] for r in ae.history_ if "train" in r]
+    assert losses[-1] < losses[0]
+    assert losses[-1] < 1.3 or start != "autoencoder"
+
+
+def test_what_is_seen_is_the_logarithm_at_depth_one_and_comes_back(fitted):
+    x = fitted.preparation_.encode(drawn(n=20)[0].astype(float), torch.float64)
+    seen = CountsSeen(fitted.preparation_.facts)
+    X, facts = drawn(n=20)[0], fitted.preparation_.counts
+    u = X / fitted.preparation_.size_factors(X)[:, None]
+    expected = (np.log1p(u) - facts.log_mean) / facts.log_scale
+    np.testing.assert_allclose(seen(x, None).numpy(), expected, atol=1e-9)
+    back = seen.restored(seen(x, None)) * torch.as_tensor(fitted.preparation_.scale)
+    np.testing.assert_allclose(back.numpy(), u, atol=1e-9)
 
 
 def test_it_goes_on_learning_from_pieces():

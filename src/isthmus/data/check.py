@@ -237,7 +237,7 @@ def _coded_alike(source: Source, schema: Schema) -> Source:
         return source
     if isinstance(source, FrameSource | TableBlocks):
         return source.read_as(schema)
-    if own.columns in (None, schema.columns) and are_numbers(schema):
+    if own.names in (None, schema.names) and own.columns is None and are_numbers(schema):
         return as_declared(source, schema.columns)
     raise fault(
         source.origin,

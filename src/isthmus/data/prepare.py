@@ -1,7 +1,7 @@
 """Preparation: columns to numbers a network likes and back, fitted once, saved as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from isthmus.types import Array, ColumnFacts, CountFacts, Facts
 LIKELIHOODS = {"boolean": "bernoulli", "categorical": "categorical", "count": "count"}
 """What the values of a column are drawn from, by its role; else they stray around a mean."""
 
-COUNT_NUMBERS = tuple(field.name for field in fields(CountFacts) if field.name != "sized")
+COUNT_NUMBERS = tuple(one.name for one in fields(CountFacts) if one.name != "sized")
 """The facts of counts that are numbers, one a column."""
 
 
@@ -63,7 +63,7 @@ class Preparation:
     mean: tuple[float, ...] = ()
     """(E,): the prepared means of the features, () where every column is a number."""
 
-    counts: CountFacts | None = None
+    counts: CountFacts | None = field(default=None, compare=False)
     """Of the columns of counts, None where there are none or they are judged as numbers."""
 
     scores: tuple[Knots | None, ...] = ()
@@ -191,7 +191,7 @@ class Preparation:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
         return plain | {
             "schema": self.schema.to_json(),
             "counts": None if self.counts is None else _plain_counts(self.counts),
