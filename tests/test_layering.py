@@ -20,6 +20,7 @@ PACKAGE = ROOT / "src" / "isthmus"
 FLOORS: list[set[str]] = [
     {"types", "errors"},
     {"spec", "files", "gaps"},
+    {"counts"},
     {"data", "kinds", "losses", "optim", "metrics", "refinement"},
     {"pretraining", "training"},
     {"artifact"},

@@ -118,7 +118,8 @@ class Choosing:
         typer.Option(
             metavar="A=ROLE,...",
             help="What columns of a table mean, where that is not what they look like: "
-            "numeric, count, boolean, categorical, ordinal, datetime, identifier.",
+            "numeric, count, boolean, categorical, ordinal, datetime, identifier; *=count is for "
+            "all others, and for arrays.",
         ),
     ] = None
     window: Annotated[

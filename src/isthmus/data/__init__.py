@@ -32,7 +32,7 @@ from isthmus.data.prepare import Preparation
 from isthmus.data.recording_files import open_recordings, write_recordings
 from isthmus.data.recordings import RecordingSource, is_series, rejoin
 from isthmus.data.restore import cast, restore
-from isthmus.data.scaling import SCALINGS, fit_preparation
+from isthmus.data.scaling import SCALINGS, SIZES, fit_preparation
 from isthmus.data.schema import Schema, schema_from_json
 from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split, read_blocks
 from isthmus.data.streams.blocks import is_on_disk, is_streamed
@@ -45,6 +45,7 @@ __all__ = [
     "CORRUPTIONS",
     "FORMATS",
     "SCALINGS",
+    "SIZES",
     "AllBut",
     "Corruption",
     "Fitness",

@@ -155,8 +155,8 @@ class Imputer:
     def _rebuilt(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
         with torch.no_grad():
             if self.prior is None:
-                return loss.mean(network.decode(network.encode(x)))
-            return loss.mean(network.decode(self.prior.most_likely(network, loss, x)))
+                return loss.rebuilt(network.decode(network.encode(x)), x)
+            return loss.rebuilt(network.decode(self.prior.most_likely(network, loss, x)), x)
 
     @classmethod
     def learn(

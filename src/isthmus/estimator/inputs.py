@@ -16,6 +16,9 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from isthmus.data import (
+    SIZES,
+    Preparation,
+    Rows,
     Schema,
     align,
     cut_like,
@@ -28,6 +31,7 @@ from isthmus.data import (
 from isthmus.data.arrays import fault, unmasked
 from isthmus.data.recordings import RecordingSource
 from isthmus.errors import DataError, RequestError, require
+from isthmus.losses import Reconstruction
 from isthmus.types import Array, Index, Source
 
 ROW_DIMENSIONS = (2, 3)
@@ -151,6 +155,29 @@ def read_codes(codes: Any, names: list[str]) -> Array:
         row = int(np.argwhere(~np.isfinite(values))[0][0])
         raise DataError(f"the codes hold NaN or infinity, first in row {row}, counting from 0")
     return values
+
+
+def read_sizes(sizes: Any, codes: Tensor, preparation: Preparation) -> Tensor | None:
+    """(n, 1): the size factors of (n, K) codes; DataError where they are none of such rows'."""
+    if sizes is None:
+        return None
+    require(
+        preparation.scaling == SIZES,
+        "sizes: the rows of this model have no size factors; leave them out",
+    )
+    values = np.asarray(sizes, np.float64).reshape(-1)
+    if len(values) != len(codes) or not (np.isfinite(values) & (values > 0)).all():
+        raise DataError(
+            f"sizes: {len(codes)} codes need as many finite numbers above 0, found "
+            f"{len(values)}; preparation_.size_factors(X) gives those of rows"
+        )
+    return torch.as_tensor(values, dtype=codes.dtype, device=codes.device)[:, None]
+
+
+def sizes_of_rows(loss: Reconstruction, rows: Rows) -> Tensor:
+    """(n, 1): the size factors of all rows, which the loss tells from their counts."""
+    sizes = [loss.sizes(x) for _, x in rows.in_order()]
+    return torch.cat([known for known in sizes if known is not None])
 
 
 def check_coded(source: Source, positions: Index, x: Tensor, code: Tensor) -> None:

@@ -70,6 +70,11 @@ class Ladder:
             x = self.encoder.bend(self.encoder.layer(i, x))
         return x
 
+    def rows(self, below: Tensor) -> Tensor:
+        """What lies below level 0 as the loss takes it: counts at the mean depth, where it is."""
+        counts = self.network.counts
+        return below if counts is None else counts.restored(below)
+
     def up(self, level: int, below: Tensor) -> Tensor:
         """The level's own activations, of the code where it is the last."""
         above = self.encoder.layer(level, below)

@@ -80,4 +80,4 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
             np.savez_compressed(file, rows=as_array(path, values, schema))
 
 
-NPZ = Format(ends_with(".npz"), read, write, frozenset({"member", "layout"}))
+NPZ = Format(ends_with(".npz"), read, write, frozenset({"member", "layout", "roles"}))

@@ -35,4 +35,6 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
     path.write_bytes(save({MEMBER: tensor.detach().cpu().contiguous()}))
 
 
-SAFETENSORS = Format(ends_with(".safetensors"), read, write, frozenset({"member", "layout"}))
+SAFETENSORS = Format(
+    ends_with(".safetensors"), read, write, frozenset({"member", "layout", "roles"})
+)
