@@ -16,7 +16,7 @@ from isthmus.cli.talk import Talk
 from isthmus.cli.use import code_names, tell
 from isthmus.data import appending_rows, read_blocks, write_recordings
 from isthmus.data.frames import listed
-from isthmus.data.labels import column_names, read_column
+from isthmus.data.labels import column_names, read_names
 from isthmus.data.recording_files import check_output
 from isthmus.errors import SourceError
 from isthmus.estimator import Autoencoder, load
@@ -38,7 +38,7 @@ def run(
         tell_guess(made, len(values), schema, talk)
         _decode_recordings(ae, values, made, target, talk, force=force)
     else:
-        names = [str(name) for name in read_column(codes, FILE)] if FILE in found else None
+        names = read_names(codes, FILE) if FILE in found else None
         _decode_rows(ae, source, names, target, talk, force=force)
     tell(target, len(source), schema.n_features, began, talk)
 

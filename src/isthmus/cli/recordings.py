@@ -10,7 +10,7 @@ from isthmus.cli.outputs import TEXT_HAS_A_PLACE
 from isthmus.cli.talk import Talk
 from isthmus.data import RecordingSource, Schema
 from isthmus.data.joining import extents
-from isthmus.data.labels import read_column
+from isthmus.data.labels import read_column, read_names
 from isthmus.data.recording_files import names_of
 from isthmus.errors import SourceError
 from isthmus.types import Array, Source
@@ -82,7 +82,7 @@ def made_of(path: str, found: Sequence[str], rows: int, schema: Schema) -> Made:
     names = ["0"] * rows if wanted == START else [str(place) for place in range(rows)]
     several = RECORDING in found
     if several:
-        names = [str(name) for name in read_column(path, RECORDING)]
+        names = read_names(path, RECORDING)
     begins = [0, *(at for at in range(1, rows) if names[at] != names[at - 1])]
     if wanted == LENGTH:
         lengths = values.tolist()

@@ -9,7 +9,7 @@ import csv
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -108,9 +108,13 @@ def _parsed(
     return pc.read_csv(source, reading, parsing, converting)
 
 
-def _converting(kept: list[str], missing: Sequence[str]) -> Any:
+def _converting(
+    kept: list[str], missing: Sequence[str], types: Mapping[str, Any] | None = None
+) -> Any:
     import pyarrow.csv as pc
 
+    if types is not None:
+        return pc.ConvertOptions(include_columns=kept, column_types=types, null_values=[])
     words = [*pc.ConvertOptions().null_values, *missing, *(f" {word}" for word in missing)]
     return pc.ConvertOptions(include_columns=kept, strings_can_be_null=True, null_values=words)
 
@@ -167,9 +171,18 @@ def _check_names(path: Path, header: Header, kept: list[str]) -> None:
 
 
 def read_table(
-    path: Path, delimiter: str, header: Header, kept: list[str], missing: Sequence[str] = ()
+    path: Path,
+    delimiter: str,
+    header: Header,
+    kept: list[str],
+    missing: Sequence[str] = (),
+    *,
+    types: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The kept columns, each in the narrowest type that all of its cells fit."""
+    """The kept columns, each in the narrowest type that all of its cells fit.
+
+    Where there are `types`, by name, cells are taken as they are written and none is a gap.
+    """
     import pyarrow as pa
     import pyarrow.csv as pc
 
@@ -181,7 +194,7 @@ def read_table(
     )
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
-        table = pc.read_csv(path, reading, parsing, _converting(kept, missing))
+        table = pc.read_csv(path, reading, parsing, _converting(kept, missing, types))
     except pa.ArrowInvalid as error:
         raise _explained(path, delimiter, len(header.names), error) from error
     _check_closed(path, delimiter)
