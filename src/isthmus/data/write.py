@@ -11,7 +11,6 @@ from isthmus.data.schema import Schema
 from isthmus.errors import RequestError, SourceError
 from isthmus.files import replacing
 
-
 PNG = ".png"
 
 
