@@ -5,6 +5,7 @@ back must be what went in.
 """
 
 import csv
+import json
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -163,7 +164,8 @@ def test_gaps_are_filled_and_the_rest_stays(isthmus, tmp_path):
     fit = ("fit", data, "-o", tmp_path / "m", "--window", 8, "--components", 4, *EXACT)
     assert isthmus(*fit).code == 0
     done = isthmus("impute", tmp_path / "m", data, "-o", tmp_path / "b.npy")
-    assert f"{holes.sum()} missing values filled in" in done.err
+    told = f"1 recording of 120 samples of 2 channels, {holes.sum()} missing values filled in"
+    assert told in done.err
     found = np.load(tmp_path / "b.npy")
     np.testing.assert_array_equal(found[~holes], values[~holes])
     assert np.isfinite(found).all()
@@ -325,3 +327,17 @@ def test_force_replaces_a_folder_of_recordings(isthmus, expect_refusal, tmp_path
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["a.npy", "b.npy"]
     (tmp_path / "back" / "000000.png").write_bytes(b"no recording")
     expect_refusal(*again, "--force", parts=["holds 000000.png, which is no recording"])
+
+
+def test_what_is_written_is_counted_in_samples(isthmus, model, tmp_path):
+    done = isthmus("decode", model, tmp_path / "codes.csv", "-o", tmp_path / "b.csv", "--json")
+    assert "b.csv: 1 recording of 91 samples of 2 channels\n" in done.err
+    facts = json.loads(done.out)
+    assert (facts["rows"], facts["columns"]) == (91, 2)
+    (tmp_path / "two").mkdir()
+    for name, samples in {"a.csv": 91, "b.csv": 20}.items():
+        save(tmp_path / "two" / name, wave(samples))
+    codes = tmp_path / "two-codes.csv"
+    assert isthmus("encode", model, tmp_path / "two", "-o", codes).code == 0
+    done = isthmus("decode", model, codes, "-o", tmp_path / "back")
+    assert "back: 2 recordings of 111 samples of 2 channels in all\n" in done.err

@@ -6,6 +6,8 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 
+from isthmus.cli import rows
+from isthmus.data import is_streamed
 from isthmus.report import gather
 
 ROWS = 400
@@ -279,3 +281,33 @@ def test_an_unknown_level_beside_a_column_that_is_left_out(
     filled = pq.read_table(tmp_path / "impute.parquet")
     assert filled.column_names == mixed.column_names
     assert filled["id"].to_pylist() == mixed["id"].to_pylist()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".npy"])
+def test_an_option_says_whether_rows_stay_on_disk(isthmus, numbers, tmp_path, monkeypatch, suffix):
+    table = pa.table({f"c{at}": numbers[:, at] for at in range(6)})
+    data, model = write(tmp_path, table, suffix), tmp_path / "m"
+    opened, really = [], rows.open_source
+
+    def watched(*arguments, **options):
+        opened.append(is_streamed(found := really(*arguments, **options)))
+        return found
+
+    monkeypatch.setattr(rows, "open_source", watched)
+    for option in ("--stream", "--no-stream"):
+        assert isthmus("fit", data, "-o", model, option, *FIT, "--no-report", "--force").code == 0
+        for command in ("encode", "score"):
+            done = isthmus(command, model, data, "-o", tmp_path / f"{command}{option}.npy", option)
+            assert done.code == 0, done
+    assert opened == [True] * 3 + [False] * 3
+    for command in ("encode", "score"):
+        one, other = (
+            np.load(tmp_path / f"{command}--{name}.npy") for name in ("stream", "no-stream")
+        )
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_what_cannot_stay_on_disk_says_so(expect_refusal, numbers, tmp_path):
+    np.savez(tmp_path / "a.npz", numbers)
+    parts = ["a.npz: stream=True has no meaning for .npz"]
+    expect_refusal("fit", tmp_path / "a.npz", "-o", tmp_path / "m", "--stream", parts=parts)

@@ -31,6 +31,31 @@ class Made(NamedTuple):
     names: list[str]
 
 
+class Written(NamedTuple):
+    """How much recordings hold."""
+
+    recordings: int
+    samples: int
+    channels: int
+
+    def __str__(self) -> str:
+        """In words."""
+        return (
+            f"{_counted(self.recordings, 'recording')} of {_counted(self.samples, 'sample')} "
+            f"of {_counted(self.channels, 'channel')}" + " in all" * (self.recordings > 1)
+        )
+
+
+def written_of(recordings: Any, channels: int) -> Written:
+    """What was written: one recording, or a list of them."""
+    several = recordings if isinstance(recordings, list) else [recordings]
+    return Written(len(several), sum(map(len, several)), channels)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def beside(source: Source) -> dict[str, Any]:
     """The columns that tell rows of recordings apart, one value a row; none for other rows."""
     if not isinstance(source, RecordingSource):

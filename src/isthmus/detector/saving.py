@@ -15,7 +15,7 @@ from isthmus.files import replacing
 from isthmus.spec import plain
 
 FORMAT = 1
-DETECTOR, REMEMBERED = "detector.json", "memory.safetensors"
+DETECTOR, REMEMBERED = artifact.DETECTOR, "memory.safetensors"
 ESTIMATOR, MEMORY, USUAL = "estimator-{}", "memory-{}-{}", "usual-{}"
 SCORES, HELD_OUT = "scores", "held_out"
 ROWS, TYPICAL = "held_out_rows", "typical"

@@ -185,7 +185,7 @@ def line_of(path: Path, offset: int) -> int:
 
 
 def _line_ends(data: bytes, found: Array) -> Index:
-    """Where lines end: at a line feed, or at a carriage return that none follows, as pyarrow has it."""
+    """Where lines end: at a line feed, or a carriage return without one, as pyarrow has it."""
     feeds = found == NEWLINE
     if b"\r" in data:
         alone = found == RETURN
