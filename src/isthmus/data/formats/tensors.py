@@ -39,7 +39,7 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
 
 def as_tensor(path: Path, values: Any, schema: Schema) -> torch.Tensor:
     """The values as a tensor (n, *schema.shape), in their own dtype."""
-    tensor = values
+    tensor: torch.Tensor = values
     if not isinstance(values, torch.Tensor):
         tensor = torch.from_numpy(np.ascontiguousarray(as_array(path, values, schema)))
     return tensor.detach().cpu().contiguous()
