@@ -267,12 +267,6 @@ def test_copies_score_nothing_and_no_score_explodes():
     assert detector.decision_scores_.max() < 1e9
 
 
-def test_rows_on_disk_are_refused_at_once(planted, tmp_path):
-    np.save(tmp_path / "rows.npy", planted)
-    with pytest.raises(RequestError, match="stays on disk"):
-        OutlierDetector(FAST).fit(data.open_source(tmp_path / "rows.npy", stream=True))
-
-
 def test_two_lines_cannot_be_drawn_at_once(fitted):
     with pytest.raises(RequestError, match="each draws a line"):
         clone(fitted).fit(rows_near_a_plane(60)).set_threshold(

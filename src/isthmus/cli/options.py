@@ -99,6 +99,15 @@ class Reading:
             help="What else a CSV writes for a missing value, beside nothing, NA, NaN and null.",
         ),
     ] = None
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Whether rows stay on disk: of Parquet, CSV, .npy and folders of images. By "
+            "default they do where they would take more than 256 MiB (images 1 GiB).",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(kw_only=True)

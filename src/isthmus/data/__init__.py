@@ -38,6 +38,7 @@ from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_s
 from isthmus.data.streams.blocks import is_on_disk, is_streamed
 from isthmus.data.streams.rows import StreamedRows
 from isthmus.data.streams.sketch import pin_sample, pin_spread, streamed_split
+from isthmus.data.stretches import extents_of, most_shared
 from isthmus.data.windows import cut_like, series, windows
 from isthmus.data.write import table_schema, write_rows
 
@@ -73,6 +74,7 @@ __all__ = [
     "cut_like",
     "digest",
     "epoch_batches",
+    "extents_of",
     "fill",
     "fit_preparation",
     "frame_source",
@@ -81,6 +83,7 @@ __all__ = [
     "is_on_disk",
     "is_series",
     "is_streamed",
+    "most_shared",
     "open_recordings",
     "open_source",
     "pin_sample",

@@ -1,7 +1,7 @@
 """How a detector learns: rows set aside, rows held out, then autoencoders and their memories."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -9,6 +9,7 @@ from sklearn.base import clone
 from isthmus.data import count_distinct, held_out_split
 from isthmus.detector.member import Member, deviations, pairs, usual_deviation
 from isthmus.detector.memory import Memory, most_remembered, some_of
+from isthmus.detector.overlaps import LearnedWindows
 from isthmus.detector.settling import default_autoencoder, draft, prepared_rows
 from isthmus.detector.typical import typical_rows
 from isthmus.errors import DataError, DivergenceError
@@ -45,6 +46,9 @@ class Learned:
     typical: Array
     """(n,) bool: which rows were not set aside."""
 
+    rows: Index
+    """(n,): which of the rows that were given these are; all of them, unless they stay on disk."""
+
 
 def learn(lesson: Lesson, source: Source) -> Learned:
     """Fit the members on the rows of a source."""
@@ -61,14 +65,20 @@ def learn(lesson: Lesson, source: Source) -> Learned:
     if gappy.any() and not (gappy & learned_from).any():
         learned_from[np.argmax(gappy)] = True  # or the networks would know nothing of gaps
     fits = _fits(lesson, source, rows, learned_from)
-    first = [_member(fit, source, (typical & in_play, in_play), lesson) for fit in fits]
+    windows = LearnedWindows.of(source)
+    first = [_member(fit, source, (typical & in_play, in_play), lesson, windows) for fit in fits]
     held_out_scores = scores(first, source)[held_out]
     # Now that the threshold is known, rows that were held out are remembered as any.
     members = [
-        _member(one.autoencoder, source, (typical, everything), lesson, one.usual) for one in first
+        _member(one.autoencoder, source, (typical, everything), lesson, windows, one.usual)
+        for one in first
     ]
     return Learned(
-        members=members, held_out=held_out, held_out_scores=held_out_scores, typical=typical
+        members=members,
+        held_out=held_out,
+        held_out_scores=held_out_scores,
+        typical=typical,
+        rows=np.arange(len(rows)),
     )
 
 
@@ -91,14 +101,20 @@ def share_held_out(rows: int) -> float:
     return min(max(0.2 * rows, 100), 5000, rows / 3) / rows
 
 
-def contributions(members: list[Member], X: Any) -> Array:
+def contributions(members: list[Member], source: Source) -> Array:
     """(n, D): each column's part in the scores of rows, over all members alike."""
-    return np.asarray(sum(member.contributions(X) for member in members) / len(members))
+    return np.concatenate(list(_contributed(members, source)))
 
 
-def scores(members: list[Member], X: Any) -> Array:
-    """(n,): what the columns of each row contribute together."""
-    return np.asarray(np.nansum(contributions(members, X), axis=1))
+def scores(members: list[Member], source: Source) -> Array:
+    """(n,): what the columns of each row contribute together; a batch at a time is in memory."""
+    return np.concatenate([np.nansum(part, axis=1) for part in _contributed(members, source)])
+
+
+def _contributed(members: list[Member], source: Source) -> Iterator[Array]:
+    """The contributions (B, D) of one batch of rows after the other."""
+    for parts in zip(*(member.contributed(source) for member in members), strict=True):
+        yield np.asarray(sum(parts) / len(members))
 
 
 def check_spread(found: Array, source: Source) -> None:
@@ -121,6 +137,7 @@ def _member(
     source: Source,
     kept: tuple[Array, Array],
     lesson: Lesson,
+    windows: LearnedWindows | None,
     usual: Array | None = None,
 ) -> Member:
     """A member that remembers the typical rows, and all where those are not the same.
@@ -133,10 +150,27 @@ def _member(
     drawn = [some_of(np.flatnonzero(rows), lesson.seed, most) for rows in wanted]
     some = some_of(np.flatnonzero(everything), lesson.seed)
     *found, judged = _picked(fit, source, [*drawn, some])
-    memories = [Memory(rebuilt, lesson.n_neighbors) for _, rebuilt in found]
+    where = None if windows is None else windows.find(source)
+    memories = [
+        _memory(rebuilt, lesson, rows, where, windows)
+        for (_, rebuilt), rows in zip(found, drawn, strict=True)
+    ]
     if usual is None:
-        usual = usual_deviation(deviations(*judged, memories, fit.preparation_.sums))
-    return Member(fit, memories, usual)
+        place = None if where is None else where[some]
+        usual = usual_deviation(deviations(*judged, memories, fit.preparation_.sums, place))
+    return Member(fit, memories, usual, windows)
+
+
+def _memory(
+    rebuilt: Array,
+    lesson: Lesson,
+    rows: Index,
+    where: Index | None,
+    windows: LearnedWindows | None,
+) -> Memory:
+    if where is None or windows is None:
+        return Memory(rebuilt, lesson.n_neighbors)
+    return Memory(rebuilt, lesson.n_neighbors, where[rows], windows.most_shared)
 
 
 def _picked(fit: Autoencoder, source: Source, wanted: list[Index]) -> list[tuple[Array, Array]]:

@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from isthmus.errors import DivergenceError
+from isthmus.randomness import reseed
 from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Finding
@@ -26,7 +27,6 @@ from isthmus.training.progress import Reporter, Silent
 from isthmus.training.rows import NoRows, nothing_ahead
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import losses
-from isthmus.training.world import reseed
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5

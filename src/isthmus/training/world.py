@@ -67,18 +67,6 @@ def threads(work: int, device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def reseed(seed: int, device: torch.device) -> None:
-    """Seed torch's global generators that work on `device` draws from.
-
-    torch.manual_seed looks at every backend there is, and where one was never used writes down
-    where it was called from: of the step of a small network that was a third of the time.
-    """
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
-
-
 @contextmanager
 def private_randomness(device: torch.device) -> Iterator[None]:
     """Leave torch's global random state as it was found."""
