@@ -157,7 +157,9 @@ def test_a_collapse_is_an_error(planted):
 
 def test_a_dead_autoencoder_is_an_error(planted, monkeypatch):
     encode = Autoencoder._decode
-    monkeypatch.setattr(Autoencoder, "_decode", lambda ae, code: encode(ae, code * torch.nan))
+    monkeypatch.setattr(
+        Autoencoder, "_decode", lambda ae, code, *rest: encode(ae, code * torch.nan, *rest)
+    )
     with pytest.raises((DivergenceError, ValueError)):
         OutlierDetector(FAST).fit(planted)
 
