@@ -274,3 +274,17 @@ def test_two_lines_cannot_be_drawn_at_once(fitted):
         clone(fitted).fit(rows_near_a_plane(60)).set_threshold(
             contamination=0.1, false_alarm_rate=0.1
         )
+
+
+def test_a_series_that_alone_is_so_long_is_judged_too():
+    draw = np.random.default_rng(0)
+    series = [
+        np.sin(np.arange(n) / 5 + phase)
+        for n, phase in zip(draw.integers(20, 30, 40), draw.uniform(0, 6, 40), strict=True)
+    ]
+    series[3] = np.sin(np.arange(70) / 5)
+    fast = Autoencoder(2, kind="vanilla", max_epochs=2, early_stopping=False)
+    for seed in range(3):
+        assert np.isfinite(
+            OutlierDetector(fast, random_state=seed).fit(series).decision_scores_
+        ).all()

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from isthmus import data
+from isthmus.detector.learning import with_all_known
 from isthmus.detector.memory import Memory, some_of
 from isthmus.detector.settling import default_autoencoder
 from isthmus.detector.threshold import from_contamination, from_held_out
@@ -136,3 +137,21 @@ def test_costly_steps_are_not_waited_for(rng):
     assert (costly.max_epochs, costly.early_stopping, costly.precision) == (600, 150, "float32")
     plain = default_autoencoder(rows, data.open_source(rows).schema, "cpu", 0)
     assert (plain.max_epochs, plain.early_stopping, plain.precision) == (600, True, "auto")
+
+
+def test_rows_that_alone_know_a_feature_are_learned_from():
+    missing = np.zeros((6, 4), bool)
+    missing[:5, 3] = missing[:3, 2] = True
+    chosen = np.array([True, True, False, False, False, False])
+    rather = np.array([True, True, True, True, True, False])
+    np.testing.assert_array_equal(
+        with_all_known(chosen, missing, rather), [True, True, False, False, False, True]
+    )
+    missing[5, 2] = True
+    np.testing.assert_array_equal(
+        with_all_known(chosen, missing, rather), [True, True, False, True, False, True]
+    )
+    none = np.zeros((3, 2), bool)
+    np.testing.assert_array_equal(with_all_known(chosen[:3], none, rather[:3]), chosen[:3])
+    none[2, 0] = True  # the only row with a gap
+    np.testing.assert_array_equal(with_all_known(chosen[:3], none, rather[:3]), [True] * 3)

@@ -52,7 +52,7 @@ class Learned:
 
 def learn(lesson: Lesson, source: Source) -> Learned:
     """Fit the members on the rows of a source."""
-    rows, gappy = prepared_rows(draft(source, lesson.device, lesson.seed), source)
+    rows, missing = prepared_rows(draft(source, lesson.device, lesson.seed), source)
     everything = np.ones(len(rows), bool)
     typical = typical_rows(rows, lesson.seed) if lesson.robust else everything
     learned, held_out = held_out_split(
@@ -61,9 +61,8 @@ def learn(lesson: Lesson, source: Source) -> Learned:
     in_play = np.zeros(len(rows), bool)
     # Windows that share samples with those held out are in neither part.
     in_play[np.asarray(learned)] = True
-    learned_from = typical & in_play
-    if gappy.any() and not (gappy & learned_from).any():
-        learned_from[np.argmax(gappy)] = True  # or the networks would know nothing of gaps
+    learned_from = with_all_known(typical & in_play, missing, in_play)
+    held_out, in_play = held_out[~learned_from[held_out]], in_play | learned_from
     fits = _fits(lesson, source, rows, learned_from)
     windows = LearnedWindows.of(source)
     first = [_member(fit, source, (typical & in_play, in_play), lesson, windows) for fit in fits]
@@ -94,6 +93,24 @@ def _fits(lesson: Lesson, source: Source, rows: Array, learned_from: Array) -> l
         clone(suits).set_params(random_state=lesson.seed + i) for i in range(lesson.n_estimators)
     ]
     return [fit.fit(source, sample_weight=weight) for fit in fits]
+
+
+def with_all_known(chosen: Array, missing: Array, rather: Array) -> Array:
+    """(n,) bool: the rows `chosen`, and as few others as tell what some know and none of them does.
+
+    Of features that have values in no chosen row networks could learn nothing, and where no chosen
+    row has gaps, nothing of gaps. `missing` (n, E) are the gaps; others are taken from the rows
+    `rather` (n,) where one of them knows as much as any.
+    """
+    chosen = chosen.copy()
+    unknown = missing[chosen].all(axis=0) & ~missing.all(axis=0)
+    while unknown.any():
+        best = int(np.argmax(2 * (~missing[:, unknown]).sum(axis=1) + rather))
+        chosen[best], unknown = True, unknown & missing[best]
+    gappy = missing.any(axis=1)
+    if gappy.any() and not (gappy & chosen).any():
+        chosen[np.argmax(gappy)] = True
+    return np.asarray(chosen)
 
 
 def share_held_out(rows: int) -> float:

@@ -101,7 +101,11 @@ def usual_deviation(squares: Array) -> Array:
     The square of the mean deviation, on which few odd rows have little influence, and a share of
     the mean over all columns, without which one that hardly ever strays would count for most.
     """
-    usual = np.nanmean(np.sqrt(squares), axis=0) ** 2
+    known = ~np.isnan(squares)
+    sums = np.where(known, np.sqrt(squares), 0.0).sum(axis=0)
+    usual = (sums / np.maximum(known.sum(axis=0), 1)) ** 2
+    # Of a column that none of these rows knows, what is usual of the others.
+    usual = np.where(known.any(axis=0), usual, usual[known.any(axis=0)].mean())
     return np.asarray(usual + max(SHARED * usual.mean(), LEAST))
 
 

@@ -35,7 +35,7 @@ def draft(source: Source, device: str, seed: int) -> Autoencoder:
 
 
 def prepared_rows(unlearned: Autoencoder, source: Source) -> tuple[Array, Array]:
-    """(n, E) the rows of a source, prepared and bent, and (n,) bool which of them have gaps.
+    """(n, E) the rows of a source, prepared and bent, and (n, E) bool where they have gaps.
 
     The mean stands in for what is missing.
     """
@@ -44,7 +44,7 @@ def prepared_rows(unlearned: Autoencoder, source: Source) -> tuple[Array, Array]
     if missing.any():
         known = np.maximum((~missing).sum(axis=0), 1)
         rows = np.where(missing, np.where(missing, 0.0, rows).sum(axis=0) / known, rows)
-    return rows, missing.any(axis=1)
+    return rows, missing
 
 
 def default_autoencoder(rows: Array, schema: Schema, device: str, seed: int) -> Autoencoder:

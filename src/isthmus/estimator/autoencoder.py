@@ -19,8 +19,6 @@ from isthmus.data import (
     align,
     check_rows,
     plain_batches,
-    rejoin,
-    restore,
 )
 from isthmus.errors import RequestError
 from isthmus.estimator.continuing import fit_each, one_more_epoch
@@ -32,6 +30,7 @@ from isthmus.estimator.inputs import (
     as_source,
     by_sample,
     check_coded,
+    given_back,
     like,
     read_codes,
     read_sizes,
@@ -227,7 +226,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_is_fitted(self)
         codes, schema = self._codes(X), self.preparation_.schema
         values = self._rebuild(codes, read_sizes(sizes, codes, self.preparation_))
-        return rejoin(values, schema, lengths) if schema.recording else restore(values, schema)
+        return given_back(values, schema, lengths)
 
     def reconstruct(self, X: Any) -> Any:
         """The rows of X after a round trip through the code, as what X was."""

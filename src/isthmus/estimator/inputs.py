@@ -25,6 +25,7 @@ from isthmus.data import (
     is_series,
     is_streamed,
     open_source,
+    rejoin,
     restore,
     series,
 )
@@ -203,6 +204,17 @@ def rebuilt_as(source: Source, values: Array, schema: Schema) -> Any:
     """What the rows of `source` are, from values (n, *schema.shape) that a model rebuilt."""
     if isinstance(source, RecordingSource):
         return source.restored(values)
+    return restore(values, schema)
+
+
+def given_back(values: Array, schema: Schema, lengths: Any) -> Any:
+    """What rows were, from values (n, *schema.shape) alone; windows are joined to recordings.
+
+    Raises RequestError where there are `lengths` and no recordings.
+    """
+    if schema.recording:
+        return rejoin(values, schema, lengths)
+    require(lengths is None, "lengths: the rows of this model are no recordings; leave them out")
     return restore(values, schema)
 
 
