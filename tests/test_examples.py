@@ -165,8 +165,8 @@ def test_an_anomaly_hunt(run):
     loose, strict = (figures(out, f"false_alarm_rate {rate}")[0] for rate in ("0.2", "0.05"))
     assert loose[0] > strict[0]
     odd, precision, malignant, _, slips, _ = loose
-    assert slips >= 6
-    assert malignant >= 10
+    assert min(slips, malignant) >= 6
+    assert slips + malignant >= 16
     assert round(100 * (malignant + slips) / odd) == precision
     assert figures(out, "contamination 0.05")[0][0] == 15
 

@@ -17,7 +17,7 @@ from isthmus.data import CORRUPTIONS, open_source
 from isthmus.data.moments import moments_of
 from isthmus.data.split import hash_rows
 from isthmus.errors import DataError
-from isthmus.estimator.imputing import CodePrior, degrees_of_freedom
+from isthmus.estimator.code_prior import CodePrior, degrees_of_freedom
 from isthmus.gaps import filled, known_sums, mean_known, row_means
 from isthmus.kinds import KINDS
 from isthmus.losses import LOSSES
@@ -154,7 +154,7 @@ def test_with_a_linear_network_it_is_the_conditional_mean_of_probabilistic_pca(g
     covariance = torch.linalg.inv(prior.precision)
     together = back.t() @ covariance @ back + noise * torch.eye(12, dtype=torch.float64)
     mean = offset[0] + prior.location @ back
-    rebuilt = ae.imputer_._rebuilt(network, ae.loss_, x)
+    rebuilt = network.decode(prior.most_likely(network, ae.loss_, x)).detach()
     for row in range(20):
         known, gap = ~x[row].isnan(), x[row].isnan()
         gain = together[gap][:, known] @ torch.linalg.inv(together[known][:, known])

@@ -19,7 +19,8 @@ PACKAGE = ROOT / "src" / "isthmus"
 # list only (nearer the ground), never from its own floor.
 FLOORS: list[set[str]] = [
     {"types", "errors"},
-    {"spec", "files", "gaps"},
+    {"spec", "files", "gaps", "randomness"},
+    {"counts"},
     {"data", "kinds", "losses", "optim", "metrics", "refinement"},
     {"pretraining", "training"},
     {"artifact"},

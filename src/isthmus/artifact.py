@@ -28,6 +28,9 @@ MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE = (
     "report.json",
 )
 OURS = (MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE)
+DETECTOR = "detector.json"
+"""What the folder of a detector holds beside the folders of its models."""
+
 DIGEST = "weights_blake2b"
 LIBRARIES = ("torch", "scikit-learn", "numpy", "safetensors")
 
@@ -119,6 +122,11 @@ def describe(folder: str | Path) -> dict[str, Any]:
     Raises ArtifactError as `load` does; the weights are not looked at.
     """
     path = Path(folder)
+    if (path / DETECTOR).is_file():
+        raise ArtifactError(
+            f"{path}: is a detector, not a model; isthmus detect takes it, after --with, or give "
+            "the folder that fit wrote"
+        )
     if not (path / MODEL).is_file():
         what = "is not a model folder (it has no model.json)" if path.exists() else "does not exist"
         raise ArtifactError(f"{path}: {what}; give the folder that fit or save wrote")

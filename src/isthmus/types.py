@@ -96,6 +96,27 @@ class ColumnFacts(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CountFacts:
+    """The columns of counts of a table, (C,) numbers each, in their order."""
+
+    sized: bool
+    """Whether rows have size factors: all columns are counts, and rows were counted as deep."""
+
+    dispersion: Array
+    """How far the variance exceeds the mean, in squares of the mean, >= 0."""
+
+    cost: Array
+    """The mean half deviance of the negative binomial of that dispersion around the mean, > 0."""
+
+    poisson_cost: Array
+    """The same for Poisson's."""
+
+    log_mean: Array
+    log_scale: Array
+    """The mean and standard deviation of log(1 + count / size factor)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a network is told about the rows it is built for, in prepared units."""
 
@@ -127,12 +148,22 @@ class Facts:
     scale: Array | None = field(default=None, compare=False)
     """(D,): what a value was divided by, where there are `columns`."""
 
+    counts: CountFacts | None = field(default=None, compare=False)
+    """Where some columns are counts, and the loss judges them as such, else None."""
+
     @property
     def sizes(self) -> Index | None:
         """How many features each column is; None where each is one."""
         if self.columns is None:
             return None
         return np.asarray([column.size for column in self.columns], np.intp)
+
+    @property
+    def starts(self) -> Index:
+        """The first feature of each column."""
+        if self.sizes is None:
+            return np.arange(self.n_features)
+        return np.asarray(np.cumsum(self.sizes) - self.sizes)
 
     @property
     def share(self) -> Array | None:

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from isthmus.cli import main
+
 ODD = 7
 
 
@@ -143,3 +145,35 @@ def test_no_result_goes_into_a_folder_that_is_read(isthmus, table_model, table, 
         assert done.code == 2
         assert "lies in the folder that is read from" in done.err
     assert (pieces / "0.parquet").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def kept(table, tmp_path_factory):
+    """A detector of `table`."""
+    folder = tmp_path_factory.mktemp("kept")
+    done = ("detect", table, "-o", folder / "s.csv", "--save", folder / "detector", "--quiet")
+    assert main([str(word) for word in done]) == 0
+    return folder / "detector"
+
+
+def test_a_detector_given_for_a_model_is_told(expect_refusal, kept, table, codes, tmp_path):
+    parts = ["detector: is a detector, not a model", "--with"]
+    for command in ("encode", "score", "impute", "decode"):
+        data = codes if command == "decode" else table
+        expect_refusal(command, kept, data, "-o", tmp_path / "o.csv", parts=parts)
+    expect_refusal("info", kept, parts=parts)
+    expect_refusal("report", kept, parts=parts)
+
+
+def test_a_model_or_a_detector_given_for_rows_is_told(
+    expect_refusal, kept, table, table_model, tmp_path
+):
+    out = ("-o", tmp_path / "o.csv")
+    parts = ["model: is a model, and DATA holds rows"]
+    expect_refusal("detect", table_model, *out, parts=parts)
+    expect_refusal("detect", table, "--train", table_model, *out, parts=parts)
+    expect_refusal("encode", table_model, table_model, *out, parts=parts)
+    expect_refusal("fit", table_model, "-o", tmp_path / "m", parts=parts)
+    parts = ["detector: is a detector, and DATA holds rows"]
+    expect_refusal("detect", kept, *out, parts=parts)
+    expect_refusal("detect", kept, "--with", kept, *out, parts=parts)

@@ -5,12 +5,14 @@ back must be what went in.
 """
 
 import csv
+import json
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from isthmus import load
+from isthmus.data import open_source
 
 EXACT = ("--kind", "multilayer", "--epochs", "0", "--no-report")
 
@@ -162,7 +164,8 @@ def test_gaps_are_filled_and_the_rest_stays(isthmus, tmp_path):
     fit = ("fit", data, "-o", tmp_path / "m", "--window", 8, "--components", 4, *EXACT)
     assert isthmus(*fit).code == 0
     done = isthmus("impute", tmp_path / "m", data, "-o", tmp_path / "b.npy")
-    assert f"{holes.sum()} missing values filled in" in done.err
+    told = f"1 recording of 120 samples of 2 channels, {holes.sum()} missing values filled in"
+    assert told in done.err
     found = np.load(tmp_path / "b.npy")
     np.testing.assert_array_equal(found[~holes], values[~holes])
     assert np.isfinite(found).all()
@@ -268,3 +271,73 @@ def test_several_recordings_need_a_place_each(isthmus, expect_refusal, tmp_path)
     expect_refusal("decode", tmp_path / "m", codes, "-o", tmp_path / "b.npy", parts=parts)
     assert isthmus("decode", tmp_path / "m", codes, "-o", tmp_path / "back").code == 0
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["a.npy", "b.npy"]
+
+
+NAMES = ["01", "NA", "1e5", "a.b.c", "null", "a"]
+
+
+@pytest.mark.parametrize("codes", ["codes.csv", "codes.tsv", "codes.parquet"])
+@pytest.mark.parametrize("layout", [("--window", 6), ("--layout", "series")])
+@pytest.mark.parametrize("back", ["back", "back.npz"])
+def test_names_that_look_like_numbers_or_gaps_survive(trip, tmp_path, codes, layout, back):
+    recordings = {name: wave(6 + at, seed=at) for at, name in enumerate(NAMES)}
+    np.savez(tmp_path / "all.npz", **recordings)
+    made = trip(tmp_path / "all.npz", back, *layout, width=4, codes=codes)
+    if back == "back":
+        assert {path.name for path in made.iterdir()} == {f"{name}.npy" for name in NAMES}
+        found = {path.name.removesuffix(".npy"): np.load(path) for path in made.iterdir()}
+    else:
+        found = dict(np.load(made))
+    assert {name: len(one) for name, one in found.items()} == {
+        name: len(one) for name, one in recordings.items()
+    }
+
+
+def test_files_with_dots_in_their_names_become_members_of_those_names(trip, tmp_path):
+    (tmp_path / "all").mkdir()
+    for name in ("a.b", "a.c", "a"):
+        save(tmp_path / "all" / f"{name}.npy", wave(12))
+    made = trip(tmp_path / "all", "back.npz", "--window", 6, width=12)
+    assert set(np.load(made).files) == {"a.b", "a.c", "a"}
+
+
+def test_members_whose_names_differ_in_a_suffix_alone_are_told_apart(trip, tmp_path):
+    recordings = {"a": wave(60), "a.npy": wave(75, seed=1)}
+    np.savez(tmp_path / "all.npz", **recordings)
+    trip(tmp_path / "all.npz", "back.npz", "--window", 6, width=12, codes="c.parquet")
+    for name, values in recordings.items():
+        back = open_source(tmp_path / "back.npz", member=name)
+        np.testing.assert_allclose(back.read(np.arange(len(back))), values, atol=1e-4)
+
+
+@pytest.mark.parametrize("command", ["decode", "impute"])
+def test_force_replaces_a_folder_of_recordings(isthmus, expect_refusal, tmp_path, command):
+    np.savez(tmp_path / "all.npz", a=wave(30), b=wave(40))
+    fit = ("fit", tmp_path / "all.npz", "-o", tmp_path / "m", "--window", 5, "--components", 2)
+    assert isthmus(*fit, *EXACT).code == 0
+    assert (
+        isthmus("encode", tmp_path / "m", tmp_path / "all.npz", "-o", tmp_path / "c.csv").code == 0
+    )
+    again = (command, tmp_path / "m", tmp_path / ("c.csv" if command == "decode" else "all.npz"))
+    again = (*again, "-o", tmp_path / "back")
+    assert isthmus(*again).code == 0
+    save(tmp_path / "back" / "old.csv", wave(3))
+    expect_refusal(*again, parts=["back: already exists", "--force"])
+    assert isthmus(*again, "--force").code == 0
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["a.npy", "b.npy"]
+    (tmp_path / "back" / "000000.png").write_bytes(b"no recording")
+    expect_refusal(*again, "--force", parts=["holds 000000.png, which is no recording"])
+
+
+def test_what_is_written_is_counted_in_samples(isthmus, model, tmp_path):
+    done = isthmus("decode", model, tmp_path / "codes.csv", "-o", tmp_path / "b.csv", "--json")
+    assert "b.csv: 1 recording of 91 samples of 2 channels\n" in done.err
+    facts = json.loads(done.out)
+    assert (facts["rows"], facts["columns"]) == (91, 2)
+    (tmp_path / "two").mkdir()
+    for name, samples in {"a.csv": 91, "b.csv": 20}.items():
+        save(tmp_path / "two" / name, wave(samples))
+    codes = tmp_path / "two-codes.csv"
+    assert isthmus("encode", model, tmp_path / "two", "-o", codes).code == 0
+    done = isthmus("decode", model, codes, "-o", tmp_path / "back")
+    assert "back: 2 recordings of 111 samples of 2 channels in all\n" in done.err

@@ -6,6 +6,8 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 
+from isthmus.cli import rows
+from isthmus.data import is_streamed
 from isthmus.report import gather
 
 ROWS = 400
@@ -279,3 +281,70 @@ def test_an_unknown_level_beside_a_column_that_is_left_out(
     filled = pq.read_table(tmp_path / "impute.parquet")
     assert filled.column_names == mixed.column_names
     assert filled["id"].to_pylist() == mixed["id"].to_pylist()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".npy"])
+def test_an_option_says_whether_rows_stay_on_disk(isthmus, numbers, tmp_path, monkeypatch, suffix):
+    table = pa.table({f"c{at}": numbers[:, at] for at in range(6)})
+    data, model = write(tmp_path, table, suffix), tmp_path / "m"
+    opened, really = [], rows.open_source
+
+    def watched(*arguments, **options):
+        opened.append(is_streamed(found := really(*arguments, **options)))
+        return found
+
+    monkeypatch.setattr(rows, "open_source", watched)
+    for option in ("--stream", "--no-stream"):
+        assert isthmus("fit", data, "-o", model, option, *FIT, "--no-report", "--force").code == 0
+        for command in ("encode", "score"):
+            done = isthmus(command, model, data, "-o", tmp_path / f"{command}{option}.npy", option)
+            assert done.code == 0, done
+    assert opened == [True] * 3 + [False] * 3
+    for command in ("encode", "score"):
+        one, other = (
+            np.load(tmp_path / f"{command}--{name}.npy") for name in ("stream", "no-stream")
+        )
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_what_cannot_stay_on_disk_says_so(expect_refusal, numbers, tmp_path):
+    np.savez(tmp_path / "a.npz", numbers)
+    parts = ["a.npz: stream=True has no meaning for .npz"]
+    expect_refusal("fit", tmp_path / "a.npz", "-o", tmp_path / "m", "--stream", parts=parts)
+
+
+def test_odd_rows_of_a_file_on_disk_are_told_as_in_memory(isthmus, numbers, tmp_path, monkeypatch):
+    numbers[70, 2] += 30
+    table = pa.table({f"c{at}": numbers[:, at] for at in range(6)})
+    data = write(tmp_path, table, ".parquet")
+    monkeypatch.setattr("isthmus.data.split.CHUNK_BYTES", 8 * 6 * 50)
+    monkeypatch.setattr("isthmus.data.split.BLOCK_BYTES", 8 * 6 * 50)
+    asked, texts = ("--explain", "--components", 3), []
+    for option in ("--stream", "--no-stream"):
+        page, out = tmp_path / f"page{option}.html", tmp_path / f"odd{option}.csv"
+        done = isthmus("detect", data, "-o", out, *asked, "--report", page, option)
+        assert done.code == 0, done
+        assert "row 70, score" in done.err
+        assert "learned from" not in done.err
+        texts.append(page.read_text())
+    ours, theirs = (pc.read_csv(tmp_path / f"odd--{n}.csv") for n in ("stream", "no-stream"))
+    assert ours.column_names == ["score", "odd", "reason_1", "reason_2", "reason_3"]
+    np.testing.assert_allclose(ours["score"].to_numpy(), theirs["score"].to_numpy(), rtol=1e-5)
+    assert ours.drop_columns("score").equals(theirs.drop_columns("score"))
+    assert ours["reason_1"][70].as_py().startswith("c2: ")
+    assert texts[0] == texts[1]
+
+
+def test_a_sample_that_was_learned_is_said(isthmus, numbers, tmp_path, monkeypatch):
+    monkeypatch.setattr("isthmus.detector.drawing.MOST_REMEMBERED", 150)
+    np.save(tmp_path / "a.npy", numbers)
+    asked = ("--components", 3, "--save", tmp_path / "d", "--stream")
+    done = isthmus("detect", tmp_path / "a.npy", "-o", tmp_path / "s.npy", *asked)
+    assert done.code == 0, done
+    assert "a.npy: 150 of 400 rows were learned from, drawn from the seed" in done.err
+    assert f" of {ROWS} rows are odd: " in done.err
+    scores = np.load(tmp_path / "s.npy")
+    assert scores.shape == (ROWS, 2)
+    done = isthmus("detect", tmp_path / "a.npy", "-o", tmp_path / "t.npy", "--with", tmp_path / "d")
+    assert done.code == 0, done
+    np.testing.assert_allclose(np.load(tmp_path / "t.npy"), scores)

@@ -8,7 +8,7 @@ import typer.main
 
 from isthmus.cli.app import app
 
-READING = ["--member", "--resize", "--layout", "--header", "--missing"]
+READING = ["--member", "--resize", "--layout", "--header", "--missing", "--stream"]
 CHOOSING = ["--columns", "--drop", "--role", "--window", "--step"]
 TRAINING = [
     "--kind",

@@ -1,7 +1,10 @@
 """Rows written block by block are those written at once; what goes wrong leaves nothing."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 
 from isthmus.data import appending_rows, open_source, table_schema, write_rows
 from isthmus.errors import RequestError, SourceError
@@ -90,3 +93,43 @@ def test_nothing_is_replaced_without_force(tmp_path, values):
     with pytest.raises(RequestError, match="already exists"):
         append_all(tmp_path / "rows.npy", values)
     assert (tmp_path / "rows.npy").read_text() == "old"
+
+
+TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int16, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("shape", [(50, 3), (41, 2, 5)])
+def test_tensors_in_blocks_are_the_very_bytes_of_one_write(tmp_path, rng, dtype, shape):
+    values = torch.as_tensor(rng.normal(size=shape) * 3).to(dtype)
+    schema = open_source(values).schema
+    append_all(tmp_path / "blocks.safetensors", values, schema)
+    write_rows(tmp_path / "once.safetensors", values, schema)
+    blocks, once = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("blocks", "once"))
+    assert blocks == once
+
+
+def test_an_archive_in_blocks_holds_one_array(tmp_path, values):
+    append_all(tmp_path / "a.npz", values)
+    with np.load(tmp_path / "a.npz") as archive:
+        assert archive.files == ["rows"]
+        assert archive["rows"].dtype == np.float32
+        np.testing.assert_array_equal(archive["rows"], values)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "npy"])
+def test_memory_does_not_grow_with_the_rows(tmp_path, suffix):
+    block = np.arange(1000 * 50, dtype=np.float32).reshape(1000, 50)
+
+    def peak(blocks):
+        tracemalloc.start()
+        schema = table_schema([f"c{at}" for at in range(50)])
+        with appending_rows(tmp_path / f"{blocks}.{suffix}", schema, 1000 * blocks) as append:
+            for _ in range(blocks):
+                append(block.copy())
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(2)
+    assert peak(60) < peak(6) + 5 * block.nbytes

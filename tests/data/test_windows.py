@@ -353,3 +353,30 @@ def test_parquet_recordings_keep_their_dtypes(tmp_path):
     source = windows(tmp_path / "a.parquet", length=4)
     back = source.restored(everything(source))
     assert back.schema == pq.read_table(tmp_path / "a.parquet").schema
+
+
+@pytest.mark.parametrize("lengths", [95, 95.0, np.int64(95), np.array(95), np.float32(95)])
+def test_one_length_is_a_number_of_any_type(lengths):
+    values = np.arange(95.0)
+    source = windows(values, length=10)
+    back = rejoin(source.read(np.arange(len(source))), source.schema, lengths)
+    np.testing.assert_allclose(back, values)
+
+
+@pytest.mark.parametrize("lengths", ["a", 9.5, ["a"], [95, 1.5], True, [[95]], {}, [], np.nan])
+def test_lengths_that_are_none_are_refused_in_words(lengths):
+    source = windows(np.arange(95.0), length=10)
+    with pytest.raises(RequestError, match="lengths="):
+        rejoin(source.read(np.arange(len(source))), source.schema, lengths)
+
+
+@pytest.mark.parametrize("number", [float, int, np.float64, np.array, torch.tensor])
+def test_a_list_of_numbers_is_a_recording(number):
+    source = windows([number(at) for at in range(30)], length=10)
+    expected = np.arange(30)[5 * np.arange(5)[:, None] + np.arange(10)]
+    np.testing.assert_array_equal(source.read(np.arange(len(source))), expected)
+
+
+def test_a_list_of_numbers_and_lists_is_refused_in_words():
+    with pytest.raises(DataError, match="X: the samples differ in their number of channels"):
+        windows([1.0, [2.0, 3.0]] * 20, length=10)

@@ -157,7 +157,9 @@ def test_a_collapse_is_an_error(planted):
 
 def test_a_dead_autoencoder_is_an_error(planted, monkeypatch):
     encode = Autoencoder._decode
-    monkeypatch.setattr(Autoencoder, "_decode", lambda ae, code: encode(ae, code * torch.nan))
+    monkeypatch.setattr(
+        Autoencoder, "_decode", lambda ae, code, *rest: encode(ae, code * torch.nan, *rest)
+    )
     with pytest.raises((DivergenceError, ValueError)):
         OutlierDetector(FAST).fit(planted)
 
@@ -267,14 +269,22 @@ def test_copies_score_nothing_and_no_score_explodes():
     assert detector.decision_scores_.max() < 1e9
 
 
-def test_rows_on_disk_are_refused_at_once(planted, tmp_path):
-    np.save(tmp_path / "rows.npy", planted)
-    with pytest.raises(RequestError, match="stays on disk"):
-        OutlierDetector(FAST).fit(data.open_source(tmp_path / "rows.npy", stream=True))
-
-
 def test_two_lines_cannot_be_drawn_at_once(fitted):
     with pytest.raises(RequestError, match="each draws a line"):
         clone(fitted).fit(rows_near_a_plane(60)).set_threshold(
             contamination=0.1, false_alarm_rate=0.1
         )
+
+
+def test_a_series_that_alone_is_so_long_is_judged_too():
+    draw = np.random.default_rng(0)
+    series = [
+        np.sin(np.arange(n) / 5 + phase)
+        for n, phase in zip(draw.integers(20, 30, 40), draw.uniform(0, 6, 40), strict=True)
+    ]
+    series[3] = np.sin(np.arange(70) / 5)
+    fast = Autoencoder(2, kind="vanilla", max_epochs=2, early_stopping=False)
+    for seed in range(3):
+        assert np.isfinite(
+            OutlierDetector(fast, random_state=seed).fit(series).decision_scores_
+        ).all()

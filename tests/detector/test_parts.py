@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from isthmus import data
+from isthmus.detector.learning import with_all_known
 from isthmus.detector.memory import Memory, some_of
+from isthmus.detector.settling import default_autoencoder
 from isthmus.detector.threshold import from_contamination, from_held_out
 from isthmus.detector.typical import bent, typical_rows, unbent
 
@@ -125,3 +128,30 @@ def test_the_statement_counts_what_is_called_odd():
     assert "0 of 100 held-out rows were" in from_held_out(tied, 0.2, 0.9).statement
     line = from_contamination(tied, 0.05)
     assert line.statement.startswith("0 of the training rows are called odd, not 0.05 as asked")
+
+
+def test_costly_steps_are_not_waited_for(rng):
+    rows = rng.normal(size=(32, 140))
+    series = data.series([rng.normal(size=n) for n in (120, 140)]).schema
+    costly = default_autoencoder(rows, series, "cpu", 0)
+    assert (costly.max_epochs, costly.early_stopping, costly.precision) == (600, 150, "float32")
+    plain = default_autoencoder(rows, data.open_source(rows).schema, "cpu", 0)
+    assert (plain.max_epochs, plain.early_stopping, plain.precision) == (600, True, "auto")
+
+
+def test_rows_that_alone_know_a_feature_are_learned_from():
+    missing = np.zeros((6, 4), bool)
+    missing[:5, 3] = missing[:3, 2] = True
+    chosen = np.array([True, True, False, False, False, False])
+    rather = np.array([True, True, True, True, True, False])
+    np.testing.assert_array_equal(
+        with_all_known(chosen, missing, rather), [True, True, False, False, False, True]
+    )
+    missing[5, 2] = True
+    np.testing.assert_array_equal(
+        with_all_known(chosen, missing, rather), [True, True, False, True, False, True]
+    )
+    none = np.zeros((3, 2), bool)
+    np.testing.assert_array_equal(with_all_known(chosen[:3], none, rather[:3]), chosen[:3])
+    none[2, 0] = True  # the only row with a gap
+    np.testing.assert_array_equal(with_all_known(chosen[:3], none, rather[:3]), [True] * 3)

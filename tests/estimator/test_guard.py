@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from isthmus.data import Rows, array_source, fit_preparation
-from isthmus.estimator.guard import beats_pca, pca_errors
+from isthmus.estimator.guard import _gap_within, beats_pca, pca_errors
 from isthmus.pretraining import principal_components
 from isthmus.types import Network, Output
 
@@ -86,6 +86,63 @@ def test_errors_agree_with_scikit_learn(parts):
     x = held_out.take(np.arange(50)).numpy()
     expected = ((x - pca.inverse_transform(pca.transform(x))) ** 2).mean(axis=1)
     np.testing.assert_allclose(pca_errors(solution, held_out).numpy(), expected, rtol=1e-9)
+
+
+def test_new_rows_are_those_of_cross_validation_too(parts):
+    """Of scikit-learn's PCA on eight parts; its excess is drawn down from n of 7 / 8 to all n."""
+    from sklearn.decomposition import PCA
+
+    train, _, solution = parts
+    x, own = train.take(np.arange(150)).numpy(), 0.05
+    total = 0.0
+    for part in range(8):
+        new = np.arange(150) % 8 == part
+        pca = PCA(K).fit(x[~new])
+        total += ((x[new] - pca.inverse_transform(pca.transform(x[new]))) ** 2).mean(axis=1).sum()
+    found = _gap_within(solution, train, torch.positive, own)
+    assert found == pytest.approx((total / 150 - own) * 2 / (1 + 8 / 7), rel=1e-9)
+
+
+def test_what_pca_gains_from_more_rows_is_foreseen():
+    """Closed enough: the mean over many draws of what a quarter more rows really bring."""
+    rng = np.random.default_rng(0)
+    foreseen, real = [], []
+    for _ in range(40):
+        back = rng.normal(size=(K, 12))
+        values = rng.normal(size=(2100, K)) @ back + rng.normal(size=(2100, 12))
+        source = array_source(values)
+        preparation = fit_preparation(source, np.arange(75), np.ones(75))
+        few, all_rows, new = (
+            Rows(source, preparation, rows, dtype=torch.float64)
+            for rows in (np.arange(75), np.arange(100), np.arange(100, 2100))
+        )
+        solution = principal_components(few, K)
+        own = float(pca_errors(solution, few).mean())
+        foreseen.append(0.25 * _gap_within(solution, few, torch.positive, own) / 2)
+        more = principal_components(all_rows, K)
+        real.append(float((pca_errors(solution, new) - pca_errors(more, new)).mean()))
+    assert np.mean(foreseen) == pytest.approx(np.mean(real), rel=0.25)
+
+
+def test_held_out_rows_that_lack_the_odd_ones_do_not_tell_alone():
+    """As in ECG5000: a sure gain of a few percent, less than PCA itself gains from more rows."""
+    rng = np.random.default_rng(1)
+    values = 3 * rng.normal(size=(200, 3)) @ rng.normal(size=(3, 40))
+    values += 0.3 * rng.normal(size=(200, 40))
+    values[:10] += 2 * rng.normal(size=(10, 40))
+    source = array_source(values)
+    preparation = fit_preparation(source, np.arange(150), np.ones(150))
+    chosen = [np.arange(150), np.arange(150, 200)]
+    train, held_out = (Rows(source, preparation, rows, dtype=torch.float64) for rows in chosen)
+    solution = principal_components(train, 8)
+    theirs, own = (float(pca_errors(solution, rows).mean()) for rows in (held_out, train))
+    assert theirs < own  # by the held-out rows alone, more rows would bring PCA nothing
+    within = _gap_within(solution, train, torch.positive, own)
+    more_rows = 0.25 * (0.75 * within + 0.25 * (theirs - own)) / 2
+    assert more_rows > 0.1 * theirs
+    share = 1 - np.sqrt(1 - 0.9 * more_rows / theirs)
+    assert not decision((train, held_out, solution), share)
+    assert decision((train, held_out, solution), 3 * share)
 
 
 COPIES = {

@@ -305,3 +305,9 @@ def test_rows_of_ready_windows_are_as_they_were():
     assert model.inverse_transform(model.transform(array_source(ready, layout="signal"))).shape == (
         ready.shape
     )
+
+
+def test_lengths_of_plain_rows_are_refused(rng):
+    model = Autoencoder(2, max_epochs=0).fit(rng.normal(size=(30, 5)))
+    with pytest.raises(RequestError, match="rows of this model are no recordings"):
+        model.inverse_transform(np.zeros((3, 2)), lengths=3)

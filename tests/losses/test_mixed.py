@@ -168,7 +168,12 @@ def test_huber_is_for_the_numbers_alone():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"numeric": "odd"}, "numeric='odd'"), ({"delta": 0}, "delta=0")]
+    ("settings", "message"),
+    [
+        ({"numeric": "odd"}, "numeric='odd'"),
+        ({"delta": 0}, "delta=0"),
+        ({"counts": "odd"}, "counts='odd'"),
+    ],
 )
 def test_odd_settings(settings, message):
     with pytest.raises(RequestError, match=message):

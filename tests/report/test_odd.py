@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from isthmus import Autoencoder, OutlierDetector
-from isthmus.data import open_source
-from isthmus.report import findings, render_odd
+from isthmus.report import OddRow, findings, render_odd
 
 ODD = 3
 
@@ -21,9 +20,10 @@ def page():
     frame["kind"] = np.where(frame["width"] > 0, "wide", "<i>narrow</i>")
     frame.loc[ODD, "<b>height</b>"] = 30.0
     detector = OutlierDetector(Autoencoder(2, max_epochs=5)).fit(frame)
-    names = [f"row {i}" for i in range(200)]
-    parts = detector.contributions(frame)
-    found = findings(detector, open_source(frame), detector.decision_scores_, names, parts)
+    scores, why = detector.decision_scores_, detector.explain(frame)
+    oddest = [OddRow(f"row {i}", scores[i], why[i]) for i in np.argsort(-scores)[:25]]
+    parts = detector.contributions(frame)[detector.labels_ == 1].mean(axis=0)
+    found = findings(detector, "people.csv", scores, oddest, parts)
     return detector, found, render_odd(found)
 
 

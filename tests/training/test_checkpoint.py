@@ -29,6 +29,7 @@ def make(folder, **settings):
     settings = {
         "kind": kinds.Multilayer(hidden=(12,), dropout=0.2),
         "corruption": data.Masking(rate=0.1),
+        "loss": "huber",  # which is not held against PCA: the best epoch stays the best
         "optimizer": optim.AdamW(averaging=0.8),
         "max_epochs": 14,
         "batch_size": 16,

@@ -9,9 +9,9 @@ import torch
 from isthmus.data import CORRUPTIONS
 from isthmus.kinds import ACTIVATIONS, Convolutional, Multilayer, Regularized, Vanilla
 from isthmus.losses import KL, L1, Bernoulli, Contraction, Huber, Mixed, Objective, Squared
+from isthmus.randomness import reseed
 from isthmus.training.closed import closed_step
 from isthmus.training.step import AutogradStep
-from isthmus.training.world import reseed
 from isthmus.types import Facts
 
 CPU = torch.device("cpu")

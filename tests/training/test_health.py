@@ -251,7 +251,7 @@ def test_a_look_leaves_modes_buffers_and_randomness_as_they_were():
     modes = [module.training for module in network.modules()]
     state = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
-    found = Doctor(lambda raw: raw).examine(network, Rows(X))
+    found = Doctor(lambda raw, _: raw).examine(network, Rows(X))
     assert found["code_rank"] == 3
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, state[k]) for k, value in network.state_dict().items())
@@ -273,7 +273,7 @@ def test_the_figures_are_those_of_numpy():
     mean = (weight @ X) / weight.sum()
     ours = (weight[at] @ ((rebuilt - X)[at] ** 2)).sum()
     beside = ours / (weight[at] @ ((mean - X)[at] ** 2)).sum()
-    found = Doctor(lambda raw: raw).examine(network, rows)
+    found = Doctor(lambda raw, _: raw).examine(network, rows)
     assert found["beside_mean"] == pytest.approx(beside, rel=5e-3)
     assert found["code_rank"] == np.linalg.matrix_rank(code - code.mean(0), tol=1e-6) == 2
     variance = code[at].var(axis=0)
@@ -332,7 +332,7 @@ def test_gradient_weights_and_step_are_those_of_the_layer():
     network, rate = tiny(), 0.1
     optimizer = torch.optim.SGD(network.parameters(), lr=rate)
     before = network.first.weight.detach().clone()
-    doctor = Doctor(lambda raw: raw)
+    doctor = Doctor(lambda raw, _: raw)
     with doctor.watching(network):
         network(torch.as_tensor(X)).reconstruction.square().mean().backward()
         optimizer.step()
@@ -393,7 +393,7 @@ def test_who_recovers_was_never_ill():
     ill = {"beside_mean": 0.99, "linear": 0.5}
     assert is_average(ill)
     assert not is_average({"beside_mean": 0.99, "linear": 0.97})  # there is nothing to learn
-    doctor = Doctor(lambda raw: raw)
+    doctor = Doctor(lambda raw, _: raw)
     history = [{"epoch": n, "lr": 0.1, "train": {}, "health": ill} for n in (1, 2, 3)]
     assert [found.disease for found in doctor.warning(history, 8)] == ["average"]
     assert list(doctor.warning(history, 100)) == []  # not a quarter of the fit yet

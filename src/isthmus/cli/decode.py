@@ -10,13 +10,13 @@ import numpy as np
 from isthmus.cli.faults import writing
 from isthmus.cli.options import Computing
 from isthmus.cli.outputs import FILE, check_apart, free_rows
-from isthmus.cli.recordings import BESIDE, Made, made_of, tell_guess
+from isthmus.cli.recordings import BESIDE, Made, made_of, tell_guess, written_of
 from isthmus.cli.rows import opened
 from isthmus.cli.talk import Talk
-from isthmus.cli.use import code_names, tell
+from isthmus.cli.use import code_names, facts_of, tell
 from isthmus.data import appending_rows, read_blocks, write_recordings
 from isthmus.data.frames import listed
-from isthmus.data.labels import column_names, read_column
+from isthmus.data.labels import column_names, read_names
 from isthmus.data.recording_files import check_output
 from isthmus.errors import SourceError
 from isthmus.estimator import Autoencoder, load
@@ -36,11 +36,11 @@ def run(
         values = source.read(np.arange(len(source)))
         made = made_of(codes, found, len(values), schema)
         tell_guess(made, len(values), schema, talk)
-        _decode_recordings(ae, values, made, target, talk, force=force)
+        _decode_recordings(ae, values, made, target, talk, began, force=force)
     else:
-        names = [str(name) for name in read_column(codes, FILE)] if FILE in found else None
+        names = read_names(codes, FILE) if FILE in found else None
         _decode_rows(ae, source, names, target, talk, force=force)
-    tell(target, len(source), schema.n_features, began, talk)
+        tell(target, len(source), schema.n_features, began, talk)
 
 
 def _decode_rows(
@@ -65,7 +65,14 @@ def _decode_rows(
 
 
 def _decode_recordings(
-    ae: Autoencoder, values: Array, made: Made, target: Path, talk: Talk, *, force: bool
+    ae: Autoencoder,
+    values: Array,
+    made: Made,
+    target: Path,
+    talk: Talk,
+    began: float,
+    *,
+    force: bool,
 ) -> None:
     recording = ae.preparation_.schema.recording
     assert recording is not None
@@ -76,6 +83,9 @@ def _decode_recordings(
     with talk.stage(f"writing {target}"), writing(target):
         schemas = [recording.sample] * len(made.names)
         write_recordings(target, rows, schemas, names=made.names, force=force)
+    written = written_of(rows, recording.sample.n_features)
+    talk.note(f"wrote {target}: {written}")
+    talk.facts(facts_of(target, written.samples, written.channels, began))
 
 
 def _open_codes(ae: Autoencoder, path: str) -> tuple[Source, Sequence[str]]:

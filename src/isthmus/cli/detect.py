@@ -3,11 +3,11 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from isthmus.cli.faults import writing
+from isthmus.cli.judging import REASONS, SHOWN, Judged, writing_scores
 from isthmus.cli.options import Choosing, Computing, Detecting, Reading
 from isthmus.cli.outputs import (
     TEXT_HAS_A_PLACE,
@@ -18,20 +18,16 @@ from isthmus.cli.outputs import (
     free_table,
     write_text,
 )
-from isthmus.cli.rows import beside, open_like, open_rows, place_of
+from isthmus.cli.rows import in_blocks, open_like, open_rows, place_of
 from isthmus.cli.settings import reading_options
 from isthmus.cli.talk import Talk
-from isthmus.data import table_schema, write_rows
 from isthmus.detector import OutlierDetector, Reason, load
 from isthmus.detector.saving import check_place
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
-from isthmus.report import findings, render_odd
+from isthmus.report import OddRow, findings, render_odd
 from isthmus.training.world import resolve_device
-from isthmus.types import Array, Source
-
-SHOWN, REASONS = 5, 3
-SCORE, ODD, REASON = "score", "odd", "reason_{}"
+from isthmus.types import Source
 
 
 def run(
@@ -47,29 +43,25 @@ def run(
     target, began = free_table(output, force=wanted.force), time.monotonic()
     _check(wanted, target, data, choosing)
     detector, source = _ready(data, wanted, reading, choosing, computing, talk)
-    with talk.stage("scoring"):
-        scores = -detector.score_samples(source)
-        odd = scores > detector.threshold_
-    order = np.argsort(-scores, kind="stable")
-    told = order if wanted.explain else order[: min(SHOWN, int(odd.sum()))]
-    reasons = _reasons(detector, source, told)
-    _write(target, source, scores, odd, reasons if wanted.explain else None, force=wanted.force)
+    judged = _judge(detector, source, target, wanted, talk)
+    shown = min(SHOWN, judged.odd)
+    reasons = judged.reasons(shown)
     if wanted.report is not None:
-        _draw(Path(wanted.report), detector, source, scores, talk, force=wanted.force)
+        _draw(Path(wanted.report), detector, source, judged, talk, force=wanted.force)
     if wanted.save is not None:
         with writing(Path(wanted.save)):
             detector.save(wanted.save, force=wanted.force)
         talk.note(f"wrote {wanted.save}, a detector for --with")
-    talk.note(f"{int(odd.sum())} of {len(odd)} rows are odd: {detector.threshold_statement_}")
+    talk.note(f"{judged.odd} of {judged.rows} rows are odd: {detector.threshold_statement_}")
     talk.notes(
-        f"{place_of(source, int(row))}, score {scores[row]:.4g}: {_words(reasons[int(row)])}"
-        for row in order[: min(SHOWN, int(odd.sum()))]
+        f"{place_of(source, int(row))}, score {score:.4g}: {_words(why)}"
+        for row, score, why in zip(judged.worst[:shown], judged.worst_scores, reasons, strict=False)
     )
     talk.facts(
         {
             "output": str(target),
-            "rows": len(scores),
-            "odd": int(odd.sum()),
+            "rows": judged.rows,
+            "odd": judged.odd,
             "threshold": detector.threshold_,
             "statement": detector.threshold_statement_,
             "seconds": round(time.monotonic() - began, 3),
@@ -137,7 +129,7 @@ def _ready(
         schema = detector.estimators_[0].preparation_.schema
         with talk.stage(f"reading {data}"):
             return detector, open_like(schema, data, reading, talk)
-    options = reading_options(reading, choosing) | {"stream": False}
+    options = reading_options(reading, choosing)
     with talk.stage(f"reading {wanted.train or data}"):
         learned = open_rows(wanted.train or data, options, choosing)
         judged = learned
@@ -179,57 +171,40 @@ def _set_threshold(detector: OutlierDetector, wanted: Detecting) -> None:
         )
 
 
-def _reasons(detector: OutlierDetector, source: Source, rows: Array) -> dict[int, list[Reason]]:
-    """Why each of these rows scores as it does."""
-    if not len(rows):
-        return {}
-    found = detector.explain(source, REASONS)
-    return {int(row): found[row] for row in rows}
+def _judge(
+    detector: OutlierDetector, source: Source, target: Path, wanted: Detecting, talk: Talk
+) -> Judged:
+    """Writes the scores of one block of rows after the other."""
+    judged = Judged(detector, source, keep_scores=wanted.report is not None)
+    gaps = detector.estimators_[0].preparation_.gaps
+    with (
+        talk.stage("scoring"),
+        writing_scores(target, source, explained=wanted.explain, force=wanted.force) as write,
+    ):
+        for block in in_blocks(source, talk, gaps=gaps):
+            scores, odd = judged.see(block)
+            write(scores, odd, detector.explain(block, REASONS) if wanted.explain else None)
+    return judged
 
 
 def _draw(
     page: Path,
     detector: OutlierDetector,
     source: Source,
-    scores: Array,
+    judged: Judged,
     talk: Talk,
     *,
     force: bool,
 ) -> None:
-    names = [place_of(source, row) for row in range(len(scores))]
+    reasons = judged.reasons(len(judged.worst))
+    told = zip(judged.worst, judged.worst_scores, reasons, strict=True)
+    oddest = [OddRow(place_of(source, int(row)), float(score), why) for row, score, why in told]
     with talk.stage(f"drawing {page}"):
-        found = findings(detector, source, scores, names, detector.contributions(source))
+        scores = np.concatenate(judged.scores or [])
+        found = findings(detector, source.origin, scores, oddest, judged.columns)
         write_text(page, render_odd(found), force=force)
     talk.note(f"wrote {page}")
 
 
 def _words(reasons: Sequence[Reason]) -> str:
     return ", ".join(map(str, reasons)) or "nothing in particular"
-
-
-def _write(
-    target: Path,
-    source: Source,
-    scores: Array,
-    odd: Array,
-    reasons: dict[int, list[Reason]] | None,
-    *,
-    force: bool,
-) -> None:
-    """A row for each row: what it is called, its score, whether it is odd, and perhaps why."""
-    columns: dict[str, Any] = {SCORE: scores, ODD: odd.astype(np.int64)}
-    if target.suffix.lower() not in TEXT_HAS_A_PLACE:
-        table = np.stack([scores, odd], axis=1)
-        write_rows(target, table, table_schema(tuple(columns), "float64"), force=force)
-        return
-    import pyarrow as pa
-
-    for place in range(REASONS if reasons is not None else 0):
-        assert reasons is not None
-        texts = [[*map(str, reasons[row])] for row in range(len(scores))]
-        columns[REASON.format(place + 1)] = [
-            text[place] if place < len(text) else None for text in texts
-        ]
-    columns = {**beside(source), **columns}
-    schema = table_schema(tuple(columns), "float64")
-    write_rows(target, pa.table(columns), schema, force=force)

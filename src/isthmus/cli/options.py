@@ -99,6 +99,15 @@ class Reading:
             help="What else a CSV writes for a missing value, beside nothing, NA, NaN and null.",
         ),
     ] = None
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Whether rows stay on disk: of Parquet, CSV, .npy and folders of images. By "
+            "default they do where they would take more than 256 MiB (images 1 GiB).",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(kw_only=True)
@@ -118,7 +127,8 @@ class Choosing:
         typer.Option(
             metavar="A=ROLE,...",
             help="What columns of a table mean, where that is not what they look like: "
-            "numeric, count, boolean, categorical, ordinal, datetime, identifier.",
+            "numeric, count, boolean, categorical, ordinal, datetime, identifier; *=count is for "
+            "all others, and for arrays.",
         ),
     ] = None
     window: Annotated[

@@ -75,21 +75,17 @@ def check_unread(target: Path, data: str) -> None:
 
 
 def free_rows(path: str, *, force: bool) -> Path:
-    """As `free_place`, for rows of any kind: a file, or a folder of images.
+    """As `free_place`, for rows of any kind: a file, or a folder of images or of recordings.
 
-    Even `force` replaces no folder that holds anything but PNG images.
+    Even `force` replaces no folder that holds anything else.
     """
-    from isthmus.data.write import output_format
+    from isthmus.data.recording_files import SUFFIXES
+    from isthmus.data.write import PNG, check_replaceable, output_format
 
     target = free_place(path, force=force)
     if not output_format(target).folder:
         return free_file(path, force=force)
-    strange = next((p for p in target.rglob("*") if p.is_file() and p.suffix != ".png"), None)
-    if strange is not None:
-        raise RequestError(
-            f"{target}: holds {strange.relative_to(target)}, which is no PNG image, so it is not "
-            "replaced; choose another name"
-        )
+    check_replaceable(target, (PNG, *SUFFIXES), "PNG image or recording")
     return target
 
 

@@ -10,7 +10,7 @@ from isthmus.cli.outputs import TEXT_HAS_A_PLACE
 from isthmus.cli.talk import Talk
 from isthmus.data import RecordingSource, Schema
 from isthmus.data.joining import extents
-from isthmus.data.labels import read_column
+from isthmus.data.labels import read_column, read_names
 from isthmus.data.recording_files import names_of
 from isthmus.errors import SourceError
 from isthmus.types import Array, Source
@@ -29,6 +29,31 @@ class Made(NamedTuple):
     """Their lengths, one number for one by itself, None where the file does not tell."""
 
     names: list[str]
+
+
+class Written(NamedTuple):
+    """How much recordings hold."""
+
+    recordings: int
+    samples: int
+    channels: int
+
+    def __str__(self) -> str:
+        """In words."""
+        return (
+            f"{_counted(self.recordings, 'recording')} of {_counted(self.samples, 'sample')} "
+            f"of {_counted(self.channels, 'channel')}" + " in all" * (self.recordings > 1)
+        )
+
+
+def written_of(recordings: Any, channels: int) -> Written:
+    """What was written: one recording, or a list of them."""
+    several = recordings if isinstance(recordings, list) else [recordings]
+    return Written(len(several), sum(map(len, several)), channels)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def beside(source: Source) -> dict[str, Any]:
@@ -82,7 +107,7 @@ def made_of(path: str, found: Sequence[str], rows: int, schema: Schema) -> Made:
     names = ["0"] * rows if wanted == START else [str(place) for place in range(rows)]
     several = RECORDING in found
     if several:
-        names = [str(name) for name in read_column(path, RECORDING)]
+        names = read_names(path, RECORDING)
     begins = [0, *(at for at in range(1, rows) if names[at] != names[at - 1])]
     if wanted == LENGTH:
         lengths = values.tolist()

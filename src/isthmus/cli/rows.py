@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from isthmus.artifact import DETECTOR, MODEL
 from isthmus.cli import recordings
 from isthmus.cli.options import Choosing, Reading
 from isthmus.cli.outputs import FILE
@@ -56,6 +57,7 @@ def opened(data: str, **options: Any) -> Source:
 
 def open_rows(data: str, options: Mapping[str, Any], choosing: Choosing) -> Source:
     """The rows that the options of `open_source` ask for: of a file, or cut from recordings."""
+    _check_data(data)
     window, step, layout = choosing.window, choosing.step, options["layout"]
     require(step is None or window is not None, "--step: say how long a window is, with --window")
     if window is None and layout != SERIES:
@@ -86,6 +88,7 @@ def open_colored(data: str, color: str | None, reading: Reading, choosing: Choos
 
 def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source:
     """The rows of `data` with the columns of `schema`, matched by name; others are left out."""
+    _check_data(data)
     options = reading_options(reading)
     if schema.recording is not None:
         return _recordings_like(schema, data, options, talk)
@@ -203,6 +206,15 @@ def _matching(labels: Array | None, source: Source, color: str | None) -> Array 
             f"--color {color}: holds {len(labels)} labels for {len(source)} rows; give one a row"
         )
     return labels
+
+
+def _check_data(data: str) -> None:
+    """Raise RequestError where a folder of ours is given for rows."""
+    for name, what in {MODEL: "model", DETECTOR: "detector"}.items():
+        require(
+            not (Path(data) / name).is_file(),
+            f"{data}: is a {what}, and DATA holds rows; give a file, or a folder of files",
+        )
 
 
 def _is_array(data: str) -> bool:

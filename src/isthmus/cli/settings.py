@@ -85,6 +85,7 @@ def reading_options(reading: Reading, choosing: Choosing | None = None) -> dict[
         "layout": reading.layout,
         "header": reading.header,
         "missing": () if reading.missing is None else words(reading.missing),
+        "stream": reading.stream,
     }
     if choosing is not None:
         found["columns"] = None if choosing.columns is None else words(choosing.columns)

@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from isthmus.cli.faults import writing
 from isthmus.cli.options import Computing, Reading
 from isthmus.cli.outputs import check_apart, free_rows, free_table, writing_table
-from isthmus.cli.recordings import check_place, samples_beside
+from isthmus.cli.recordings import Written, check_place, samples_beside, written_of
 from isthmus.cli.rows import beside, given_in_blocks, in_blocks, open_like, place_of, row_names
 from isthmus.cli.talk import Talk
 from isthmus.data import RecordingSource, appending_rows, check_rows, count_gaps, write_recordings
@@ -34,8 +35,7 @@ def encode(
 ) -> None:
     """Writes the codes of the rows of `data`."""
     target, began = free_table(output, force=force), time.monotonic()
-    check_apart(target, model, data)
-    ae, source = _opened(model, data, reading, computing, talk)
+    ae, source = _opened(model, data, target, reading, computing, talk)
     check_place(target, source, talk)
     names, gaps = code_names(ae), ae.preparation_.gaps
     with writing_table(target, names, len(source), beside(source), force=force) as write:
@@ -58,8 +58,7 @@ def score(
     """Writes the squared error of each row of `data`, or by "feature" or "sample"."""
     require(len(by) < 2, "--by-feature and --by-sample: choose one of them")
     target, began = free_table(output, force=force), time.monotonic()
-    check_apart(target, model, data)
-    ae, source = _opened(model, data, reading, computing, talk)
+    ae, source = _opened(model, data, target, reading, computing, talk)
     seen = _Seen()
     errors = _errors(ae, source, seen, talk, by_value=bool(by))
     if by == ["sample"]:
@@ -127,15 +126,16 @@ def impute(
 ) -> None:
     """Writes the rows of `data` with their missing values filled in."""
     target, began = free_rows(output, force=force), time.monotonic()
-    check_apart(target, model, data)
-    ae, source = _opened(model, data, reading, computing, talk)
+    ae, source = _opened(model, data, target, reading, computing, talk)
     if isinstance(source, RecordingSource):
-        missing = _impute_recordings(ae, source, target, talk, force=force)
+        written: Any = _impute_recordings(ae, source, target, talk, force=force)
+        missing = count_gaps(source)
+        size = written.samples, written.channels
     else:
         missing = _impute_rows(ae, source, target, talk, force=force)
-    talk.note(f"wrote {target}: {len(source)} rows, {missing} missing values filled in")
-    facts = facts_of(target, len(source), source.schema.n_features, began)
-    talk.facts(facts | {"filled": missing})
+        written, size = f"{len(source)} rows", (len(source), source.schema.n_features)
+    talk.note(f"wrote {target}: {written}, {missing} missing values filled in")
+    talk.facts(facts_of(target, *size, began) | {"filled": missing})
 
 
 def _impute_rows(ae: Autoencoder, source: Source, target: Path, talk: Talk, *, force: bool) -> int:
@@ -153,22 +153,23 @@ def _impute_rows(ae: Autoencoder, source: Source, target: Path, talk: Talk, *, f
 
 def _impute_recordings(
     ae: Autoencoder, source: RecordingSource, target: Path, talk: Talk, *, force: bool
-) -> int:
-    """Fills in whole recordings, whose windows overlap; how many values were missing."""
+) -> Written:
+    """Fills in whole recordings, whose windows overlap."""
     check_output(target, several=not source.given.single)
     check_rows(source, at_least=1, gaps=ae.preparation_.gaps)
-    missing = count_gaps(source)
     with talk.stage("filling in what is missing"):
         rows = ae.impute(source)
     with talk.stage(f"writing {target}"), writing(target):
         schemas, names = [part.schema for part in source.parts], names_of(source.given)
         write_recordings(target, rows, schemas, names=names, force=force)
-    return missing
+    return written_of(rows, source.parts[0].schema.n_features)
 
 
 def _opened(
-    model: str, data: str, reading: Reading, computing: Computing, talk: Talk
+    model: str, data: str, target: Path, reading: Reading, computing: Computing, talk: Talk
 ) -> tuple[Autoencoder, Source]:
+    """The model, and the rows that it is used for."""
+    check_apart(target, model, data)
     ae = load(model, device=computing.device)
     with talk.stage(f"reading {data}"):
         return ae, open_like(ae.preparation_.schema, data, reading, talk)

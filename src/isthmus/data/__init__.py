@@ -32,12 +32,13 @@ from isthmus.data.prepare import Preparation
 from isthmus.data.recording_files import open_recordings, write_recordings
 from isthmus.data.recordings import RecordingSource, is_series, rejoin
 from isthmus.data.restore import cast, restore
-from isthmus.data.scaling import SCALINGS, fit_preparation
+from isthmus.data.scaling import SCALINGS, SIZES, fit_preparation
 from isthmus.data.schema import Schema, schema_from_json
 from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split, read_blocks
 from isthmus.data.streams.blocks import is_on_disk, is_streamed
 from isthmus.data.streams.rows import StreamedRows
 from isthmus.data.streams.sketch import pin_sample, pin_spread, streamed_split
+from isthmus.data.stretches import extents_of, most_shared
 from isthmus.data.windows import cut_like, series, windows
 from isthmus.data.write import table_schema, write_rows
 
@@ -45,6 +46,7 @@ __all__ = [
     "CORRUPTIONS",
     "FORMATS",
     "SCALINGS",
+    "SIZES",
     "AllBut",
     "Corruption",
     "Fitness",
@@ -72,6 +74,7 @@ __all__ = [
     "cut_like",
     "digest",
     "epoch_batches",
+    "extents_of",
     "fill",
     "fit_preparation",
     "frame_source",
@@ -80,6 +83,7 @@ __all__ = [
     "is_on_disk",
     "is_series",
     "is_streamed",
+    "most_shared",
     "open_recordings",
     "open_source",
     "pin_sample",

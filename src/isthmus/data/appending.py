@@ -2,19 +2,23 @@
 
 import itertools
 import sys
+import zipfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import torch
 
 from isthmus.data.formats import Format
 from isthmus.data.formats.delimited import CSV, TSV
 from isthmus.data.formats.image_names import file_names
 from isthmus.data.formats.images import IMAGES, pixels_of, write_pixels
 from isthmus.data.formats.npy import NPY
+from isthmus.data.formats.npz import NPZ
 from isthmus.data.formats.parquet import PARQUET
+from isthmus.data.formats.tensors import MEMBER, SAFETENSORS, as_tensor, header_of, payload
 from isthmus.data.formats.values import as_array, as_table
 from isthmus.data.schema import Schema
 from isthmus.data.write import check_target, output_format, unwritable
@@ -38,8 +42,8 @@ def appending_rows(
     """What takes one block of restored rows after the other; at the end there are `n_rows`.
 
     The file, in the format that the suffix of `path` names, takes its place when the block of code
-    ends well, and is not there at all when it does not. Parquet, CSV, .npy and folders of images
-    are written as rows come; other formats hold them until the end.
+    ends well, and is not there at all when it does not. Rows are written as they come; only sparse
+    ones for a .npz are held until the end.
 
     Raises RequestError where the format cannot hold the rows, SourceError where writing fails.
     """
@@ -136,19 +140,57 @@ def _npy(
 ) -> Generator[Append]:
     del names, chosen
     with fresh.open("wb") as file:
-        dtypes: list[np.dtype[Any]] = []
+        yield _array_into(file, target, schema, n_rows)
+
+
+def _array_into(file: IO[bytes], target: Path, schema: Schema, n_rows: int) -> Append:
+    """What writes blocks as one array in the format of .npy."""
+    dtypes: list[np.dtype[Any]] = []
+
+    def append(values: Any) -> None:
+        array = as_array(target, values, schema)
+        if not dtypes:
+            dtypes.append(array.dtype)
+            header = {
+                "descr": np.lib.format.dtype_to_descr(array.dtype),
+                "fortran_order": False,
+                "shape": (n_rows, *array.shape[1:]),
+            }
+            np.lib.format.write_array_header_1_0(file, header)
+        file.write(np.ascontiguousarray(array, dtypes[0]).data)
+
+    return append
+
+
+@contextmanager
+def _npz(
+    fresh: Path, target: Path, schema: Schema, n_rows: int, names: Names, chosen: Format
+) -> Generator[Append]:
+    if schema.container == "sparse":  # SciPy writes a matrix at once
+        with _collected(fresh, target, schema, n_rows, names, chosen) as append:
+            yield append
+        return
+    with (
+        zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(f"{MEMBER}.npy", "w", force_zip64=True) as file,
+    ):
+        yield _array_into(file, target, schema, n_rows)
+
+
+@contextmanager
+def _safetensors(
+    fresh: Path, target: Path, schema: Schema, n_rows: int, names: Names, chosen: Format
+) -> Generator[Append]:
+    del names, chosen
+    with fresh.open("wb") as file:
+        dtypes: list[torch.dtype] = []
 
         def append(values: Any) -> None:
-            array = as_array(target, values, schema)
+            tensor = as_tensor(target, values, schema)
             if not dtypes:
-                dtypes.append(array.dtype)
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(array.dtype),
-                    "fortran_order": False,
-                    "shape": (n_rows, *array.shape[1:]),
-                }
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(np.ascontiguousarray(array, dtypes[0]).data)
+                dtypes.append(tensor.dtype)
+                file.write(header_of(tensor, n_rows))
+            file.write(payload(tensor.to(dtypes[0])))
 
         yield append
 
@@ -195,5 +237,7 @@ WAYS: dict[Any, Way] = {
     CSV.write: _text(","),
     TSV.write: _text("\t"),
     NPY.write: _npy,
+    NPZ.write: _npz,
+    SAFETENSORS.write: _safetensors,
     IMAGES.write: _images,
 }

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isthmus.data.arrays import SparseSource, fault
+from isthmus.data.declare import are_numbers, as_declared
 from isthmus.data.frames import FrameSource, PickedSource, listed
 from isthmus.data.recordings import Recordings, RecordingSource, opened_as, recut
 from isthmus.data.schema import Schema
@@ -236,10 +237,12 @@ def _coded_alike(source: Source, schema: Schema) -> Source:
         return source
     if isinstance(source, FrameSource | TableBlocks):
         return source.read_as(schema)
+    if own.names in (None, schema.names) and own.columns is None and are_numbers(schema):
+        return as_declared(source, schema.columns)
     raise fault(
         source.origin,
-        "the model was fitted on a table with columns of text or dates, and these rows are numbers "
-        "alone; give a table like that",
+        "the model was fitted on a table with columns of text or dates, or otherwise declared, and "
+        "these rows are numbers alone; give a table like that",
     )
 
 

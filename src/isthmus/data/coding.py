@@ -12,6 +12,7 @@ import numpy as np
 
 from isthmus.data.arrays import fault
 from isthmus.data.columns import Column
+from isthmus.data.fits import check_values
 from isthmus.types import Array
 
 Series = nw.Series[Any]
@@ -40,6 +41,8 @@ def as_numbers(series: Series, column: Column, origin: str, first_row: int = 0) 
     numbers = plain_numbers(series)
     if numbers is None:
         _refuse(series, f"not {_words(column)}", origin)
+    if column.role == "count":
+        check_values(str(series.name), numbers, column.role, origin, first_row)
     return numbers
 
 

@@ -62,11 +62,23 @@ def in_order(levels: Any) -> tuple[Any, ...]:
     return tuple(level for _, group in groups for level in group)
 
 
-def check_roles(roles: Mapping[str, str], known: Any, origin: str) -> None:
-    """Raise RequestError for a column that is not `known`, or a role that there is not."""
+EVERY = "*"
+"""Stands for all columns that no role is declared for by name."""
+
+
+def check_roles(roles: Mapping[str, str], known: Any, origin: str) -> Mapping[str, str]:
+    """The roles of columns by name, where "*" is for all others that are `known`.
+
+    Raises RequestError for a column that is not, or a role that there is not.
+    """
+    if EVERY in roles and EVERY not in known:
+        roles = dict.fromkeys(known, roles[EVERY]) | {
+            name: role for name, role in roles.items() if name != EVERY
+        }
     for name, role in roles.items():
         if name not in known:
             raise RequestError(f"{origin}: there is no column {name!r} to be {role}; see its names")
         if role not in (*ROLES, IDENTIFIER):
             words = ", ".join((*ROLES, IDENTIFIER))
             raise RequestError(f"{origin}: the role {role!r} of {name!r} is not one of {words}")
+    return roles

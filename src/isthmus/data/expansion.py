@@ -54,6 +54,8 @@ class Expansion:
 
     def expand(self, values: Array) -> Array:
         """(n, D) columns to (n, E) features; a missing value is missing in all of its features."""
+        if not self._codes:
+            return np.asarray(values, np.float64)
         features = np.empty((len(values), self.n_features))
         for at, (start, size) in enumerate(zip(self.starts, self.sizes, strict=True)):
             features[:, start : start + size] = self._features(at, values[:, at].astype(np.float64))
@@ -69,6 +71,8 @@ class Expansion:
 
     def collapse(self, features: Array) -> Array:
         """(n, E) features to (n, D) columns: the likeliest level of each category."""
+        if not self._codes:
+            return features
         values = np.empty((len(features), len(self.columns)))
         for at, (start, size) in enumerate(zip(self.starts, self.sizes, strict=True)):
             values[:, at] = self._values(at, features[:, start : start + size])

@@ -199,7 +199,7 @@ def frame_source(
     table = _narwhals(frame, origin)
     known = {str(series.name): series for series in table.iter_columns()}
     kept = [known[name] for name in pick(list(known), columns, drop, origin)]
-    check_roles(roles, known, origin)
+    roles = check_roles(roles, known, origin)
     found = {name: recognise(known[name], roles.get(name), origin) for name in map(_name, kept)}
     for name, (column, _) in found.items():
         if column is not None:

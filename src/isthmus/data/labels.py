@@ -3,10 +3,11 @@
 import gzip
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from isthmus.data.formats import delimited, idx, parquet
+from isthmus.data.formats import delimited, idx, npz, parquet
 from isthmus.data.formats.base import choose_member, damaged
 from isthmus.data.frames import listed
 from isthmus.data.open import split_member
@@ -38,14 +39,24 @@ def column_names(path: str | Path, *, header: bool | None = None) -> tuple[str, 
 
 def read_column(path: str | Path, name: str, *, header: bool | None = None) -> Array:
     """(n,): one column of a CSV, TSV or Parquet file, numbers or text."""
-    file = Path(path)
+    return np.asarray(_column(Path(path), name, header).to_numpy())
+
+
+def read_names(path: str | Path, name: str) -> list[str]:
+    """The values of one column as they are written: "01" is no number, and "NA" no gap."""
+    import pyarrow as pa
+
+    return [str(value) for value in _column(Path(path), name, None, pa.string()).to_pylist()]
+
+
+def _column(file: Path, name: str, header: bool | None, kind: Any = None) -> Any:
+    """One column as pyarrow has it; of text files, cells of this `kind` where one is given."""
     if file.suffix.lower() in PARQUET or file.is_dir():
-        table = parquet.read_table(file, [name])
-    else:
-        delimiter = DELIMITERS[file.suffix.lower()]
-        found = delimited.read_header(file, delimiter, header)
-        table = delimited.read_table(file, delimiter, found, [name])
-    return np.asarray(table.column(name).to_numpy())
+        return parquet.read_table(file, [name]).column(name)
+    delimiter = DELIMITERS[file.suffix.lower()]
+    found = delimited.read_header(file, delimiter, header)
+    types = None if kind is None else {name: kind}
+    return delimited.read_table(file, delimiter, found, [name], types=types).column(name)
 
 
 def read_labels(path: str | Path) -> Array:
@@ -86,12 +97,6 @@ def _array(file: Path, member: str | None) -> Array:
             f"{file}: labels are read from .npy, .npz, IDX, .csv, .tsv or .parquet; convert them"
         )
     with damaged(file, f"a {file.suffix} file", zipfile.BadZipFile, ValueError, OSError):
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded as arrays:
-            return np.asarray(arrays[choose_member(file, member, _shapes(arrays))])
-
-
-def _shapes(arrays: np.lib.npyio.NpzFile) -> dict[str, tuple[int, ...]]:
-    return {name: arrays[name].shape for name in arrays.files}
+        if file.suffix.lower() == ".npy":
+            return np.asarray(np.load(file, allow_pickle=False))
+        return npz.read_member(file, choose_member(file, member, npz.shapes(file)))

@@ -19,6 +19,8 @@ from isthmus.data.arrays import (
     tensor_source,
     unmasked,
 )
+from isthmus.data.columns import EVERY
+from isthmus.data.declare import declared
 from isthmus.data.formats import FORMATS, KNOWN, Format, Options, format_of
 from isthmus.data.frames import frame_source
 from isthmus.data.recordings import cut, is_series, recordings_of
@@ -29,7 +31,7 @@ from isthmus.types import Array, Source
 WITH_MEMBERS = (".npz", ".safetensors")
 PICTURES = (".png", ".jpg", ".jpeg")
 NOTHING: frozenset[str] = frozenset()
-LAYOUT = frozenset({"layout"})
+LAYOUT, ROLES = frozenset({"layout"}), frozenset({"roles"})
 NO_ROLES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -42,7 +44,7 @@ def open_source(
     resize: int | tuple[int, int] | None = None,
     layout: Layout | None = None,
     header: bool | None = None,
-    roles: Mapping[str, str] = NO_ROLES,
+    roles: str | Mapping[str, str] = NO_ROLES,
     missing: str | Sequence[str] = (),
     stream: bool | None = None,
 ) -> Source:
@@ -53,9 +55,10 @@ def open_source(
     (one number, or height and width), `layout` says what the axes of a row mean, `header` whether
     a CSV begins with names, `missing` what words it has for missing values beside the usual ones.
     `roles` says by name what columns of a table mean: one of `columns.ROLES`, or "identifier" for
-    one to leave out; the others are recognised. `stream` says whether the rows of a file stay on
-    disk; None: where they would take more than 256 MiB. An option that means nothing for `data` is
-    refused.
+    one to leave out; the others are recognised. One role alone is that of all columns, as is that
+    of "*"; columns of an array are "0", "1", ..., each numeric, count or boolean. `stream` says
+    whether the rows of a file stay on disk; None: where they would take more than 256 MiB. An
+    option that means nothing for `data` is refused.
 
     Raises SourceError about a file, DataError about rows in memory, RequestError about options.
     """
@@ -66,7 +69,7 @@ def open_source(
         resize=_size(resize),
         layout=layout,
         header=header,
-        roles=tuple(roles.items()),
+        roles=tuple(({EVERY: roles} if isinstance(roles, str) else roles).items()),
         missing=_names(missing),
         stream=stream,
     )
@@ -95,9 +98,11 @@ def _open_path(text: str, options: Options) -> Source:
     found = _existing(path)
     options.check(found.understands, str(path), f"{path.suffix or 'a folder of images'}")
     try:
-        return found.read(path, options)
+        source = found.read(path, options)
     except PermissionError as error:
         raise SourceError(f"{path}: may not be read; change its permissions") from error
+    # Columns that have names are told apart while they are read.
+    return source if "columns" in found.understands else declared(source, dict(options.roles))
 
 
 def split_member(text: str) -> tuple[Path, str | None]:
@@ -158,16 +163,16 @@ def _open_object(data: Any, options: Options) -> Source:
             roles=dict(options.roles),
         )
     if is_sparse(data):
-        options.check(NOTHING, IN_MEMORY, "a sparse matrix")
-        return sparse_source(data)
+        options.check(ROLES, IN_MEMORY, "a sparse matrix")
+        return declared(sparse_source(data), dict(options.roles))
     if isinstance(data, torch.Tensor):
-        options.check(LAYOUT, IN_MEMORY, "a tensor")
-        return tensor_source(data, layout=options.layout)
+        options.check(LAYOUT | ROLES, IN_MEMORY, "a tensor")
+        return declared(tensor_source(data, layout=options.layout), dict(options.roles))
     if is_series(data):
         options.check(NOTHING, IN_MEMORY, "a list of series")
         return cut(recordings_of(data), None, None)
-    options.check(LAYOUT, IN_MEMORY, "an array")
-    return array_source(_as_array(data), layout=options.layout)
+    options.check(LAYOUT | ROLES, IN_MEMORY, "an array")
+    return declared(array_source(_as_array(data), layout=options.layout), dict(options.roles))
 
 
 def _as_array(data: Any) -> Array:

@@ -1,7 +1,7 @@
 """Preparation: columns to numbers a network likes and back, fitted once, saved as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -9,14 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.counts import LEAST_TOTAL
 from isthmus.data.columns import Column
+from isthmus.data.count_facts import sizes_of
 from isthmus.data.expansion import Expansion, coded
 from isthmus.data.schema import Schema, schema_from_json
+from isthmus.data.scores import Knots, restored, scored
 from isthmus.errors import ArtifactError
-from isthmus.types import Array, ColumnFacts, Facts
+from isthmus.types import Array, ColumnFacts, CountFacts, Facts
 
 LIKELIHOODS = {"boolean": "bernoulli", "categorical": "categorical", "count": "count"}
 """What the values of a column are drawn from, by its role; else they stray around a mean."""
+
+COUNT_NUMBERS = tuple(one.name for one in fields(CountFacts) if one.name != "sized")
+"""The facts of counts that are numbers, one a column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,12 @@ class Preparation:
     mean: tuple[float, ...] = ()
     """(E,): the prepared means of the features, () where every column is a number."""
 
+    counts: CountFacts | None = field(default=None, compare=False)
+    """Of the columns of counts, None where there are none or they are judged as numbers."""
+
+    scores: tuple[Knots | None, ...] = ()
+    """The line of each heavy-tailed column to normal scores, () where none is scaled so."""
+
     remarks: tuple[str, ...] = ()
     """What is worth knowing of how the rows were understood, for whoever meant it otherwise."""
 
@@ -73,6 +85,7 @@ class Preparation:
             columns=self._column_facts(),
             mean=np.asarray(self.mean),
             scale=np.asarray(self.scale),
+            counts=self.counts,
         )
 
     @cached_property
@@ -95,6 +108,8 @@ class Preparation:
 
     def encode(self, values: Array, dtype: torch.dtype = torch.float32) -> Tensor:
         """(n, *schema.shape) values to (n, *network_shape) prepared numbers."""
+        if self.scores:
+            values = scored(values, self.scores)
         if self.expansion is not None:
             values = self.expansion.expand(values)
         # Bytes are exact in single precision; timestamps, say, are not.
@@ -110,12 +125,26 @@ class Preparation:
         """(n, *network_shape) prepared numbers to (n, *schema.shape) float64 values."""
         values = self._axes_out(prepared.detach().cpu().double()).numpy()
         values = np.asarray(values * self._scale() + self._shift())
-        return values if self.expansion is None else self.expansion.collapse(values)
+        values = values if self.expansion is None else self.expansion.collapse(values)
+        return restored(values, self.scores) if self.scores else values
 
     def measured(self, prepared: Tensor) -> Array:
         """(n, *network_shape) prepared numbers to (n, E) float64, in the units errors have."""
         flat = self._axes_out(prepared.detach().cpu().double()).flatten(1)
         return np.asarray(flat.numpy() * self.unit)
+
+    def size_factors(self, values: Any) -> Array:
+        """(n,): the size factors of (n, D) counts, an array or a sparse matrix.
+
+        A row's total over the mean total of the training rows; ones where rows have none.
+        """
+        expected = np.asarray(self.mean) * np.asarray(self.scale)
+        if self.counts is None or not self.counts.sized:
+            return np.ones(values.shape[0])
+        if hasattr(values, "tocsr"):
+            total = np.asarray(values.sum(axis=1), np.float64).reshape(-1)
+            return np.asarray(np.maximum(total, LEAST_TOTAL) / expected.sum())
+        return sizes_of(np.asarray(values, np.float64), expected)[:, 0]
 
     def from_measured(self, measured: Array) -> Array:
         """(n, E) in the units errors have to (n, *schema.shape) float64 values."""
@@ -162,8 +191,11 @@ class Preparation:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return plain | {"schema": self.schema.to_json()}
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        return plain | {
+            "schema": self.schema.to_json(),
+            "counts": None if self.counts is None else _plain_counts(self.counts),
+        }
 
     def check(self) -> None:
         """Raise ValueError or TypeError where the fields do not fit one another."""
@@ -176,10 +208,32 @@ class Preparation:
             raise ValueError(f"missing has {len(self.missing)} numbers")
         for name in ("floor", "ceiling"):
             self._check_numbers(name, [0.0 if e is None else e for e in getattr(self, name)])
+        self._check_counts()
+        self._check_scores()
         if not min(self.scale) > 0:
             raise ValueError(f"scale reaches {min(self.scale)}")
         if not 0 < float(self.unit) < np.inf:
             raise ValueError(f"unit is {self.unit}")
+
+    def _check_counts(self) -> None:
+        if self.counts is None:
+            return
+        columns = self.schema.columns or ()
+        size = sum(likelihood(column) == "count" for column in columns)
+        for name in COUNT_NUMBERS:
+            values = getattr(self.counts, name)
+            least = 0.0 if name in ("dispersion", "log_mean") else np.finfo(np.float64).tiny
+            if values.shape != (size,) or not (np.isfinite(values) & (values >= least)).all():
+                raise ValueError(f"{name} of {size} counts is {values[:3]}")
+        if self.counts.sized and not size == len(columns):
+            raise ValueError("size factors of rows that are not all counts")
+
+    def _check_scores(self) -> None:
+        if len(self.scores) not in (0, self.schema.n_features):
+            raise ValueError(f"{len(self.scores)} scores")
+        for line in self.scores:
+            if line is not None:
+                line.check()
 
     def _check_numbers(self, name: str, given: Sequence[float], fewest: int = 0) -> None:
         values = np.asarray(given, np.float64)
@@ -196,6 +250,9 @@ class Preparation:
                 name: tuple(v) if isinstance(v, list) else v for name, v in written.items()
             }
             known["schema"] = schema_from_json(written["schema"])
+            known["counts"] = _counts_from(written.get("counts"))
+            lines = written.get("scores", ())
+            known["scores"] = tuple(None if one is None else Knots(*one) for one in lines)
             read = cls(**known)
             read.check()
         except (KeyError, TypeError, ValueError) as error:
@@ -206,6 +263,19 @@ class Preparation:
 def likelihood(column: Column) -> str:
     """What a column's values are drawn from: "squared" stands for a mean they stray around."""
     return "squared" if coded(column) else LIKELIHOODS.get(column.role, "squared")
+
+
+def _plain_counts(counts: CountFacts) -> dict[str, Any]:
+    return {name: getattr(counts, name).tolist() for name in COUNT_NUMBERS} | {
+        "sized": counts.sized
+    }
+
+
+def _counts_from(written: dict[str, Any] | None) -> CountFacts | None:
+    if written is None:  # as in models of before there was such a thing
+        return None
+    numbers = {name: np.asarray(written[name], np.float64) for name in COUNT_NUMBERS}
+    return CountFacts(sized=bool(written["sized"]), **numbers)
 
 
 def _like_row(values: tuple[float, ...], shape: tuple[int, ...]) -> Array:

@@ -17,6 +17,7 @@ from isthmus.data.coding import (
     refuse_type,
 )
 from isthmus.data.columns import IDENTIFIER, Column, in_order
+from isthmus.data.fits import FITTING, check_values
 from isthmus.types import Array
 
 Series = nw.Series[Any]
@@ -96,29 +97,6 @@ def of_levels(levels: Array, declared: str) -> Recognised:
     whole = levels.dtype.kind == "f" and bool((levels == np.rint(levels)).all())
     values = (levels.astype(np.int64) if whole else levels).tolist()
     return Recognised(Column(role=declared, levels=tuple(values)))  # type: ignore[arg-type]
-
-
-FITTING: dict[str | None, tuple[Callable[[Array], Array], str]] = {
-    "count": (lambda x: (x >= 0) & (x == np.rint(x)), "whole number of at least 0"),
-    "boolean": (lambda x: (x == 0) | (x == 1), "0 or 1"),
-}
-"""Which numbers a declared column may hold, and how those are called."""
-
-
-def check_values(
-    name: str, numbers: Array, declared: str | None, origin: str, first_row: int = 0
-) -> None:
-    """Raise DataError where numbers, of the rows from `first_row` on, are not as was declared."""
-    fits, words = FITTING[declared]
-    wrong = ~(fits(numbers) | np.isnan(numbers))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise fault(
-            origin,
-            f"column {name!r} was declared {declared}, and {numbers[row]} at row "
-            f"{first_row + row}, counting "
-            f"from 0, is no {words}; correct it, or declare another role",
-        )
 
 
 def _counts_rows(numbers: Array) -> bool:

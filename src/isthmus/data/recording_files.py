@@ -15,7 +15,7 @@ from isthmus.data.formats.values import as_array
 from isthmus.data.open import open_source, split_member
 from isthmus.data.recordings import Recordings, opened_as, recordings_of
 from isthmus.data.schema import Schema
-from isthmus.data.write import write_rows
+from isthmus.data.write import check_replaceable, write_rows
 from isthmus.errors import RequestError, SourceError
 from isthmus.files import replacing
 from isthmus.types import Array, Source
@@ -51,8 +51,13 @@ def names_of(given: Recordings) -> list[str]:
 
 
 def check_output(path: Path, *, several: bool) -> None:
-    """Raise RequestError where `path` cannot hold one recording, or several."""
+    """Raise RequestError where `path` cannot hold one recording, or several.
+
+    A folder that holds anything but recordings is not replaced.
+    """
     suffix = path.suffix.lower()
+    if several and not suffix:
+        check_replaceable(path, SUFFIXES, "recording")
     if several and suffix not in ("", ARCHIVE):
         raise RequestError(
             f"{path}: holds one recording, and there are several; give a name without a suffix, "
@@ -78,7 +83,7 @@ def write_recordings(
     if not isinstance(recordings, list):
         _write(path, recordings, schemas[0], force=force)
     elif path.suffix.lower() == ARCHIVE:
-        keys = [Path(name).stem or name for name in names]
+        keys = _keys(names)
         _check_names(path, keys)
         arrays = [
             as_array(path, one, _as_stored(one, schema))
@@ -111,6 +116,18 @@ def _write_archive(path: Path, arrays: Mapping[str, Array]) -> None:
 def _as_stored(recording: Any, schema: Schema) -> Schema:
     """The schema of the samples of a recording that may have no axis of channels."""
     return replace(schema, shape=()) if getattr(recording, "ndim", 2) == 1 else schema
+
+
+def _keys(names: Sequence[str]) -> list[str]:
+    """Names of files without their suffix, unless two of them would be the same then."""
+    plain = [_without_suffix(name) for name in names]
+    return plain if len(set(plain)) == len(plain) else list(names)
+
+
+def _without_suffix(name: str) -> str:
+    """The name without the suffix of a file of recordings; a dot alone does not make one."""
+    suffix = next((one for one in SUFFIXES if name.lower().endswith(one)), "")
+    return name[: len(name) - len(suffix)] or name
 
 
 def _file_name(name: str) -> str:

@@ -8,7 +8,7 @@ a row is read.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,7 +154,8 @@ def rejoin(rows: Array, schema: Schema, lengths: Any = None) -> Any:
     Without it, windows are taken to be of one recording and all one step apart, and series to be
     as long as the longest.
 
-    Raises DataError where the rows are not as many as recordings of these lengths have.
+    Raises DataError where the rows are not as many as recordings of these lengths have,
+    RequestError for lengths that are no whole numbers.
     """
     recording, full = schema.recording, schema.shape[0]
     assert recording is not None
@@ -163,8 +164,7 @@ def rejoin(rows: Array, schema: Schema, lengths: Any = None) -> Any:
         last = (len(rows) - 1) * (recording.step or 0)
         wanted = [last + full] if single else [full] * len(rows)
     else:
-        single = isinstance(lengths, Integral)
-        wanted = [int(lengths)] if single else [int(one) for one in lengths]
+        wanted, single = _lengths(lengths)
     if not len(rows):
         empty = restore(np.empty((0, *recording.sample.shape)), recording.sample)
         return (empty[:, 0] if recording.flat else empty) if single else []
@@ -181,6 +181,25 @@ def rejoin(rows: Array, schema: Schema, lengths: Any = None) -> Any:
     return made[0] if single else made
 
 
+def _lengths(given: Any) -> tuple[list[int], bool]:
+    """Lengths as they were given, and whether it is one by itself.
+
+    Raises RequestError where they are no whole numbers.
+    """
+    several = hasattr(given, "__iter__") and getattr(given, "ndim", 1) > 0
+    each = list(given) if several and not isinstance(given, str) else [given]
+    numbers = [one.item() if getattr(one, "ndim", None) == 0 else one for one in each]
+    for one in numbers:
+        if isinstance(one, bool) or not (isinstance(one, Real) and float(one).is_integer()):
+            raise RequestError(
+                f"lengths={given!r}: {one!r} is no number of samples; give a whole number, or a "
+                "list of them for several recordings"
+            )
+    if not numbers:
+        raise RequestError(f"lengths={given!r} holds none; give one for each recording")
+    return [int(one) for one in numbers], not several
+
+
 def is_series(data: Any) -> bool:
     """Whether `data` is a list of arrays, tensors or tables that are not all equally long."""
     if not isinstance(data, (list, tuple)):
@@ -195,7 +214,7 @@ def recordings_of(data: Any) -> Recordings:
         return data
     if isinstance(data, RecordingSource):
         return data.given
-    several = isinstance(data, (list, tuple)) and not any(np.isscalar(one) for one in data)
+    several = isinstance(data, (list, tuple)) and not any(map(_is_number, data))
     if not several and getattr(data, "ndim", 0) == 3:
         data, several = list(data), True
     if not several:
@@ -223,7 +242,7 @@ def _samples(given: Any, origin: str) -> tuple[Source, bool]:
     if isinstance(given, np.ma.MaskedArray):
         given = unmasked(given)
     elif not isinstance(given, torch.Tensor):
-        given = np.asarray(given)
+        given = _array_of(given, origin)
     if given.ndim not in (1, 2):
         raise fault(
             origin,
@@ -233,6 +252,21 @@ def _samples(given: Any, origin: str) -> tuple[Source, bool]:
     flat = given.ndim == 1
     opened = tensor_source if isinstance(given, torch.Tensor) else array_source
     return opened(given.reshape(-1, 1) if flat else given, layout="table", origin=origin), flat
+
+
+def _is_number(given: Any) -> bool:
+    """Whether this is a sample of one channel, by itself or as an array without an axis."""
+    return np.isscalar(given) or getattr(given, "ndim", None) == 0
+
+
+def _array_of(given: Any, origin: str) -> Array:
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise fault(
+            origin,
+            f"the samples differ in their number of channels ({error}); give as many for each",
+        ) from error
 
 
 def _check_alike(parts: Sequence[Source]) -> None:

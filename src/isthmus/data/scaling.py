@@ -1,19 +1,28 @@
 """What shift and scale each feature takes, learned from the rows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from isthmus.data.check import check_known
+from isthmus.data.count_facts import learn_counts, may_be_sized
 from isthmus.data.expansion import ExpandedSource, Expansion
 from isthmus.data.moments import Moments, moments_of
 from isthmus.data.prepare import Preparation, likelihood
 from isthmus.data.schema import Schema
+from isthmus.data.scores import ScoredSource, in_words, learn_scores
 from isthmus.errors import DataError, RequestError
 from isthmus.types import Array, Index, Numbers, Source
 
-SCALINGS = ("auto", "common", "columns", "unit", "none")
+SIZES = "sizes"
+"""The scaling of counts whose rows have size factors."""
+
+QUANTILES = "quantiles"
+"""The scaling of heavy-tailed columns to normal scores; of others it is "columns"."""
+
+SCALINGS = ("auto", "common", "columns", "unit", "none", SIZES, QUANTILES)
 PIXEL_MAX = 255.0
 TINY = 1e-150
 # Columns whose typical range is at least this share of the range of all together are taken to
@@ -37,15 +46,16 @@ def fit_preparation(
     "common": one scale for all features, so that squared error keeps the data's own metric (as
     PCA's does). "columns": each feature to mean 0 and variance 1. "none": as they are.
     "auto": common, unless the rows are a table with named columns that do not share a range.
-    Tables with columns that are no numbers are always scaled by columns.
+    Tables with columns that are no numbers are always scaled by columns. "sizes" is that for rows
+    of nothing but counts, which also have size factors; "auto" chooses it for 50 columns and more.
+    "quantiles" is "columns" for the normal scores of columns with a heavy tail (`scores`).
     Raises RequestError for another `scaling`, DataError for a feature without any value.
     """
+    if scaling == QUANTILES:
+        return _fit_scores(source, rows, weight, unseen=unseen)
     if source.schema.columns is not None:
         return _fit_columns(source, rows, weight, scaling, unseen=unseen)
-    if scaling not in SCALINGS:
-        raise RequestError(
-            f"preparation={scaling!r} is not known; use one of {', '.join(SCALINGS)}"
-        )
+    _check_scaling(source, scaling)
     moments = _moments(source, rows, weight, unseen)
     check_known(source, moments.known)
     _check_representable(source, moments)
@@ -79,6 +89,33 @@ def fit_preparation(
         gaps=bool(missing.any()) or _padded(schema),
         remarks=remarks,
     )
+
+
+def _fit_scores(
+    source: Source, rows: Numbers, weight: Array, *, unseen: Index | None
+) -> Preparation:
+    """By columns, those with a heavy tail by their normal scores."""
+    schema = source.schema
+    if schema.layout != "table":
+        raise RequestError(
+            f"{source.origin}: preparation='quantiles' is for the columns of a table, and these "
+            f"rows are {schema.layout}s; use 'auto'"
+        )
+    roles = [column.role for column in schema.columns or ()] or ["numeric"] * schema.n_features
+    numeric = np.flatnonzero([role == "numeric" for role in roles])
+    scores = learn_scores(source, rows, weight, numeric)
+    found = fit_preparation(ScoredSource(source, scores), rows, weight, "columns", unseen=unseen)
+    told = in_words(schema.feature_names(), scores)
+    return replace(found, scaling=QUANTILES, scores=scores, remarks=(*found.remarks, told))
+
+
+def _check_scaling(source: Source, scaling: str) -> None:
+    if scaling not in SCALINGS:
+        raise RequestError(
+            f"preparation={scaling!r} is not known; use one of {', '.join(SCALINGS)}"
+        )
+    if scaling == SIZES:
+        raise _not_sized(source)
 
 
 def _padded(schema: Schema) -> bool:
@@ -118,12 +155,18 @@ def _fit_columns(
 ) -> Preparation:
     """The preparation of a table whose columns are not all numbers."""
     schema = source.schema
-    if scaling not in ("auto", "columns"):
+    if scaling not in ("auto", "columns", SIZES):
         raise RequestError(
             f"preparation={scaling!r}: columns of text, dates or counts share no scale with "
             "others; use 'auto'"
         )
     expansion = Expansion(schema.columns)
+    is_count = np.asarray([likelihood(column) == "count" for column in schema.columns])
+    sized = scaling == SIZES or (
+        scaling == "auto" and may_be_sized(len(is_count), counts_alone=bool(is_count.all()))
+    )
+    if sized and not is_count.all():
+        raise _not_sized(source)
     moments = _moments(ExpandedSource(source, expansion), rows, weight, unseen)
     known, missing = moments.known[expansion.starts], moments.missing[expansion.starts]
     check_known(source, known)
@@ -133,9 +176,12 @@ def _fit_columns(
     constant = np.logical_and.reduceat(moments.constant, expansion.starts)
     remarks = [_gaps_in_words(schema, missing)] if missing.any() else []
     floor, ceiling = moments.limits(shared=False)
+    places = np.flatnonzero(is_count)
+    means = moments.mean[expansion.starts[places]]
+    counts = learn_counts(source, rows, weight, places, means, sized=sized) if len(places) else None
     return Preparation(
         schema=schema,
-        scaling="columns",
+        scaling=SIZES if sized else "columns",
         shift=_plain(fitted.shift),
         scale=_plain(fitted.scale),
         unit=1.0,
@@ -152,6 +198,7 @@ def _fit_columns(
         missing=_plain(missing) if missing.any() else (),
         gaps=bool(missing.any()) or any(column.levelled for column in schema.columns),
         mean=_plain((moments.mean - fitted.shift) / fitted.scale),
+        counts=counts,
         remarks=(*_remarks_of(source), *remarks),
     )
 
@@ -176,6 +223,13 @@ def _column_scales(expansion: Expansion, moments: Moments) -> _Scales:
         shift=np.where(strays, moments.mean, 0.0),
         scale=np.repeat(scale, expansion.sizes),
         bounded=strays & single,
+    )
+
+
+def _not_sized(source: Source) -> RequestError:
+    return RequestError(
+        f"{source.origin}: preparation='sizes' is for rows of nothing but counts; declare all "
+        "columns as such with roles='count' (command line: --role '*=count'), or use 'auto'"
     )
 
 

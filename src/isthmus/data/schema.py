@@ -246,7 +246,9 @@ def _check_columns(schema: Schema) -> None:
     columns = schema.columns
     if columns is None:
         return
-    if schema.container not in FRAMES or len(columns) != schema.n_features:
+    numbers = all(column.role in ("numeric", "boolean", "count") for column in columns)
+    fits = schema.container in FRAMES or (numbers and schema.layout == "table")
+    if not fits or len(columns) != schema.n_features:
         raise ValueError(
             f"{len(columns)} columns for container {schema.container!r} and shape {schema.shape}"
         )

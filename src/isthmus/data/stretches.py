@@ -58,6 +58,15 @@ def shares_samples(where: Index, others: Index) -> Array:
     return np.asarray(begins < stops)
 
 
+def most_shared(where: Index) -> int:
+    """With how many rows one shares samples at most, itself among them."""
+    last = int(where[:, 2].max())
+    starts, stops = np.sort(where[:, :1] * last + where[:, 1:], axis=0).T
+    begun = np.searchsorted(starts, where[:, 0] * last + where[:, 2], side="left")
+    ended = np.searchsorted(stops, where[:, 0] * last + where[:, 1], side="right")
+    return int((begun - ended).max())
+
+
 def count_independent(where: Index) -> int:
     """How many rows' worth of different samples there are."""
     last = int(where[:, 2].max())

@@ -11,6 +11,8 @@ from isthmus.data.schema import Schema
 from isthmus.errors import RequestError, SourceError
 from isthmus.files import replacing
 
+PNG = ".png"
+
 
 def write_rows(
     path: str | Path,
@@ -63,13 +65,17 @@ def _write_into(
 
 def check_target(folder: Path, chosen: Format) -> None:
     """Raise RequestError where replacing a folder would lose more than what we write there."""
-    if not chosen.folder:
-        return
+    if chosen.folder:
+        check_replaceable(folder, (PNG,), "PNG image")
+
+
+def check_replaceable(folder: Path, suffixes: Sequence[str], what: str) -> None:
+    """Raise RequestError where a folder holds a file that has none of these suffixes."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix.lower() != ".png":
+        if path.is_file() and not path.name.lower().endswith(tuple(suffixes)):
             raise RequestError(
-                f"{folder}: holds {path.relative_to(folder)}, which is no PNG image and would be "
-                "lost; choose another name"
+                f"{folder}: holds {path.relative_to(folder)}, which is no {what} and would be "
+                "lost, so it is not replaced; choose another name"
             )
 
 

@@ -1,5 +1,6 @@
 """OutlierDetector: scikit-learn's contract for outliers, over any data an Autoencoder takes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,7 +9,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from isthmus.data import Schema, align, check_rows, is_streamed, restore
+from isthmus.data import Schema, align, check_rows, restore
+from isthmus.detector.drawing import learnable
 from isthmus.detector.learning import Learned, Lesson, check_spread, contributions, learn, scores
 from isthmus.detector.reasons import Reason, reasons
 from isthmus.detector.saving import save
@@ -50,6 +52,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         threshold_: The score above which a row is odd; `offset_` is minus that.
         threshold_statement_: What the threshold promises, in a sentence.
+        learned_rows_: (n,) which of the rows given are the training rows: all of them, but of rows
+            that stay on disk no more than 64 MiB and 100,000, drawn from `random_state`.
         decision_scores_: (n,) the scores of the training rows; higher is odder, as in PyOD.
         labels_: (n,) 1 for the odd ones among them, else 0, as in PyOD.
         held_out_rows_, held_out_scores_: The rows that the threshold comes from.
@@ -88,7 +92,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn what rows are like: array, tensor, sparse matrix, frame or source.
 
-        `y` is ignored.
+        Of rows that stay on disk some are learned from, which a UserWarning tells; see
+        `learned_rows_`. `y` is ignored.
 
         Raises DataError or RequestError (both ValueError) for rows or settings that make no sense,
         DivergenceError where training or the scores collapse.
@@ -96,21 +101,19 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         del y
         self.check()
         source = as_source(self, X, reset=True)
-        require(
-            not is_streamed(source),
-            f"{source.origin}: stays on disk, and a detector learns in memory; give fewer rows, or "
-            "open it with stream=False",
-        )
         check_rows(source, gaps=True)
+        seed = seed_of(self.random_state)
+        source, rows = learnable(source, seed)
         lesson = Lesson(
             autoencoder=self.autoencoder,
             n_estimators=self.n_estimators,
             n_neighbors=self.n_neighbors,
             robust=self.robust,
             device=self.device,
-            seed=seed_of(self.random_state),
+            seed=seed,
         )
         learned = learn(lesson, source)
+        learned = replace(learned, rows=rows, held_out=rows[learned.held_out])
         training_scores = scores(learned.members, source)
         check_spread(training_scores, source)
         self.keep(learned, training_scores)
@@ -217,6 +220,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Set what was learned; for `fit` and `isthmus.load`."""
         self.members_ = learned.members
         self.estimators_ = [member.autoencoder for member in learned.members]
+        self.learned_rows_ = learned.rows
         self.held_out_rows_ = learned.held_out
         self.held_out_scores_ = learned.held_out_scores
         self.typical_rows_ = learned.typical

@@ -1,7 +1,7 @@
 """How a detector learns: rows set aside, rows held out, then autoencoders and their memories."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -9,6 +9,7 @@ from sklearn.base import clone
 from isthmus.data import count_distinct, held_out_split
 from isthmus.detector.member import Member, deviations, pairs, usual_deviation
 from isthmus.detector.memory import Memory, most_remembered, some_of
+from isthmus.detector.overlaps import LearnedWindows
 from isthmus.detector.settling import default_autoencoder, draft, prepared_rows
 from isthmus.detector.typical import typical_rows
 from isthmus.errors import DataError, DivergenceError
@@ -45,10 +46,13 @@ class Learned:
     typical: Array
     """(n,) bool: which rows were not set aside."""
 
+    rows: Index
+    """(n,): which of the rows that were given these are; all of them, unless they stay on disk."""
+
 
 def learn(lesson: Lesson, source: Source) -> Learned:
     """Fit the members on the rows of a source."""
-    rows, gappy = prepared_rows(draft(source, lesson.device, lesson.seed), source)
+    rows, missing = prepared_rows(draft(source, lesson.device, lesson.seed), source)
     everything = np.ones(len(rows), bool)
     typical = typical_rows(rows, lesson.seed) if lesson.robust else everything
     learned, held_out = held_out_split(
@@ -57,18 +61,23 @@ def learn(lesson: Lesson, source: Source) -> Learned:
     in_play = np.zeros(len(rows), bool)
     # Windows that share samples with those held out are in neither part.
     in_play[np.asarray(learned)] = True
-    learned_from = typical & in_play
-    if gappy.any() and not (gappy & learned_from).any():
-        learned_from[np.argmax(gappy)] = True  # or the networks would know nothing of gaps
+    learned_from = with_all_known(typical & in_play, missing, in_play)
+    held_out, in_play = held_out[~learned_from[held_out]], in_play | learned_from
     fits = _fits(lesson, source, rows, learned_from)
-    first = [_member(fit, source, (typical & in_play, in_play), lesson) for fit in fits]
+    windows = LearnedWindows.of(source)
+    first = [_member(fit, source, (typical & in_play, in_play), lesson, windows) for fit in fits]
     held_out_scores = scores(first, source)[held_out]
     # Now that the threshold is known, rows that were held out are remembered as any.
     members = [
-        _member(one.autoencoder, source, (typical, everything), lesson, one.usual) for one in first
+        _member(one.autoencoder, source, (typical, everything), lesson, windows, one.usual)
+        for one in first
     ]
     return Learned(
-        members=members, held_out=held_out, held_out_scores=held_out_scores, typical=typical
+        members=members,
+        held_out=held_out,
+        held_out_scores=held_out_scores,
+        typical=typical,
+        rows=np.arange(len(rows)),
     )
 
 
@@ -86,19 +95,43 @@ def _fits(lesson: Lesson, source: Source, rows: Array, learned_from: Array) -> l
     return [fit.fit(source, sample_weight=weight) for fit in fits]
 
 
+def with_all_known(chosen: Array, missing: Array, rather: Array) -> Array:
+    """(n,) bool: the rows `chosen`, and as few others as tell what some know and none of them does.
+
+    Of features that have values in no chosen row networks could learn nothing, and where no chosen
+    row has gaps, nothing of gaps. `missing` (n, E) are the gaps; others are taken from the rows
+    `rather` (n,) where one of them knows as much as any.
+    """
+    chosen = chosen.copy()
+    unknown = missing[chosen].all(axis=0) & ~missing.all(axis=0)
+    while unknown.any():
+        best = int(np.argmax(2 * (~missing[:, unknown]).sum(axis=1) + rather))
+        chosen[best], unknown = True, unknown & missing[best]
+    gappy = missing.any(axis=1)
+    if gappy.any() and not (gappy & chosen).any():
+        chosen[np.argmax(gappy)] = True
+    return np.asarray(chosen)
+
+
 def share_held_out(rows: int) -> float:
     """A fifth of the rows, at least 100 but never over a third, and at most 5000."""
     return min(max(0.2 * rows, 100), 5000, rows / 3) / rows
 
 
-def contributions(members: list[Member], X: Any) -> Array:
+def contributions(members: list[Member], source: Source) -> Array:
     """(n, D): each column's part in the scores of rows, over all members alike."""
-    return np.asarray(sum(member.contributions(X) for member in members) / len(members))
+    return np.concatenate(list(_contributed(members, source)))
 
 
-def scores(members: list[Member], X: Any) -> Array:
-    """(n,): what the columns of each row contribute together."""
-    return np.asarray(np.nansum(contributions(members, X), axis=1))
+def scores(members: list[Member], source: Source) -> Array:
+    """(n,): what the columns of each row contribute together; a batch at a time is in memory."""
+    return np.concatenate([np.nansum(part, axis=1) for part in _contributed(members, source)])
+
+
+def _contributed(members: list[Member], source: Source) -> Iterator[Array]:
+    """The contributions (B, D) of one batch of rows after the other."""
+    for parts in zip(*(member.contributed(source) for member in members), strict=True):
+        yield np.asarray(sum(parts) / len(members))
 
 
 def check_spread(found: Array, source: Source) -> None:
@@ -121,6 +154,7 @@ def _member(
     source: Source,
     kept: tuple[Array, Array],
     lesson: Lesson,
+    windows: LearnedWindows | None,
     usual: Array | None = None,
 ) -> Member:
     """A member that remembers the typical rows, and all where those are not the same.
@@ -133,10 +167,27 @@ def _member(
     drawn = [some_of(np.flatnonzero(rows), lesson.seed, most) for rows in wanted]
     some = some_of(np.flatnonzero(everything), lesson.seed)
     *found, judged = _picked(fit, source, [*drawn, some])
-    memories = [Memory(rebuilt, lesson.n_neighbors) for _, rebuilt in found]
+    where = None if windows is None else windows.find(source)
+    memories = [
+        _memory(rebuilt, lesson, rows, where, windows)
+        for (_, rebuilt), rows in zip(found, drawn, strict=True)
+    ]
     if usual is None:
-        usual = usual_deviation(deviations(*judged, memories, fit.preparation_.sums))
-    return Member(fit, memories, usual)
+        place = None if where is None else where[some]
+        usual = usual_deviation(deviations(*judged, memories, fit.preparation_.sums, place))
+    return Member(fit, memories, usual, windows)
+
+
+def _memory(
+    rebuilt: Array,
+    lesson: Lesson,
+    rows: Index,
+    where: Index | None,
+    windows: LearnedWindows | None,
+) -> Memory:
+    if where is None or windows is None:
+        return Memory(rebuilt, lesson.n_neighbors)
+    return Memory(rebuilt, lesson.n_neighbors, where[rows], windows.most_shared)
 
 
 def _picked(fit: Autoencoder, source: Source, wanted: list[Index]) -> list[tuple[Array, Array]]:

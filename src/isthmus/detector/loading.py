@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load as deserialized
 from sklearn.base import clone
@@ -13,17 +14,22 @@ from isthmus.detector.detector import OutlierDetector
 from isthmus.detector.learning import Learned
 from isthmus.detector.member import Member
 from isthmus.detector.memory import Memory
+from isthmus.detector.overlaps import LearnedWindows
 from isthmus.detector.saving import (
     DETECTOR,
     ESTIMATOR,
+    EXTENTS,
     FORMAT,
+    HASHES,
     HELD_OUT,
+    LEARNED,
     MEMORY,
     REMEMBERED,
     ROWS,
     SCORES,
     TYPICAL,
     USUAL,
+    WHERE,
     is_detector,
 )
 from isthmus.errors import ArtifactError
@@ -64,14 +70,24 @@ def _made(
         None if written["own_autoencoder"] else clone(fits[0]), **written["settings"]
     )
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    windows = None
+    if HASHES in arrays:
+        windows = LearnedWindows(arrays[HASHES].view(np.uint64), arrays[EXTENTS])
+    most_shared = 0 if windows is None else windows.most_shared
     members = [
         Member(
             fit,
             [
-                Memory(arrays[MEMORY.format(number, place)], detector.n_neighbors)
+                Memory(
+                    arrays[MEMORY.format(number, place)],
+                    detector.n_neighbors,
+                    arrays.get(WHERE.format(number, place)),
+                    most_shared,
+                )
                 for place in range(size)
             ],
             arrays[USUAL.format(number)],
+            windows,
         )
         for number, (fit, size) in enumerate(zip(fits, written["memories"], strict=True))
     ]
@@ -84,6 +100,7 @@ def _made(
             held_out=arrays[ROWS],
             held_out_scores=arrays[HELD_OUT],
             typical=arrays[TYPICAL],
+            rows=arrays.get(LEARNED, np.arange(len(arrays[SCORES]))),
         ),
         arrays[SCORES],
     )

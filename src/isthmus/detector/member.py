@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from isthmus.detector.memory import Memory
+from isthmus.detector.overlaps import LearnedWindows
 from isthmus.detector.typical import bent, unbent
 from isthmus.estimator import Autoencoder
-from isthmus.types import Array
+from isthmus.types import Array, Index, Source
 
 SHARED = 0.3
 """Chosen on ADBench, where all from 0.1 to 1 do about as well."""
@@ -30,41 +31,66 @@ class Member:
     usually is, by which it is divided, so that no column drowns the others.
     """
 
-    def __init__(self, autoencoder: Autoencoder, memories: list[Memory], usual: Array) -> None:
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        memories: list[Memory],
+        usual: Array,
+        windows: LearnedWindows | None = None,
+    ) -> None:
         self.autoencoder, self.memories, self.usual = autoencoder, memories, usual
+        self.windows = windows
+        """What was learned, where that were windows of recordings."""
 
-    def contributions(self, X: Any) -> Array:
-        """(n, D): each column's part in the score of each row, NaN where it is missing.
+    def contributions(self, source: Source) -> Array:
+        """(n, D): each column's part in the score of each row, NaN where it is missing."""
+        return np.concatenate(list(self.contributed(source)))
+
+    def contributed(self, source: Source) -> Iterator[Array]:
+        """The contributions (B, D) of one batch of rows after the other.
 
         The squared deviations of a row's columns over their usual ones, and over the number of the
         row's known columns.
         """
-        sums, parts = self.autoencoder.preparation_.sums, []
-        for rows, rebuilt in pairs(self.autoencoder, X):
-            squares = deviations(rows, rebuilt, self.memories, sums) / self.usual
+        sums = self.autoencoder.preparation_.sums
+        for rows, rebuilt, where in self._batches(source):
+            squares = deviations(rows, rebuilt, self.memories, sums, where) / self.usual
             known = np.maximum((~np.isnan(squares)).sum(axis=1, keepdims=True), 1)
-            parts.append(squares / known)
-        return np.concatenate(parts)
+            yield squares / known
 
-    def expected(self, X: Any) -> Array:
+    def expected(self, source: Source) -> Array:
         """(n, E): what the memory of typical rows expects of rows, in prepared units."""
         memory = self.memories[0]
-        return np.concatenate(
-            [unbent(memory.expected(again)[0]) for _, again in pairs(self.autoencoder, X)]
-        )
+        parts = [
+            unbent(memory.expected(again, where)[0]) for _, again, where in self._batches(source)
+        ]
+        return np.concatenate(parts)
+
+    def _batches(self, source: Source) -> Iterator[tuple[Array, Array, Index | None]]:
+        """What `pairs` gives, and where windows that were learned lie."""
+        where, start = None if self.windows is None else self.windows.find(source), 0
+        for rows, rebuilt in pairs(self.autoencoder, source):
+            stop = start + len(rows)
+            yield rows, rebuilt, None if where is None else where[start:stop]
+            start = stop
 
 
 def deviations(
-    rows: Array, rebuilt: Array, memories: list[Memory], sums: Callable[[Array], Array]
+    rows: Array,
+    rebuilt: Array,
+    memories: list[Memory],
+    sums: Callable[[Array], Array],
+    where: Index | None = None,
 ) -> Array:
     """(B, D): squared deviations of columns from what memories expect.
 
     The square of its standard error is added to what is expected of each: a row in a place where
     typical rows are few is odd too. The mean over memories, in which later ones count more.
+    `where` (B, 3) tells which windows that were learned rows are.
     """
     found = []
     for memory in memories:
-        mean, uncertain = memory.expected(rebuilt)
+        mean, uncertain = memory.expected(rebuilt, where)
         found.append((rows - mean) ** 2 + uncertain)
     return sums(np.average(found, axis=0, weights=COUNT[: len(memories)]))
 
@@ -75,7 +101,11 @@ def usual_deviation(squares: Array) -> Array:
     The square of the mean deviation, on which few odd rows have little influence, and a share of
     the mean over all columns, without which one that hardly ever strays would count for most.
     """
-    usual = np.nanmean(np.sqrt(squares), axis=0) ** 2
+    known = ~np.isnan(squares)
+    sums = np.where(known, np.sqrt(squares), 0.0).sum(axis=0)
+    usual = (sums / np.maximum(known.sum(axis=0), 1)) ** 2
+    # Of a column that none of these rows knows, what is usual of the others.
+    usual = np.where(known.any(axis=0), usual, usual[known.any(axis=0)].mean())
     return np.asarray(usual + max(SHARED * usual.mean(), LEAST))
 
 

@@ -5,7 +5,8 @@ from functools import cached_property
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from isthmus.types import Array
+from isthmus.detector.overlaps import share
+from isthmus.types import Array, Index
 
 FEWEST_REMEMBERED, MOST_REMEMBERED, MOST_NUMBERS = 10_000, 100_000, 4_000_000
 SAMPLE = 10_000
@@ -22,8 +23,14 @@ class Memory:
     its memory expects of such a row is the nearest place on that surface where rows do lie.
     """
 
-    def __init__(self, rebuilt: Array, n_neighbors: int) -> None:
+    def __init__(
+        self, rebuilt: Array, n_neighbors: int, where: Index | None = None, most_shared: int = 0
+    ) -> None:
         self.rebuilt = np.ascontiguousarray(rebuilt, dtype=np.float32)
+        self.where, self.most_shared = where, most_shared
+        """(n, 3): which samples of which recording a row is cut from; None for other rows. And with
+        how many rows that were learned one may share samples."""
+
         # Each row may be its own nearest one, which is no witness for itself.
         self.n_neighbors = max(1, min(n_neighbors, len(rebuilt) - 1))
 
@@ -41,11 +48,14 @@ class Memory:
         distances = self._index.kneighbors(some, min(self.n_neighbors + 1, len(self)))[0]
         return SAME * float(np.median(distances[:, -1]))
 
-    def neighbors(self, rebuilt: Array) -> tuple[Array, Array]:
+    def neighbors(self, rebuilt: Array, where: Index | None = None) -> tuple[Array, Array]:
         """(B, k) distances of rebuilt rows (B, E) to typical ones and which these are.
 
-        A typical row that is the row itself is left out, once.
+        A typical row that is the row itself is left out, once, and where rows are told by their
+        extents (B, 3) those that share samples with it are, as long as there are others.
         """
+        if self.where is not None and where is not None:
+            return self._apart(rebuilt, where, self.where)
         wanted = min(self.n_neighbors + 1, len(self))
         queries = np.ascontiguousarray(rebuilt, dtype=np.float32)
         distances, found = self._index.kneighbors(queries, wanted)
@@ -55,13 +65,26 @@ class Memory:
         kept = np.arange(self.n_neighbors) + itself
         return tuple(np.take_along_axis(values, kept, axis=1) for values in (distances, found))  # type: ignore[return-value]
 
-    def expected(self, rebuilt: Array) -> tuple[Array, Array]:
+    def _apart(self, rebuilt: Array, where: Index, own: Index) -> tuple[Array, Array]:
+        """The same, of rows that share no samples with those at `where`."""
+        wanted = min(self.n_neighbors + 1 + self.most_shared, len(self))
+        queries = np.ascontiguousarray(rebuilt, dtype=np.float32)
+        distances, found = self._index.kneighbors(queries, wanted)
+        last = share(where, own[found]).astype(int)
+        last[:, 0] += distances[:, 0] <= self._same
+        last += (own[found] == where[:, None]).all(axis=2)
+        # The nearest first; those that share samples, and then the row itself, if need be.
+        order = np.argsort(last, axis=1, kind="stable")[:, : self.n_neighbors]
+        return tuple(np.take_along_axis(values, order, axis=1) for values in (distances, found))  # type: ignore[return-value]
+
+    def expected(self, rebuilt: Array, where: Index | None = None) -> tuple[Array, Array]:
         """What rows that are rebuilt so (B, E) are expected to be, and how uncertain that is.
 
         The mean of the nearest typical rows and the square of its standard error, both (B, E)
         float64. Where typical rows are few, that is large; a single one leaves it at 0.
+        See `neighbors`.
         """
-        nearest = self.rebuilt[self.neighbors(rebuilt)[1]].astype(np.float64)
+        nearest = self.rebuilt[self.neighbors(rebuilt, where)[1]].astype(np.float64)
         mean = nearest.mean(axis=1)
         squares = ((nearest - mean[:, None]) ** 2).sum(axis=1)
         return mean, squares / max(self.n_neighbors * (self.n_neighbors - 1), 1)

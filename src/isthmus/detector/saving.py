@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save as serialized
 from torch import Tensor
@@ -15,10 +16,11 @@ from isthmus.files import replacing
 from isthmus.spec import plain
 
 FORMAT = 1
-DETECTOR, REMEMBERED = "detector.json", "memory.safetensors"
+DETECTOR, REMEMBERED = artifact.DETECTOR, "memory.safetensors"
 ESTIMATOR, MEMORY, USUAL = "estimator-{}", "memory-{}-{}", "usual-{}"
 SCORES, HELD_OUT = "scores", "held_out"
-ROWS, TYPICAL = "held_out_rows", "typical"
+ROWS, TYPICAL, LEARNED = "held_out_rows", "typical", "learned_rows"
+HASHES, EXTENTS, WHERE = "window_hashes", "window_extents", "where-{}-{}"
 
 
 def save(detector: Any, folder: str | Path, *, force: bool = True) -> None:
@@ -70,9 +72,15 @@ def _tensors(detector: Any) -> dict[str, Tensor]:
         HELD_OUT: detector.held_out_scores_,
         ROWS: detector.held_out_rows_,
         TYPICAL: detector.typical_rows_,
+        LEARNED: detector.learned_rows_,
     }
+    windows = detector.members_[0].windows
+    if windows is not None:
+        kept |= {HASHES: windows.hashes.view(np.int64), EXTENTS: windows.extents}
     for number, member in enumerate(detector.members_):
         kept[USUAL.format(number)] = member.usual
         for place, memory in enumerate(member.memories):
             kept[MEMORY.format(number, place)] = memory.rebuilt
+            if memory.where is not None:
+                kept[WHERE.format(number, place)] = memory.where
     return {name: torch.from_numpy(values).contiguous() for name, values in kept.items()}

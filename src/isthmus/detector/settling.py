@@ -35,7 +35,7 @@ def draft(source: Source, device: str, seed: int) -> Autoencoder:
 
 
 def prepared_rows(unlearned: Autoencoder, source: Source) -> tuple[Array, Array]:
-    """(n, E) the rows of a source, prepared and bent, and (n,) bool which of them have gaps.
+    """(n, E) the rows of a source, prepared and bent, and (n, E) bool where they have gaps.
 
     The mean stands in for what is missing.
     """
@@ -44,7 +44,7 @@ def prepared_rows(unlearned: Autoencoder, source: Source) -> tuple[Array, Array]
     if missing.any():
         known = np.maximum((~missing).sum(axis=0), 1)
         rows = np.where(missing, np.where(missing, 0.0, rows).sum(axis=0) / known, rows)
-    return rows, missing.any(axis=1)
+    return rows, missing
 
 
 def default_autoencoder(rows: Array, schema: Schema, device: str, seed: int) -> Autoencoder:
@@ -54,13 +54,18 @@ def default_autoencoder(rows: Array, schema: Schema, device: str, seed: int) -> 
     """
     batch = choose_batch_size(len(rows))
     steps = math.ceil(len(rows) / batch)
+    plain = schema.layout == "table"
+    epochs = max(FEWEST_EPOCHS, round(STEPS_WANTED / steps))
     return Autoencoder(
         choose_components(some_of(rows, seed)),
-        kind=Multilayer(hidden=HIDDEN) if schema.layout == "table" else "auto",
+        kind=Multilayer(hidden=HIDDEN) if plain else "auto",
         preparation=choose_scaling(schema),
         loss=choose_loss(schema),
         batch_size=batch,
-        max_epochs=max(FEWEST_EPOCHS, round(STEPS_WANTED / steps)),
+        max_epochs=epochs,
+        # A step of convolutions costs thirty times what one of a dense layer does.
+        early_stopping=True if plain else max(FEWEST_EPOCHS, epochs // 4),
+        precision="auto" if plain else "float32",
         transform_max_iter=0,
         device=device,
         random_state=seed,

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from isthmus import artifact, metrics
 from isthmus.data import (
+    SIZES,
     AllBut,
     Rows,
     align,
     check_rows,
     plain_batches,
-    rejoin,
-    restore,
 )
 from isthmus.errors import RequestError
 from isthmus.estimator.continuing import fit_each, one_more_epoch
@@ -31,10 +30,13 @@ from isthmus.estimator.inputs import (
     as_source,
     by_sample,
     check_coded,
+    given_back,
     like,
     read_codes,
+    read_sizes,
     rebuilt_as,
     row_weights,
+    sizes_of_rows,
     tell,
     unless_refused,
 )
@@ -54,7 +56,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             spec from `isthmus.kinds`. "auto" is convolutional for images and signals, else
             multilayer.
         loss: What "the same back" means: "squared", "bernoulli", "huber", or a spec from
-            `isthmus.losses`. "auto" is bernoulli where every value is 0 or 1, else squared.
+            `isthmus.losses`. "auto" is bernoulli where every value is 0 or 1, mixed where columns
+            are of other kinds or counts, else squared.
         penalties: What else the code should be: names or specs from `isthmus.losses`.
         corruption: Noise on the way in: a name or a spec from `isthmus.data`, or None.
         pretraining: Where the weights start: "pca" at the principal components, "random" anywhere,
@@ -71,8 +74,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "auto" is a tenth, more for few rows.
         early_stopping: Whether to stop when the held-out loss no longer falls: True, False, or
             the number of epochs to wait.
-        preparation: How features are scaled: "auto", "common", "columns", "unit" or "none"; see
-            `isthmus.data.fit_preparation`.
+        preparation: How features are scaled: "auto", "common", "columns", "unit", "none", "sizes",
+            "quantiles"; see `isthmus.data.fit_preparation`.
         device: "auto", "cpu", "cuda", or what torch calls a device.
         precision: "auto", "float64", "float32" or "bf16".
         transform_max_iter: Steps in which `transform` refines each code that the encoder gives;
@@ -209,22 +212,28 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         codes = [code for _, code in self._coded(self._rows(X))]
         return np.asarray(torch.cat(codes).float().cpu())
 
-    def inverse_transform(self, X: Any, *, lengths: Any = None) -> Any:
+    def inverse_transform(self, X: Any, *, lengths: Any = None, sizes: Any = None) -> Any:
         """What the rows were, rebuilt from codes (n, n_components_): array, frame, images, ...
 
         Windows are joined to a recording of (n - 1) step + length samples. The last window of a
         recording of another length begins earlier than that: `lengths` says how many samples the
         recording has, or in a list each of several. Series come as a list, as long as the longest
         of the fit, or of these `lengths`.
+
+        Counts come back as those of rows of the mean depth, unless `sizes` (n,) gives size factors,
+        as `preparation_.size_factors` tells them of rows: codes do not hold them.
         """
         check_is_fitted(self)
-        values, schema = self._rebuild(self._codes(X)), self.preparation_.schema
-        return rejoin(values, schema, lengths) if schema.recording else restore(values, schema)
+        codes, schema = self._codes(X), self.preparation_.schema
+        values = self._rebuild(codes, read_sizes(sizes, codes, self.preparation_))
+        return given_back(values, schema, lengths)
 
     def reconstruct(self, X: Any) -> Any:
         """The rows of X after a round trip through the code, as what X was."""
         source, schema = self._source(X), self.preparation_.schema
-        values = self._rebuild(self._codes(self.transform(source)))
+        sized = self.preparation_.scaling == SIZES
+        sizes = sizes_of_rows(self.loss_, self._rows(source)) if sized else None
+        values = self._rebuild(self._codes(self.transform(source)), sizes)
         return like(X, rebuilt_as(source, values, schema))
 
     def impute(self, X: Any) -> Any:
@@ -303,9 +312,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         steps = self.facts_["transform_max_iter"] if wanted == "auto" else wanted
         return refined(code, x, steps, self.metric_, self.network_, self.loss_)
 
-    def _decode(self, code: Tensor) -> Tensor:
+    def _decode(self, code: Tensor, sizes: Tensor | None) -> Tensor:
         with torch.no_grad():
-            rebuilt: Tensor = self.loss_.mean(self.network_.decode(code))
+            raw = self.network_.decode(code)
+            rebuilt: Tensor = self.loss_.mean(raw if sizes is None else raw + sizes.log())
         return rebuilt
 
     def _source(self, X: Any) -> Source:
@@ -325,7 +335,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Each batch of rows and what their codes rebuild, in the units of errors, (B, E) each."""
         rows, measured = self._rows(X), self.preparation_.measured
         for x, code in self._coded(rows):
-            yield measured(x), measured(self._decode(code))
+            yield measured(x), measured(self._decode(code, self.loss_.sizes(x)))
 
     def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """Each batch of prepared rows with its codes; DataError where those are not finite."""
@@ -343,10 +353,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         values = read_codes(X, list(self.get_feature_names_out()))
         return torch.as_tensor(values, dtype=dtype, device=device)
 
-    def _rebuild(self, codes: Tensor) -> Array:
+    def _rebuild(self, codes: Tensor, sizes: Tensor | None) -> Array:
         if not len(codes):
             return np.empty((0, *self.preparation_.schema.shape))
-        parts = [self._decode(codes[p]) for p in plain_batches(len(codes))]
+        batches = plain_batches(len(codes))
+        parts = [self._decode(codes[p], None if sizes is None else sizes[p]) for p in batches]
         return np.concatenate([self.preparation_.decode(part) for part in parts])
 
     def _request(self, *, resume: bool) -> Request:

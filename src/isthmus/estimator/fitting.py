@@ -9,6 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from isthmus.counts import counts_seen
 from isthmus.data import StreamedRows, check_any, check_rows, count_distinct, is_streamed
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts
@@ -70,6 +71,7 @@ class Fitting:
         self.distinct = self._count_distinct()
         self.stand_in = self._find_stand_in()
         self.mean: Tensor | None = None
+        self.counts_seen = counts_seen(self.preparation.facts)
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
@@ -182,9 +184,14 @@ class Fitting:
         if isinstance(rows, StreamedRows) and self.preparation.facts.n_features > EXACT_SIDE:
             rows = rows.in_memory()  # more than one pass would be needed over all of them
         solution = principal_components(
-            rows, n_components, seed=self.request.seed, stand_in=self.stand_in
+            rows,
+            n_components,
+            seed=self.request.seed,
+            stand_in=self.stand_in,
+            seen=self.counts_seen,
         )
-        self.mean = solution.mean if rows is self.train else None
+        plain = rows is self.train and self.counts_seen is None
+        self.mean = solution.mean if plain else None
         return solution
 
     def _start(self, network: CodeNetwork, solution: PCASolution) -> None:
@@ -199,6 +206,8 @@ class Fitting:
     def _asks(self) -> bool:
         """Whether plain error is the aim, so that the result may be held against PCA's."""
         plain = self.request.loss in ("auto", "squared")
+        # Whoever declares counts asks for their likelihood, of which PCA knows nothing.
+        plain = plain and self.preparation.counts is None
         plain = plain and not any(penalty.weight for penalty in self.penalties)
         # A bounded output starts near PCA, not at it: there is no PCA to return to.
         plain = plain and self.kind.output != "bounded"

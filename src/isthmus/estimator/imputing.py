@@ -1,16 +1,18 @@
-"""What is missing of a row, rebuilt from the code that is most likely given what is known of it.
+"""What is missing of a row: several ways to expect it, weighed by values hidden on purpose.
 
-With a linear network this is the conditional mean of probabilistic PCA (Tipping and Bishop 1999):
-codes are normal, as those of the training rows, and values stray from the reconstruction with one
-variance for all. The code that rebuilds the known values best, which `transform` looks for, would
-let the others stray as far as they like. How far each feature can be trusted is then told by values
-that were hidden on purpose.
+The network expects it in two ways: by the most likely code given what is known (`code_prior.py`),
+and by a round trip of the row, its gaps filled by a linear expectation (`gaussian.py`), which is
+the third way. A network that rebuilds well need not fill in well, and how it fills in is no part
+of its training; so rows that it has not learned from tell, values of which are hidden, how much
+each way counts in each feature, and how far all are to be trusted (`mixing.py`).
 """
 
-# Shape letters: B rows in a batch, D features, K code units.
+# Shape letters: B rows in a batch, D features, K code units, J ways to expect a value.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import reduce
+from operator import or_
 from typing import Any, Self
 
 import numpy as np
@@ -20,118 +22,48 @@ from torch import Tensor
 from isthmus.data import Rows, align, fill, plain_batches, sampled
 from isthmus.data.fill import fill_each
 from isthmus.data.streams.tables import TableBlocks
-from isthmus.gaps import count_known, filled, places, row_means
+from isthmus.estimator.code_prior import (
+    ROWS_TO_LEARN,
+    CodePrior,
+    rows_needed,
+    weighted_batches,
+)
+from isthmus.estimator.gaussian import Gaussian, Weighted
+from isthmus.estimator.mixing import Certainty, Evidence
+from isthmus.gaps import places
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
-from isthmus.refinement import Refinement
-from isthmus.types import Facts
+from isthmus.types import Index
 
-ROWS_TO_LEARN, ROWS_TO_TRUST, ROWS_AT_ONCE = 5000, 1024, 256
-HIDDEN, ROUNDS = 0.2, 3
-"""Share of the values hidden to see how far reconstructions can be trusted, and how often."""
+ROWS_TO_TRUST, ROWS_AT_ONCE = 1024, 256
+HIDDEN, FEWEST_ROUNDS, MOST_ROUNDS = 0.2, 3, 10
+"""Share of the values that are hidden, and how often: oftener where rows are few."""
 
-FEW = 10
-"""A feature counts for itself from about so many hidden values on."""
-
-STEPS = 20
-"""Enough for the hidden values' error to stay where it is, within a hundredth."""
-
-LEAST_VARIANCE = 1e-6
-"""Share of the mean variance of the code that is added along all its directions."""
-
-ROWS_A_NUMBER = 5
-"""Of a code: from so many rows on their spread is known."""
-
-LEAST_NOISE = 1e-4
-"""Share of the mean square of known values: a code of as many numbers as the row follows it all."""
-
-FEWEST_FREE = 0.5
-"""Where a code has as many numbers as the row, so many are taken to be left for the noise."""
+WIDEST_ROW = 256
+"""Features up to which a covariance is learned; the time a row takes grows with their cube."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CodePrior:
-    """What is known of a code before its row is seen, and how much the row says beside it."""
+class Hidden:
+    """Rows with values hidden, the same as they are, and their weights; the same each time."""
 
-    location: Tensor
-    """(K,): the codes' mean."""
+    def __init__(self, rows: Rows, chosen: Index, sizes: Index | None, seed: int) -> None:
+        self.rows, self.chosen, self.sizes, self.seed = rows, chosen, sizes, seed
+        rounds = ROWS_TO_TRUST // max(len(chosen), 1)
+        self.rounds = min(max(rounds, FEWEST_ROUNDS), MOST_ROUNDS)
 
-    precision: Tensor
-    """(K, K): the inverse of the codes' covariance."""
+    @property
+    def times(self) -> float:
+        """How often a value is hidden, on the average over all times that one is."""
+        return 1 + (self.rounds - 1) * HIDDEN
 
-    metric: Tensor
-    """(K, K): the inverse of the mean curvature of `distance` and the rows' loss together."""
-
-    scale: Tensor
-    """(): what makes the sum of a row's errors a negative log-likelihood in nats."""
-
-    def distance(self, code: Tensor) -> Tensor:
-        """(B,): minus the log-density of codes (B, K), but for a constant."""
-        away = code - self.location
-        return ((away @ self.precision) * away).sum(dim=1) / 2
-
-    @classmethod
-    @torch.no_grad()
-    def learn(
-        cls,
-        network: CodeNetwork,
-        loss: Reconstruction,
-        train: Rows,
-        judged: Rows,
-        metric: Tensor,
-    ) -> Self:
-        """From the codes of `train` and the errors of `judged` rows; `metric` is a Refinement's.
-
-        The encoder takes what is missing for the mean, and so its codes of rows with gaps lie too
-        near one another. They only begin: the codes' mean and covariance are those of the most
-        likely codes, and of what these leave open, as in one round of EM.
-        """
-        facts = network.facts
-        size = len(facts.columns or range(facts.n_features))
-        noise = 1 / 2 if loss.IN_NATS else _noise(network, loss, judged, len(metric))
-        scale = 1 / (2 * noise)
-        curved = scale * size * torch.linalg.inv(metric.double())
-        batches = list(_batches(train))
-        weight = torch.cat([weight for _, weight in batches])
-        codes = torch.cat([network.encode(x) for x, _ in batches])
-        prior = cls._of(codes, weight, torch.zeros_like(curved), curved, scale)
-        known = torch.cat([count_known(x.flatten(1), facts.share) for x, _ in batches]).double()
-        share = (known @ weight.double()) / (weight.double().sum() * size)
-        left = torch.linalg.inv(share * curved + prior.precision.double())
-        codes = torch.cat([prior.most_likely(network, loss, x) for x, _ in batches])
-        return cls._of(codes, weight, left, curved, scale)
-
-    @classmethod
-    def _of(cls, codes: Tensor, weight: Tensor, left: Tensor, curved: Tensor, scale: float) -> Self:
-        """From codes (n, K) that are known but for a covariance `left` (K, K).
-
-        `curved` (K, K) is the mean curvature of a row's negative log-likelihood in its code.
-        """
-        share = weight.double()[:, None] / weight.double().sum()
-        location = (share * codes.double()).sum(dim=0)
-        centred = codes.double() - location
-        covariance = (share * centred).t() @ centred + left
-        floor = LEAST_VARIANCE * float(covariance.diagonal().mean()) + torch.finfo().tiny
-        eye = torch.eye(len(covariance), dtype=torch.float64, device=codes.device)
-        precision = torch.linalg.inv(covariance + floor * eye)
-        found = {
-            "location": location,
-            "precision": precision,
-            "metric": torch.linalg.inv(curved + precision),
-            "scale": torch.tensor(scale),
-        }
-        return cls(**{name: value.to(codes).contiguous() for name, value in found.items()})
-
-    def most_likely(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
-        """Codes (B, K) of rows (B, *shape) with gaps."""
-
-        def sums(raw: Tensor, x: Tensor) -> Tensor:
-            known = count_known(x.flatten(1), network.facts.share)
-            return self.scale * known * loss.per_row_known(raw, x)
-
-        with torch.no_grad():
-            code = network.encode(x)
-        return Refinement(network, sums, self.metric, self.distance)(x, code, STEPS)
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(B, *shape) rows with values hidden, the same as they are, and their weights (B,)."""
+        generator = torch.Generator().manual_seed(self.seed)
+        for positions in [*plain_batches(len(self.chosen), ROWS_AT_ONCE)] * self.rounds:
+            at = self.chosen[positions]
+            x, weight = self.rows.take(at), self.rows.weight[torch.as_tensor(at)]
+            gaps = places(x, HIDDEN, self.sizes, generator)
+            yield x.masked_fill(gaps, torch.nan), x, weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,22 +73,40 @@ class Imputer:
     centre: Tensor
     """(1, *shape): the mean row."""
 
-    trust: Tensor
-    """(1, *shape): the share of a reconstruction's distance from the mean row that is kept."""
+    low: Tensor
+    high: Tensor
+    """(1, *shape) each: the range of each feature in the rows, which nothing filled in leaves."""
+
+    weights: Tensor
+    """(J, *shape): how much of each expectation's distance from the mean row is kept."""
 
     prior: CodePrior | None
     """None where codes cannot be moved freely: then they are the encoder's."""
 
+    normal: Gaussian | None
+    """None where rows are wide: then nothing is expected but by the network."""
+
     def __call__(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
         """(B, *shape): what stands in each place of rows (B, *shape), as far as one can tell."""
-        rebuilt = self._rebuilt(network, loss, x)
-        return self.centre + self.trust * (rebuilt - self.centre)
+        away = self.expectations(network, loss, x) - self.centre
+        return self.centre + (self.weights[:, None] * away).sum(dim=0)
 
-    def _rebuilt(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            if self.prior is None:
-                return loss.mean(network.decode(network.encode(x)))
-            return loss.mean(network.decode(self.prior.most_likely(network, loss, x)))
+    @torch.no_grad()
+    def expectations(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
+        """(J, B, *shape): what each way expects in each place of rows (B, *shape)."""
+        linear, start = [], x
+        if self.normal is not None:
+            expected = self.normal(x.flatten(1)).reshape(x.shape).to(x)
+            linear = [expected.clamp(self.low, self.high)]
+            start = torch.where(x.isnan(), linear[0], x)
+        codes = []
+        if self.prior is not None:
+            codes.append(self.prior.most_likely(network, loss, x, start))
+        if linear or not codes:
+            codes.append(network.encode(start))
+        rebuilt = [loss.rebuilt(network.decode(code), x) for code in codes]
+        within = [values.clamp(self.low, self.high) for values in rebuilt]
+        return torch.stack([*within, *linear])
 
     @classmethod
     def learn(
@@ -170,31 +120,71 @@ class Imputer:
         centre: Tensor,
         seed: int,
     ) -> Self:
-        """Learn the prior from `train`, the trust from `judged` rows, values of which are hidden.
+        """Learn from `train` what to expect, and from `judged` rows how much each way counts.
 
-        The trust in a feature is the slope of its hidden values on their reconstructions (both from
-        the mean row), as far as there are such values, and else that of all; from 0 to 1.
+        The weights of a feature are those of least squares of its hidden values on what was
+        expected (all from the mean row), as far as there are such values, and else those of all;
+        none is negative, and they add up to 1 at most. What is linear is learned from the `judged`
+        rows too, once it has been judged.
         """
         prior = None
         if metric is not None and len(train) >= rows_needed(len(metric)):
             prior = CodePrior.learn(network, loss, train, judged, metric)
-        plain = cls(centre=centre, trust=torch.ones_like(centre), prior=prior)
-        chosen = sampled(judged, ROWS_TO_TRUST)
-        generator = torch.Generator().manual_seed(seed)
-        product, square = torch.zeros_like(centre), torch.zeros_like(centre)
-        for positions in [*plain_batches(len(chosen), ROWS_AT_ONCE)] * ROUNDS:
-            at = chosen[positions]
-            x, weight = judged.take(at), judged.weight[torch.as_tensor(at)]
-            hidden = places(x, HIDDEN, network.facts.sizes, generator)
-            guess = plain(network, loss, x.masked_fill(hidden, torch.nan)) - centre
-            guess = torch.where(hidden, guess, torch.zeros_like(guess))
-            product += torch.tensordot(weight, guess * filled(x - centre), dims=1)
-            square += torch.tensordot(weight, guess.square(), dims=1)
-        tiny = torch.finfo(square.dtype).tiny
-        slope = product.sum() / square.sum().clamp(min=tiny)
-        few = FEW * square.sum() / max(HIDDEN * ROUNDS * len(chosen) * square.numel(), 1)
-        trust = (product + few * slope) / (square + few).clamp(min=tiny)
-        return replace(plain, trust=trust.clamp(0, 1).contiguous())
+        plain = cls(
+            centre=centre,
+            low=torch.full_like(centre, -torch.inf),
+            high=torch.full_like(centre, torch.inf),
+            weights=torch.ones_like(centre),
+            prior=prior,
+            normal=None,
+        )
+        learned, at = sampled(train, ROWS_TO_LEARN), sampled(judged, ROWS_TO_TRUST)
+        if judged is train and len(at) > 1:
+            # No row is to be both: of the linear expectation, half of them are held out.
+            at = at[1::2]
+            learned = np.setdiff1d(learned, at)
+        hidden = Hidden(judged, at, network.facts.sizes, seed)
+        seen, unseen = _flat(train, learned), _flat(judged, at)
+        if centre.numel() <= WIDEST_ROW:
+            plain = replace(plain, normal=Gaussian.chosen(seen, centre.flatten(), hidden))
+        plain = plain._weighed(network, loss, hidden, seen)
+        if plain.normal is None:
+            return plain
+        both = [*seen, *unseen]
+        return replace(plain._within(both), normal=plain.normal.again(both).rounded(centre))
+
+    def _weighed(
+        self, network: CodeNetwork, loss: Reconstruction, hidden: Hidden, seen: Weighted
+    ) -> Self:
+        """The same with weights, and the range of the rows it learned from."""
+        within = self._within(seen)
+
+        def estimated() -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+            for gappy, truth, weight in hidden:
+                away = within.expectations(network, loss, gappy) - within.centre
+                counted = gappy.isnan() & ~truth.isnan()
+                aim = (truth - within.centre).flatten(1)
+                yield away.flatten(2), aim, counted.flatten(1), weight
+
+        # Wide rows are estimated twice, since all at once might not fit in memory.
+        kept = None if self.normal is None else [*estimated()]
+        weights = reduce(or_, (Evidence.of(*part) for part in kept or estimated())).weights()
+        mixed = (
+            ((weights[:, None] * away).sum(dim=0), *rest) for away, *rest in kept or estimated()
+        )
+        certain = reduce(or_, (Certainty.of(*part) for part in mixed))
+        weights = (weights * certain.kept(hidden.times)).to(self.centre)
+        shape = (len(weights), *self.centre.shape[1:])
+        return replace(within, weights=weights.reshape(shape).contiguous())
+
+    def _within(self, rows: Weighted) -> Self:
+        """The same with the range of what is known of rows (B, D)."""
+        low = torch.stack([x.nan_to_num(torch.inf).amin(dim=0) for x, _ in rows]).amin(dim=0)
+        high = torch.stack([x.nan_to_num(-torch.inf).amax(dim=0) for x, _ in rows]).amax(dim=0)
+        unknown = low > high
+        low = torch.where(unknown, -torch.inf, low).reshape(self.centre.shape)
+        high = torch.where(unknown, torch.inf, high).reshape(self.centre.shape)
+        return replace(self, low=low.to(self.centre), high=high.to(self.centre))
 
     def anew(
         self, network: CodeNetwork, loss: Reconstruction, rows: Rows, metric: Tensor | None
@@ -203,65 +193,53 @@ class Imputer:
 
         Few rows tell too little: then it stays as it is.
         """
-        if len(rows) < rows_needed(network.encode(rows.take(np.arange(1))).shape[1]):
+        size = network.encode(rows.take(np.arange(1))).shape[1]
+        if len(rows) < rows_needed(size if self.normal is None else len(self.normal.mean)):
             return self
         return self.learn(network, loss, rows, rows, metric, centre=self.centre, seed=0)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything but the centre by name, to be saved."""
-        if self.prior is None:
-            return {"trust": self.trust}
-        prior = {field.name: getattr(self.prior, field.name) for field in fields(self.prior)}
-        return prior | {"trust": self.trust}
+        found = {"weights": self.weights, "low": self.low, "high": self.high}
+        for name in ("prior", "normal"):
+            part = getattr(self, name)
+            if part is not None:
+                found |= {f"{name}.{f.name}": getattr(part, f.name) for f in fields(part)}
+        return found
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], centre: Tensor, n_components: int) -> Self:
         """What `tensors` gave; ValueError where they do not fit the network."""
-        square = (n_components, n_components)
-        shapes: dict[str, tuple[int, ...]] = {"trust": tuple(centre.shape)}
-        of_prior = {"location": square[:1], "precision": square, "metric": square, "scale": ()}
         found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if found not in (shapes, shapes | of_prior):
+        prior, normal = (any(n.startswith(p) for n in found) for p in ("prior.", "normal."))
+        ways = 1 if not normal else 3 if prior else 2
+        row, square = tuple(centre.shape), (n_components, n_components)
+        wanted: dict[str, tuple[int, ...]] = {"low": row, "high": row, "weights": (ways, *row[1:])}
+        if prior:
+            wanted |= {"prior.location": square[:1], "prior.scale": ()}
+            wanted |= {"prior.precision": square, "prior.metric": square}
+        if normal:
+            width = centre.numel()
+            wanted |= {"normal.mean": (width,), "normal.precision": (width, width)}
+            wanted |= {"normal.shrinkage": ()}
+        if found != wanted:
             raise ValueError(f"the imputer's tensors have the shapes {found}")
-        rest = {name: tensors[name] for name in of_prior if name in tensors}
-        prior = CodePrior(**rest) if rest else None
-        return cls(centre=centre, trust=tensors["trust"], prior=prior)
+        return cls(
+            centre=centre,
+            low=tensors["low"],
+            high=tensors["high"],
+            weights=tensors["weights"],
+            prior=CodePrior(**_part("prior.", tensors)) if prior else None,
+            normal=Gaussian(**_part("normal.", tensors)) if normal else None,
+        )
 
 
-def _noise(network: CodeNetwork, loss: Reconstruction, rows: Rows, n_components: int) -> float:
-    """The mean error of a known value, as far as the code has not followed it.
-
-    Where the K numbers of a code follow a row of D, D - K in D are left for the noise.
-    """
-    total, square, known, share = 0.0, 0.0, 0.0, network.facts.share
-    for x, weight in _batches(rows):
-        counts = weight.double() * count_known(x.flatten(1), share)
-        total += float(counts @ loss.per_row_known(network(x).reconstruction, x).double())
-        square += float(counts @ row_means(x.double().square(), share))
-        known += float(counts.sum())
-    size = degrees_of_freedom(network.facts)
-    free = max(size - n_components, FEWEST_FREE)
-    noise = max(total * size / free, LEAST_NOISE * square) / max(known, 1.0)
-    return max(noise, torch.finfo(torch.float32).tiny)
+def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def degrees_of_freedom(facts: Facts) -> int:
-    """How many numbers a row is: the last level of a category follows from the others."""
-    tied = sum(c.likelihood == "categorical" and c.size > 1 for c in facts.columns or ())
-    return facts.n_features - tied
-
-
-def rows_needed(n_components: int) -> int:
-    """How many rows tell where codes of so many numbers lie."""
-    return ROWS_A_NUMBER * n_components
-
-
-def _batches(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows (B, *shape) and their weights (B,), evenly spaced."""
-    chosen = sampled(rows, ROWS_TO_LEARN)
-    for positions in plain_batches(len(chosen)):
-        at = chosen[positions]
-        yield rows.take(at), rows.weight[torch.as_tensor(at)]
+def _flat(rows: Rows, chosen: Index) -> Weighted:
+    return [(x.flatten(1), weight) for x, weight in weighted_batches(rows, chosen)]
 
 
 def impute(estimator: Any, X: Any) -> Any:

@@ -16,18 +16,23 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from isthmus.data import (
+    SIZES,
+    Preparation,
+    Rows,
     Schema,
     align,
     cut_like,
     is_series,
     is_streamed,
     open_source,
+    rejoin,
     restore,
     series,
 )
 from isthmus.data.arrays import fault, unmasked
 from isthmus.data.recordings import RecordingSource
 from isthmus.errors import DataError, RequestError, require
+from isthmus.losses import Reconstruction
 from isthmus.types import Array, Index, Source
 
 ROW_DIMENSIONS = (2, 3)
@@ -153,6 +158,29 @@ def read_codes(codes: Any, names: list[str]) -> Array:
     return values
 
 
+def read_sizes(sizes: Any, codes: Tensor, preparation: Preparation) -> Tensor | None:
+    """(n, 1): the size factors of (n, K) codes; DataError where they are none of such rows'."""
+    if sizes is None:
+        return None
+    require(
+        preparation.scaling == SIZES,
+        "sizes: the rows of this model have no size factors; leave them out",
+    )
+    values = np.asarray(sizes, np.float64).reshape(-1)
+    if len(values) != len(codes) or not (np.isfinite(values) & (values > 0)).all():
+        raise DataError(
+            f"sizes: {len(codes)} codes need as many finite numbers above 0, found "
+            f"{len(values)}; preparation_.size_factors(X) gives those of rows"
+        )
+    return torch.as_tensor(values, dtype=codes.dtype, device=codes.device)[:, None]
+
+
+def sizes_of_rows(loss: Reconstruction, rows: Rows) -> Tensor:
+    """(n, 1): the size factors of all rows, which the loss tells from their counts."""
+    sizes = [loss.sizes(x) for _, x in rows.in_order()]
+    return torch.cat([known for known in sizes if known is not None])
+
+
 def check_coded(source: Source, positions: Index, x: Tensor, code: Tensor) -> None:
     """Raise DataError where the codes (B, K) of prepared rows (B, *shape) are not finite."""
     lost = ~code.float().isfinite().all(dim=1) | (x.flatten(1).abs() > FARTHEST).any(dim=1)
@@ -176,6 +204,17 @@ def rebuilt_as(source: Source, values: Array, schema: Schema) -> Any:
     """What the rows of `source` are, from values (n, *schema.shape) that a model rebuilt."""
     if isinstance(source, RecordingSource):
         return source.restored(values)
+    return restore(values, schema)
+
+
+def given_back(values: Array, schema: Schema, lengths: Any) -> Any:
+    """What rows were, from values (n, *schema.shape) alone; windows are joined to recordings.
+
+    Raises RequestError where there are `lengths` and no recordings.
+    """
+    if schema.recording:
+        return rejoin(values, schema, lengths)
+    require(lengths is None, "lengths: the rows of this model are no recordings; leave them out")
     return restore(values, schema)
 
 

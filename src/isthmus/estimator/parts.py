@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -71,6 +72,8 @@ def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstructi
         scaling = choices.choose_scaling(name)
     if preparation is None or preparation.scaling != scaling != "auto":
         preparation = prepare(scaling)
+    if not loss.JUDGES_COUNTS and preparation.counts is not None:
+        preparation = replace(preparation, counts=None, scaling="columns")
     _check_range(loss, preparation)
     return loss.bound(preparation.facts), preparation
 
@@ -234,7 +237,7 @@ def trainer_of(
         state=State(seed=request.seed),
         callbacks=request.callbacks,
         reporter=request.reporter,
-        health=Doctor(loss.mean, optimizer.evaluations_a_step),
+        health=Doctor(loss.rebuilt, optimizer.evaluations_a_step),
     )
 
 

@@ -125,7 +125,7 @@ def refined(
 def rebuilt(refining: Refining, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
     """The rows (B, *shape) after a round trip through their codes."""
     code = refined(network.encode(x), x, refining.steps, refining.metric, network, loss)
-    return loss.mean(network.decode(code))
+    return loss.rebuilt(network.decode(code), x)
 
 
 def _fitting_in(rows: Rows) -> int:
@@ -138,5 +138,8 @@ def _fitting_in(rows: Rows) -> int:
 def _error(
     way: Refining, network: CodeNetwork, loss: Reconstruction, x: Tensor, weight: Tensor
 ) -> float:
+    if network.facts.counts is not None:
+        code = refined(network.encode(x), x, way.steps, way.metric, network, loss)
+        return float(weight @ loss.per_row_known(network.decode(code), x))
     errors = row_means((rebuilt(way, network, loss, x) - x).square(), network.facts.share)
     return float(weight @ errors)

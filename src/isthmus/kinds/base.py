@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus.counts import counts_seen
 from isthmus.errors import RequestError, require
 from isthmus.gaps import filled
 from isthmus.kinds.blocks import (
@@ -97,6 +98,7 @@ class CodeNetwork(Network):
         self.code_dropout = nn.Dropout(code_dropout)
         # Tied stacks have no last layers of their own to zero: each is the other's first.
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
+        self.counts = counts_seen(facts)
         self.stand_in = nn.Parameter(torch.zeros(facts.n_features)) if facts.gaps else None
         if linear is not None:
             self.silence()
@@ -117,7 +119,9 @@ class CodeNetwork(Network):
             self.stand_in.copy_(torch.as_tensor(values))
 
     def complete(self, x: Tensor) -> Tensor:
-        """(B, *shape), with a learned number for each feature where it is missing."""
+        """(B, *shape), a learned number standing in for each missing feature; counts are logged."""
+        if self.counts is not None:
+            return self.counts(x, self.stand_in)  # type: ignore[no-any-return]
         if self.stand_in is None:
             return x
         return filled(x, self.stand_in.reshape(self.facts.shape))

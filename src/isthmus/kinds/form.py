@@ -36,7 +36,7 @@ class DenseForm(NamedTuple):
         """The form of a network; None where it has another, or parts that are not dense layers."""
         if type(network) is not CodeNetwork or not all(map(is_plain, network.modules())):
             return None
-        if network.gate is not None or network.facts.gaps:
+        if network.gate is not None or network.facts.gaps or network.counts is not None:
             return None
         limit, path = network.output, network.linear
         if not isinstance(limit, Clipped | None) or (path is not None and path.tied):

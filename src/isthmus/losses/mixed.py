@@ -5,13 +5,16 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.counts import Depth
 from isthmus.errors import require
+from isthmus.gaps import filled
+from isthmus.losses.deviance import LARGEST_LOG, half_deviance, information
 from isthmus.losses.reconstruction import Link, Reconstruction
 from isthmus.types import Facts
 
@@ -22,13 +25,16 @@ RARE = 0.05
 """Where a straight line stands for a logistic curve, it is no steeper than one of a level as rare
 as this: else a level in a hundred would be certain as soon as PCA's guess leaves zero."""
 
-LARGEST_LOG = 30.0
-"""Of a rate: larger ones have no place among numbers that are squared."""
+LIKELIHOODS = ("poisson", "negative_binomial")
+"""Of counts."""
+
+NUMBERS = ("scale", "weight", "dispersion", "slope", "offset")
+"""What of a plan is numbers rather than places."""
 
 
 @dataclass(kw_only=True)
 class Mixed(Reconstruction):
-    """Numbers by squared or Huber loss, truths and categories by cross-entropy, counts by Poisson.
+    """Numbers by squared or Huber loss, truths and categories by cross-entropy, counts by deviance.
 
     Each column's loss is divided by what it costs to know nothing but how its values are
     distributed (the variance of a number, the entropy of a category, the mean deviance of a count),
@@ -36,11 +42,17 @@ class Mixed(Reconstruction):
     number each are judged by the squared error of their codes.
     """
 
+    JUDGES_COUNTS: ClassVar[bool] = True
+
     numeric: str = "squared"
     """"squared" or "huber", the loss of numbers."""
 
     delta: float = 1.0
     """Where the square of the Huber loss ends, in standard deviations of the column, > 0."""
+
+    counts: str = "poisson"
+    """"poisson" or "negative_binomial", the likelihood of counts; how much the second is wider is
+    told by the mean and the variance of each column."""
 
     def check(self) -> None:
         """Raise RequestError when the settings make no sense."""
@@ -49,9 +61,20 @@ class Mixed(Reconstruction):
             f"Mixed: numeric={self.numeric!r} is not known; use 'squared' or 'huber'",
         )
         require(self.delta > 0, f"Mixed: delta={self.delta} must be positive")
+        require(
+            self.counts in LIKELIHOODS,
+            f"Mixed: counts={self.counts!r} is not known; use 'poisson' or 'negative_binomial'",
+        )
 
     def errors(self, raw: Tensor, x: Tensor) -> Tensor:
         """Elementwise, (B, E); those of one category add up to its cross-entropy."""
+        return self._errors(self._at_depth(raw, x), x)
+
+    def errors_with_gaps(self, raw: Tensor, x: Tensor) -> Tensor:
+        """The same where `x` is known; a row's depth is told by what is known of it."""
+        return self._errors(self._at_depth(raw, x), filled(x))
+
+    def _errors(self, raw: Tensor, x: Tensor) -> Tensor:
         if self.columns is None:
             return self._of_numbers(raw, x)
         plan = self._plan.to(raw)
@@ -62,7 +85,8 @@ class Mixed(Reconstruction):
             parts.append(_of_truths(raw[:, at], values[:, at]) * plan.weight[at])
         if len(plan.counts):
             at = plan.counts
-            parts.append(_of_counts(raw[:, at], values[:, at]) * plan.weight[at])
+            lost = half_deviance(raw[:, at], values[:, at], plan.dispersion)
+            parts.append(lost * plan.weight[at])
         for at in plan.levels:
             likely = torch.log_softmax(raw[:, at], dim=-1)
             parts.append((-values[:, at] * likely * plan.weight[at]).flatten(1))
@@ -84,6 +108,18 @@ class Mixed(Reconstruction):
             parts.append((likely / plan.scale[at]).flatten(1))
         return torch.cat(parts, dim=1)[:, plan.back]
 
+    def rebuilt(self, raw: Tensor, x: Tensor) -> Tensor:
+        """The same, rates being those at the depth of the rows `x`."""
+        return self.mean(self._at_depth(raw, x))
+
+    def sizes(self, x: Tensor) -> Tensor | None:
+        """(B, 1): the size factors of prepared rows (B, E); None where they have none."""
+        return None if self._depth is None else self._depth(x)
+
+    def _at_depth(self, raw: Tensor, x: Tensor) -> Tensor:
+        sizes = self.sizes(x)
+        return raw if sizes is None else raw + sizes.log()
+
     @property
     def link(self) -> Link:
         """The tangents at the mean, less steep where that is near an end."""
@@ -100,13 +136,15 @@ class Mixed(Reconstruction):
         found = torch.full_like(raw, 2.0)
         for at in (plan.truths, *plan.levels):
             found[:, at] = values[:, at] * (1 - values[:, at]) * plan.weight[at]
-        found[:, plan.counts] = values[:, plan.counts] * plan.weight[plan.counts]
+        told = information(values[:, plan.counts], plan.dispersion)
+        found[:, plan.counts] = told * plan.weight[plan.counts]
         return self.in_columns(found)
 
     def bound(self, facts: Facts) -> Self:
         """The same loss, which knows what the columns of the rows are."""
         known = super().bound(facts)
-        known.__dict__.pop("_plan", None)
+        for name in ("_plan", "_depth"):
+            known.__dict__.pop(name, None)
         return known
 
     def _of_numbers(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -117,18 +155,16 @@ class Mixed(Reconstruction):
     @cached_property
     def _plan(self) -> "Plan":
         assert self.facts is not None
-        return Plan.of(self.facts)
+        return Plan.of(self.facts, self.counts)
+
+    @cached_property
+    def _depth(self) -> Depth | None:
+        counts = None if self.facts is None else self.facts.counts
+        return Depth(self.facts) if self.facts and counts and counts.sized else None
 
 
 def _of_truths(raw: Tensor, x: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(raw, x, reduction="none")
-
-
-def _of_counts(raw: Tensor, x: Tensor) -> Tensor:
-    """Half the Poisson deviance of counts from their rates."""
-    raw = raw.clamp(max=LARGEST_LOG)
-    deviance: Tensor = raw.exp() - x * raw + torch.special.xlogy(x, x) - x
-    return deviance
 
 
 class Plan(NamedTuple):
@@ -151,6 +187,9 @@ class Plan(NamedTuple):
     weight: Tensor
     """(E,): one over what it costs to know but the mean."""
 
+    dispersion: Tensor
+    """(C,): of the counts, 0 where they are Poisson's."""
+
     slope: Tensor
     offset: Tensor
     """(E,) each: raw output = slope * x + offset, near the mean."""
@@ -159,13 +198,13 @@ class Plan(NamedTuple):
         """The same with numbers of the dtype, and all on the device, of a tensor."""
         if self.scale.dtype == like.dtype and self.scale.device == like.device:
             return self
-        numbers = {n: getattr(self, n).to(like) for n in ("scale", "weight", "slope", "offset")}
+        numbers = {n: getattr(self, n).to(like) for n in NUMBERS}
         places = {n: getattr(self, n).to(like.device) for n in ("numbers", "truths", "counts")}
         levels = tuple(at.to(like.device) for at in self.levels)
         return Plan(**numbers, **places, levels=levels, back=self.back.to(like.device))
 
     @classmethod
-    def of(cls, facts: Facts) -> "Plan":
+    def of(cls, facts: Facts, likelihood: str = "poisson") -> "Plan":
         """For rows of these columns."""
         places = _places(facts)
         scale, mean = torch.as_tensor(facts.scale), torch.as_tensor(facts.mean)
@@ -179,10 +218,8 @@ class Plan(NamedTuple):
         weight[truths] = 1 / entropy
         steep = 1 / (share * (1 - share)).clamp(min=RARE)
         slope[truths], offset[truths] = steep, share.logit() - steep * share
-        rate = value[counts]
-        weight[counts] = 2 * rate / scale[counts].square()
-        steep = 1 / (rate + scale[counts])
-        slope[counts], offset[counts] = steep, rate.log() - steep * rate
+        of_counts = _of_counts(facts, likelihood, value[counts], scale[counts])
+        weight[counts], slope[counts], offset[counts], dispersion = of_counts
         for at in levels:
             share = value[at]
             entropy = -torch.special.xlogy(share, share).sum(dim=1, keepdim=True)
@@ -197,9 +234,29 @@ class Plan(NamedTuple):
             back=torch.argsort(order),
             scale=scale,
             weight=weight,
+            dispersion=dispersion,
             slope=slope * torch.where(torch.isin(torch.arange(len(scale)), numbers), 1.0, scale),
             offset=offset,
         )
+
+
+def _of_counts(
+    facts: Facts, likelihood: str, rate: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weight, slope, offset and dispersion of counts, (C,) each."""
+    if facts.counts is None:  # models of before there were facts of counts
+        steep = 1 / (rate + scale)
+        weight = 2 * rate / scale.square()
+        return weight, steep, rate.log() - steep * rate, torch.zeros_like(rate)
+    known = facts.counts
+    wide = likelihood == "negative_binomial"
+    cost = torch.as_tensor(known.cost if wide else known.poisson_cost)
+    dispersion = torch.as_tensor(known.dispersion) * wide
+    # d log(rate) / d log(1 + rate) times the spread of the latter, by which the network's view of
+    # a count was divided; rates near 0 end the curve, which one deviation of a count is far from.
+    steep = torch.as_tensor(known.log_scale) * (1 + rate) / (rate + scale.clamp(max=1))
+    # Slopes are multiplied by what a value was divided by, which these views of counts were not.
+    return 1 / cost, steep / scale, rate.log(), dispersion
 
 
 def _places(facts: Facts) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:

@@ -47,6 +47,9 @@ class Reconstruction(Bound, Spec):
     IN_NATS: ClassVar[bool] = False
     """Whether it is a negative log-likelihood as it stands, without a variance to be learned."""
 
+    JUDGES_COUNTS: ClassVar[bool] = False
+    """Whether its raw output for a column of counts is the logarithm of a rate."""
+
     def check(self) -> None:
         """Raise RequestError when the settings make no sense."""
 
@@ -57,6 +60,16 @@ class Reconstruction(Bound, Spec):
     def mean(self, raw: Tensor) -> Tensor:
         """The data that the raw output stands for."""
         return raw
+
+    def sizes(self, x: Tensor) -> Tensor | None:
+        """(B, 1): how deep each of the rows `x` was counted, None where they were not."""
+        del x
+        return None
+
+    def rebuilt(self, raw: Tensor, x: Tensor) -> Tensor:
+        """The data that the raw output stands for in rows `x`, of whose depth it says nothing."""
+        del x
+        return self.mean(raw)
 
     @property
     def link(self) -> Link:
@@ -71,8 +84,12 @@ class Reconstruction(Bound, Spec):
         """(B,): the mean loss over the features that are known of each row; 0 where none is."""
         known = ~x.isnan()
         # Errors are made of numbers alone and then left out: the gradient of NaN times 0 is NaN.
-        errors = self.errors(raw, filled(x)) * known
+        errors = self.errors_with_gaps(raw, x) * known
         return errors.flatten(1).sum(dim=1) / self._known(x.flatten(1))
+
+    def errors_with_gaps(self, raw: Tensor, x: Tensor) -> Tensor:
+        """Elementwise loss where `x` is known, and any numbers where it is not."""
+        return self.errors(raw, filled(x))
 
     def _known(self, x: Tensor) -> Tensor:
         """(B,): by what to divide the sum of the errors of what is known of (B, D)."""

@@ -12,6 +12,7 @@ from isthmus.data import read_ahead, sampled, shuffled
 from isthmus.errors import DivergenceError, RequestError, require
 from isthmus.kinds.blocks import Stack
 from isthmus.pretraining.base import Job, Pretraining, Record, mixed
+from isthmus.randomness import reseed
 from isthmus.types import Index, WeightedRows
 
 MOST_JUDGED = 2000
@@ -70,6 +71,11 @@ class Ladder:
             x = self.encoder.bend(self.encoder.layer(i, x))
         return x
 
+    def rows(self, below: Tensor) -> Tensor:
+        """What lies below level 0 as the loss takes it: counts at the mean depth, where it is."""
+        counts = self.network.counts
+        return below if counts is None else counts.restored(below)
+
     def up(self, level: int, below: Tensor) -> Tensor:
         """The level's own activations, of the code where it is the last."""
         above = self.encoder.layer(level, below)
@@ -127,13 +133,13 @@ class LayerWise(Pretraining):
         """
         self.check()
         ladder = self.ladder(job)
-        torch.manual_seed(mixed(job.seed, 0))
+        reseed(mixed(job.seed, 0), job.train.weight.device)
         job.network.awaken()
         job.network.eval()  # no dropout: each level is its own, complete model
         began, records = time.monotonic(), []
         judges = _Judges(job)
         for i in range(ladder.depth):
-            torch.manual_seed(mixed(job.seed, i + 1))
+            reseed(mixed(job.seed, i + 1), job.train.weight.device)
             level = self.level(ladder, i, job)
             records += self._learn(level, i, ladder, job, judges, began)
             level.finish()
@@ -168,8 +174,8 @@ class LayerWise(Pretraining):
         batches = shuffled(job.train, self.batch_size, seed=seed, epoch=epoch)
         with read_ahead(job.train, batches):
             for number, positions in enumerate(batches):
-                torch.manual_seed(mixed(job.seed, i + 1, epoch, number))
                 x, weight = job.train.take(positions), job.train.weight[torch.as_tensor(positions)]
+                reseed(mixed(job.seed, i + 1, epoch, number), x.device)
                 level.step(ladder.below(i, x), weight, epoch)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.counts import CountsSeen
 from isthmus.data import read_ahead, weight_sum
 from isthmus.gaps import filled
 from isthmus.pretraining.base import Pretraining
@@ -53,8 +54,11 @@ class PCASolution(NamedTuple):
 class _Completed:
     """Rows as (n, D) in double precision, with a number for each feature where it is missing."""
 
-    def __init__(self, rows: WeightedRows, stand_in: Tensor | float) -> None:
+    def __init__(
+        self, rows: WeightedRows, stand_in: Tensor | float, seen: CountsSeen | None = None
+    ) -> None:
         self.rows, self.stand_in, self.weight = rows, stand_in, rows.weight
+        self.seen = None if seen is None else seen.to(rows.weight.device, torch.float64)
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -66,19 +70,29 @@ class _Completed:
 
     def take(self, positions: Index) -> Tensor:
         """(len(positions), D): the rows at these positions."""
-        return filled(self.rows.take(positions).flatten(1), self.stand_in).double()
+        taken = self.rows.take(positions).flatten(1)
+        if self.seen is None:
+            return filled(taken, self.stand_in).double()
+        stand_in = torch.as_tensor(self.stand_in, device=taken.device, dtype=torch.float64)
+        found: Tensor = self.seen(taken.double(), stand_in)
+        return found
 
 
 def principal_components(
-    rows: WeightedRows, n_components: int, *, seed: int = 0, stand_in: Tensor | float = 0.0
+    rows: WeightedRows,
+    n_components: int,
+    *,
+    seed: int = 0,
+    stand_in: Tensor | float = 0.0,
+    seen: CountsSeen | None = None,
 ) -> PCASolution:
     """The first `n_components` principal components, fewer where the rows span fewer.
 
     Exact by eigenvectors of the covariance or of the Gram matrix, whichever is smaller, up to a
     side of 1500; beyond by subspace iteration (Halko, Martinsson and Tropp 2011). Missing values
-    count as `stand_in`, a number or (D,).
+    count as `stand_in`, a number or (D,). Of counts the components are those of what is `seen`.
     """
-    rows = _Completed(rows, stand_in)
+    rows = _Completed(rows, stand_in, seen)
     n, width = len(rows), rows.take(np.arange(1)).shape[1]
     k = min(n_components, n, width)
     if width <= min(n, EXACT_SIDE):

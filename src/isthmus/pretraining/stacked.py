@@ -76,5 +76,5 @@ class AutoencoderLevel:
     def _rebuilding(self, seen: Tensor, below: Tensor) -> Tensor:
         back = self.ladder.down(self.level, self.ladder.up(self.level, seen)).reshape(below.shape)
         if self.level == 0:
-            return self.ladder.loss.per_row(back, below)
+            return self.ladder.loss.per_row(back, self.ladder.rows(below))
         return (back - below).square().flatten(1).mean(dim=1)

@@ -3,12 +3,13 @@
 from isthmus.report.compare import Comparison, compare
 from isthmus.report.evidence import gather
 from isthmus.report.history import with_curve
-from isthmus.report.odd import findings, render_odd
+from isthmus.report.odd import OddRow, findings, render_odd
 from isthmus.report.page import render
 from isthmus.report.summary import summary_lines
 
 __all__ = [
     "Comparison",
+    "OddRow",
     "compare",
     "findings",
     "gather",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from isthmus.report.page import whole
 from isthmus.report.plot import Figure, axis, figure, label
 from isthmus.types import Array
 
-BINS, SHOWN, COLUMNS = 60, 25, 20
+BINS, COLUMNS = 60, 20
 
 
 class OddRow(NamedTuple):
@@ -44,23 +44,24 @@ class Findings(NamedTuple):
 
 
 def findings(
-    detector: OutlierDetector, source: Any, scores: Array, names: Sequence[str], columns: Array
+    detector: OutlierDetector,
+    origin: str,
+    scores: Array,
+    oddest: Sequence[OddRow],
+    contributions: Array,
 ) -> Findings:
-    """What a fitted detector finds in the rows of a source with these scores (n,).
+    """What a fitted detector finds in rows from `origin` with these scores (n,).
 
-    `names` (n,) is what rows are called, `columns` (n, D) the contributions.
+    `contributions` (D,) are the mean parts of columns in the scores of odd rows.
     """
-    order = np.argsort(-scores, kind="stable")[:SHOWN]
-    found = detector.explain(source)
-    odd = scores > detector.threshold_
     return Findings(
-        origin=source.origin,
+        origin=origin,
         scores=scores,
         threshold=detector.threshold_,
         statement=detector.threshold_statement_,
-        oddest=[OddRow(names[i], float(scores[i]), found[i]) for i in order],
+        oddest=oddest,
         columns=detector.estimators_[0].preparation_.schema.feature_names(),
-        contributions=columns[odd if odd.any() else slice(None)].mean(axis=0),
+        contributions=contributions,
     )
 
 

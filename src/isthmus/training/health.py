@@ -43,8 +43,8 @@ class Doctor:
     the same verdict.
     """
 
-    data: Callable[[Tensor], Tensor]
-    """Turns the network's raw output into data, as the loss understands it."""
+    data: Callable[[Tensor, Tensor], Tensor]
+    """Turns the network's raw output for rows into data, as the loss understands it."""
 
     gradients: int = 1
     """How many a step takes, about: methods that take many learn as much in fewer steps."""
@@ -111,7 +111,7 @@ class Doctor:
             output, activity = activity_of(network, x)
         if not bool(output.code.isfinite().all() & output.reconstruction.isfinite().all()):
             return None  # a row of the sample may lie too far out where the mean loss is finite
-        beside_mean = error_of(self.data(output.reconstruction), x, weight) / mean_error
+        beside_mean = error_of(self.data(output.reconstruction, x), x, weight) / mean_error
         code, size = CodeFigures.of(output.code), output.code.flatten(1).shape[1]
         linear = idle = None
         if not beside_mean < SUSPECT:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from isthmus.randomness import reseed
 from isthmus.training.step import Objective, losses
-from isthmus.training.world import reseed
 from isthmus.types import Network, WeightedRows
 
 ROWS_AT_ONCE = 2048

@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from isthmus.errors import DivergenceError
+from isthmus.randomness import reseed, seed_at
 from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Finding
@@ -25,19 +26,15 @@ from isthmus.training.health import EVENT, Doctor, watched
 from isthmus.training.judging import judged
 from isthmus.training.plan import Plan
 from isthmus.training.progress import Reporter, Silent
-from isthmus.training.rows import NoRows, nothing_ahead, weights_at
+from isthmus.training.rows import NoRows, batches_at_once, nothing_ahead, weights_at
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import ManySteps, TrainingStep
-from isthmus.training.world import reseed, seed_of
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
 PLATEAU_SCALE = 0.5
 CEILING = 10.0
 MOST_RECORDS = 10_000
-MOST_AT_ONCE, MOST_BYTES = 64, 1 << 24
-"""Steps in one go, and what their rows may take in memory."""
-
 STARTING_ROWS = 8192
 """Training rows that tell the loss before the first step well enough."""
 
@@ -219,7 +216,7 @@ class Trainer:
         rows = batches[position]
         doctor = self._doctor(position + 1, len(batches))
         with watched(doctor, self.network):
-            terms = self._take_step(rows, seed_of(self.state.seed, index))
+            terms = self._take_step(rows, seed_at(self.state.seed, index))
         if self.plan.averaging:
             self.state.average = average_in(
                 self.state.average, self.network, self.plan.averaging, index
@@ -240,8 +237,7 @@ class Trainer:
         left = len(batches) - self.state.step
         if left > 1 and self._looks(len(batches)):
             left -= 1  # the last one is looked at by itself
-        size = self.train.take(np.arange(1)).nbytes * self.plan.batch_size
-        return min(left, MOST_AT_ONCE, max(1, MOST_BYTES // size))
+        return min(left, batches_at_once(self.train, self.plan.batch_size))
 
     def _train_batches(self, batches: Sequence[Index], many: int) -> None:
         assert self.stride is not None
@@ -256,7 +252,7 @@ class Trainer:
                 torch.split(self.train.take(rows), sizes),
                 torch.split(weights_at(self.train.weight, rows), sizes),
                 rates,
-                [seed_of(self.state.seed, index) for index in range(first, first + many)],
+                [seed_at(self.state.seed, index) for index in range(first, first + many)],
             )
         for terms, size in zip(found, sizes, strict=True):
             self._add(terms, size)
@@ -395,7 +391,7 @@ class Trainer:
 
     def evaluate(self, rows: WeightedRows, most: int | None = None) -> dict[str, float]:
         """The terms of clean rows in evaluation mode, averaged over all (or the first `most`)."""
-        return judged(self.network, self.objective, rows, seed_of(self.state.seed, -1), most)
+        return judged(self.network, self.objective, rows, seed_at(self.state.seed, -1), most)
 
 
 def _full_rate(step: int, total: int) -> float:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from isthmus.randomness import reseed
 from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
-from isthmus.training.world import reseed
 
 MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 """What torch's Adam calls the parts of its state."""

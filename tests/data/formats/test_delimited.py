@@ -148,3 +148,50 @@ def test_files_that_are_no_tables(csv, monkeypatch, text, message):
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 64)
     with pytest.raises(SourceError, match=message):
         open_source(csv(text))
+
+
+OTHERWISE = [
+    ("a.csv", "a;b;c\n1;2;3\n", "semicolons and not commas ('a;b;c'); save it with commas, with"),
+    ("a.csv", "1,5;2,5;3\n", "semicolons and not commas"),
+    ("a.csv", "1;2;3\n", "semicolons and not commas"),
+    ("a.csv", '"a";"b"\n1;2\n', "semicolons and not commas"),
+    (
+        "a.csv",
+        "a\tb\n1\t2\n",
+        "tabs and not commas ('a\\tb'); save it with commas, or name it a.tsv",
+    ),
+    ("a.csv", "a|b\n1|2\n", "bars and not commas"),
+    ("a.tsv", "a,b\n1,2\n", "commas and not tabs"),
+    ("a.tsv", "\n\na;b\n1,5;2\n", "semicolons and not tabs"),
+]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("name", "text", "part"), OTHERWISE)
+def test_another_separator_is_named(tmp_path, name, text, part, stream):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=re.escape(part)):
+        open_source(tmp_path / name, stream=stream)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", '"a;b"\n1\n2\n'),
+        ("a.csv", '"a\tb","c"\n1,2\n3,4\n'),
+        ("a.csv", "income; net\n1\n2\n"),
+        ("a.csv", "a|b,c\n1,2\n3,4\n"),
+        ("a.tsv", "income, net\n1\n2\n"),
+        ("a.tsv", "1\t2\n3\t4\n"),
+    ],
+)
+def test_a_name_that_holds_a_separator_is_a_name(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    expected = np.loadtxt(
+        tmp_path / name,
+        delimiter="," if name == "a.csv" else "\t",
+        ndmin=2,
+        skiprows=0 if text[0] == "1" else 1,
+    )
+    source = open_source(tmp_path / name)
+    np.testing.assert_array_equal(source.read(np.arange(len(source))), expected)

@@ -16,6 +16,8 @@ QUOTED = [
     '\ufeffa,b\n"1","say ""no"""\n2,"""\n"""\n\n3,""\n',
     'a,b\n1,5" pipe\n2,x"y\n3,"q"\n',
     '"a","b"\n\n\n1,"x\n\n\ny"\n2,z\n',
+    'a,b\r1,"x\r\ry"\r\r2,"y\n"\r3,z\r',
+    '\ufeffa,b\r"1",x\r\n2,y\n3,"z"\r\r\n4,u',
 ]
 
 
@@ -138,3 +140,29 @@ def test_a_file_that_changes_is_noticed(tmp_path):
     path.write_text(path.read_text() + "1,x\n")
     with pytest.raises(SourceError, match=r"broken.csv: has changed since it was opened \(\d+ b"):
         source.read(np.array([20]))
+
+
+@pytest.mark.usefixtures("in_pieces")
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_lines_may_end_as_they_do_anywhere(tmp_path, end):
+    path = tmp_path / "a.csv"
+    rows = ["a,b", "1,2", "", '3,"4"', "5,6", *(f"{at},{at}" for at in range(20))]
+    path.write_bytes(end.join(rows).encode())
+    ours, theirs = (open_source(path, stream=stream) for stream in (True, False))
+    expected = np.array([[1, 2], [3, 4], [5, 6], *([at, at] for at in range(20))])
+    np.testing.assert_array_equal(theirs.read(np.arange(len(theirs))), expected)
+    assert len(ours.bounds) > 2
+    np.testing.assert_array_equal(ours.read(np.arange(len(ours))), expected)
+
+
+@pytest.mark.usefixtures("in_pieces")
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_line_at_fault_is_told_whatever_ends_lines(tmp_path, end, stream):
+    path = tmp_path / "a.csv"
+    path.write_bytes(end.join(["a,b", *["1,2"] * 20, "3", *["1,2"] * 20]).encode())
+    with pytest.raises(SourceError, match="line 22 has 1 columns and the first line has 2"):
+        open_source(path, stream=stream)
+    path.write_bytes(end.join(["a,b", *["1,2"] * 20, '3,"4', *["1,2"] * 20]).encode())
+    with pytest.raises(SourceError, match="line 22: the quote that opens a cell there"):
+        open_source(path, stream=stream)

@@ -9,7 +9,7 @@ import csv
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,9 @@ BLOCK_BYTES = 2**25
 """How much is parsed at once; a row must fit."""
 
 ROWS_AT_ONCE = 1 << 16
+
+OTHERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+"""What parts the cells of text tables, here and elsewhere."""
 
 
 class Header(NamedTuple):
@@ -108,9 +111,13 @@ def _parsed(
     return pc.read_csv(source, reading, parsing, converting)
 
 
-def _converting(kept: list[str], missing: Sequence[str]) -> Any:
+def _converting(
+    kept: list[str], missing: Sequence[str], types: Mapping[str, Any] | None = None
+) -> Any:
     import pyarrow.csv as pc
 
+    if types is not None:
+        return pc.ConvertOptions(include_columns=kept, column_types=types, null_values=[])
     words = [*pc.ConvertOptions().null_values, *missing, *(f" {word}" for word in missing)]
     return pc.ConvertOptions(include_columns=kept, strings_can_be_null=True, null_values=words)
 
@@ -128,6 +135,7 @@ def read_header(path: Path, delimiter: str, wanted: bool | None) -> Header:
         raise SourceError(f"{path}: the file holds only empty lines; give one with rows in it")
     if any("\udc80" <= letter <= "\udcff" for cell in first for letter in cell):
         raise _not_text(path, "not UTF-8")
+    _check_delimiter(path, first, delimiter)
     present = _names_columns(path, first) if wanted is None else wanted
     names = first if present else [f"column_{index}" for index in range(len(first))]
     return Header(tuple(names), present, empty)
@@ -144,6 +152,31 @@ def _names_columns(path: Path, first: Sequence[str]) -> bool:
             "line: --header or --no-header)"
         )
     return not numbers
+
+
+def _check_delimiter(path: Path, first: Sequence[str], delimiter: str) -> None:
+    """Raise SourceError where the first line looks as if something else parted its cells.
+
+    That is so where it is one cell for us, or where its cells are numbers (perhaps with decimal
+    commas) with another separator and not with ours. Prose has a space behind its commas.
+    """
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        line = next(filter(str.strip, file), "").strip("\r\n")
+    numbers = all(map(reads_as_number, first))
+    for other, what in OTHERS.items():
+        cells = next(csv.reader([line], delimiter=other), [])
+        if other == delimiter or len(cells) < 2:
+            continue
+        prose = other != "\t" and any(cell.startswith(" ") for cell in cells[1:])
+        decimal = all(reads_as_number(cell.replace(",", ".")) for cell in cells)
+        if (decimal and not numbers) or (len(first) == 1 and not prose):
+            ours = OTHERS[delimiter]
+            point = ", with points for decimal commas" if other == ";" else ""
+            name = f", or name it {path.stem}.tsv" if other == "\t" else ""
+            raise SourceError(
+                f"{path}: what parts the cells of the first line seems to be {what} and not {ours} "
+                f"({line[:60]!r}); save it with {ours}{point}{name}; if it is one cell, quote it"
+            )
 
 
 def _not_text(path: Path, reason: str) -> SourceError:
@@ -167,9 +200,18 @@ def _check_names(path: Path, header: Header, kept: list[str]) -> None:
 
 
 def read_table(
-    path: Path, delimiter: str, header: Header, kept: list[str], missing: Sequence[str] = ()
+    path: Path,
+    delimiter: str,
+    header: Header,
+    kept: list[str],
+    missing: Sequence[str] = (),
+    *,
+    types: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The kept columns, each in the narrowest type that all of its cells fit."""
+    """The kept columns, each in the narrowest type that all of its cells fit.
+
+    Where there are `types`, by name, cells are taken as they are written and none is a gap.
+    """
     import pyarrow as pa
     import pyarrow.csv as pc
 
@@ -181,7 +223,7 @@ def read_table(
     )
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
-        table = pc.read_csv(path, reading, parsing, _converting(kept, missing))
+        table = pc.read_csv(path, reading, parsing, _converting(kept, missing, types))
     except pa.ArrowInvalid as error:
         raise _explained(path, delimiter, len(header.names), error) from error
     _check_closed(path, delimiter)

@@ -46,4 +46,4 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
         np.save(file, as_array(path, values, schema), allow_pickle=False)
 
 
-NPY = Format(ends_with(".npy"), read, write, frozenset({"layout", "stream"}))
+NPY = Format(ends_with(".npy"), read, write, frozenset({"layout", "roles", "stream"}))

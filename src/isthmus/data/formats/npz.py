@@ -13,7 +13,7 @@ from isthmus.data.formats.base import Format, Options, RowNames, choose_member, 
 from isthmus.data.formats.values import as_array
 from isthmus.data.schema import Schema
 from isthmus.errors import RequestError, SourceError
-from isthmus.types import Source
+from isthmus.types import Array, Source
 
 BROKEN = (zipfile.BadZipFile, ValueError, OSError, RuntimeError, TokenError)
 """What zipfile and NumPy raise on a damaged file; RuntimeError is a password or a method."""
@@ -24,12 +24,11 @@ SPARSE = {"format", "shape", "data"}
 def read(path: Path, options: Options) -> Source:
     """The member named (or the only one); a file of scipy.sparse.save_npz is a sparse matrix."""
     with damaged(path, "a .npz file", *BROKEN):
-        shapes = _shapes(path)
-        if shapes.keys() >= SPARSE:
+        found = shapes(path)
+        if found.keys() >= SPARSE:
             return _sparse(path, options)
-        member = choose_member(path, options.member, shapes)
-        with np.load(path, allow_pickle=False) as arrays:
-            values = arrays[member]
+        member = choose_member(path, options.member, found)
+        values = read_member(path, member)
     return array_source(values, layout=options.layout, origin=str(path))
 
 
@@ -38,10 +37,17 @@ def member_names(path: Path) -> list[str] | None:
     if not path.name.lower().endswith(".npz") or not path.is_file():
         return None
     with damaged(path, "a .npz file", *BROKEN):
-        return list(_shapes(path))
+        return list(shapes(path))
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def read_member(path: Path, member: str) -> Array:
+    """The array of this name; np.load takes "a.npy" for "a" where there are both."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each array in the file, by name."""
     with zipfile.ZipFile(path) as archive:
         return {
             name.removesuffix(".npy"): _shape(path, archive, name)
@@ -80,4 +86,4 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
             np.savez_compressed(file, rows=as_array(path, values, schema))
 
 
-NPZ = Format(ends_with(".npz"), read, write, frozenset({"member", "layout"}))
+NPZ = Format(ends_with(".npz"), read, write, frozenset({"member", "layout", "roles"}))

@@ -1,5 +1,7 @@
 """Named tensors in a .safetensors file."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from isthmus.data.formats.base import Format, Options, RowNames, choose_member, 
 from isthmus.data.formats.values import as_array
 from isthmus.data.schema import Schema
 from isthmus.types import Source
+
+LENGTH, ALIGNED = 8, 8
+"""A file begins with the length of its header in so many bytes; values begin at such a multiple."""
 
 MEMBER = "rows"
 """What the tensor is called in a file written here."""
@@ -28,11 +33,41 @@ def read(path: Path, options: Options) -> Source:
 
 def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
     """Writes the rows as one tensor named "rows", in their own dtype."""
-    tensor = values
+    # Not save_file: it hides a full disk behind an error of its own.
+    path.write_bytes(save({MEMBER: as_tensor(path, values, schema)}))
+
+
+def as_tensor(path: Path, values: Any, schema: Schema) -> torch.Tensor:
+    """The values as a tensor (n, *schema.shape), in their own dtype."""
+    tensor: torch.Tensor = values
     if not isinstance(values, torch.Tensor):
         tensor = torch.from_numpy(np.ascontiguousarray(as_array(path, values, schema)))
-    # Not save_file: it hides a full disk behind an error of its own.
-    path.write_bytes(save({MEMBER: tensor.detach().cpu().contiguous()}))
+    return tensor.detach().cpu().contiguous()
 
 
-SAFETENSORS = Format(ends_with(".safetensors"), read, write, frozenset({"member", "layout"}))
+def header_of(tensor: torch.Tensor, n_rows: int) -> bytes:
+    """What a file begins with that holds `n_rows` rows like these: see safetensors' format."""
+    told = json.loads(_parts(tensor)[0])
+    entry = told[MEMBER]
+    size = tensor.element_size() * math.prod(tensor.shape[1:]) * n_rows
+    told[MEMBER] = entry | {"shape": [n_rows, *entry["shape"][1:]], "data_offsets": [0, size]}
+    text = json.dumps(told, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNED)
+    return len(text).to_bytes(LENGTH, "little") + text
+
+
+def payload(tensor: torch.Tensor) -> bytes:
+    """The bytes of the values, which follow the header."""
+    return _parts(tensor)[1]
+
+
+def _parts(tensor: torch.Tensor) -> tuple[bytes, bytes]:
+    """The header and the values of a file, as safetensors writes them."""
+    whole = save({MEMBER: tensor})
+    start = LENGTH + int.from_bytes(whole[:LENGTH], "little")
+    return whole[LENGTH:start], whole[start:]
+
+
+SAFETENSORS = Format(
+    ends_with(".safetensors"), read, write, frozenset({"member", "layout", "roles"})
+)

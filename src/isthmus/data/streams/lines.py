@@ -78,11 +78,11 @@ class _Scan:
             while data := file.read(READ_BYTES):
                 mark = len(BYTE_ORDER_MARK) if offset == 0 and data[:3] == BYTE_ORDER_MARK else 0
                 self.begin += mark
-                # A quote at the end is judged by the byte that follows it.
-                while data.endswith(b'"') and (more := file.read(1)):
+                # What is at the end is judged by the byte that follows it.
+                while data.endswith((b'"', b"\r")) and (more := file.read(1)):
                     data += more
                 found = np.frombuffer(data, np.uint8)
-                ends = np.flatnonzero(found == NEWLINE)
+                ends = _line_ends(data, found)
                 try:
                     ends = ends[~self._quoted(found, ends, offset, mark)] + offset
                 except _BrokenError as broken:
@@ -175,8 +175,20 @@ class _BrokenError(ValueError):
 
 def line_of(path: Path, offset: int) -> int:
     """The number of the line, from 1, that holds a byte."""
-    line, left = 1, offset
+    line, left, returned = 1, offset, False
     with path.open("rb") as file:
         while left and (data := file.read(min(left, READ_BYTES))):
-            line, left = line + data.count(b"\n"), left - len(data)
+            both = data.count(b"\r\n") + (returned and data[:1] == b"\n")
+            line += data.count(b"\n") + data.count(b"\r") - both
+            left, returned = left - len(data), data.endswith(b"\r")
     return line
+
+
+def _line_ends(data: bytes, found: Array) -> Index:
+    """Where lines end: at a line feed, or a carriage return without one, as pyarrow has it."""
+    feeds = found == NEWLINE
+    if b"\r" in data:
+        alone = found == RETURN
+        alone[:-1] &= ~feeds[1:]
+        feeds |= alone
+    return np.flatnonzero(feeds)

@@ -10,13 +10,12 @@ import numpy as np
 from isthmus.data.arrays import fault
 from isthmus.data.coding import arrow_of, is_moment, is_text, plain_numbers, refuse_type
 from isthmus.data.columns import IDENTIFIER, LEVELLED, Column, in_order
+from isthmus.data.fits import FITTING, check_values
 from isthmus.data.frames import SHOWN_LEVELS, listed
 from isthmus.data.recognise import (
     FEW,
-    FITTING,
     Recognised,
     TextLevels,
-    check_values,
     names_rows,
     of_levels,
     of_text,

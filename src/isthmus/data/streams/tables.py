@@ -145,7 +145,7 @@ def table_blocks(
     origin = records.origin
     if layout not in (None, "table", "signal"):
         raise RequestError(f"{origin}: a table cannot be read with layout={layout!r}; leave it out")
-    check_roles(roles, records.names, origin)
+    roles = check_roles(roles, records.names, origin)
     findings = survey(records, kept, roles)
     found = findings.recognised
     for name, (column, _) in found.items():
