@@ -47,6 +47,7 @@ from isthmus.data.streams.blocks import is_on_disk, is_streamed
 from isthmus.data.streams.rows import StreamedRows
 from isthmus.data.streams.sketch import pin_sample, pin_spread, streamed_split
 from isthmus.data.stretches import extents_of, most_shared
+from isthmus.data.subset import Subset
 from isthmus.data.windows import cut_like, series, windows
 from isthmus.data.write import table_schema, write_rows
 
@@ -68,6 +69,7 @@ __all__ = [
     "Schema",
     "Split",
     "StreamedRows",
+    "Subset",
     "SwapRows",
     "ahead",
     "align",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
-from isthmus.data import count_distinct
+from isthmus.data import Subset, count_distinct
 from isthmus.detector.holding import hold_out
 from isthmus.detector.member import Member, deviations, pairs, usual_deviation
 from isthmus.detector.memory import Memory, most_remembered, some_of
@@ -65,7 +65,7 @@ def learn(lesson: Lesson, source: Source) -> Learned:
     fits = _fits(lesson, source, rows, learned_from)
     windows = LearnedWindows.of(source)
     first = [_member(fit, source, (typical & in_play, in_play), lesson, windows) for fit in fits]
-    held_out_scores = scores(first, source)[held_out]
+    held_out_scores = scores(first, Subset(source, held_out)) if len(held_out) else np.empty(0)
     # Now that the threshold is known, rows that were held out are remembered as any.
     members = [
         _member(one.autoencoder, source, (typical, everything), lesson, windows, one.usual)
