@@ -40,6 +40,10 @@ def test_the_oddest_row_and_its_reason(isthmus, people, tmp_path):
     assert max(range(300), key=lambda i: float(rows[i]["score"])) == ODD
     assert rows[ODD]["odd"] == "1"
     assert rows[ODD]["reason_1"].startswith("weight: 140 (expected ")
+    told = [rows[ODD][f"reason_{i}"] for i in (1, 2, 3)]
+    shares = [int(text.rsplit(" ", 1)[1].removesuffix("%")) for text in told if text]
+    assert shares == sorted(shares, reverse=True)
+    assert 50 < shares[0] <= sum(shares) <= 100
     assert f"row {ODD}, score" in done.err
     assert "held-out rows were" in done.err
 

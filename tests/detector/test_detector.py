@@ -288,3 +288,13 @@ def test_a_series_that_alone_is_so_long_is_judged_too():
         assert np.isfinite(
             OutlierDetector(fast, random_state=seed).fit(series).decision_scores_
         ).all()
+
+
+def test_wild_rows_among_copies_of_one_are_found():
+    draw = np.random.default_rng(0)
+    rows = np.zeros((1000, 5))
+    wild = draw.choice(1000, 20, replace=False)
+    rows[wild] = 5 * draw.normal(size=(20, 5))
+    fast = Autoencoder(2, kind="vanilla", max_epochs=2, early_stopping=False)
+    found = np.flatnonzero(OutlierDetector(fast).fit(rows).labels_)
+    np.testing.assert_array_equal(found, np.sort(wild))

@@ -5,6 +5,8 @@ import pytest
 from scipy import stats
 
 from isthmus import data
+from isthmus.data import array_source, held_out_split
+from isthmus.detector.holding import hold_out
 from isthmus.detector.learning import with_all_known
 from isthmus.detector.memory import Memory, some_of
 from isthmus.detector.settling import default_autoencoder
@@ -155,3 +157,34 @@ def test_rows_that_alone_know_a_feature_are_learned_from():
     np.testing.assert_array_equal(with_all_known(chosen[:3], none, rather[:3]), chosen[:3])
     none[2, 0] = True  # the only row with a gap
     np.testing.assert_array_equal(with_all_known(chosen[:3], none, rather[:3]), [True] * 3)
+
+
+def test_what_is_held_out_is_like_the_whole():
+    draw = np.random.default_rng(0)
+    rows = np.zeros((1000, 3))
+    rows[:170] = draw.normal(size=(170, 3))
+    train, held_out = hold_out(array_source(rows), 0.2, seed=0)
+    assert len(held_out) == 200
+    assert (rows[held_out] != 0).any(axis=1).sum() == 34
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, held_out])), np.arange(1000))
+    everything = np.ones(170)
+    for one, other in zip(
+        hold_out(array_source(rows[:170]), 0.2, seed=3),
+        held_out_split(array_source(rows[:170]), np.arange(170), everything, 0.2, 3),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    twice = np.repeat(rows[:170], 2, axis=0)
+    train, held_out = hold_out(array_source(twice), 0.2, seed=0)
+    assert not np.isin(twice[held_out, 0], twice[train, 0]).any()
+    steps = draw.poisson(0.05, size=(2000, 4)).astype(float)
+    train, held_out = hold_out(array_source(steps), 0.2, seed=0)
+    assert len(held_out) == pytest.approx(400, abs=5)
+    assert np.abs(steps[held_out].mean(axis=0) - steps.mean(axis=0)).max() < 0.02
+
+
+def test_rare_rows_among_copies_of_one_do_not_make_the_threshold():
+    scores = np.concatenate([np.full(160, 1e-9), np.linspace(1, 2, 40)])
+    line = from_held_out(scores, 0.05, 0.9, robust=True)
+    assert 1.5 < line.value < 2
+    assert "not counting" not in line.statement

@@ -12,10 +12,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from isthmus import Autoencoder, load
-from isthmus.data import array_source, spread
+from isthmus.data import Subset, array_source, spread
 from isthmus.errors import DataError, RequestError
 from isthmus.report import gather, render, summary_lines
-from isthmus.report.rows import Subset
 
 
 def fit(rows, size=2, **settings):

@@ -38,7 +38,7 @@ def test_the_oddest_row_comes_first_with_its_reason(page):
 def test_the_page_tells_what_was_found_and_shows_no_markup_of_the_data(page):
     detector, _, text = page
     odd = int(detector.labels_.sum())
-    assert f"<h1>{odd} of 200 rows are odd</h1>" in text
+    assert f'<p class="headline">{odd} of 200 rows are odd</p>' in text
     assert detector.threshold_statement_[1:40] in text
     assert "&lt;b&gt;height&lt;/b&gt;: 30 (expected" in text
     body = text[: text.index("<script>")]

@@ -18,11 +18,11 @@ from isthmus.cli.progress import reporter
 from isthmus.cli.rows import Colored, open_colored, open_like
 from isthmus.cli.settings import estimator_settings
 from isthmus.cli.talk import Talk, to_json
+from isthmus.data import Subset
 from isthmus.errors import ArtifactError, DataError, DivergenceError, RequestError, SourceError
 from isthmus.estimator import Autoencoder, to_artifact
 from isthmus.files import locked
 from isthmus.report import gather, render, summary_lines
-from isthmus.report.rows import Subset
 from isthmus.training.checkpoint import NAME
 from isthmus.types import Source
 

@@ -34,11 +34,20 @@ from isthmus.data.recordings import RecordingSource, is_series, rejoin
 from isthmus.data.restore import cast, restore
 from isthmus.data.scaling import SCALINGS, SIZES, fit_preparation
 from isthmus.data.schema import Schema, schema_from_json
-from isthmus.data.split import Split, blocks, count_distinct, digest, held_out_split, read_blocks
+from isthmus.data.split import (
+    Split,
+    blocks,
+    count_distinct,
+    digest,
+    hash_rows,
+    held_out_split,
+    read_blocks,
+)
 from isthmus.data.streams.blocks import is_on_disk, is_streamed
 from isthmus.data.streams.rows import StreamedRows
 from isthmus.data.streams.sketch import pin_sample, pin_spread, streamed_split
 from isthmus.data.stretches import extents_of, most_shared
+from isthmus.data.subset import Subset
 from isthmus.data.windows import cut_like, series, windows
 from isthmus.data.write import table_schema, write_rows
 
@@ -60,6 +69,7 @@ __all__ = [
     "Schema",
     "Split",
     "StreamedRows",
+    "Subset",
     "SwapRows",
     "ahead",
     "align",
@@ -79,6 +89,7 @@ __all__ = [
     "fit_preparation",
     "frame_source",
     "has_gaps",
+    "hash_rows",
     "held_out_split",
     "is_on_disk",
     "is_series",

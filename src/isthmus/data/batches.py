@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data.arrays import SparseSource
 from isthmus.data.numbers import AllBut, Pieces
 from isthmus.data.prepare import Preparation
 from isthmus.data.split import blocks
+from isthmus.data.subset import is_sparse
 from isthmus.types import Array, Index, Numbers, Source, WeightedRows
 
 RESIDENT_BYTES = 1 << 30
@@ -40,7 +40,7 @@ class Rows:
             self.total = max(float(weight.sum()), self.total)
             self.weight = torch.as_tensor(weight / weight.mean(), dtype=dtype, device=device)
         most = RESIDENT_BYTES if resident is None else resident
-        most = 0 if isinstance(source, SparseSource) else most  # dense no longer than a batch
+        most = 0 if is_sparse(source) else most  # dense no longer than a batch
         size = len(rows) * preparation.facts.n_features * dtype.itemsize
         self.resident = self._prepare_all() if size <= most else None
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
-from isthmus.data import count_distinct, held_out_split
+from isthmus.data import Subset, count_distinct
+from isthmus.detector.holding import hold_out
 from isthmus.detector.member import Member, deviations, pairs, usual_deviation
 from isthmus.detector.memory import Memory, most_remembered, some_of
 from isthmus.detector.overlaps import LearnedWindows
@@ -55,9 +56,7 @@ def learn(lesson: Lesson, source: Source) -> Learned:
     rows, missing = prepared_rows(draft(source, lesson.device, lesson.seed), source)
     everything = np.ones(len(rows), bool)
     typical = typical_rows(rows, lesson.seed) if lesson.robust else everything
-    learned, held_out = held_out_split(
-        source, np.arange(len(rows)), np.ones(len(rows)), share_held_out(len(rows)), lesson.seed
-    )
+    learned, held_out = hold_out(source, share_held_out(len(rows)), lesson.seed)
     in_play = np.zeros(len(rows), bool)
     # Windows that share samples with those held out are in neither part.
     in_play[np.asarray(learned)] = True
@@ -66,7 +65,7 @@ def learn(lesson: Lesson, source: Source) -> Learned:
     fits = _fits(lesson, source, rows, learned_from)
     windows = LearnedWindows.of(source)
     first = [_member(fit, source, (typical & in_play, in_play), lesson, windows) for fit in fits]
-    held_out_scores = scores(first, source)[held_out]
+    held_out_scores = scores(first, Subset(source, held_out)) if len(held_out) else np.empty(0)
     # Now that the threshold is known, rows that were held out are remembered as any.
     members = [
         _member(one.autoencoder, source, (typical, everything), lesson, windows, one.usual)

@@ -8,6 +8,8 @@ import numpy as np
 
 from isthmus.types import Array
 
+TINY = float(np.finfo(np.float64).tiny)
+
 
 class Reason(NamedTuple):
     """A column's part in a row's score."""
@@ -18,10 +20,13 @@ class Reason(NamedTuple):
 
     found: Any
     expected: Any
+    share: float
+    """Of the score, 0 to 1."""
 
     def __str__(self) -> str:
-        """In words: column: found (expected)."""
-        return f"{self.column}: {shown(self.found)} (expected {shown(self.expected)})"
+        """In words: column: found (expected), and how much of the score that is."""
+        wanted = f"expected {shown(self.expected)}"
+        return f"{self.column}: {shown(self.found)} ({wanted}), {self.share:.0%}"
 
 
 def reasons(
@@ -35,12 +40,19 @@ def reasons(
 
     `found` and `expected` are D columns of values. Where both are the same there is no reason.
     """
+    shares = contributions / np.maximum(np.nansum(contributions, axis=1, keepdims=True), TINY)
     order = np.argsort(-contributions, axis=1, kind="stable")
     return [
         list(
             itertools.islice(
                 (
-                    Reason(names[j], float(contributions[i, j]), found[j][i], expected[j][i])
+                    Reason(
+                        names[j],
+                        float(contributions[i, j]),
+                        found[j][i],
+                        expected[j][i],
+                        float(shares[i, j]),
+                    )
                     for j in columns
                     if contributions[i, j] > 0 and found[j][i] != expected[j][i]
                 ),

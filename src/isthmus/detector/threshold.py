@@ -12,6 +12,10 @@ FAR_OUT = 3.0
 """Quartile distances above the upper quartile beyond which a value is far out."""
 
 
+SAME = 3
+"""Decimals of logarithms: scores of equal rows differ by rounding."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
     """Rows that score above `value` are odd."""
@@ -53,9 +57,12 @@ def from_held_out(
 
 
 def _usual(scores: Array) -> Array:
-    """The scores without those far out on a logarithmic scale (Tukey 1977)."""
+    """The scores without those far out on a logarithmic scale (Tukey 1977).
+
+    Equal scores count once: most rows may be copies of one, and what is not is not yet far out.
+    """
     logs = np.log(scores + np.finfo(np.float32).tiny)
-    low, high = np.percentile(logs, (25, 75))
+    low, high = np.percentile(np.unique(logs.round(SAME)), (25, 75))
     return np.asarray(scores[logs <= high + FAR_OUT * (high - low)])
 
 

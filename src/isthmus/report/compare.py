@@ -10,6 +10,7 @@ import numpy as np
 from isthmus.baselines import PCABaseline
 from isthmus.data import (
     Preparation,
+    Subset,
     check_rows,
     has_gaps,
     held_out_split,
@@ -22,7 +23,7 @@ from isthmus.estimator.request import reporter_of
 from isthmus.report import words
 from isthmus.report.facts import unit_of
 from isthmus.report.images import Domain, code_range, domains, jpeg_cells, jpeg_notes, scale_note
-from isthmus.report.rows import Subset, codes_of, in_memory
+from isthmus.report.rows import codes_of, in_memory
 from isthmus.types import Index, Source
 
 TEST_SHARE = 0.2

@@ -6,14 +6,14 @@ from typing import Any, Self
 import numpy as np
 
 from isthmus.baselines import PCABaseline
-from isthmus.data import align, check_rows, has_gaps, is_streamed, open_source, spread
+from isthmus.data import Subset, align, check_rows, has_gaps, is_streamed, open_source, spread
 from isthmus.estimator import Autoencoder
 from isthmus.metrics import ReconstructionError
 from isthmus.report import codes as code_views
 from isthmus.report.facts import facts
 from isthmus.report.history import history
 from isthmus.report.images import code_range, domains, scale_note
-from isthmus.report.rows import Subset, codes_of, looked_at
+from isthmus.report.rows import codes_of, looked_at
 from isthmus.report.shown import groups, per_feature
 from isthmus.types import Array, Index, Source
 

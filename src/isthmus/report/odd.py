@@ -71,7 +71,8 @@ def render_odd(found: Findings) -> str:
     title = f"{odd:,} of {words.count(len(found.scores), 'row')} are odd"
     body = "\n".join(
         [
-            f"<header>\n<h1>{escape(title)}</h1>\n{paragraph(found.origin)}\n"
+            f"<header>\n<h1>{escape(f'isthmus detect · {found.origin}')}</h1>\n"
+            f"{paragraph(title, 'headline')}\n"
             f"{paragraph(found.statement[0].upper() + found.statement[1:] + '.')}\n</header>",
             section(
                 "scores",
@@ -96,7 +97,11 @@ def render_odd(found: Findings) -> str:
 
 def _rows(oddest: Sequence[OddRow]) -> str:
     lines = [
-        [row.name, words.number(row.score), "; ".join(map(str, row.reasons)) or "no column alone"]
+        [
+            row.name.removeprefix("row "),
+            words.number(row.score),
+            "; ".join(map(str, row.reasons)) or "no column alone",
+        ]
         for row in oddest
     ]
     return table(["row", "score", "found, and what was expected"], lines)

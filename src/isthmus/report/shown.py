@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.data import Preparation, Schema
+from isthmus.data import Preparation, Schema, Subset
 from isthmus.data.native import as_text
 from isthmus.report.pictures import levels_of, pictures, size_of
-from isthmus.report.rows import Subset, in_chunks, looked_at, rebuilt
+from isthmus.report.rows import in_chunks, looked_at, rebuilt
 from isthmus.types import Array, Index, Source
 
 # n rows, D features, C channels, T points in time, H x W pixels.
