@@ -59,14 +59,14 @@ def test_ctrl_c_keeps_the_fit_and_resume_ends_it(isthmus, tmp_path):
 def test_sigterm_unwinds_too(isthmus, tmp_path, monkeypatch):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(300, 8)))
     before = signal.getsignal(signal.SIGTERM)
-    step = Trainer._take_step
+    epoch = Trainer._train_epoch
 
-    def stopped(trainer, rows, seed):
+    def stopped(trainer):
         if trainer.state.epoch == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(trainer, rows, seed)
+        return epoch(trainer)
 
-    monkeypatch.setattr(Trainer, "_take_step", stopped)
+    monkeypatch.setattr(Trainer, "_train_epoch", stopped)
     fit = ("fit", tmp_path / "data.npy", "-o", tmp_path / "model", "--components", "2")
     done = isthmus(*fit, "--epochs", "10", "--no-early-stopping")
     assert done.code == 143

@@ -36,6 +36,8 @@ class DenseForm(NamedTuple):
         """The form of a network; None where it has another, or parts that are not dense layers."""
         if type(network) is not CodeNetwork or not all(map(is_plain, network.modules())):
             return None
+        if NAMES.get(type(network.code_activation)) != network.code_activation_name:
+            return None
         if network.gate is not None or network.facts.gaps or network.counts is not None:
             return None
         limit, path = network.output, network.linear
@@ -59,7 +61,8 @@ class DenseForm(NamedTuple):
 
 def is_plain(module: nn.Module) -> bool:
     """Whether a module does what its class does, and nobody looks on."""
-    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    own = any(callable(part) and hasattr(type(module), name) for name, part in vars(module).items())
+    return not (own or module._forward_hooks or module._forward_pre_hooks)
 
 
 def rate_of(dropout: nn.Module) -> float:

@@ -52,6 +52,7 @@ class ClosedStep:
     def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Every term of the batch (B, *shape), detached; its gradient is left in `.grad`."""
         assert self.flat is not None, "a step is taken while it is bound"
+        self.flat.gather()
         terms = self.passed(x, weight)
         self.flat.attach()
         return terms

@@ -33,6 +33,13 @@ class Flat:
         """Where the gradient of each parameter is written."""
         return dict(zip(self.parameters, self.views(self.slopes), strict=True))
 
+    def gather(self) -> None:
+        """Take back parameters that somebody has put elsewhere, as line searches do."""
+        for parameter, value in zip(self.parameters, self.views(self.values), strict=True):
+            if parameter.data_ptr() != value.data_ptr():
+                value.copy_(parameter.detach())
+                parameter.data = value
+
     def attach(self) -> None:
         """Let each parameter's `.grad` be its part of the slopes."""
         for parameter, slope in zip(self.parameters, self.views(self.slopes), strict=True):
@@ -41,9 +48,7 @@ class Flat:
     @contextmanager
     def bound(self) -> Iterator[None]:
         """Keep the parameters in the buffer for a while; they are on their own again behind it."""
-        for parameter, value in zip(self.parameters, self.views(self.values), strict=True):
-            value.copy_(parameter.detach())
-            parameter.data = value
+        self.gather()
         try:
             yield
         finally:

@@ -1,5 +1,6 @@
 """What stands at the end of a forward pass: the losses, and their slopes to begin the way back."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -20,7 +21,10 @@ class Head(Protocol):
 class SquaredHead:
     """The mean squared error, in three operations."""
 
-    def __init__(self, loss: Squared) -> None:
+    def __init__(self, loss: Squared, silent: Iterable[str] = ()) -> None:
+        self.silent = tuple(silent)
+        """Penalties without weight, which are 0."""
+
         facts = loss.facts
         columns = None if facts is None else facts.columns
         self.share = 1.0 if facts is None or columns is None else facts.n_features / len(columns)
@@ -34,7 +38,8 @@ class SquaredHead:
         torch.mul(off, 2 * self.share / off.numel(), out=slope)
         if not _equal(weight):
             slope.mul_(weight[:, None])
-        return {RECONSTRUCTION: torch.dot(off.view(-1), slope.view(-1)) / 2}
+        terms = {RECONSTRUCTION: torch.dot(off.view(-1), slope.view(-1)) / 2}
+        return terms | {name: off.new_zeros(()) for name in self.silent}
 
 
 class AnyHead:
@@ -64,10 +69,11 @@ class AnyHead:
 
 def head_of(network: Network, objective: Objective) -> Head | None:
     """What suits an objective; None where its terms ask for more than the code and the output."""
-    if not all(penalty.OF_CODE for penalty in objective.penalties.values()):
+    heard = [penalty for penalty in objective.penalties.values() if penalty.weight]
+    if not all(penalty.OF_CODE for penalty in heard):
         return None
-    if type(objective.loss) is Squared and not objective.penalties and not objective.gaps:
-        return SquaredHead(objective.loss)
+    if type(objective.loss) is Squared and not heard and not objective.gaps:
+        return SquaredHead(objective.loss, objective.penalties)
     return AnyHead(network, objective)
 
 

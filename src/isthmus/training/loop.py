@@ -246,7 +246,7 @@ class Trainer:
         sizes, total = [len(rows) for rows in chosen], len(batches) * max(self.plan.max_epochs, 1)
         rows, highest = np.concatenate(chosen), self.rates[0] * self.state.lr_scale
         rates = [highest * self.factor(index, total) for index in range(first, first + many)]
-        doctor = self._doctor(self.state.step + many, len(batches))
+        doctor, self.settled = self._doctor(self.state.step + many, len(batches)), False
         with watched(doctor, self.network):
             found = self.stride(
                 torch.split(self.train.take(rows), sizes),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from isthmus.types import Index, WeightedRows
 
-MOST_BATCHES, MOST_BYTES = 64, 1 << 24
+MOST_BATCHES, MOST_BYTES = 64, 1 << 20
 """Of rows that are taken in one go."""
 
 
@@ -33,7 +33,12 @@ def nothing_ahead(batches: Sequence[Index], first: int) -> AbstractContextManage
 
 
 def batches_at_once(rows: WeightedRows, size: int) -> int:
-    """How many batches of `size` rows to take in one go, >= 1: so many as 16 MiB hold, or 64."""
+    """How many batches of `size` rows to take in one go, >= 1: so many as 1 MiB holds, or 64.
+
+    Of rows that are not prepared in memory one.
+    """
+    if getattr(rows, "resident", None) is None:
+        return 1
     return min(MOST_BATCHES, max(1, MOST_BYTES // (rows.take(np.arange(1)).nbytes * size)))
 
 

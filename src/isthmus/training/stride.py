@@ -44,6 +44,7 @@ class Stride:
         those of the noise.
         """
         assert self.step.flat is not None, "a stride is taken while the step is bound"
+        self.step.flat.gather()
         mean, square = self._adopt(self.step.flat)
         draws, found = self.step.draws, []
         for x, weight, rate, seed in zip(batches, weights, rates, seeds, strict=True):
