@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from isthmus.losses import RECONSTRUCTION, Objective, Squared
+from isthmus.losses import RECONSTRUCTION, Objective, PenaltySpec, Squared
 from isthmus.training.dense import Passes
 from isthmus.types import Network, Output, Step
 
@@ -69,12 +69,17 @@ class AnyHead:
 
 def head_of(network: Network, objective: Objective) -> Head | None:
     """What suits an objective; None where its terms ask for more than the code and the output."""
-    heard = [penalty for penalty in objective.penalties.values() if penalty.weight]
+    heard = [penalty for penalty in objective.penalties.values() if not _silent(penalty)]
     if not all(penalty.OF_CODE for penalty in heard):
         return None
     if type(objective.loss) is Squared and not heard and not objective.gaps:
         return SquaredHead(objective.loss, objective.penalties)
     return AnyHead(network, objective)
+
+
+def _silent(penalty: PenaltySpec) -> bool:
+    """Whether a penalty is nothing: one without weight, unless it decides that by itself."""
+    return not penalty.weight and type(penalty).__call__ is PenaltySpec.__call__
 
 
 def _equal(weight: Tensor) -> bool:
