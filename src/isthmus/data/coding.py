@@ -12,35 +12,32 @@ import numpy as np
 
 from isthmus.data.arrays import fault
 from isthmus.data.columns import Column
+from isthmus.data.dates import is_moment, moments
 from isthmus.data.fits import check_values
 from isthmus.types import Array
 
 Series = nw.Series[Any]
-
-PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
-"""Microseconds in a unit of time; nanoseconds come a thousand in each."""
-
-DAY, MILLISECONDS = 86_400_000_000, 86_400_000
-"""Microseconds and milliseconds in a day."""
-
-EARLIEST = int(np.datetime64("0001-01-01", "us").astype(int))
-LATEST = int(np.datetime64("9999-12-31T23:59:59.999999", "us").astype(int))
 
 
 def as_numbers(series: Series, column: Column, origin: str, first_row: int = 0) -> Array:
     """(n,): the values as the column's numbers, NaN where one is missing.
 
     Moments are microseconds since 1970, dates days since then, levels their positions; a level
-    that the column does not have is missing. Raises DataError (SourceError for a file) naming the
-    column, the first value that is none of its kind, and the row, counted from `first_row`.
+    that the column does not have is missing, and so is all of a column without any value, whatever
+    its type. Raises DataError (SourceError for a file) naming the column, the first value that is
+    none of its kind, and the row, counted from `first_row`.
     """
-    if column.levelled:
-        return positions(series, column, origin)
-    if column.role == "datetime":
-        return _moments(series, origin, first_row)
+    if column.levelled or column.role == "datetime":
+        if is_empty(series):
+            return np.full(len(series), np.nan)
+        if column.levelled:
+            return positions(series, column, origin, first_row)
+        return _moments(series, column, origin, first_row)
     numbers = plain_numbers(series)
+    if numbers is None and is_empty(series):
+        return np.full(len(series), np.nan)
     if numbers is None:
-        _refuse(series, f"not {_words(column)}", origin)
+        _refuse(series, f"not {_words(column)}", origin, first_row)
     if column.role == "count":
         check_values(str(series.name), numbers, column.role, origin, first_row)
     return numbers
@@ -58,6 +55,13 @@ def plain_numbers(series: Series) -> Array | None:
             return np.asarray(series.to_native().to_numpy(), np.float64)
         return series.cast(nw.Float64).to_numpy()
     return _objects(series) if series.dtype in (nw.Object, nw.Unknown) else None
+
+
+def is_empty(series: Series) -> bool:
+    """Whether a column has rows, and no value in any of them."""
+    if not len(series) or series.null_count() == len(series):
+        return len(series) > 0
+    return series.dtype.is_float() and bool(np.isnan(series.to_numpy()).all())
 
 
 def _objects(series: Series) -> Array | None:
@@ -84,13 +88,13 @@ def arrow_of(series: Series) -> Any:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def positions(series: Series, column: Column, origin: str) -> Array:
+def positions(series: Series, column: Column, origin: str, first_row: int = 0) -> Array:
     """(n,): where each value stands among the column's levels, NaN where it is not there."""
     import pyarrow as pa
 
     array = arrow_of(series)
     if array is None or not _fit(level_type(array), column):
-        _refuse(series, f"not {_words(column)}", origin)
+        _refuse(series, f"not {_words(column)}", origin, first_row)
     if pa.types.is_dictionary(array.type):
         places = positions_of(array.dictionary, column)
         inside = array.indices.to_numpy(zero_copy_only=False).astype(np.float64)
@@ -108,7 +112,7 @@ def positions_of(array: Any, column: Column) -> Array:
     if not column.levels:
         return np.full(len(array), np.nan)
     wanted = pa.array(list(column.levels))
-    if array.type != wanted.type and not pa.types.is_null(array.type):
+    if array.type != wanted.type:
         array = array.cast(wanted.type)
     found = pc.index_in(array, value_set=wanted, skip_nulls=True)
     return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
@@ -146,51 +150,11 @@ def _is_number(found: Any) -> bool:
     return any(check(found) for check in checks)
 
 
-def is_moment(found: Any) -> bool:
-    """Whether an Arrow type is a date, a moment or a span of time."""
-    import pyarrow as pa
-
-    checks = (pa.types.is_date, pa.types.is_timestamp, pa.types.is_duration)
-    return any(check(found) for check in checks)
-
-
-def _moments(series: Series, origin: str, first_row: int) -> Array:
-    import pyarrow as pa
-
+def _moments(series: Series, column: Column, origin: str, first_row: int) -> Array:
     array = arrow_of(series)
-    if array is not None and pa.types.is_null(array.type):
-        return np.full(len(array), np.nan)
     if array is None or not is_moment(array.type):
-        _refuse(series, "not dates", origin)
-    if pa.types.is_date(array.type):
-        unit = 1 if pa.types.is_date32(array.type) else MILLISECONDS
-        ticks = array.cast(pa.int32() if unit == 1 else pa.int64())
-        days = np.asarray(ticks.to_numpy(zero_copy_only=False), np.float64) // unit
-        _check_years(series, days * DAY, origin, first_row)
-        return days
-    missing = array.is_null().to_numpy(zero_copy_only=False)
-    whole = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    unit = array.type.unit
-    # Whole microseconds are exact in double precision until 2255.
-    numbers = whole // 1000 if unit == "ns" else whole.astype(np.float64) * PER_UNIT[unit]
-    numbers = np.where(missing, np.nan, numbers)
-    if pa.types.is_timestamp(array.type):
-        _check_years(series, numbers, origin, first_row)
-    return numbers
-
-
-def _check_years(series: Series, numbers: Array, origin: str, first_row: int) -> None:
-    """Raise where a moment, in microseconds since 1970, lies in no year that a date can have."""
-    beyond = (numbers < EARLIEST) | (numbers > LATEST)
-    if beyond.any():
-        row, name = int(np.argmax(beyond)), str(series.name)
-        year = 1970 + int(numbers[row] / (365.2425 * DAY))
-        raise fault(
-            origin,
-            f"column {name!r}: the date at row {first_row + row}, counting from 0, lies in the "
-            f"year {year}, and dates have years from 1 to 9999; correct it, or leave the column "
-            f"out with drop=[{name!r}] (command line: --drop {name})",
-        )
+        _refuse(series, "not dates", origin, first_row)
+    return moments(array, column, str(series.name), origin, first_row)
 
 
 def _words(column: Column) -> str:
@@ -199,7 +163,7 @@ def _words(column: Column) -> str:
     return {"datetime": "dates", "boolean": "numbers"}.get(column.role, "numbers")
 
 
-def _refuse(series: Series, wrong: str, origin: str) -> NoReturn:
+def _refuse(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoReturn:
     looks_for_numbers = wrong.endswith("numbers")
     kind = "text" if series.dtype == nw.String else f"{series.dtype} values"
     row, value = _first_bad(series.to_list(), numbers=looks_for_numbers)
@@ -208,8 +172,8 @@ def _refuse(series: Series, wrong: str, origin: str) -> NoReturn:
     raise fault(
         origin,
         f"column {name!r} is {kind}, {wrong} (first bad value {value!r} at row "
-        f"{row}, counting from 0); make it {wanted}, or leave it out with drop=[{name!r}] "
-        f"(command line: --drop {name})",
+        f"{first_row + row}, counting from 0); make it {wanted}, or leave it out with "
+        f"drop=[{name!r}] (command line: --drop {name})",
     )
 
 

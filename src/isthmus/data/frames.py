@@ -11,8 +11,9 @@ import narwhals as nw
 import numpy as np
 
 from isthmus.data.arrays import IN_MEMORY, fault
-from isthmus.data.coding import arrow_of, as_numbers, is_moment, plain_numbers
+from isthmus.data.coding import arrow_of, as_numbers, plain_numbers
 from isthmus.data.columns import Column, check_roles
+from isthmus.data.dates import moment_of
 from isthmus.data.recognise import check_declared, left_out_in_words, recognise
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
 from isthmus.errors import RequestError
@@ -287,8 +288,13 @@ def _named_by_arrow(series: Series) -> str:
     """For objects: what they are, where they are not numbers."""
     if plain_numbers(series) is not None:
         return "Float64" if series.dtype == nw.Unknown else "Object"
+    import pyarrow as pa
+
     array = arrow_of(series)
-    return "Date" if array is not None and is_moment(array.type) else "Float64"
+    if array is None or moment_of(array.type) is None:
+        return "Float64"
+    kind = nw.from_native(pa.chunked_array([array.slice(0, 0)]), series_only=True).dtype
+    return "Date" if kind == nw.Unknown else str(kind)
 
 
 def _natives(kept: Sequence[Series], container: Container) -> tuple[str, ...] | None:

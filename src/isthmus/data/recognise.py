@@ -10,13 +10,13 @@ import numpy as np
 from isthmus.data.arrays import fault
 from isthmus.data.coding import (
     arrow_of,
-    is_moment,
     is_text,
     plain_numbers,
     reads_as_number,
     refuse_type,
 )
 from isthmus.data.columns import IDENTIFIER, Column, in_order
+from isthmus.data.dates import moment_of
 from isthmus.data.fits import FITTING, check_values
 from isthmus.types import Array
 
@@ -58,8 +58,9 @@ def recognise(series: Series, declared: str | None, origin: str) -> Recognised:
     array = arrow_of(series)
     if array is None:
         refuse_type(series, origin)
-    if is_moment(array.type):
-        return Recognised(Column(role="datetime"))
+    moment = moment_of(array.type)
+    if moment is not None:
+        return Recognised(Column(role="datetime", moment=moment))  # type: ignore[arg-type]
     found = _dictionary(series, array) or _text(series, array, declared, origin)
     if found is None:
         refuse_type(series, origin)

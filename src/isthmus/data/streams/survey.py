@@ -8,8 +8,9 @@ import narwhals as nw
 import numpy as np
 
 from isthmus.data.arrays import fault
-from isthmus.data.coding import arrow_of, is_moment, is_text, plain_numbers, refuse_type
+from isthmus.data.coding import arrow_of, is_text, plain_numbers, refuse_type
 from isthmus.data.columns import IDENTIFIER, LEVELLED, Column, in_order
+from isthmus.data.dates import is_moment
 from isthmus.data.fits import FITTING, check_values
 from isthmus.data.frames import SHOWN_LEVELS, listed
 from isthmus.data.recognise import (
