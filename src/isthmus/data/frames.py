@@ -16,6 +16,7 @@ from isthmus.data.columns import Column, check_roles
 from isthmus.data.dates import moment_of
 from isthmus.data.recognise import check_declared, left_out_in_words, recognise
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
+from isthmus.data.untyped import lacks_type, with_types
 from isthmus.errors import RequestError
 from isthmus.types import Array, Index, Source
 
@@ -85,6 +86,7 @@ class FrameSource:
         """
         known = {str(series.name): series for series in (*self.series, *self.left_out)}
         picked = self.series if schema.names is None else [known[name] for name in schema.names]
+        picked, table, dtypes = with_types(self.table, picked, schema)
         own = schema_of(
             picked,
             self.schema.container,
@@ -93,9 +95,17 @@ class FrameSource:
             columns=schema.columns,
             given=schema.given,
         )
-        found = FrameSource(self.table, picked, own, origin=self.origin)
+        restored = (dtypes.get(at, dtype) for at, dtype in enumerate(own.dtypes))
+        own = replace(own, dtypes=tuple(restored))
+        found = FrameSource(table, picked, own, origin=self.origin)
         found.strange = tuple(found._unseen())
         return found
+
+    def lacks_types(self, schema: Schema) -> bool:
+        """Whether a column has no value, and so not the type that it has in `schema`."""
+        names = [str(series.name) for series in self.series]
+        at = range(len(names)) if schema.names is None else map(names.index, schema.names)
+        return any(lacks_type(self.series[own], schema, i) for i, own in enumerate(at))
 
     def gaps(self, position: int) -> Array:
         """(n,) bool: where a column has no value; one that is none of its levels is a value."""

@@ -28,7 +28,7 @@ def native_column(numbers: Array, column: Column, dtype: str, native: str | None
     Positions are rounded to the nearest level, moments to the unit of the column and into the years
     1 to 9999 (or those that the unit reaches); NaN becomes a missing value.
     """
-    kind = arrow_type(native) if to == "pyarrow" and native else _arrow_named(dtype, column)
+    kind = arrow_type(native) if to == "pyarrow" and native else arrow_named(dtype, column)
     if to == "pandas" and native is not None and native.endswith("[pyarrow]"):
         kind = arrow_type(native.removesuffix("[pyarrow]"))
     array = _levels(numbers, column, kind) if column.levelled else _moments(numbers, column, kind)
@@ -53,7 +53,7 @@ def as_text(numbers: Array, column: Column, dtype: str) -> list[Any]:
     if column.levelled:
         values = [str(level) for level in level_values(numbers, column)] if column.levels else []
     elif column.role == "datetime" and not dtype.startswith("Duration"):
-        dates = _moments(np.asarray(numbers, np.float64), column, _arrow_named(dtype, column))
+        dates = _moments(np.asarray(numbers, np.float64), column, arrow_named(dtype, column))
         values = [str(date) for date in dates.to_pylist()]
     elif column.role == "boolean":
         values = (numbers >= 0.5).tolist()
@@ -86,7 +86,7 @@ def arrow_type(text: str) -> Any:
     )
 
 
-def _arrow_named(dtype: str, column: Column) -> Any:
+def arrow_named(dtype: str, column: Column) -> Any:
     """The Arrow type of a narwhals dtype."""
     import pyarrow as pa
 
