@@ -112,6 +112,8 @@ def positions_of(array: Any, column: Column) -> Array:
     if not column.levels:
         return np.full(len(array), np.nan)
     wanted = pa.array(list(column.levels))
+    if is_text(wanted.type) and not is_text(array.type):
+        array = _as_written(array)
     if array.type != wanted.type:
         array = array.cast(wanted.type)
     found = pc.index_in(array, value_set=wanted, skip_nulls=True)
@@ -131,8 +133,30 @@ def _fit(found: Any, column: Column) -> bool:
 
     if pa.types.is_null(found) or not column.levels:
         return True
-    text = isinstance(column.levels[0], str)
-    return text == is_text(found) and (text or _is_number(found))
+    if isinstance(column.levels[0], str):
+        return is_text(found) or (_is_whole(found) and are_whole(column))
+    return _is_number(found)
+
+
+def are_whole(column: Column) -> bool:
+    """Whether all levels are text that whole numbers are written as: "1", but not "01"."""
+    return all(level == written(level) for level in column.levels)
+
+
+def written(level: Any) -> str | None:
+    """A level as text if it is a whole number, or text that reads as one; else None."""
+    try:
+        whole = int(level)
+        return str(whole) if isinstance(level, str) or whole == level else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _as_written(array: Any) -> Any:
+    """Numbers of an Arrow array as text, null where one is not whole."""
+    import pyarrow as pa
+
+    return pa.array([None if x is None else written(x) for x in array.to_pylist()], pa.string())
 
 
 def is_text(found: Any) -> bool:
@@ -141,6 +165,12 @@ def is_text(found: Any) -> bool:
 
     checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return any(check(found) for check in checks)
+
+
+def _is_whole(found: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(found) or pa.types.is_floating(found))
 
 
 def _is_number(found: Any) -> bool:

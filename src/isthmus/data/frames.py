@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, cast
@@ -16,7 +16,7 @@ from isthmus.data.columns import Column, check_roles
 from isthmus.data.dates import moment_of
 from isthmus.data.recognise import check_declared, left_out_in_words, recognise
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
-from isthmus.data.untyped import lacks_type, with_types
+from isthmus.data.untyped import lacks_type, text_columns, with_types
 from isthmus.errors import RequestError
 from isthmus.types import Array, Index, Source
 
@@ -54,6 +54,9 @@ class FrameSource:
         self.remarks = tuple(remarks)
         """What is worth knowing of how the rows were understood."""
 
+        self.read_text: Callable[[Sequence[str]], Any] | None = None
+        """What reads columns of a file of text once more, as they are written."""
+
         self.first_row = 0
         """What to add to a row's number in a message."""
 
@@ -84,9 +87,11 @@ class FrameSource:
 
         Values that are no level of a column of `schema` are missing, which `strange` tells.
         """
-        known = {str(series.name): series for series in (*self.series, *self.left_out)}
+        known = self._known()
         picked = self.series if schema.names is None else [known[name] for name in schema.names]
-        picked, table, dtypes = with_types(self.table, picked, schema)
+        table, known = self._with_text(schema, [str(series.name) for series in picked])
+        picked = [known[str(series.name)] for series in picked]
+        picked, table, dtypes = with_types(table, picked, schema)
         own = schema_of(
             picked,
             self.schema.container,
@@ -100,6 +105,20 @@ class FrameSource:
         found = FrameSource(table, picked, own, origin=self.origin)
         found.strange = tuple(found._unseen())
         return found
+
+    def _known(self) -> dict[str, Series]:
+        return {str(series.name): series for series in (*self.series, *self.left_out)}
+
+    def _with_text(self, schema: Schema, names: Sequence[str]) -> tuple[Frame, dict[str, Series]]:
+        """The table and its columns, those that are names to a model as they are written."""
+        table, known = self.table, self._known()
+        texts = text_columns(schema, names, list(known))
+        texts = [name for name in texts if known[name].dtype != nw.String]
+        if self.read_text is not None and texts:
+            fresh = nw.from_native(self.read_text(texts), eager_only=True)
+            table = table.with_columns(*fresh.iter_columns())
+            known |= {str(series.name): series for series in fresh.iter_columns()}
+        return table, known
 
     def lacks_types(self, schema: Schema) -> bool:
         """Whether a column has no value, and so not the type that it has in `schema`."""

@@ -176,7 +176,13 @@ def of_text(name: str, found: TextLevels, declared: str | None, origin: str) -> 
     if declared is None and names_rows(len(levels), known):
         share = f"{len(levels)} different values in {known}"
         return Recognised(None, f"identifies rows ({share})")
-    return Recognised(Column(role="categorical", levels=in_order(levels)))
+    numbers = declared is not None and all(map(reads_as_number, levels))
+    ordered = tuple(sorted(levels, key=_as_number)) if numbers else in_order(levels)
+    return Recognised(Column(role="categorical", levels=ordered))
+
+
+def _as_number(level: str) -> tuple[float, str]:
+    return float(level), level
 
 
 def names_rows(levels: int, known: int) -> bool:

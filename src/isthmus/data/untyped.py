@@ -1,4 +1,7 @@
-"""Columns of new rows without any value, which tell no type, take that of a fitted model's."""
+"""Columns of new rows take the type of a fitted model's where their values do not tell it.
+
+Those without any value tell none, and in a file of text digits may be numbers or names.
+"""
 
 import re
 from collections.abc import Sequence
@@ -14,6 +17,20 @@ from isthmus.data.schema import FRAMES, Schema
 
 Series = nw.Series[Any]
 NUMBER = re.compile(r"(U?Int|Float)(8|16|32|64)")
+
+
+def text_columns(schema: Schema, names: Sequence[str], left_out: Sequence[str] = ()) -> list[str]:
+    """Which of these columns, in the order of the model's, are names: its levels are text.
+
+    So are those `left_out` that the model leaves out too.
+    """
+    columns = schema.columns or ()
+    levelled = [
+        name
+        for name, column in zip(names, columns, strict=False)
+        if column.levelled and column.levels and isinstance(column.levels[0], str)
+    ]
+    return [*levelled, *(name for name in left_out if name in schema.left_out)]
 
 
 def lacks_type(series: Series, schema: Schema, at: int) -> bool:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from isthmus.data.coding import reads_as_number
+from isthmus.data.columns import EVERY, IDENTIFIER, LEVELLED
 from isthmus.data.formats.base import Format, Options, RowNames, ends_with, first_line
 from isthmus.data.formats.values import as_table
 from isthmus.data.frames import frame_source, listed, pick
 from isthmus.data.schema import Schema
-from isthmus.data.streams.blocks import SMALL_BYTES
+from isthmus.data.streams.blocks import SMALL_BYTES, Stamp
 from isthmus.data.streams.lines import QuoteError, Span, line_of, spans
 from isthmus.data.streams.tables import table_blocks
 from isthmus.data.streams.text import TextRecords, misquoted
@@ -52,8 +53,15 @@ def read(path: Path, options: Options, *, delimiter: str) -> Source:
     large = options.stream is None and path.stat().st_size > SMALL_BYTES
     if options.stream or large:
         return _streamed(path, options, delimiter, header, kept)
-    table = read_table(path, delimiter, header, kept, options.missing)
-    return frame_source(
+    stamp = Stamp.of(path)
+
+    def read_text(names: Sequence[str]) -> Any:
+        stamp.check()
+        return read_table(path, delimiter, header, names, options.missing, texts=names)
+
+    texts = _declared_text(options, kept)
+    table = read_table(path, delimiter, header, kept, options.missing, texts=texts)
+    source = frame_source(
         table,
         origin=str(path),
         columns=kept,
@@ -61,6 +69,15 @@ def read(path: Path, options: Options, *, delimiter: str) -> Source:
         named=header.present,
         roles=dict(options.roles),
     )
+    source.read_text = read_text
+    return source
+
+
+def _declared_text(options: Options, kept: Sequence[str]) -> list[str]:
+    """The columns whose values are names, be they made of digits: "01" is not "1"."""
+    roles = dict(options.roles)
+    every = roles.get(EVERY)
+    return [name for name in kept if roles.get(name, every) in (*LEVELLED, IDENTIFIER)]
 
 
 def _streamed(
@@ -79,7 +96,8 @@ def _streamed(
         return _explained(path, delimiter, len(header.names), error, span)
 
     skipped = int(header.present)
-    records = TextRecords(path, delimiter, kept, skipped, parse, explain)
+    texts = _declared_text(options, kept)
+    records = TextRecords(path, delimiter, kept, skipped, parse, explain, texts=texts)
     if not records.spans:
         raise SourceError(f"{path}: holds no rows; there is nothing to stream")
     return table_blocks(
@@ -106,20 +124,28 @@ def _parsed(
     reading = pc.ReadOptions(column_names=header.names, block_size=size, use_threads=False)
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     converting = _converting(kept, options.missing)
-    if types is not None:
-        converting.column_types = types
+    converting.column_types = types
     return pc.read_csv(source, reading, parsing, converting)
 
 
 def _converting(
-    kept: list[str], missing: Sequence[str], types: Mapping[str, Any] | None = None
+    kept: Sequence[str],
+    missing: Sequence[str],
+    types: Mapping[str, Any] | None = None,
+    texts: Sequence[str] = (),
 ) -> Any:
+    import pyarrow as pa
     import pyarrow.csv as pc
 
     if types is not None:
         return pc.ConvertOptions(include_columns=kept, column_types=types, null_values=[])
     words = [*pc.ConvertOptions().null_values, *missing, *(f" {word}" for word in missing)]
-    return pc.ConvertOptions(include_columns=kept, strings_can_be_null=True, null_values=words)
+    return pc.ConvertOptions(
+        include_columns=kept,
+        column_types=dict.fromkeys(texts, pa.string()),
+        strings_can_be_null=True,
+        null_values=words,
+    )
 
 
 def read_header(path: Path, delimiter: str, wanted: bool | None) -> Header:
@@ -203,12 +229,13 @@ def read_table(
     path: Path,
     delimiter: str,
     header: Header,
-    kept: list[str],
+    kept: Sequence[str],
     missing: Sequence[str] = (),
     *,
     types: Mapping[str, Any] | None = None,
+    texts: Sequence[str] = (),
 ) -> Any:
-    """The kept columns, each in the narrowest type that all of its cells fit.
+    """The kept columns, each in the narrowest type that all of its cells fit, `texts` as text.
 
     Where there are `types`, by name, cells are taken as they are written and none is a gap.
     """
@@ -223,7 +250,7 @@ def read_table(
     )
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
-        table = pc.read_csv(path, reading, parsing, _converting(kept, missing, types))
+        table = pc.read_csv(path, reading, parsing, _converting(kept, missing, types, texts))
     except pa.ArrowInvalid as error:
         raise _explained(path, delimiter, len(header.names), error) from error
     _check_closed(path, delimiter)

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 
 from isthmus.data.arrays import fault
-from isthmus.data.coding import arrow_of, is_text, plain_numbers, refuse_type
+from isthmus.data.coding import are_whole, arrow_of, is_text, plain_numbers, refuse_type, written
 from isthmus.data.columns import IDENTIFIER, LEVELLED, Column, in_order
 from isthmus.data.dates import is_moment
 from isthmus.data.fits import FITTING, check_values
@@ -64,6 +64,8 @@ class Findings:
             if name not in self.levels:
                 continue
             found, known = self.levels[name], set(column.levels)
+            if are_whole(column):  # numbers may be among them too
+                known |= {x for x in found.levels if not isinstance(x, str) and written(x) in known}
             at = [i for i, level in enumerate(found.levels) if level not in known]
             if at:
                 count = int(found.counts[at].sum())

@@ -7,14 +7,14 @@ from typing import Any, cast
 import narwhals as nw
 import numpy as np
 
-from isthmus.data.coding import as_numbers, is_empty, plain_numbers
+from isthmus.data.coding import as_numbers, is_empty, is_text, plain_numbers
 from isthmus.data.columns import Column, check_roles
 from isthmus.data.frames import NOTHING, Frame, FrameSource, Series, schema_of, unless_plain
 from isthmus.data.recognise import check_declared, left_out_in_words
 from isthmus.data.schema import Layout, Schema
 from isthmus.data.streams.blocks import Blocks
 from isthmus.data.streams.survey import BATCH_ROWS, Findings, survey
-from isthmus.data.untyped import known_type, may_lack_type
+from isthmus.data.untyped import known_type, may_lack_type, text_columns
 from isthmus.errors import RequestError
 from isthmus.types import Array, Index
 
@@ -45,6 +45,11 @@ class Records:
     def batches(self, group: int, names: Sequence[str], rows: int) -> Iterator[Any]:
         """The pyarrow Tables of one group, `rows` rows each but the last."""
         raise NotImplementedError
+
+    def as_text(self, names: Sequence[str]) -> "Records":
+        """The same, with the cells of some columns as they are written, where they are text."""
+        del names
+        return self
 
 
 class _Typed(Records):
@@ -130,7 +135,10 @@ class TableBlocks(Blocks):
     def read_as(self, schema: Schema) -> "TableBlocks":
         """The same rows, their columns picked and coded as those of `schema` are."""
         names = schema.names or self.picked
-        records = with_types(self.records, names, schema)
+        kinds = self.records.empty().schema
+        text = text_columns(schema, names, self.records.names)
+        text = [name for name in text if not is_text(kinds.field(name).type)]
+        records = with_types(self.records.as_text(text) if text else self.records, names, schema)
         series = _series(records.empty(), names)
         own = schema_of(
             series,
