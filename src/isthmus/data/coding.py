@@ -4,6 +4,8 @@ Every library's columns are looked at as Arrow arrays, where text, dates and cat
 numbers already.
 """
 
+import re
+from collections.abc import Callable
 from numbers import Number
 from typing import Any, NoReturn
 
@@ -12,11 +14,16 @@ import numpy as np
 
 from isthmus.data.arrays import fault
 from isthmus.data.columns import Column
-from isthmus.data.dates import is_moment, moments
+from isthmus.data.dates import is_moment, moments, reads_as_date
 from isthmus.data.fits import check_values
 from isthmus.types import Array
 
 Series = nw.Series[Any]
+
+NUMBER = re.compile(
+    r"[ \t]*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?|nan)[ \t]*", re.IGNORECASE
+)
+"""Text that is a number to readers of CSV."""
 
 
 def as_numbers(series: Series, column: Column, origin: str, first_row: int = 0) -> Array:
@@ -194,9 +201,9 @@ def _words(column: Column) -> str:
 
 
 def _refuse(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoReturn:
-    looks_for_numbers = wrong.endswith("numbers")
+    reads = {"not numbers": reads_as_number, "not dates": reads_as_date}.get(wrong, lambda _: False)
     kind = "text" if series.dtype == nw.String else f"{series.dtype} values"
-    row, value = _first_bad(series.to_list(), numbers=looks_for_numbers)
+    row, value = _first_bad(series.to_list(), reads)
     name = str(series.name)
     wanted = wrong.removeprefix("not ")
     raise fault(
@@ -207,14 +214,19 @@ def _refuse(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoRe
     )
 
 
-def _first_bad(values: list[Any], *, numbers: bool) -> tuple[int, Any]:
+def _first_bad(values: list[Any], reads: Callable[[Any], bool]) -> tuple[int, Any]:
     present = [(row, value) for row, value in enumerate(values) if value is not None]
-    bad = (found for found in present if not (numbers and reads_as_number(found[1])))
+    bad = (found for found in present if not reads(found[1]))
     return next(bad, present[0] if present else (0, None))
 
 
 def reads_as_number(value: Any) -> bool:
-    """Whether `float` takes a value, as it does text like "1e3"."""
+    """Whether a value is a number, or text that a reader of CSV takes for one, as it does "1e3".
+
+    Python's `float` takes more: "1_000", other digits than 0 to 9, other spaces.
+    """
+    if isinstance(value, str):
+        return NUMBER.fullmatch(value) is not None
     try:
         float(value)
     except (TypeError, ValueError):

@@ -1,5 +1,7 @@
 """Dates, moments and spans of time become one number each, in the unit of their column."""
 
+import re
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,37 @@ WORDS = {
     "zoned": "moments in a time zone",
     "span": "spans of time",
 }
+
+
+DATE = re.compile(
+    r"[ \t]*(([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"([ T]([0-9]{2}(:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?))?)"
+    r"(?P<zone>Z|[+-][0-9]{2}(:?[0-9]{2})?)?[ \t]*"
+)
+"""Text that is a date or a moment to readers of CSV, perhaps with a time zone."""
+
+
+def reads_as_date(value: Any) -> bool:
+    """Whether a value is text that a reader of CSV takes for a date or a moment without a zone."""
+    found = DATE.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and found["zone"] is None and _is_real(found)
+
+
+def reads_as_zoned(value: Any) -> bool:
+    """Whether a value is text that a reader of CSV takes for a moment in a time zone."""
+    found = DATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or found["zone"] is None:
+        return False
+    return found[3] is not None and _is_real(found)
+
+
+def _is_real(found: re.Match[str]) -> bool:
+    """Whether there is such a day and time of day."""
+    try:
+        datetime.fromisoformat(f"{found[2]}T{found[4] or '00'}")
+    except ValueError:
+        return False
+    return True
 
 
 def is_moment(found: Any) -> bool:

@@ -1,7 +1,6 @@
 """What the columns of a table are, told by their types and values; a declared role goes first."""
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import narwhals as nw
@@ -18,15 +17,13 @@ from isthmus.data.coding import (
 from isthmus.data.columns import IDENTIFIER, Column, in_order
 from isthmus.data.dates import moment_of
 from isthmus.data.fits import FITTING, check_values
+from isthmus.data.strays import TextLevels, strays_of
 from isthmus.types import Array
 
 Series = nw.Series[Any]
 
 FEW = 20
 """So many different values, or rows, tell nothing of a column that only names its rows."""
-
-FEW_STRAYS = 0.5
-"""Where a smaller share of the values are no numbers (or no dates), those are at fault."""
 
 MOSTLY_DISTINCT = 0.5
 """Text of which a larger share of the values is different names rows rather than sorting them."""
@@ -157,22 +154,12 @@ def _text(series: Series, array: Any, declared: str | None, origin: str) -> Reco
     return of_text(str(series.name), found, declared, origin)
 
 
-class TextLevels(NamedTuple):
-    """The different values of a column of text."""
-
-    levels: list[str]
-    counts: Array
-    """How often each came."""
-
-    first: Callable[[list[str]], tuple[int, str]]
-    """The first row that holds one of some levels, and which of them."""
-
-
 def of_text(name: str, found: TextLevels, declared: str | None, origin: str) -> Recognised:
     """A column of text: categories, unless most of its values are different."""
     levels, known = found.levels, int(found.counts.sum())
     if declared is None:
-        _check_strays(name, found, origin)
+        for strays in strays_of(found):
+            strays.check(name, origin)
     if declared is None and names_rows(len(levels), known):
         share = f"{len(levels)} different values in {known}"
         return Recognised(None, f"identifies rows ({share})")
@@ -188,32 +175,6 @@ def _as_number(level: str) -> tuple[float, str]:
 def names_rows(levels: int, known: int) -> bool:
     """Whether so many different values in so many name rows rather than sorting them."""
     return levels > FEW and levels > MOSTLY_DISTINCT * known
-
-
-def _check_strays(name: str, found: TextLevels, origin: str) -> None:
-    """Refuse text that is numbers or dates but for a few values: those are slips, or gaps."""
-    for reads, what in ((reads_as_number, "a number"), (_is_date, "a date")):
-        stray = np.asarray([not reads(level) for level in found.levels], bool)
-        if not stray.any() or stray.all():
-            continue
-        share = float(found.counts[stray].sum() / found.counts.sum())
-        if share < FEW_STRAYS:
-            row, value = found.first([found.levels[at] for at in np.flatnonzero(stray)])
-            raise fault(
-                origin,
-                f"column {name!r}: {value!r} at row {row}, counting from 0, is not {what}, as "
-                f"{1 - share:.1%} of its values are; correct it, make it empty if it is "
-                f"missing, or declare the column categorical (command line: --role "
-                f"{name}=categorical)",
-            )
-
-
-def _is_date(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 def left_out_in_words(reasons: Mapping[str, str]) -> Iterable[str]:

@@ -16,12 +16,12 @@ from isthmus.data.frames import SHOWN_LEVELS, listed
 from isthmus.data.recognise import (
     FEW,
     Recognised,
-    TextLevels,
     names_rows,
     of_levels,
     of_text,
     recognise,
 )
+from isthmus.data.strays import Strays, TextLevels, strays_of
 from isthmus.types import Array, Index
 
 Series = nw.Series[Any]
@@ -184,11 +184,14 @@ class _Text(_Look):
         super().__init__(series, declared, origin)
         self.seen = _Levels(self.name, origin)
         self.given_up = ""
+        self.strays: list[Strays] = []
 
     def see(self, series: Series, row: int) -> None:
         array = arrow_of(series)
         assert self.seen is not None
         if self.given_up:
+            for one in self.strays:
+                one.see(array, row)
             return
         self.seen.add_arrow(array, row)
         levels, known = len(self.seen.values), int(self.seen.counts.sum())
@@ -197,10 +200,13 @@ class _Text(_Look):
         if self.declared is not None or not names_rows(levels, known):
             self.seen.refuse()
         self.given_up = f"identifies rows (more than {MOST_LEVELS} different values)"
+        self.strays = strays_of(self.seen.found())
         self.seen = _Levels(self.name, self.origin)
 
     def conclude(self) -> Recognised:
         assert self.seen is not None
+        for one in self.strays:
+            one.check(self.name, self.origin)
         if self.given_up:
             return Recognised(None, self.given_up)
         found = of_text(self.name, self.seen.found(), self.declared, self.origin)
