@@ -203,9 +203,10 @@ def _words(column: Column) -> str:
 def _refuse(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoReturn:
     reads = {"not numbers": reads_as_number, "not dates": reads_as_date}.get(wrong, lambda _: False)
     kind = "text" if series.dtype == nw.String else f"{series.dtype} values"
+    kind = "periods" if _is_periods(series) else kind
     row, value = _first_bad(series.to_list(), reads)
     name = str(series.name)
-    wanted = wrong.removeprefix("not ")
+    wanted = wrong.removeprefix("not ") + " (.dt.to_timestamp())" * _is_periods(series)
     raise fault(
         origin,
         f"column {name!r} is {kind}, {wrong} (first bad value {value!r} at row "
@@ -236,7 +237,12 @@ def reads_as_number(value: Any) -> bool:
 
 def refuse_type(series: Series, origin: str) -> NoReturn:
     """Raise for a column that is of no kind there is."""
-    text = series.dtype in (nw.Object, nw.Unknown)
-    if text:
+    if series.dtype in (nw.Object, nw.Unknown) and not _is_periods(series):
         _refuse(series, "not numbers", origin)
     _refuse(series, "not numbers, text or dates", origin)
+
+
+def _is_periods(series: Series) -> bool:
+    """Whether a column is of pandas' periods, which its .dt.to_timestamp() makes dates."""
+    pandas = series.implementation.is_pandas()
+    return pandas and str(series.to_native().dtype).startswith("period")

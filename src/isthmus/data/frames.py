@@ -229,11 +229,11 @@ def frame_source(
     table = _narwhals(frame, origin)
     known = {str(series.name): series for series in table.iter_columns()}
     kept = [known[name] for name in pick(list(known), columns, drop, origin)]
-    roles = check_roles(roles, known, origin)
+    given_roles, roles = roles, check_roles(roles, known, origin)
     found = {name: recognise(known[name], roles.get(name), origin) for name in map(_name, kept)}
     for name, (column, _) in found.items():
         if column is not None:
-            check_declared(name, column, roles.get(name), origin)
+            check_declared(name, column, roles, given_roles, origin)
     reasons = {name: one.why for name, one in found.items() if one.column is None}
     given = [_name(series) for series in kept]
     left_out = [series for series in kept if _name(series) in reasons]

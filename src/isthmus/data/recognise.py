@@ -14,7 +14,7 @@ from isthmus.data.coding import (
     reads_as_number,
     refuse_type,
 )
-from isthmus.data.columns import IDENTIFIER, Column, in_order
+from isthmus.data.columns import EVERY, IDENTIFIER, Column, in_order
 from isthmus.data.dates import moment_of
 from isthmus.data.fits import FITTING, check_values
 from isthmus.data.strays import TextLevels, strays_of
@@ -67,14 +67,28 @@ def recognise(series: Series, declared: str | None, origin: str) -> Recognised:
     return found
 
 
-def check_declared(name: str, column: Column, declared: str | None, origin: str) -> None:
-    """Raise DataError where a column cannot be what it was declared to be."""
-    if declared not in (None, IDENTIFIER, column.role):
-        raise fault(
-            origin,
-            f"column {name!r} was declared {declared}, and its values are {column.role}; leave "
-            "the declaration out, or convert the column",
+def check_declared(
+    name: str, column: Column, roles: Mapping[str, str], given: Mapping[str, str], origin: str
+) -> None:
+    """Raise DataError where a column cannot be what it was declared to be.
+
+    `roles` are those of columns by name, and `given` as they were given, perhaps with "*".
+    """
+    declared = roles.get(name)
+    if declared in (None, IDENTIFIER, column.role):
+        return
+    remedy = "leave the declaration out"
+    if name not in given:
+        remedy = (
+            "declare a role of its own for it, or leave it out with "
+            f"roles={{{EVERY!r}: {declared!r}, {name!r}: {IDENTIFIER!r}}} (command line: --role "
+            f"'{EVERY}={declared},{name}={IDENTIFIER}')"
         )
+    raise fault(
+        origin,
+        f"column {name!r} was declared {declared}, and its values are {column.role}; {remedy}, or "
+        "convert the column",
+    )
 
 
 def _of_numbers(series: Series, numbers: Array, declared: str | None, origin: str) -> Recognised:

@@ -210,12 +210,12 @@ def table_blocks(
     origin = records.origin
     if layout not in (None, "table", "signal"):
         raise RequestError(f"{origin}: a table cannot be read with layout={layout!r}; leave it out")
-    roles = check_roles(roles, records.names, origin)
+    given_roles, roles = roles, check_roles(roles, records.names, origin)
     findings = survey(records, kept, roles)
     found = findings.recognised
     for name, (column, _) in found.items():
         if column is not None:
-            check_declared(name, column, roles.get(name), origin)
+            check_declared(name, column, roles, given_roles, origin)
     reasons = {name: one.why for name, one in found.items() if one.column is None}
     given = tuple(kept)
     kept = [name for name in kept if name not in reasons]

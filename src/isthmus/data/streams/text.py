@@ -41,6 +41,8 @@ class TextRecords(Records):
         try:
             for span in spans(path, delimiter, rows, skipped):
                 table = self._parsed(span, told)
+                if has_bytes(table):
+                    raise self.explain(span, ValueError("invalid UTF8"))
                 for kind, column in zip(kinds, table.columns, strict=True):
                     kind.see(column)
                 self.spans.append(span)
@@ -87,6 +89,13 @@ class TextRecords(Records):
         return table
 
 
+def has_bytes(table: Any) -> bool:
+    """Whether a column that pyarrow read from text is none, which it is where it is not UTF-8."""
+    import pyarrow as pa
+
+    return any(pa.types.is_binary(one.type) for one in table.schema)
+
+
 def misquoted(path: Path, error: QuoteError) -> SourceError:
     """What to say of a quote that is not closed as it should be."""
     what = "is closed within a cell, with text after it" if error.closed else "is never closed"
@@ -129,4 +138,4 @@ class _Kind:
             return pa.float64()
         if names <= {"date32[day]", "timestamp[s]", "timestamp[ns]"}:
             return pa.timestamp("ns" if "timestamp[ns]" in names else "s")
-        return pa.binary() if "binary" in names else pa.string()
+        return pa.string()
