@@ -161,3 +161,24 @@ def test_labels_of_pandas_may_be_numbers():
     filled = ae.impute(new)
     assert list(filled.columns) == [0, 1]
     assert set(filled[1]) <= set(GROUPS)
+
+
+def test_a_piece_of_nothing_has_the_type_of_the_whole(tmp_path):
+    settings = {"max_epochs": 1, "random_state": 0, "corruption": "hiding"}
+    ae = Autoencoder(n_components=2, **settings).fit(frame_source(arrow()))
+    groups = pa.array([None] * 30 + GROUPS[30:], pa.large_string())
+    flags = pa.array([None] * 30 + [float(i % 3 == 0) for i in range(30, N)])
+    table = arrow(group=groups, flag=flags)
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=30)
+    filled = ae.impute(open_source(tmp_path / "rows.parquet", stream=True))
+    assert filled.schema.equals(table.schema)
+    assert filled["group"].null_count == filled["flag"].null_count == 0
+    assert filled.slice(30).equals(table.slice(30))
+
+
+def test_one_column_of_many():
+    wide = {f"x{i}": np.linspace(0, 1, 3) for i in range(500)} | {"g": ["a", None, "b"]}
+    learned = frame_source(pd.DataFrame(wide)).schema
+    new = pd.DataFrame(wide).assign(g=pd.Series([None] * 3, dtype=object), x7=np.nan)
+    found = align(frame_source(new), learned).read(np.arange(3))
+    assert np.flatnonzero(np.isnan(found).all(axis=0)).tolist() == [7, 500]

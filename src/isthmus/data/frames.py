@@ -57,6 +57,9 @@ class FrameSource:
         self.read_text: Callable[[Sequence[str]], Any] | None = None
         """What reads columns of a file of text once more, as they are written."""
 
+        self.is_piece = False
+        """Whether these are some rows of a table, the whole of which tells the types."""
+
         self.first_row = 0
         """What to add to a row's number in a message."""
 
@@ -122,9 +125,11 @@ class FrameSource:
 
     def lacks_types(self, schema: Schema) -> bool:
         """Whether a column has no value, and so not the type that it has in `schema`."""
-        names = [str(series.name) for series in self.series]
-        at = range(len(names)) if schema.names is None else map(names.index, schema.names)
-        return any(lacks_type(self.series[own], schema, i) for i, own in enumerate(at))
+        if self.is_piece:
+            return False
+        known, names = self._known(), schema.names
+        series = self.series if names is None else [known[name] for name in names]
+        return any(lacks_type(one, schema, at) for at, one in enumerate(series))
 
     def gaps(self, position: int) -> Array:
         """(n,) bool: where a column has no value; one that is none of its levels is a value."""

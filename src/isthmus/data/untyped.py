@@ -30,12 +30,15 @@ def text_columns(schema: Schema, names: Sequence[str], left_out: Sequence[str] =
         for name, column in zip(names, columns, strict=False)
         if column.levelled and column.levels and isinstance(column.levels[0], str)
     ]
-    return [*levelled, *(name for name in left_out if name in schema.left_out)]
+    known = set(schema.left_out)
+    return [*levelled, *(name for name in left_out if name in known)]
 
 
 def lacks_type(series: Series, schema: Schema, at: int) -> bool:
     """Whether a column has no value, and no type that one of the model's column would have."""
-    vague = series.dtype in (nw.Unknown, nw.Object, nw.String)
+    column = schema.columns[at] if schema.columns is not None else Column()
+    text = series.dtype == nw.String and not column.levelled
+    vague = series.dtype in (nw.Unknown, nw.Object) or text
     floats = series.dtype.is_float() and not _is_number(schema, at)
     return (vague or floats) and is_empty(series)
 

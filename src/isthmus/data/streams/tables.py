@@ -170,7 +170,7 @@ class TableBlocks(Blocks):
                 table = cast("Frame", nw.from_native(batch, eager_only=True))
                 series = [table.get_column(name) for name in self.picked]
                 found = FrameSource(table, series, self.schema, origin=self.origin)
-                found.first_row = first
+                found.first_row, found.is_piece = first, True
                 yield found
                 first += len(found)
 
