@@ -45,6 +45,14 @@ class Records:
         """The pyarrow Tables of one group, `rows` rows each but the last."""
         raise NotImplementedError
 
+    def described(self, table: Any) -> Any:
+        """A Table of some of the columns with what else is known of their dtypes."""
+        return table
+
+
+class Piece(FrameSource):
+    """Some rows of a table that stays on disk."""
+
 
 class TableBlocks(Blocks):
     """Rows of a table on disk; what they mean is as it is for a table in memory."""
@@ -96,15 +104,16 @@ class TableBlocks(Blocks):
         kept = [name for name in self.records.names if name in self.kept]
         return TableBlocks(self.records, own, findings, strange=strange, kept=kept)
 
-    def frames(self) -> Generator[FrameSource]:
+    def frames(self) -> Generator[Piece]:
         """All rows in order, in tables that have every column that was kept, as it is on disk."""
         names = [name for name in self.records.names if name in self.kept]
         first = 0
         for group in range(len(self.bounds) - 1):
             for batch in self.records.batches(group, names, self.step):
-                table = cast("Frame", nw.from_native(batch, eager_only=True))
+                whole = self.records.described(batch)
+                table = cast("Frame", nw.from_native(whole, eager_only=True))
                 series = [table.get_column(name) for name in self.picked]
-                found = FrameSource(table, series, self.schema, origin=self.origin)
+                found = Piece(table, series, self.schema, origin=self.origin)
                 found.first_row = first
                 yield found
                 first += len(found)

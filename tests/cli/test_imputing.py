@@ -1,0 +1,84 @@
+"""`isthmus impute`: what was known comes back in the types it had."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROWS = 400
+SIZES = ["S", "M", "L", "XL"]
+FIT = ("--components", 2, "--epochs", 2, "--no-report", "--quiet")
+
+
+@pytest.fixture
+def frame(rng):
+    """A table of many types with gaps, in an index of its own."""
+    hidden = rng.normal(size=ROWS)
+    ranks = np.clip(np.rint(1.2 * hidden + 1.5), 0, 3).astype(int)
+    full = pd.DataFrame(
+        {
+            "size": pd.Categorical.from_codes(ranks, SIZES, ordered=True),
+            "k": pd.Series(np.rint(10 * hidden)).astype("Int64"),
+            "i8": np.rint(5 * hidden).astype("int8"),
+            "truth": pd.Series(hidden > 0).astype("boolean"),
+            "f32": hidden.astype("float32"),
+            "day": pd.Timestamp("2020-01-01", tz="UTC")
+            + pd.to_timedelta(np.rint(hidden * 99), "h"),
+            "word": np.where(hidden > 0, "up", "down"),
+            "id": [f"r{row}" for row in range(ROWS)],
+        }
+    )
+    gappy = full.drop(columns=["i8", "id"]).mask(rng.random((ROWS, 6)) < 0.1)
+    full[gappy.columns] = gappy
+    return full.set_index(pd.Index([f"row {row}" for row in range(ROWS)], name="row"))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_parquet_keeps_the_types_and_the_levels(isthmus, tmp_path, frame, streamed, on_disk):
+    data, target = tmp_path / "data.parquet", tmp_path / "full.parquet"
+    frame.to_parquet(data, row_group_size=90)
+    assert isthmus("fit", data, "-o", tmp_path / "model", *FIT).code == 0
+    if on_disk:
+        streamed()
+    done = isthmus("impute", tmp_path / "model", data, "-o", target)
+    assert done.code == 0, done
+    given, found = pq.read_table(data).drop("row"), pq.read_table(target)
+    assert found.schema.remove_metadata() == given.schema.remove_metadata()
+    made, expected = pd.read_parquet(target), frame.reset_index(drop=True)
+    assert made.dtypes.to_dict() == expected.dtypes.to_dict()
+    assert made["size"].cat.categories.tolist() == SIZES
+    assert not made.isna().any().any()
+    for name in expected:
+        known = expected[name].notna()
+        pd.testing.assert_series_equal(made[name][known], expected[name][known])
+
+
+def test_a_column_that_is_empty_throughout_becomes_truths(isthmus, tmp_path, frame, streamed):
+    data, empty = tmp_path / "data.parquet", tmp_path / "empty.csv"
+    frame[["i8", "truth", "f32"]].to_parquet(data, index=False)
+    assert isthmus("fit", data, "-o", tmp_path / "model", *FIT).code == 0
+    frame[["i8", "truth", "f32"]].assign(truth=np.nan).to_csv(empty, index=False)
+    for name in ("memory.csv", "disk.csv"):
+        done = isthmus("impute", tmp_path / "model", empty, "-o", tmp_path / name)
+        assert done.code == 0, done
+        assert set((tmp_path / name).read_text().split("\n")[1].split(",")[1:2]) <= {
+            "true",
+            "false",
+        }
+        found = pd.read_csv(tmp_path / name)["truth"]
+        assert found.dtype == bool
+        assert (found == (frame["i8"] > 0).to_numpy()).mean() > 0.6
+        streamed()
+
+
+def test_a_table_of_another_writer_needs_no_pandas(isthmus, tmp_path, rng):
+    table = pa.table(
+        {f"c{at}": pa.array(rng.normal(size=40), mask=rng.random(40) < 0.1) for at in range(3)}
+    )
+    data, target = tmp_path / "data.parquet", tmp_path / "full.parquet"
+    pq.write_table(table.replace_schema_metadata({"origin": "elsewhere"}), data)
+    assert isthmus("fit", data, "-o", tmp_path / "model", *FIT).code == 0
+    assert isthmus("impute", tmp_path / "model", data, "-o", target).code == 0
+    assert pq.read_schema(target).metadata is None
+    assert pq.read_schema(target).types == table.schema.types
