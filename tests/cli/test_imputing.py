@@ -1,10 +1,14 @@
 """`isthmus impute`: what was known comes back in the types it had."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from isthmus.cli import use
 
 ROWS = 400
 SIZES = ["S", "M", "L", "XL"]
@@ -82,3 +86,57 @@ def test_a_table_of_another_writer_needs_no_pandas(isthmus, tmp_path, rng):
     assert isthmus("impute", tmp_path / "model", data, "-o", target).code == 0
     assert pq.read_schema(target).metadata is None
     assert pq.read_schema(target).types == table.schema.types
+
+
+CELLS = """id,truth,moment,code,size,word
+NA,True,2020-01-01T06:00:00+02:00,00234,1.50,"a ""b"", c"
+x,,2020-01-02T06:00:00+02:00,00007,,"a ""b"", c"
+
+y,FALSE,,1e1,2.0,d
+"two
+lines",False,2020-01-04T06:00:00+02:00,,-0.0,
+"""
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_known_cells_of_text_stay_as_they_are_written(isthmus, tmp_path, streamed, on_disk, suffix):
+    data, target = tmp_path / "data.csv", tmp_path / f"full{suffix}"
+    head, rows = CELLS.split("\n", 1)
+    data.write_bytes(("\ufeff" + head + "\r\n" + rows * 20).encode())
+    fit = (*FIT, "--role", "id=identifier,truth=boolean")
+    done = isthmus("fit", data, "-o", tmp_path / "model", *fit)
+    assert done.code == 0, done
+    if on_disk:
+        streamed()
+    done = isthmus("impute", tmp_path / "model", data, "-o", target)
+    assert done.code == 0, done
+    assert "80 rows, 100 missing values filled in" in done.err
+    with data.open(encoding="utf-8-sig", newline="") as file:
+        given = [row for row in csv.reader(file) if row]
+    with target.open(encoding="utf-8", newline="") as file:
+        found = list(csv.reader(file, delimiter="," if suffix == ".csv" else "\t"))
+    assert len(found) == 81
+    for before, after in zip(given, found, strict=True):
+        assert [b if a else a for a, b in zip(before, after, strict=True)] == before
+        assert all(after)
+    assert {row[1] for row in found[1:]} <= {"True", "False", "FALSE", "true", "false"}
+
+
+def test_a_file_that_grows_while_it_is_filled_in_is_told(isthmus, tmp_path, monkeypatch, rng):
+    values = rng.normal(size=(30, 3)).round(2).astype(str)
+    values[rng.random((30, 3)) < 0.1] = ""
+    data, target = tmp_path / "data.csv", tmp_path / "full.csv"
+    data.write_text("a,b,c\n" + "\n".join(map(",".join, values)) + "\n")
+    assert isthmus("fit", data, "-o", tmp_path / "model", *FIT).code == 0
+    before = use.count_gaps
+
+    def grown(block):
+        data.write_text(data.read_text() + "1,2,3\n")
+        return before(block)
+
+    monkeypatch.setattr(use, "count_gaps", grown)
+    done = isthmus("impute", tmp_path / "model", data, "-o", target)
+    assert done.code == 2
+    assert "data.csv: has changed while it was read" in done.err
+    assert not target.exists()

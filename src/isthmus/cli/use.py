@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from isthmus.cli.recordings import Written, check_place, samples_beside, written
 from isthmus.cli.rows import beside, given_in_blocks, in_blocks, open_like, place_of, row_names
 from isthmus.cli.talk import Talk
 from isthmus.data import RecordingSource, appending_rows, check_rows, count_gaps, write_recordings
+from isthmus.data.cells import Write, filling_cells, have_cells
 from isthmus.data.recording_files import check_output, names_of
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder, load
@@ -132,23 +134,35 @@ def impute(
         missing = count_gaps(source)
         size = written.samples, written.channels
     else:
-        missing = _impute_rows(ae, source, target, talk, force=force)
+        with _filling(data, target, source, reading, force=force) as write:
+            missing = _impute_rows(ae, source, write, talk)
         written, size = f"{len(source)} rows", (len(source), source.schema.n_features)
     talk.note(f"wrote {target}: {written}, {missing} missing values filled in")
     talk.facts(facts_of(target, *size, began) | {"filled": missing})
 
 
-def _impute_rows(ae: Autoencoder, source: Source, target: Path, talk: Talk, *, force: bool) -> int:
+def _impute_rows(ae: Autoencoder, source: Source, write: Write, talk: Talk) -> int:
     """Fills in one block of rows after the other; how many values were missing."""
-    missing, names = 0, row_names(source)
-    with (
-        appending_rows(target, source.schema, len(source), row_names=names, force=force) as write,
-        talk.stage("filling in what is missing"),
-    ):
+    missing = 0
+    with talk.stage("filling in what is missing"):
         for block in given_in_blocks(source, talk, gaps=ae.preparation_.gaps):
             missing += count_gaps(block)
-            write(ae.impute(block))
+            write(block, ae.impute(block))
     return missing
+
+
+@contextmanager
+def _filling(
+    data: str, target: Path, source: Source, reading: Reading, *, force: bool
+) -> Iterator[Write]:
+    """What takes blocks of rows as they were given, each with what it is filled in."""
+    if have_cells(data, target, source):
+        with filling_cells(data, target, header=reading.header, force=force) as write:
+            yield write
+        return
+    names = row_names(source)
+    with appending_rows(target, source.schema, len(source), row_names=names, force=force) as append:
+        yield lambda _, filled: append(filled)
 
 
 def _impute_recordings(
