@@ -140,3 +140,34 @@ def test_a_file_that_grows_while_it_is_filled_in_is_told(isthmus, tmp_path, monk
     assert done.code == 2
     assert "data.csv: has changed while it was read" in done.err
     assert not target.exists()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".idx"])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_text_goes_to_no_file_of_numbers(
+    isthmus, tmp_path, frame, expect_refusal, streamed, suffix, on_disk
+):
+    model, target = tmp_path / "model", tmp_path / f"full{suffix}"
+    for name, kept in {
+        "text": ["k", "word"],
+        "ids": ["k", "f32", "id"],
+        "days": ["k", "day"],
+    }.items():
+        frame[kept].to_parquet(tmp_path / f"{name}.parquet", index=False)
+        fit = ("fit", tmp_path / f"{name}.parquet", "-o", tmp_path / f"{name}-model", *FIT)
+        assert isthmus(*fit).code == 0
+        codes = tmp_path / f"{name}.npy"
+        data, model = tmp_path / f"{name}.parquet", tmp_path / f"{name}-model"
+        assert isthmus("encode", model, data, "-o", codes).code == 0
+    if on_disk:
+        streamed()
+    holds = f"and {suffix} holds numbers alone; write to .csv, .tsv or .parquet"
+    for name, what in {"text": "column 'word' is text", "days": "column 'day' is dates"}.items():
+        data, model = tmp_path / f"{name}.parquet", tmp_path / f"{name}-model"
+        parts = (f"full{suffix}: {what}, {holds}",)
+        expect_refusal("impute", model, data, "-o", target, parts=parts)
+        expect_refusal("decode", model, tmp_path / f"{name}.npy", "-o", target, parts=parts)
+    parts = (f"full{suffix}: the columns 'id' are written too",)
+    model, data = tmp_path / "ids-model", tmp_path / "ids.parquet"
+    expect_refusal("impute", model, data, "-o", target, parts=parts)
+    assert isthmus("decode", model, tmp_path / "ids.npy", "-o", target).code == 0

@@ -11,12 +11,14 @@ import numpy as np
 
 from isthmus.cli.faults import writing
 from isthmus.cli.options import Computing, Reading
-from isthmus.cli.outputs import check_apart, free_rows, free_table, writing_table
+from isthmus.cli.outputs import TEXT_HAS_A_PLACE, check_apart, free_rows, free_table, writing_table
 from isthmus.cli.recordings import Written, check_place, samples_beside, written_of
 from isthmus.cli.rows import beside, given_in_blocks, in_blocks, open_like, place_of, row_names
 from isthmus.cli.talk import Talk
 from isthmus.data import RecordingSource, appending_rows, check_rows, count_gaps, write_recordings
 from isthmus.data.cells import Write, filling_cells, have_cells
+from isthmus.data.fill import columns_beside
+from isthmus.data.frames import listed
 from isthmus.data.recording_files import check_output, names_of
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder, load
@@ -160,6 +162,13 @@ def _filling(
         with filling_cells(data, target, header=reading.header, force=force) as write:
             yield write
         return
+    beside = columns_beside(source)
+    require(
+        not beside or target.suffix.lower() in TEXT_HAS_A_PLACE,
+        f"{target}: the columns {listed(beside)} are written too, and {target.suffix or 'images'} "
+        "holds nothing but the numbers of the model; write to .csv, .tsv or .parquet, or leave "
+        "them out of the file",
+    )
     names = row_names(source)
     with appending_rows(target, source.schema, len(source), row_names=names, force=force) as append:
         yield lambda _, filled: append(filled)

@@ -49,6 +49,17 @@ def fill_each(source: Source, fill_one: Callable[[FrameSource], Any]) -> Any:
     return pa.concat_tables([fill_one(frame) for frame in source.frames()])
 
 
+def columns_beside(source: Source) -> list[str]:
+    """The columns of a table that `fill` gives back and that are not among its features."""
+    if isinstance(source, TableBlocks):
+        kept, read = [n for n in source.records.names if n in source.kept], set(source.picked)
+    elif isinstance(source, FrameSource):
+        kept, read = source.table.columns, {str(series.name) for series in source.series}
+    else:
+        return []
+    return [name for name in kept if name not in read]
+
+
 def count_gaps(source: Source) -> int:
     """How many values are missing."""
     if isinstance(source, RecordingSource):  # windows share values, and padding is no loss
