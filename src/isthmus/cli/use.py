@@ -63,6 +63,11 @@ def score(
     require(len(by) < 2, "--by-feature and --by-sample: choose one of them")
     target, began = free_table(output, force=force), time.monotonic()
     ae, source = _opened(model, data, target, reading, computing, talk)
+    require(
+        by != ["sample"] or isinstance(source, RecordingSource),
+        "--by-sample: is for models of recordings, and the rows of this one are ready; leave it "
+        "out, or use --by-feature",
+    )
     seen = _Seen()
     errors = _errors(ae, source, seen, talk, by_value=bool(by))
     if by == ["sample"]:
