@@ -46,10 +46,16 @@ def test_ordered_levels_of_arrow_stay_in_their_order():
         (["XL", "L", "S"], ["XL", "L", "S", "M"]),
     ],
 )
-@pytest.mark.parametrize("library", ["pandas", "pyarrow"])
+@pytest.mark.parametrize("library", ["pandas", "pyarrow", "polars"])
 def test_levels_that_a_column_lacks_are_added_to_its_own(own, expected, library):
     schema = fit_schema(ordered(["S", "M", "L", "XL", "M"]))
     frame = ordered(["XL", None, "S"], own)
+    if library == "polars":
+        enum = pl.DataFrame({"size": pl.Series(["XL", None, "S"], dtype=pl.Enum(own))})
+        made = filled(enum, [[0], [1], [0]], schema)["size"]
+        assert made.dtype == pl.Enum(expected)
+        assert made.to_list() == ["XL", "M", "S"]
+        return
     given = frame if library == "pandas" else pa.Table.from_pandas(frame)
     made = filled(given, [[0], [1], [0]], schema)
     made = made if library == "pandas" else made.to_pandas()

@@ -119,6 +119,9 @@ def _fill_frame(source: FrameSource, values: Array, schema: Schema) -> Any:
             levels = source.schema.columns[at].levels if source.schema.columns else ()
             filled = _fill_dictionary(series.to_native(), gaps, fresh.to_native(), levels)
             table = _with_column(table, str(series.name), filled)
+        elif gaps.any() and isinstance(series.dtype, nw.Enum):
+            levels = source.schema.columns[at].levels if source.schema.columns else ()
+            table = table.with_columns(_fill_enum(series, gaps, fresh, levels))
         elif gaps.any():
             known = nw.new_series("known", ~gaps, backend=series.implementation)
             table = table.with_columns(series.zip_with(known, fresh.alias(series.name)))
@@ -161,6 +164,15 @@ def _fill_dictionary(column: Any, gaps: Array, fresh: Any, levels: Sequence[Leve
     fits = len(listed) <= np.iinfo(kind.index_type.to_pandas_dtype()).max
     indices = at.cast(kind.index_type) if fits else at
     return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered)
+
+
+def _fill_enum(series: Any, gaps: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+    """The same for an Enum of polars, whose levels are part of its type."""
+    texts = fresh.cast(nw.String).alias(series.name)
+    needed = texts.filter(gaps.tolist()).drop_nulls().unique(maintain_order=True).to_list()
+    listed = _level_list(list(series.dtype.categories), needed, levels)
+    known = nw.new_series("known", ~gaps, backend=series.implementation)
+    return series.cast(nw.String).zip_with(known, texts).cast(nw.Enum(listed))
 
 
 def _level_list(own: list[Any], needed: Sequence[Any], levels: Sequence[Any]) -> list[Any]:
