@@ -63,6 +63,15 @@ def _key(level: Level) -> tuple[type, Level]:
     return type(level), level  # 1, 1.0 and True are equal, yet not the same level
 
 
+def unknown(count: int) -> str:
+    """What becomes of so many values that are none of a column's levels, in words."""
+    one = count == 1
+    return (
+        f"{count} {'value is' if one else 'values are'} none that the model knows, and "
+        f"{'is' if one else 'are'} taken as missing"
+    )
+
+
 def in_order(levels: Any) -> tuple[Any, ...]:
     """Levels sorted within their types, so that their order does not hang on that of the rows."""
     by_type = sorted(levels, key=lambda level: (type(level).__name__, level))

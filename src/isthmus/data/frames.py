@@ -12,7 +12,7 @@ import numpy as np
 
 from isthmus.data.arrays import IN_MEMORY, fault
 from isthmus.data.coding import arrow_of, as_numbers, plain_numbers
-from isthmus.data.columns import Column, check_roles
+from isthmus.data.columns import Column, check_roles, unknown
 from isthmus.data.dates import moment_of
 from isthmus.data.recognise import check_declared, left_out_in_words, recognise
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
@@ -148,8 +148,8 @@ class FrameSource:
                 at = np.flatnonzero(strange)
                 values = list(dict.fromkeys(series[at[:1000].tolist()].to_list()))
                 yield (
-                    f"{self.origin}: column {str(series.name)!r}: {len(at)} values are none that "
-                    f"the model knows, and are taken as missing: {listed(values[:SHOWN_LEVELS])}"
+                    f"{self.origin}: column {str(series.name)!r}: {unknown(len(at))}: "
+                    f"{listed(values[:SHOWN_LEVELS])}"
                 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from isthmus.data.arrays import fault
 from isthmus.data.coding import are_whole, arrow_of, is_text, plain_numbers, refuse_type, written
-from isthmus.data.columns import IDENTIFIER, LEVELLED, Column, in_order
+from isthmus.data.columns import IDENTIFIER, LEVELLED, Column, in_order, unknown
 from isthmus.data.dates import is_moment
 from isthmus.data.fits import FITTING, check_values
 from isthmus.data.frames import SHOWN_LEVELS, listed
@@ -70,10 +70,7 @@ class Findings:
             if at:
                 count = int(found.counts[at].sum())
                 values = [found.levels[i] for i in at[:SHOWN_LEVELS]]
-                lines.append(
-                    f"{origin}: column {name!r}: {count} values are none that the model knows, and "
-                    f"are taken as missing: {listed(values)}"
-                )
+                lines.append(f"{origin}: column {name!r}: {unknown(count)}: {listed(values)}")
         return lines
 
 

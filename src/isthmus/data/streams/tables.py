@@ -46,6 +46,10 @@ class Records:
         """The pyarrow Tables of one group, `rows` rows each but the last."""
         raise NotImplementedError
 
+    def described(self, table: Any) -> Any:
+        """A Table of some of the columns with what else is known of their dtypes."""
+        return table
+
     def as_text(self, names: Sequence[str]) -> "Records":
         """The same, with the cells of some columns as they are written, where they are text."""
         del names
@@ -167,7 +171,8 @@ class TableBlocks(Blocks):
         first = 0
         for group in range(len(self.bounds) - 1):
             for batch in self.records.batches(group, names, self.step):
-                table = cast("Frame", nw.from_native(batch, eager_only=True))
+                whole = self.records.described(batch)
+                table = cast("Frame", nw.from_native(whole, eager_only=True))
                 series = [table.get_column(name) for name in self.picked]
                 found = FrameSource(table, series, self.schema, origin=self.origin)
                 found.first_row, found.is_piece = first, True
