@@ -82,7 +82,7 @@ def test_whole_numbers_elsewhere_are_such_levels_where_no_zero_leads(tmp_path, s
     pq.write_table(pa.table({"x": [0.1] * 4, "code": pa.array(codes, kind)}), path)
     source = align(open_source(path, stream=stream), learned)
     np.testing.assert_array_equal(everything(source)[:, 1], [2, np.nan, 0, np.nan])
-    assert "1 values are none that the model knows" in source.strange[0]
+    assert "1 value is none that the model knows" in source.strange[0]
     zeros = open_source(write(tmp_path / "c.csv"), roles={"code": "categorical"}).schema
     with pytest.raises(SourceError, match=r"column .code. is .* values, not text"):
         everything(align(open_source(path, stream=stream), zeros))
