@@ -240,7 +240,7 @@ from isthmus.data import open_source
 source = open_source(frame, roles={"user": "categorical"})
 ae = Autoencoder(2, max_epochs=1, random_state=0).fit(source)
 assert len(ae.preparation_.schema.columns[0].levels) == levels
-assert ae.preparation_.facts.n_features == 70
+assert ae.preparation_.facts.n_features == 138
 back = ae.reconstruct(frame.iloc[:500])
 assert set(back["user"]) <= set(frame["user"])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
