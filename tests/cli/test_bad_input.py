@@ -279,6 +279,19 @@ def test_codes_of_the_wrong_width(expect_refusal, tmp_path, table_model, suffix)
     expect_refusal("decode", table_model, path, "-o", tmp_path / "data.csv", parts=parts)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".npy", ".parquet"])
+@pytest.mark.parametrize("output", ["data.csv", "data.npy"])
+def test_codes_without_rows(expect_refusal, tmp_path, table_model, suffix, output):
+    path, columns = tmp_path / f"codes{suffix}", ["autoencoder0", "autoencoder1"]
+    if suffix == ".npy":
+        np.save(path, np.empty((0, 2), np.float32))
+    elif suffix == ".csv":
+        path.write_text(",".join(columns) + "\n")
+    else:
+        pq.write_table(pa.table(dict.fromkeys(columns, pa.array([], pa.float32()))), path)
+    expect_refusal("decode", table_model, path, "-o", tmp_path / output, parts=("holds 0 rows",))
+
+
 def test_codes_with_gaps(expect_refusal, tmp_path, table_model):
     values = numbers(columns=2)
     values[4, 1] = np.nan

@@ -80,6 +80,7 @@ def test_rows_to_learn_from_may_be_others(isthmus, people, tmp_path):
         (("--contamination", "0.9"), "contamination=0.9 must be"),
         (("--confidence", "1"), "confidence=1.0 must be"),
         (("--save", "people.csv"), "is what is read from"),
+        (("--save", "nodir/kept"), "the folder nodir does not exist; create it first"),
     ],
 )
 def test_what_is_refused(isthmus, people, tmp_path, monkeypatch, options, told):
@@ -101,6 +102,8 @@ def test_a_page_is_drawn(isthmus, people, tmp_path):
     told = ("--components", "2", "--report", tmp_path / "odd.html")
     done = isthmus("detect", people, "-o", tmp_path / "odd.csv", *told)
     assert done.code == 0, done.err
+    rows = len(pd.read_csv(people))
+    assert f"wrote {tmp_path / 'odd.csv'}: {rows} rows, a score each" in done.err
     assert "weight: 140 (expected" in (tmp_path / "odd.html").read_text(encoding="utf-8")
     again = isthmus("detect", people, "-o", tmp_path / "b.csv", *told)
     assert again.code == 2

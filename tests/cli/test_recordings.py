@@ -151,7 +151,7 @@ def test_an_error_for_each_sample(isthmus, expect_refusal, model, tmp_path):
 
 
 def test_errors_by_sample_are_for_recordings(expect_refusal, table, table_model, tmp_path):
-    parts = ["by='sample' is for recordings"]
+    parts = ["--by-sample: is for models of recordings", "--by-feature"]
     place = tmp_path / "t.csv"
     expect_refusal("score", table_model, table, "-o", place, "--by-sample", parts=parts)
 
@@ -247,6 +247,10 @@ def test_what_does_not_fit_the_model_is_refused(expect_refusal, model, tmp_path)
         (lambda rows: rows[:1] + rows[2:], "row 0, counting from 0, begins at 5, and 0 was"),
         (lambda rows: [*rows[:3], *rows[4:]], "that of row 2, counting from 0, begins at 15, and"),
         (lambda rows: [rows[0], *rows[:0:-1]], "begins at 81"),
+        (
+            lambda rows: [*rows[:-1], f"{2**62},{rows[-1].split(',', 1)[1]}"],
+            f"begins at {2**62}, and",
+        ),
         (lambda rows: [rows[0], *("x" + row for row in rows[1:])], "column 'start' holds"),
     ],
 )

@@ -29,22 +29,6 @@ def mixed(numbers, rng):
     return pa.table({"id": np.arange(ROWS)} | columns | {"level": level})
 
 
-@pytest.fixture
-def streamed(monkeypatch):
-    """From now on every file is too large for memory, and a chunk holds some 20 rows."""
-
-    def make():
-        for module in ("parquet", "npy", "delimited"):
-            monkeypatch.setattr(f"isthmus.data.formats.{module}.SMALL_BYTES", 0)
-        for module in ("streams.blocks", "split", "streams.text"):
-            monkeypatch.setattr(f"isthmus.data.{module}.CHUNK_BYTES", 8 * 6 * 20)
-        monkeypatch.setattr("isthmus.data.streams.arrays.PIECE_BYTES", 8 * 6 * 20)
-        monkeypatch.setattr("isthmus.data.streams.windows.WINDOW_BYTES", 8 * 6 * 100)
-        monkeypatch.setattr("isthmus.data.streams.rows.RESIDENT_BYTES", 0)
-
-    return make
-
-
 def write(place, table, suffix):
     path = place / f"rows{suffix}"
     if suffix == ".parquet":

@@ -35,7 +35,7 @@ def test_every_level_comes_back_even_from_blurred_features(column):
 
 
 def test_many_levels_take_few_numbers_that_keep_them_apart():
-    assert [width(column) for column in (FEW, MANY, HUGE)] == [3, 40, 68]
+    assert [width(column) for column in (FEW, MANY, HUGE)] == [3, 80, 136]
     assert not coded(Column(role="categorical", levels=tuple(range(MOST_FEATURES))))
     features = Expansion([MANY]).expand(np.arange(1000.0)[:, None])
     np.testing.assert_allclose(np.square(features).sum(axis=1), 1)

@@ -116,6 +116,38 @@ def test_counts_are_whole_and_not_negative(bad):
         frame_source(frame, roles={"n": "count"})
 
 
+@pytest.mark.parametrize("stream", [None, False, True])
+def test_a_column_that_a_role_of_all_does_not_fit_is_told_how_to_be_left_out(tmp_path, stream):
+    frame = pd.DataFrame({"cell": NAMES, "a": range(N, 0, -1), "b": GROUPS})
+    frame["b"] = frame["a"]
+    path = tmp_path / "cells.csv"
+    frame.to_csv(path, index=False)
+    data, options = (frame, {}) if stream is None else (path, {"stream": stream})
+    with pytest.raises(DataError if stream is None else SourceError) as told:
+        open_source(data, roles="count", **options)
+    assert (
+        "column 'cell' was declared count, and its values are categorical; declare a role of its "
+        "own for it, or leave it out with roles={'*': 'count', 'cell': 'identifier'} (command "
+        "line: --role '*=count,cell=identifier'), or convert the column" in str(told.value)
+    )
+    kept = open_source(data, roles={"*": "count", "cell": "identifier"}, **options)
+    assert roles(kept) == ("count", "count")
+    with pytest.raises(
+        DataError if stream is None else SourceError, match="categorical; leave the"
+    ):
+        open_source(data, roles={"cell": "count"}, **options)
+
+
+def test_periods_are_called_so():
+    frame = pd.DataFrame({"m": pd.period_range("2020-01", periods=3, freq="M"), "x": [1, 2, 4]})
+    message = (
+        r"'m' is periods, not numbers, text or dates \(first bad value Period\('2020-01', 'M'\) at "
+        r"row 0, counting from 0\); make it numbers, text or dates \(\.dt\.to_timestamp\(\)\), or"
+    )
+    with pytest.raises(DataError, match=message):
+        frame_source(frame)
+
+
 def test_truths_are_zero_and_one():
     with pytest.raises(DataError, match=r"'n' was declared boolean, and 2 at row 1"):
         frame_source(pd.DataFrame({"n": [1, 2]}), roles={"n": "boolean"})
@@ -141,6 +173,10 @@ def test_levels_that_a_model_does_not_know_are_missing_and_told():
         "X: column 'g': 2 values are none that the model knows, and are taken as missing: 'z'",
     )
     assert source.gaps(0).tolist() == [False, False, True, False]
+    (told,) = align(frame_source(new.head(2)), learned).strange
+    assert (
+        told == "X: column 'g': 1 value is none that the model knows, and is taken as missing: 'z'"
+    )
 
 
 @pytest.mark.parametrize(

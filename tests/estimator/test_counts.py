@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from scipy.optimize import minimize
 from sklearn.base import clone
 
 from isthmus import Autoencoder, load
@@ -72,6 +73,70 @@ def test_depth_is_no_part_of_the_code(fitted):
     assert np.median(ratio) == pytest.approx(3, rel=0.02)
 
 
+@pytest.mark.parametrize("counts", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_refined_codes_hold_no_depth_either(counts, precision):
+    X = drawn()[0].astype(float)
+    settings = {"max_epochs": 10, "transform_max_iter": 20, "random_state": 0}
+    ae = Autoencoder(2, loss=Mixed(counts=counts), precision=precision, **settings)
+    ae.fit(open_source(X, roles="count"))
+    later = drawn(seed=1)[0][:200].astype(float)
+    codes = ae.transform(later)
+    assert np.abs(codes - ae.set_params(transform_max_iter=0).transform(later)).mean() > 0.01
+    ae.set_params(transform_max_iter=20)
+    exact = 1e-4 if precision == "float64" else 0.02
+    for depth in (10.0, 1e6, 1e12, 1e30):
+        assert np.abs(ae.transform(depth * later) - codes).max() < exact * codes.std()
+        rates = ae.reconstruct(depth * later)
+        np.testing.assert_allclose(rates, depth * ae.reconstruct(later), rtol=20 * exact)
+
+
+def test_refining_nears_the_code_of_most_likelihood_whatever_the_depth(fitted):
+    """The best code of a deep row, by SciPy's own minimiser of Poisson's deviance."""
+    later = np.maximum(30 * drawn(seed=1)[0][:5], 0).astype(float)
+    free = clone(fitted).set_params(transform_max_iter=60, max_epochs=10, precision="float64")
+    free.fit(open_source(drawn()[0].astype(float), roles="count"))
+    sizes = free.preparation_.size_factors(later)
+
+    def lost(code, row):
+        with torch.no_grad():
+            log_rate = free.network_.decode(torch.as_tensor(code)[None])[0].numpy()
+        weight = 1 / free.preparation_.counts.poisson_cost
+        return weight @ (np.exp(log_rate) - row * log_rate)
+
+    for code, row in zip(free.transform(later), later / sizes[:, None], strict=True):
+        best = minimize(lost, code.astype(float), args=(row,), method="Nelder-Mead").fun
+        assert lost(code.astype(float), row) - best < 1e-3 * abs(best)
+
+
+@pytest.mark.parametrize(("precision", "depth"), [("float32", 1e37), ("float64", 1e200)])
+def test_depths_that_no_number_holds_are_refused(precision, depth):
+    X = drawn(seed=1)[0][:60].astype(float)
+    ae = Autoencoder(2, max_epochs=1, precision=precision, random_state=0)
+    ae.fit(open_source(X, roles="count"))
+    deep = X.copy()
+    deep[3] *= depth
+    for method in (ae.transform, ae.reconstruct):
+        with pytest.raises(DataError, match=r"row 3.*too far from the rows"):
+            method(deep)
+    rates = ae.inverse_transform(ae.transform(X), sizes=[1e300] * 60)
+    flat = ae.inverse_transform(ae.transform(X), sizes=[1.0] * 60)
+    np.testing.assert_allclose(rates, 1e300 * flat, rtol=1e-6)
+
+
+def test_rows_that_were_all_counted_very_deep():
+    X = drawn()[0].astype(float)
+    rates = [
+        Autoencoder(2, max_epochs=5, random_state=0)
+        .fit(open_source(depth * X, roles="count"))
+        .reconstruct(depth * X)
+        / depth
+        for depth in (1e4, 1e16)
+    ]
+    explained = [1 - np.sum((r - X) ** 2) / np.sum((X - X.mean(axis=0)) ** 2) for r in rates]
+    assert explained[1] > explained[0] - 0.1 > 0
+
+
 def test_codes_give_rates_at_the_mean_depth_or_at_that_of_sizes(fitted):
     X = drawn(seed=1)[0].astype(float)
     codes, sizes = fitted.transform(X), fitted.preparation_.size_factors(X)
@@ -82,7 +147,7 @@ def test_codes_give_rates_at_the_mean_depth_or_at_that_of_sizes(fitted):
     np.testing.assert_allclose(sized, back, rtol=2e-6)  # sizes are summed in single precision
 
 
-@pytest.mark.parametrize("sizes", [[1.0], [0.0] * 5, [np.nan] * 5])
+@pytest.mark.parametrize("sizes", [[1.0], [0.0] * 5, [np.nan] * 5, "a", ["a"] * 5, [[1.0], [2, 3]]])
 def test_odd_sizes_are_refused(fitted, sizes):
     with pytest.raises(DataError, match="5 codes need as many finite numbers above 0"):
         fitted.inverse_transform(np.zeros((5, 2)), sizes=sizes)

@@ -191,6 +191,15 @@ def test_a_loss_for_zeros_and_ones_is_refused():
         Autoencoder(2, loss="bernoulli").fit(table())
 
 
+def test_a_likelihood_of_counts_is_refused_where_there_are_none():
+    wide = Mixed(counts="negative_binomial")
+    for rows in (table(), table()[["mass", "legs"]].to_numpy(float)):
+        with pytest.raises(
+            RequestError, match=r"counts='negative_binomial'\) is for columns of co"
+        ):
+            Autoencoder(1, loss=wide, max_epochs=1).fit(rows)
+
+
 def test_counts_can_be_declared():
     rng = np.random.default_rng(0)
     rate = np.exp(rng.normal(size=300))
@@ -231,7 +240,7 @@ from isthmus.data import open_source
 source = open_source(frame, roles={"user": "categorical"})
 ae = Autoencoder(2, max_epochs=1, random_state=0).fit(source)
 assert len(ae.preparation_.schema.columns[0].levels) == levels
-assert ae.preparation_.facts.n_features == 70
+assert ae.preparation_.facts.n_features == 138
 back = ae.reconstruct(frame.iloc[:500])
 assert set(back["user"]) <= set(frame["user"])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -1,10 +1,12 @@
 """Where features end, outputs end: what is cut off, where, and what training feels of it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from isthmus import Autoencoder, data, kinds, load
+from isthmus.errors import ArtifactError
 from isthmus.kinds.blocks import Clipped
 
 COUNTS = np.random.default_rng(0).poisson(0.7, size=(600, 12)).astype(float)
@@ -102,8 +104,61 @@ def test_models_from_before_limits_were_known_have_none():
 
 @pytest.mark.parametrize("broken", [[0.0, 0.0], [float("nan")], ["a"]])
 def test_limits_that_cannot_be_are_refused(broken):
-    from isthmus.errors import ArtifactError
-
     written = preparation(COUNTS).to_json() | {"floor": broken}
     with pytest.raises(ArtifactError, match="preparation cannot be read"):
         data.Preparation.from_json(written)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("scaling", ["columns", "common", "quantiles"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_what_is_clipped_comes_back_as_the_very_end(precision, scaling, mixed, rng, tmp_path):
+    if mixed and scaling == "common":
+        pytest.skip("columns of many kinds share no scale")
+    hidden = rng.normal(size=(400, 2))
+    amount = np.maximum(30 * np.exp(1.2 * hidden[:, 0]) - 40, 0)
+    share = np.clip(30.3 * hidden[:, 1] + 15, 0, 30.3)
+    frame = pd.DataFrame({"amount": amount, "share": share, "other": hidden[:, 0]})
+    if mixed:
+        frame["word"] = np.where(hidden[:, 1] > 0, "up", "down")
+    ae = Autoencoder(2, preparation=scaling, precision=precision, max_epochs=20, random_state=0)
+    ae.fit(frame).save(tmp_path / "model")
+    limits = ae.preparation_.facts
+    for model in (ae, load(tmp_path / "model")):
+        codes = torch.as_tensor(model.transform(frame)).to(model._where()[0])
+        with torch.no_grad():
+            raw = model.network_.decode(codes).float().numpy()
+        back = model.reconstruct(frame)
+        for at, name, ends, end in (
+            (0, "amount", limits.floor, 0.0),
+            (1, "share", limits.floor, 0.0),
+            (1, "share", limits.ceiling, 30.3),
+        ):
+            clipped = raw[:, at] == np.float32(ends[at])
+            assert clipped.sum() > 20
+            assert ((back[name] == end) == clipped).all()
+    wide = np.array([[-9.0, 3.0, 0.0, 0.0][: 3 + mixed]]) * 1e3
+    if not mixed and scaling != "quantiles":  # what was not clipped stays as it is
+        decoded = ae.preparation_.decode(torch.as_tensor(wide))
+        scale, shift = np.asarray(ae.preparation_.scale), np.asarray(ae.preparation_.shift)
+        np.testing.assert_allclose(decoded, wide * scale + shift)
+
+
+def test_pixels_come_back_as_the_very_end():
+    images = np.random.default_rng(4).integers(0, 8, size=(50, 6, 6)) / 10 + 0.1
+    found = preparation(images)
+    ends = np.asarray([found.floor[0], found.ceiling[0]], np.float32)
+    back = found.decode(torch.as_tensor(np.resize(ends, (1, *found.network_shape))))
+    assert back.reshape(-1)[:2].tolist() == [0.1, images.max()]
+
+
+def test_ends_that_do_not_fit_are_refused():
+    written = preparation(COUNTS).to_json()
+    for name in ("lowest", "highest"):
+        if written[name]:
+            broken = written | {name: [None] * len(written[name])}
+            with pytest.raises(ArtifactError, match="not known both ways"):
+                data.Preparation.from_json(broken)
+    assert written["lowest"]
+    old = {key: value for key, value in written.items() if key not in ("lowest", "highest")}
+    assert data.Preparation.from_json(old).lowest == ()

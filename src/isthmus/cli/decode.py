@@ -31,6 +31,8 @@ def run(
     check_apart(target, model, codes)
     ae = load(model, device=computing.device)
     source, found = _open_codes(ae, codes)
+    if not len(source):
+        raise SourceError(f"{codes}: holds 0 rows, and there is nothing to decode; give some codes")
     schema = ae.preparation_.schema
     if schema.recording is not None:
         values = source.read(np.arange(len(source)))

@@ -44,6 +44,7 @@ def run(
     _check(wanted, target, data, choosing)
     detector, source = _ready(data, wanted, reading, choosing, computing, talk)
     judged = _judge(detector, source, target, wanted, talk)
+    talk.note(f"wrote {target}: {judged.rows} rows, a score each")
     shown = min(SHOWN, judged.odd)
     reasons = judged.reasons(shown)
     if wanted.report is not None:

@@ -28,6 +28,8 @@ def free_place(path: str, *, force: bool, check: Callable[..., None] = check_fre
     if target.name in ("", ".."):
         raise RequestError(f"{path}: give the output a name of its own, as in results/first")
     check(target, force=force)
+    if not target.parent.is_dir():
+        raise RequestError(f"{target}: the folder {target.parent} does not exist; create it first")
     if not os.access(target.parent, os.W_OK):
         raise RequestError(
             f"{target}: the folder {target.parent} may not be written to; choose another"

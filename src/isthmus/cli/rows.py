@@ -1,6 +1,6 @@
 """The rows a command works on, opened as the options and the model ask for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,9 +27,11 @@ from isthmus.data import (
     windows,
 )
 from isthmus.data.arrays import ArraySource
+from isthmus.data.columns import IDENTIFIER
 from isthmus.data.frames import listed
-from isthmus.data.labels import column_names, read_column, read_labels
+from isthmus.data.labels import DELIMITERS, column_names, read_column, read_labels
 from isthmus.data.streams.tables import TableBlocks
+from isthmus.data.untyped import text_columns
 from isthmus.errors import RequestError, SourceError, require
 from isthmus.types import Array, Source
 
@@ -109,9 +111,17 @@ def open_like(schema: Schema, data: str, reading: Reading, talk: Talk) -> Source
     if extra:
         talk.note(f"note: {data}: left out columns that the model does not know: {listed(extra)}")
     kept = [name for name in names if name not in extra]
-    source = align(opened(data, columns=kept, **options), schema)
+    source = align(opened(data, columns=kept, roles=_names(schema, data, kept), **options), schema)
     talk.notes(f"note: {text}" for text in getattr(source, "strange", ()))
     return source
+
+
+def _names(schema: Schema, data: str, kept: Sequence[str]) -> dict[str, str]:
+    """The roles of columns that are names to the model: in a file of text, "01" is not "1"."""
+    if Path(data).suffix.lower() not in DELIMITERS or schema.names is None:
+        return {}
+    roles = dict.fromkeys(text_columns(schema, schema.names), "categorical")
+    return roles | dict.fromkeys((name for name in schema.left_out if name in kept), IDENTIFIER)
 
 
 def _recordings_like(schema: Schema, data: str, options: Mapping[str, Any], talk: Talk) -> Source:

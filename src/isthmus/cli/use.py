@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import numpy as np
 
 from isthmus.cli.faults import writing
 from isthmus.cli.options import Computing, Reading
-from isthmus.cli.outputs import check_apart, free_rows, free_table, writing_table
+from isthmus.cli.outputs import TEXT_HAS_A_PLACE, check_apart, free_rows, free_table, writing_table
 from isthmus.cli.recordings import Written, check_place, samples_beside, written_of
 from isthmus.cli.rows import beside, given_in_blocks, in_blocks, open_like, place_of, row_names
 from isthmus.cli.talk import Talk
 from isthmus.data import RecordingSource, appending_rows, check_rows, count_gaps, write_recordings
+from isthmus.data.cells import Write, filling_cells, have_cells
+from isthmus.data.fill import columns_beside
+from isthmus.data.frames import listed
 from isthmus.data.recording_files import check_output, names_of
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder, load
@@ -59,6 +63,11 @@ def score(
     require(len(by) < 2, "--by-feature and --by-sample: choose one of them")
     target, began = free_table(output, force=force), time.monotonic()
     ae, source = _opened(model, data, target, reading, computing, talk)
+    require(
+        by != ["sample"] or isinstance(source, RecordingSource),
+        "--by-sample: is for models of recordings, and the rows of this one are ready; leave it "
+        "out, or use --by-feature",
+    )
     seen = _Seen()
     errors = _errors(ae, source, seen, talk, by_value=bool(by))
     if by == ["sample"]:
@@ -132,23 +141,42 @@ def impute(
         missing = count_gaps(source)
         size = written.samples, written.channels
     else:
-        missing = _impute_rows(ae, source, target, talk, force=force)
+        with _filling(data, target, source, reading, force=force) as write:
+            missing = _impute_rows(ae, source, write, talk)
         written, size = f"{len(source)} rows", (len(source), source.schema.n_features)
     talk.note(f"wrote {target}: {written}, {missing} missing values filled in")
     talk.facts(facts_of(target, *size, began) | {"filled": missing})
 
 
-def _impute_rows(ae: Autoencoder, source: Source, target: Path, talk: Talk, *, force: bool) -> int:
+def _impute_rows(ae: Autoencoder, source: Source, write: Write, talk: Talk) -> int:
     """Fills in one block of rows after the other; how many values were missing."""
-    missing, names = 0, row_names(source)
-    with (
-        appending_rows(target, source.schema, len(source), row_names=names, force=force) as write,
-        talk.stage("filling in what is missing"),
-    ):
+    missing = 0
+    with talk.stage("filling in what is missing"):
         for block in given_in_blocks(source, talk, gaps=ae.preparation_.gaps):
             missing += count_gaps(block)
-            write(ae.impute(block))
+            write(block, ae.impute(block))
     return missing
+
+
+@contextmanager
+def _filling(
+    data: str, target: Path, source: Source, reading: Reading, *, force: bool
+) -> Iterator[Write]:
+    """What takes blocks of rows as they were given, each with what it is filled in."""
+    if have_cells(data, target, source):
+        with filling_cells(data, target, header=reading.header, force=force) as write:
+            yield write
+        return
+    beside = columns_beside(source)
+    require(
+        not beside or target.suffix.lower() in TEXT_HAS_A_PLACE,
+        f"{target}: the columns {listed(beside)} are written too, and {target.suffix or 'images'} "
+        "holds nothing but the numbers of the model; write to .csv, .tsv or .parquet, or leave "
+        "them out of the file",
+    )
+    names = row_names(source)
+    with appending_rows(target, source.schema, len(source), row_names=names, force=force) as append:
+        yield lambda _, filled: append(filled)
 
 
 def _impute_recordings(

@@ -21,7 +21,7 @@ from isthmus.data.formats.parquet import PARQUET
 from isthmus.data.formats.tensors import MEMBER, SAFETENSORS, as_tensor, header_of, payload
 from isthmus.data.formats.values import as_array, as_table
 from isthmus.data.schema import Schema
-from isthmus.data.write import check_target, output_format, unwritable
+from isthmus.data.write import check_holds, check_target, output_format, unwritable
 from isthmus.errors import RequestError, SourceError
 from isthmus.files import replacing
 from isthmus.types import Array
@@ -50,6 +50,7 @@ def appending_rows(
     target = Path(path)
     chosen = output_format(target)
     check_target(target, chosen)
+    check_holds(target, schema)
     stack = ExitStack()
     with unwritable(target):
         fresh = stack.enter_context(replacing(target, folder=chosen.folder, force=force))

@@ -233,7 +233,7 @@ def _align_places(source: Source, schema: Schema) -> Source:
 def _coded_alike(source: Source, schema: Schema) -> Source:
     """`source` with the columns of `schema`, each coded as it is there."""
     own = source.schema
-    if (own.names, own.columns) == (schema.names, schema.columns):
+    if (own.names, own.columns) == (schema.names, schema.columns) and not _untyped(source, schema):
         return source
     if isinstance(source, FrameSource | TableBlocks):
         return source.read_as(schema)
@@ -248,7 +248,8 @@ def _coded_alike(source: Source, schema: Schema) -> Source:
 
 def _align_names(source: Source, schema: Schema, *, drop_extra: bool) -> Source:
     found, expected = source.schema.given or source.schema.names or (), schema.names or ()
-    if source.schema.names == expected and source.schema.columns == schema.columns:
+    alike = source.schema.names == expected and source.schema.columns == schema.columns
+    if alike and not _untyped(source, schema):
         return source
     known, wanted = set(found), {*expected, *schema.left_out}
     missing = [name for name in expected if name not in known]
@@ -265,6 +266,11 @@ def _align_names(source: Source, schema: Schema, *, drop_extra: bool) -> Source:
         return _coded_alike(source, schema)
     position = {name: index for index, name in enumerate(found)}
     return PickedSource(source, [position[name] for name in expected])
+
+
+def _untyped(source: Source, schema: Schema) -> bool:
+    """Whether a column of a table has no value, and so no type."""
+    return isinstance(source, FrameSource | TableBlocks) and source.lacks_types(schema)
 
 
 def _drop_hint(extra: list[str]) -> str:

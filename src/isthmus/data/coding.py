@@ -4,6 +4,8 @@ Every library's columns are looked at as Arrow arrays, where text, dates and cat
 numbers already.
 """
 
+import re
+from collections.abc import Callable
 from numbers import Number
 from typing import Any, NoReturn
 
@@ -12,35 +14,37 @@ import numpy as np
 
 from isthmus.data.arrays import fault
 from isthmus.data.columns import Column
+from isthmus.data.dates import is_moment, moments, reads_as_date
 from isthmus.data.fits import check_values
 from isthmus.types import Array
 
 Series = nw.Series[Any]
 
-PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
-"""Microseconds in a unit of time; nanoseconds come a thousand in each."""
-
-DAY, MILLISECONDS = 86_400_000_000, 86_400_000
-"""Microseconds and milliseconds in a day."""
-
-EARLIEST = int(np.datetime64("0001-01-01", "us").astype(int))
-LATEST = int(np.datetime64("9999-12-31T23:59:59.999999", "us").astype(int))
+NUMBER = re.compile(
+    r"[ \t]*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?|nan)[ \t]*", re.IGNORECASE
+)
+"""Text that is a number to readers of CSV."""
 
 
 def as_numbers(series: Series, column: Column, origin: str, first_row: int = 0) -> Array:
     """(n,): the values as the column's numbers, NaN where one is missing.
 
     Moments are microseconds since 1970, dates days since then, levels their positions; a level
-    that the column does not have is missing. Raises DataError (SourceError for a file) naming the
-    column, the first value that is none of its kind, and the row, counted from `first_row`.
+    that the column does not have is missing, and so is all of a column without any value, whatever
+    its type. Raises DataError (SourceError for a file) naming the column, the first value that is
+    none of its kind, and the row, counted from `first_row`.
     """
-    if column.levelled:
-        return positions(series, column, origin)
-    if column.role == "datetime":
-        return _moments(series, origin, first_row)
+    if column.levelled or column.role == "datetime":
+        if is_empty(series):
+            return np.full(len(series), np.nan)
+        if column.levelled:
+            return positions(series, column, origin, first_row)
+        return _moments(series, column, origin, first_row)
     numbers = plain_numbers(series)
+    if numbers is None and is_empty(series):
+        return np.full(len(series), np.nan)
     if numbers is None:
-        _refuse(series, f"not {_words(column)}", origin)
+        _refuse(series, f"not {_words(column)}", origin, first_row)
     if column.role == "count":
         check_values(str(series.name), numbers, column.role, origin, first_row)
     return numbers
@@ -58,6 +62,13 @@ def plain_numbers(series: Series) -> Array | None:
             return np.asarray(series.to_native().to_numpy(), np.float64)
         return series.cast(nw.Float64).to_numpy()
     return _objects(series) if series.dtype in (nw.Object, nw.Unknown) else None
+
+
+def is_empty(series: Series) -> bool:
+    """Whether a column has rows, and no value in any of them."""
+    if not len(series) or series.null_count() == len(series):
+        return len(series) > 0
+    return series.dtype.is_float() and bool(np.isnan(series.to_numpy()).all())
 
 
 def _objects(series: Series) -> Array | None:
@@ -84,13 +95,13 @@ def arrow_of(series: Series) -> Any:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def positions(series: Series, column: Column, origin: str) -> Array:
+def positions(series: Series, column: Column, origin: str, first_row: int = 0) -> Array:
     """(n,): where each value stands among the column's levels, NaN where it is not there."""
     import pyarrow as pa
 
     array = arrow_of(series)
     if array is None or not _fit(level_type(array), column):
-        _refuse(series, f"not {_words(column)}", origin)
+        _refuse(series, f"not {_words(column)}", origin, first_row)
     if pa.types.is_dictionary(array.type):
         places = positions_of(array.dictionary, column)
         inside = array.indices.to_numpy(zero_copy_only=False).astype(np.float64)
@@ -108,7 +119,9 @@ def positions_of(array: Any, column: Column) -> Array:
     if not column.levels:
         return np.full(len(array), np.nan)
     wanted = pa.array(list(column.levels))
-    if array.type != wanted.type and not pa.types.is_null(array.type):
+    if is_text(wanted.type) and not is_text(array.type):
+        array = _as_written(array)
+    if array.type != wanted.type:
         array = array.cast(wanted.type)
     found = pc.index_in(array, value_set=wanted, skip_nulls=True)
     return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
@@ -127,8 +140,30 @@ def _fit(found: Any, column: Column) -> bool:
 
     if pa.types.is_null(found) or not column.levels:
         return True
-    text = isinstance(column.levels[0], str)
-    return text == is_text(found) and (text or _is_number(found))
+    if isinstance(column.levels[0], str):
+        return is_text(found) or (_is_whole(found) and are_whole(column))
+    return _is_number(found)
+
+
+def are_whole(column: Column) -> bool:
+    """Whether all levels are text that whole numbers are written as: "1", but not "01"."""
+    return all(level == written(level) for level in column.levels)
+
+
+def written(level: Any) -> str | None:
+    """A level as text if it is a whole number, or text that reads as one; else None."""
+    try:
+        whole = int(level)
+        return str(whole) if isinstance(level, str) or whole == level else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _as_written(array: Any) -> Any:
+    """Numbers of an Arrow array as text, null where one is not whole."""
+    import pyarrow as pa
+
+    return pa.array([None if x is None else written(x) for x in array.to_pylist()], pa.string())
 
 
 def is_text(found: Any) -> bool:
@@ -139,6 +174,12 @@ def is_text(found: Any) -> bool:
     return any(check(found) for check in checks)
 
 
+def _is_whole(found: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(found) or pa.types.is_floating(found))
+
+
 def _is_number(found: Any) -> bool:
     import pyarrow as pa
 
@@ -146,51 +187,11 @@ def _is_number(found: Any) -> bool:
     return any(check(found) for check in checks)
 
 
-def is_moment(found: Any) -> bool:
-    """Whether an Arrow type is a date, a moment or a span of time."""
-    import pyarrow as pa
-
-    checks = (pa.types.is_date, pa.types.is_timestamp, pa.types.is_duration)
-    return any(check(found) for check in checks)
-
-
-def _moments(series: Series, origin: str, first_row: int) -> Array:
-    import pyarrow as pa
-
+def _moments(series: Series, column: Column, origin: str, first_row: int) -> Array:
     array = arrow_of(series)
-    if array is not None and pa.types.is_null(array.type):
-        return np.full(len(array), np.nan)
     if array is None or not is_moment(array.type):
-        _refuse(series, "not dates", origin)
-    if pa.types.is_date(array.type):
-        unit = 1 if pa.types.is_date32(array.type) else MILLISECONDS
-        ticks = array.cast(pa.int32() if unit == 1 else pa.int64())
-        days = np.asarray(ticks.to_numpy(zero_copy_only=False), np.float64) // unit
-        _check_years(series, days * DAY, origin, first_row)
-        return days
-    missing = array.is_null().to_numpy(zero_copy_only=False)
-    whole = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    unit = array.type.unit
-    # Whole microseconds are exact in double precision until 2255.
-    numbers = whole // 1000 if unit == "ns" else whole.astype(np.float64) * PER_UNIT[unit]
-    numbers = np.where(missing, np.nan, numbers)
-    if pa.types.is_timestamp(array.type):
-        _check_years(series, numbers, origin, first_row)
-    return numbers
-
-
-def _check_years(series: Series, numbers: Array, origin: str, first_row: int) -> None:
-    """Raise where a moment, in microseconds since 1970, lies in no year that a date can have."""
-    beyond = (numbers < EARLIEST) | (numbers > LATEST)
-    if beyond.any():
-        row, name = int(np.argmax(beyond)), str(series.name)
-        year = 1970 + int(numbers[row] / (365.2425 * DAY))
-        raise fault(
-            origin,
-            f"column {name!r}: the date at row {first_row + row}, counting from 0, lies in the "
-            f"year {year}, and dates have years from 1 to 9999; correct it, or leave the column "
-            f"out with drop=[{name!r}] (command line: --drop {name})",
-        )
+        _refuse(series, "not dates", origin, first_row)
+    return moments(array, column, str(series.name), origin, first_row)
 
 
 def _words(column: Column) -> str:
@@ -199,28 +200,34 @@ def _words(column: Column) -> str:
     return {"datetime": "dates", "boolean": "numbers"}.get(column.role, "numbers")
 
 
-def _refuse(series: Series, wrong: str, origin: str) -> NoReturn:
-    looks_for_numbers = wrong.endswith("numbers")
+def _refuse(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoReturn:
+    reads = {"not numbers": reads_as_number, "not dates": reads_as_date}.get(wrong, lambda _: False)
     kind = "text" if series.dtype == nw.String else f"{series.dtype} values"
-    row, value = _first_bad(series.to_list(), numbers=looks_for_numbers)
+    kind = "periods" if _is_periods(series) else kind
+    row, value = _first_bad(series.to_list(), reads)
     name = str(series.name)
-    wanted = wrong.removeprefix("not ")
+    wanted = wrong.removeprefix("not ") + " (.dt.to_timestamp())" * _is_periods(series)
     raise fault(
         origin,
         f"column {name!r} is {kind}, {wrong} (first bad value {value!r} at row "
-        f"{row}, counting from 0); make it {wanted}, or leave it out with drop=[{name!r}] "
-        f"(command line: --drop {name})",
+        f"{first_row + row}, counting from 0); make it {wanted}, or leave it out with "
+        f"drop=[{name!r}] (command line: --drop {name})",
     )
 
 
-def _first_bad(values: list[Any], *, numbers: bool) -> tuple[int, Any]:
+def _first_bad(values: list[Any], reads: Callable[[Any], bool]) -> tuple[int, Any]:
     present = [(row, value) for row, value in enumerate(values) if value is not None]
-    bad = (found for found in present if not (numbers and reads_as_number(found[1])))
+    bad = (found for found in present if not reads(found[1]))
     return next(bad, present[0] if present else (0, None))
 
 
 def reads_as_number(value: Any) -> bool:
-    """Whether `float` takes a value, as it does text like "1e3"."""
+    """Whether a value is a number, or text that a reader of CSV takes for one, as it does "1e3".
+
+    Python's `float` takes more: "1_000", other digits than 0 to 9, other spaces.
+    """
+    if isinstance(value, str):
+        return NUMBER.fullmatch(value) is not None
     try:
         float(value)
     except (TypeError, ValueError):
@@ -230,7 +237,12 @@ def reads_as_number(value: Any) -> bool:
 
 def refuse_type(series: Series, origin: str) -> NoReturn:
     """Raise for a column that is of no kind there is."""
-    text = series.dtype in (nw.Object, nw.Unknown)
-    if text:
+    if series.dtype in (nw.Object, nw.Unknown) and not _is_periods(series):
         _refuse(series, "not numbers", origin)
     _refuse(series, "not numbers, text or dates", origin)
+
+
+def _is_periods(series: Series) -> bool:
+    """Whether a column is of pandas' periods, which its .dt.to_timestamp() makes dates."""
+    pandas = series.implementation.is_pandas()
+    return pandas and str(series.to_native().dtype).startswith("period")

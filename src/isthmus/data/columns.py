@@ -12,6 +12,9 @@ ROLES: tuple[str, ...] = get_args(Role)
 IDENTIFIER = "identifier"
 """The role of a column that tells rows apart and nothing else: it is left out."""
 
+Moment = Literal["", "date", "naive", "zoned", "span"]
+"""Days; moments without and in a time zone, and spans, in microseconds; "" for what is no time."""
+
 Level = str | int | float | bool
 
 LEVELLED = ("categorical", "ordinal")
@@ -30,6 +33,9 @@ class Column:
     level_dtype: str = ""
     """What pandas calls the dtype of a category's levels, where it has one."""
 
+    moment: Moment = ""
+    """What the numbers of a datetime column stand for: new rows are read in the same unit."""
+
     def __post_init__(self) -> None:
         """Make a list read from JSON into the tuple it was."""
         object.__setattr__(self, "levels", tuple(self.levels))
@@ -43,6 +49,8 @@ class Column:
         """Raise ValueError where the fields do not fit one another."""
         if self.role not in ROLES:
             raise ValueError(f"role {self.role!r}")
+        if self.moment not in get_args(Moment) or (self.role != "datetime" and self.moment):
+            raise ValueError(f"a {self.role} column of the moments {self.moment!r}")
         if bool(self.levels) and not self.levelled:
             raise ValueError(f"a {self.role} column with levels")
         if not all(isinstance(level, (str, int, float, bool)) for level in self.levels):
@@ -53,6 +61,15 @@ class Column:
 
 def _key(level: Level) -> tuple[type, Level]:
     return type(level), level  # 1, 1.0 and True are equal, yet not the same level
+
+
+def unknown(count: int) -> str:
+    """What becomes of so many values that are none of a column's levels, in words."""
+    one = count == 1
+    return (
+        f"{count} {'value is' if one else 'values are'} none that the model knows, and "
+        f"{'is' if one else 'are'} taken as missing"
+    )
 
 
 def in_order(levels: Any) -> tuple[Any, ...]:

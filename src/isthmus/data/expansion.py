@@ -1,7 +1,7 @@
 """Columns to features and back: a category is one number a level, or a code where it has many.
 
 A column of up to 64 levels is as many features, of which one is 1 and the others are 0. One of L
-levels beyond is 4 log2(L) random signs, drawn from the position of the level alone: far fewer
+levels beyond is 8 log2(L) random signs, drawn from the position of the level alone: far fewer
 numbers, in which all levels are nearly as far apart as they were (Johnson and Lindenstrauss 1984),
 and from which the nearest level is read back, as from the output codes of Dietterich and Bakiri
 (1995).
@@ -16,7 +16,9 @@ from isthmus.data.columns import Column
 from isthmus.types import Array, Index, Source
 
 MOST_FEATURES = 64
-SIGNS_A_BIT = 4
+SIGNS_A_BIT = 8
+"""With half as many 72 % of 400 levels are right where 97 % are; with twice as many no more."""
+
 AT_ONCE = 1 << 22
 """Levels times rows that are compared at once where the nearest level is looked for."""
 

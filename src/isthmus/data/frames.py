@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, cast
@@ -11,10 +11,12 @@ import narwhals as nw
 import numpy as np
 
 from isthmus.data.arrays import IN_MEMORY, fault
-from isthmus.data.coding import arrow_of, as_numbers, is_moment, plain_numbers
-from isthmus.data.columns import Column, check_roles
+from isthmus.data.coding import arrow_of, as_numbers, plain_numbers
+from isthmus.data.columns import Column, check_roles, unknown
+from isthmus.data.dates import moment_of
 from isthmus.data.recognise import check_declared, left_out_in_words, recognise
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
+from isthmus.data.untyped import lacks_type, text_columns, with_types
 from isthmus.errors import RequestError
 from isthmus.types import Array, Index, Source
 
@@ -52,6 +54,12 @@ class FrameSource:
         self.remarks = tuple(remarks)
         """What is worth knowing of how the rows were understood."""
 
+        self.read_text: Callable[[Sequence[str]], Any] | None = None
+        """What reads columns of a file of text once more, as they are written."""
+
+        self.is_piece = False
+        """Whether these are some rows of a table, the whole of which tells the types."""
+
         self.first_row = 0
         """What to add to a row's number in a message."""
 
@@ -82,8 +90,11 @@ class FrameSource:
 
         Values that are no level of a column of `schema` are missing, which `strange` tells.
         """
-        known = {str(series.name): series for series in (*self.series, *self.left_out)}
+        known = self._known()
         picked = self.series if schema.names is None else [known[name] for name in schema.names]
+        table, known = self._with_text(schema, [str(series.name) for series in picked])
+        picked = [known[str(series.name)] for series in picked]
+        picked, table, dtypes = with_types(table, picked, schema)
         own = schema_of(
             picked,
             self.schema.container,
@@ -92,9 +103,33 @@ class FrameSource:
             columns=schema.columns,
             given=schema.given,
         )
-        found = FrameSource(self.table, picked, own, origin=self.origin)
+        restored = (dtypes.get(at, dtype) for at, dtype in enumerate(own.dtypes))
+        own = replace(own, dtypes=tuple(restored))
+        found = FrameSource(table, picked, own, origin=self.origin)
         found.strange = tuple(found._unseen())
         return found
+
+    def _known(self) -> dict[str, Series]:
+        return {str(series.name): series for series in (*self.series, *self.left_out)}
+
+    def _with_text(self, schema: Schema, names: Sequence[str]) -> tuple[Frame, dict[str, Series]]:
+        """The table and its columns, those that are names to a model as they are written."""
+        table, known = self.table, self._known()
+        texts = text_columns(schema, names, list(known))
+        texts = [name for name in texts if known[name].dtype != nw.String]
+        if self.read_text is not None and texts:
+            fresh = nw.from_native(self.read_text(texts), eager_only=True)
+            table = table.with_columns(*fresh.iter_columns())
+            known |= {str(series.name): series for series in fresh.iter_columns()}
+        return table, known
+
+    def lacks_types(self, schema: Schema) -> bool:
+        """Whether a column has no value, and so not the type that it has in `schema`."""
+        if self.is_piece:
+            return False
+        known, names = self._known(), schema.names
+        series = self.series if names is None else [known[name] for name in names]
+        return any(lacks_type(one, schema, at) for at, one in enumerate(series))
 
     def gaps(self, position: int) -> Array:
         """(n,) bool: where a column has no value; one that is none of its levels is a value."""
@@ -113,8 +148,8 @@ class FrameSource:
                 at = np.flatnonzero(strange)
                 values = list(dict.fromkeys(series[at[:1000].tolist()].to_list()))
                 yield (
-                    f"{self.origin}: column {str(series.name)!r}: {len(at)} values are none that "
-                    f"the model knows, and are taken as missing: {listed(values[:SHOWN_LEVELS])}"
+                    f"{self.origin}: column {str(series.name)!r}: {unknown(len(at))}: "
+                    f"{listed(values[:SHOWN_LEVELS])}"
                 )
 
 
@@ -199,11 +234,11 @@ def frame_source(
     table = _narwhals(frame, origin)
     known = {str(series.name): series for series in table.iter_columns()}
     kept = [known[name] for name in pick(list(known), columns, drop, origin)]
-    roles = check_roles(roles, known, origin)
+    given_roles, roles = roles, check_roles(roles, known, origin)
     found = {name: recognise(known[name], roles.get(name), origin) for name in map(_name, kept)}
     for name, (column, _) in found.items():
         if column is not None:
-            check_declared(name, column, roles.get(name), origin)
+            check_declared(name, column, roles, given_roles, origin)
     reasons = {name: one.why for name, one in found.items() if one.column is None}
     given = [_name(series) for series in kept]
     left_out = [series for series in kept if _name(series) in reasons]
@@ -287,8 +322,13 @@ def _named_by_arrow(series: Series) -> str:
     """For objects: what they are, where they are not numbers."""
     if plain_numbers(series) is not None:
         return "Float64" if series.dtype == nw.Unknown else "Object"
+    import pyarrow as pa
+
     array = arrow_of(series)
-    return "Date" if array is not None and is_moment(array.type) else "Float64"
+    if array is None or moment_of(array.type) is None:
+        return "Float64"
+    kind = nw.from_native(pa.chunked_array([array.slice(0, 0)]), series_only=True).dtype
+    return "Date" if kind == nw.Unknown else str(kind)
 
 
 def _natives(kept: Sequence[Series], container: Container) -> tuple[str, ...] | None:

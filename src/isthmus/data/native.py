@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.columns import Column
+from isthmus.data.dates import DAY
 from isthmus.types import Array
 
 FIRST_YEAR, LAST_YEAR = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31", "us")
@@ -27,10 +28,10 @@ def native_column(numbers: Array, column: Column, dtype: str, native: str | None
     Positions are rounded to the nearest level, moments to the unit of the column and into the years
     1 to 9999 (or those that the unit reaches); NaN becomes a missing value.
     """
-    kind = arrow_type(native) if to == "pyarrow" and native else _arrow_named(dtype, column)
+    kind = arrow_type(native) if to == "pyarrow" and native else arrow_named(dtype, column)
     if to == "pandas" and native is not None and native.endswith("[pyarrow]"):
         kind = arrow_type(native.removesuffix("[pyarrow]"))
-    array = _levels(numbers, column, kind) if column.levelled else _moments(numbers, kind)
+    array = _levels(numbers, column, kind) if column.levelled else _moments(numbers, column, kind)
     if to == "pyarrow":
         return array
     if to == "polars":
@@ -52,7 +53,7 @@ def as_text(numbers: Array, column: Column, dtype: str) -> list[Any]:
     if column.levelled:
         values = [str(level) for level in level_values(numbers, column)] if column.levels else []
     elif column.role == "datetime" and not dtype.startswith("Duration"):
-        dates = _moments(np.asarray(numbers, np.float64), _arrow_named(dtype, column))
+        dates = _moments(np.asarray(numbers, np.float64), column, arrow_named(dtype, column))
         values = [str(date) for date in dates.to_pylist()]
     elif column.role == "boolean":
         values = (numbers >= 0.5).tolist()
@@ -85,7 +86,7 @@ def arrow_type(text: str) -> Any:
     )
 
 
-def _arrow_named(dtype: str, column: Column) -> Any:
+def arrow_named(dtype: str, column: Column) -> Any:
     """The Arrow type of a narwhals dtype."""
     import pyarrow as pa
 
@@ -112,12 +113,14 @@ def _levels(numbers: Array, column: Column, kind: Any) -> Any:
     return levels.take(pa.array(at, mask=missing)).cast(kind)
 
 
-def _moments(numbers: Array, kind: Any) -> Any:
+def _moments(numbers: Array, column: Column, kind: Any) -> Any:
     import pyarrow as pa
 
-    missing = np.isnan(numbers)
+    missing, days = np.isnan(numbers), pa.types.is_date(kind)
     known = np.where(missing, 0.0, numbers)
-    if pa.types.is_date(kind):
+    if column.moment and days != (column.moment == "date"):
+        known = known / DAY if days else known * DAY
+    if days:
         whole = np.clip(np.rint(known), *DAYS).astype(np.int32)
         return pa.array(whole, mask=missing).cast(pa.date32()).cast(kind)
     ticks = TICKS[kind.unit]

@@ -54,6 +54,11 @@ class Preparation:
     ceiling: tuple[float | None, ...] = ()
     """The prepared value no feature rises above, likewise."""
 
+    lowest: tuple[float | None, ...] = ()
+    highest: tuple[float | None, ...] = ()
+    """The values that floor and ceiling stand for, before they are shifted and scaled; () in models
+    of before they were kept."""
+
     missing: tuple[float, ...] = ()
     """The share of each feature's values that are missing, () where none is."""
 
@@ -124,9 +129,19 @@ class Preparation:
     def decode(self, prepared: Tensor) -> Array:
         """(n, *network_shape) prepared numbers to (n, *schema.shape) float64 values."""
         values = self._axes_out(prepared.detach().cpu().double()).numpy()
-        values = np.asarray(values * self._scale() + self._shift())
+        values = self._at_ends(values, np.asarray(values * self._scale() + self._shift()))
         values = values if self.expansion is None else self.expansion.collapse(values)
         return restored(values, self.scores) if self.scores else values
+
+    def _at_ends(self, prepared: Array, values: Array) -> Array:
+        """The values, those at an end being the very end, which no shifting and scaling gives."""
+        for bound, end in ((self.floor, self.lowest), (self.ceiling, self.highest)):
+            if bound and end:
+                place = _like_row(_or_nan(bound), self._values_shape)
+                # What a network clips is at the end in its own precision.
+                there = (prepared == place) | (prepared == place.astype(np.float32))
+                values = np.where(there, _like_row(_or_nan(end), self._values_shape), values)
+        return values
 
     def measured(self, prepared: Tensor) -> Array:
         """(n, *network_shape) prepared numbers to (n, E) float64, in the units errors have."""
@@ -206,14 +221,20 @@ class Preparation:
             raise ValueError("some columns have no mean or no scale")
         if len(self.missing) not in (0, self.schema.n_features):
             raise ValueError(f"missing has {len(self.missing)} numbers")
-        for name in ("floor", "ceiling"):
-            self._check_numbers(name, [0.0 if e is None else e for e in getattr(self, name)])
+        self._check_ends()
         self._check_counts()
         self._check_scores()
         if not min(self.scale) > 0:
             raise ValueError(f"scale reaches {min(self.scale)}")
         if not 0 < float(self.unit) < np.inf:
             raise ValueError(f"unit is {self.unit}")
+
+    def _check_ends(self) -> None:
+        for name in ("floor", "ceiling", "lowest", "highest"):
+            self._check_numbers(name, [0.0 if e is None else e for e in getattr(self, name)])
+        for bound, end in ((self.floor, self.lowest), (self.ceiling, self.highest)):
+            if bound and end and [one is None for one in bound] != [one is None for one in end]:
+                raise ValueError("some ends of values are not known both ways")
 
     def _check_counts(self) -> None:
         if self.counts is None:
@@ -276,6 +297,10 @@ def _counts_from(written: dict[str, Any] | None) -> CountFacts | None:
         return None
     numbers = {name: np.asarray(written[name], np.float64) for name in COUNT_NUMBERS}
     return CountFacts(sized=bool(written["sized"]), **numbers)
+
+
+def _or_nan(ends: tuple[float | None, ...]) -> tuple[float, ...]:
+    return tuple(np.nan if end is None else end for end in ends)
 
 
 def _like_row(values: tuple[float, ...], shape: tuple[int, ...]) -> Array:

@@ -1,7 +1,6 @@
 """What the columns of a table are, told by their types and values; a declared role goes first."""
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import narwhals as nw
@@ -10,23 +9,21 @@ import numpy as np
 from isthmus.data.arrays import fault
 from isthmus.data.coding import (
     arrow_of,
-    is_moment,
     is_text,
     plain_numbers,
     reads_as_number,
     refuse_type,
 )
-from isthmus.data.columns import IDENTIFIER, Column, in_order
+from isthmus.data.columns import EVERY, IDENTIFIER, Column, in_order
+from isthmus.data.dates import moment_of
 from isthmus.data.fits import FITTING, check_values
+from isthmus.data.strays import TextLevels, strays_of
 from isthmus.types import Array
 
 Series = nw.Series[Any]
 
 FEW = 20
 """So many different values, or rows, tell nothing of a column that only names its rows."""
-
-FEW_STRAYS = 0.5
-"""Where a smaller share of the values are no numbers (or no dates), those are at fault."""
 
 MOSTLY_DISTINCT = 0.5
 """Text of which a larger share of the values is different names rows rather than sorting them."""
@@ -58,8 +55,9 @@ def recognise(series: Series, declared: str | None, origin: str) -> Recognised:
     array = arrow_of(series)
     if array is None:
         refuse_type(series, origin)
-    if is_moment(array.type):
-        return Recognised(Column(role="datetime"))
+    moment = moment_of(array.type)
+    if moment is not None:
+        return Recognised(Column(role="datetime", moment=moment))  # type: ignore[arg-type]
     found = _dictionary(series, array) or _text(series, array, declared, origin)
     if found is None:
         refuse_type(series, origin)
@@ -69,14 +67,28 @@ def recognise(series: Series, declared: str | None, origin: str) -> Recognised:
     return found
 
 
-def check_declared(name: str, column: Column, declared: str | None, origin: str) -> None:
-    """Raise DataError where a column cannot be what it was declared to be."""
-    if declared not in (None, IDENTIFIER, column.role):
-        raise fault(
-            origin,
-            f"column {name!r} was declared {declared}, and its values are {column.role}; leave "
-            "the declaration out, or convert the column",
+def check_declared(
+    name: str, column: Column, roles: Mapping[str, str], given: Mapping[str, str], origin: str
+) -> None:
+    """Raise DataError where a column cannot be what it was declared to be.
+
+    `roles` are those of columns by name, and `given` as they were given, perhaps with "*".
+    """
+    declared = roles.get(name)
+    if declared in (None, IDENTIFIER, column.role):
+        return
+    remedy = "leave the declaration out"
+    if name not in given:
+        remedy = (
+            "declare a role of its own for it, or leave it out with "
+            f"roles={{{EVERY!r}: {declared!r}, {name!r}: {IDENTIFIER!r}}} (command line: --role "
+            f"'{EVERY}={declared},{name}={IDENTIFIER}')"
         )
+    raise fault(
+        origin,
+        f"column {name!r} was declared {declared}, and its values are {column.role}; {remedy}, or "
+        "convert the column",
+    )
 
 
 def _of_numbers(series: Series, numbers: Array, declared: str | None, origin: str) -> Recognised:
@@ -156,57 +168,27 @@ def _text(series: Series, array: Any, declared: str | None, origin: str) -> Reco
     return of_text(str(series.name), found, declared, origin)
 
 
-class TextLevels(NamedTuple):
-    """The different values of a column of text."""
-
-    levels: list[str]
-    counts: Array
-    """How often each came."""
-
-    first: Callable[[list[str]], tuple[int, str]]
-    """The first row that holds one of some levels, and which of them."""
-
-
 def of_text(name: str, found: TextLevels, declared: str | None, origin: str) -> Recognised:
     """A column of text: categories, unless most of its values are different."""
     levels, known = found.levels, int(found.counts.sum())
     if declared is None:
-        _check_strays(name, found, origin)
+        for strays in strays_of(found):
+            strays.check(name, origin)
     if declared is None and names_rows(len(levels), known):
         share = f"{len(levels)} different values in {known}"
         return Recognised(None, f"identifies rows ({share})")
-    return Recognised(Column(role="categorical", levels=in_order(levels)))
+    numbers = declared is not None and all(map(reads_as_number, levels))
+    ordered = tuple(sorted(levels, key=_as_number)) if numbers else in_order(levels)
+    return Recognised(Column(role="categorical", levels=ordered))
+
+
+def _as_number(level: str) -> tuple[float, str]:
+    return float(level), level
 
 
 def names_rows(levels: int, known: int) -> bool:
     """Whether so many different values in so many name rows rather than sorting them."""
     return levels > FEW and levels > MOSTLY_DISTINCT * known
-
-
-def _check_strays(name: str, found: TextLevels, origin: str) -> None:
-    """Refuse text that is numbers or dates but for a few values: those are slips, or gaps."""
-    for reads, what in ((reads_as_number, "a number"), (_is_date, "a date")):
-        stray = np.asarray([not reads(level) for level in found.levels], bool)
-        if not stray.any() or stray.all():
-            continue
-        share = float(found.counts[stray].sum() / found.counts.sum())
-        if share < FEW_STRAYS:
-            row, value = found.first([found.levels[at] for at in np.flatnonzero(stray)])
-            raise fault(
-                origin,
-                f"column {name!r}: {value!r} at row {row}, counting from 0, is not {what}, as "
-                f"{1 - share:.1%} of its values are; correct it, make it empty if it is "
-                f"missing, or declare the column categorical (command line: --role "
-                f"{name}=categorical)",
-            )
-
-
-def _is_date(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 def left_out_in_words(reasons: Mapping[str, str]) -> Iterable[str]:

@@ -121,7 +121,7 @@ def _library(container: str) -> Any:
 def _column(values: Array, index: int, dtype: str, schema: Schema) -> Any:
     """One column, in a NumPy dtype, or as a series of the library where NumPy has none for it."""
     column = schema.columns[index] if schema.columns is not None else None
-    if column is not None and _is_special(column, dtype):
+    if column is not None and is_special(column, dtype):
         native = schema.natives[index] if schema.natives is not None else None
         return native_column(values, column, dtype, native, schema.container)
     if column is not None and column.levelled:
@@ -132,7 +132,7 @@ def _column(values: Array, index: int, dtype: str, schema: Schema) -> Any:
     return cast(values, NUMPY_NAMES.get(dtype, dtype.lower()))
 
 
-def _is_special(column: Column, dtype: str) -> bool:
+def is_special(column: Column, dtype: str) -> bool:
     """Whether a column's values are no numbers."""
     numeric = dtype.startswith(("Int", "UInt", "Float", "Decimal"))
     return column.role == "datetime" or (column.levelled and not numeric)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,10 +69,7 @@ def fit_preparation(
     shift, scale, unit = _shift_scale(scaling, moments, schema)
     low = float(((moments.low - shift) / scale).min())
     high = float(((moments.high - shift) / scale).max())
-    floor, ceiling = (
-        _finite_or_none((ends - shift) / scale)
-        for ends in moments.limits(shared=schema.layout == "image")
-    )
+    ends = _ends(moments.limits(shared=schema.layout == "image"), shift, scale)
     return Preparation(
         schema=schema,
         scaling=scaling,
@@ -83,8 +80,7 @@ def fit_preparation(
         high=high,
         binary=moments.binary,
         constant=constant,
-        floor=floor,
-        ceiling=ceiling,
+        **ends,
         missing=tuple(missing.tolist()) if missing.any() else (),
         gaps=bool(missing.any()) or _padded(schema),
         remarks=remarks,
@@ -189,11 +185,10 @@ def _fit_columns(
         high=float(((moments.high - fitted.shift) / fitted.scale).max()),
         binary=False,
         constant=tuple(np.asarray(schema.feature_names(), object)[constant]),
-        floor=_finite_or_none(
-            (np.where(fitted.bounded, floor, -np.inf) - fitted.shift) / fitted.scale
-        ),
-        ceiling=_finite_or_none(
-            (np.where(fitted.bounded, ceiling, np.inf) - fitted.shift) / fitted.scale
+        **_ends(
+            (np.where(fitted.bounded, floor, -np.inf), np.where(fitted.bounded, ceiling, np.inf)),
+            fitted.shift,
+            fitted.scale,
         ),
         missing=_plain(missing) if missing.any() else (),
         gaps=bool(missing.any()) or any(column.levelled for column in schema.columns),
@@ -279,6 +274,17 @@ def _gaps_in_words(schema: Schema, missing: Array) -> str:
         f"{what}{'s' * (columns != 1)}, most in {name!r} ({missing[most]:.1%}); they are "
         "no part of any error"
     )
+
+
+def _ends(limits: tuple[Array, Array], shift: Array, scale: Array) -> dict[str, Any]:
+    """The fields of a Preparation that tell where values end, prepared and as they are."""
+    floor, ceiling = limits
+    return {
+        "floor": _finite_or_none((floor - shift) / scale),
+        "ceiling": _finite_or_none((ceiling - shift) / scale),
+        "lowest": _finite_or_none(floor),
+        "highest": _finite_or_none(ceiling),
+    }
 
 
 def _finite_or_none(ends: Array) -> tuple[float | None, ...]:

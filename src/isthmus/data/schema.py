@@ -1,12 +1,12 @@
 """Schema: what one row is, and what it must become again after a round trip."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from isthmus.data.columns import Column
+from isthmus.data.columns import Column, Moment
 from isthmus.errors import ArtifactError
 
 Layout = Literal["table", "signal", "image"]
@@ -104,7 +104,7 @@ class Schema:
             object.__setattr__(self, name, None if value is None else tuple(value))
         if self.columns is not None:
             read = (Column(**one) if isinstance(one, dict) else one for one in self.columns)
-            object.__setattr__(self, "columns", tuple(read))
+            object.__setattr__(self, "columns", _with_moments(tuple(read), self.dtypes))
         if isinstance(self.recording, dict):
             object.__setattr__(self, "recording", Recording(**self.recording))
 
@@ -145,6 +145,27 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
         return asdict(self)
+
+
+def _with_moments(columns: tuple[Column, ...], dtypes: tuple[str, ...]) -> tuple[Column, ...]:
+    """The columns, of which datetimes written by earlier versions do not say what they are."""
+    if all(column.role != "datetime" or column.moment for column in columns):
+        return columns
+    each = dtypes * len(columns) if len(dtypes) == 1 else dtypes
+    return tuple(
+        replace(column, moment=_moment(dtype))
+        if column.role == "datetime" and not column.moment
+        else column
+        for column, dtype in zip(columns, each, strict=False)
+    )
+
+
+def _moment(dtype: str) -> Moment:
+    if dtype.startswith("Duration"):
+        return "span"
+    if dtype.startswith("Datetime"):
+        return "naive" if "time_zone=None" in dtype else "zoned"
+    return "date"
 
 
 def schema_from_json(written: dict[str, Any]) -> Schema:

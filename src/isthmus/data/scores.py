@@ -1,8 +1,8 @@
 """Normal scores: heavy-tailed columns by their quantiles, there and back.
 
 A value becomes the normal quantile of its rank among the training rows, on a line through stored
-knots, so that the way back is exact (van der Waerden 1952). Beyond the ends the line goes straight
-on.
+knots, so that the way back is exact in double precision (van der Waerden 1952). Beyond the ends
+the line goes straight on.
 """
 
 from collections.abc import Sequence

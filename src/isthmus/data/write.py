@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.formats import KNOWN, Format, format_of
+from isthmus.data.formats.idx import IDX
 from isthmus.data.formats.images import IMAGES
+from isthmus.data.formats.npy import NPY
+from isthmus.data.formats.npz import NPZ
+from isthmus.data.formats.tensors import SAFETENSORS
+from isthmus.data.restore import is_special
 from isthmus.data.schema import Schema
 from isthmus.errors import RequestError, SourceError
 from isthmus.files import replacing
 
 PNG = ".png"
+NUMBERS_ALONE = (NPY, NPZ, SAFETENSORS, IDX)
 
 
 def write_rows(
@@ -32,6 +38,7 @@ def write_rows(
     target = Path(path)
     chosen = output_format(target)
     check_target(target, chosen)
+    check_holds(target, schema)
     with unwritable(target), replacing(target, folder=chosen.folder, force=force) as fresh:
         _write_into(chosen, fresh, target, values, schema, row_names)
 
@@ -91,6 +98,18 @@ def output_format(path: str | Path) -> Format:
             "without a suffix for a folder of images"
         )
     return found
+
+
+def check_holds(target: Path, schema: Schema) -> None:
+    """Raise RequestError where rows hold text or dates, and the format numbers alone."""
+    if schema.columns is None or output_format(target) not in NUMBERS_ALONE:
+        return
+    remedy = f"and {target.suffix} holds numbers alone; write to .csv, .tsv or .parquet"
+    dtypes = schema.dtypes * (len(schema.columns) if len(schema.dtypes) == 1 else 1)
+    for name, column, dtype in zip(schema.feature_names(), schema.columns, dtypes, strict=True):
+        if is_special(column, dtype):
+            what = "dates" if column.role == "datetime" else "text"
+            raise RequestError(f"{target}: column {name!r} is {what}, {remedy}")
 
 
 def table_schema(names: Sequence[str], dtype: str = "float32") -> Schema:

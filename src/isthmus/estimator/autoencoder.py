@@ -314,9 +314,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _decode(self, code: Tensor, sizes: Tensor | None) -> Tensor:
         with torch.no_grad():
-            raw = self.network_.decode(code)
-            rebuilt: Tensor = self.loss_.mean(raw if sizes is None else raw + sizes.log())
-        return rebuilt
+            rebuilt: Tensor = self.loss_.mean(self.network_.decode(code))
+        # Of great depths no single precision holds the counts.
+        return rebuilt if sizes is None else rebuilt.double() * sizes
 
     def _source(self, X: Any) -> Source:
         check_is_fitted(self)
@@ -341,7 +341,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Each batch of prepared rows with its codes; DataError where those are not finite."""
         for positions, x in rows.in_order():
             code = self._encode(x)
-            check_coded(rows.source, positions, x, code)
+            check_coded(rows.source, positions, x, code, self.loss_.sizes(x))
             yield x, code
 
     def _where(self) -> tuple[torch.dtype, torch.device]:

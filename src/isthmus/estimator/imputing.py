@@ -255,4 +255,5 @@ def impute(estimator: Any, X: Any) -> Any:
         return fill(rows.source, None)
     network, loss, decode = estimator.network_, estimator.loss_, estimator.preparation_.decode
     parts = [estimator.imputer_(network, loss, x) for x, _ in estimator._coded(rows)]
-    return fill(rows.source, np.concatenate([decode(part) for part in parts]))
+    values = np.concatenate([decode(part) for part in parts])
+    return fill(rows.source, values, estimator.preparation_.schema)

@@ -166,13 +166,16 @@ def read_sizes(sizes: Any, codes: Tensor, preparation: Preparation) -> Tensor | 
         preparation.scaling == SIZES,
         "sizes: the rows of this model have no size factors; leave them out",
     )
-    values = np.asarray(sizes, np.float64).reshape(-1)
+    try:
+        values = np.asarray(sizes, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        values = np.empty(0)
     if len(values) != len(codes) or not (np.isfinite(values) & (values > 0)).all():
         raise DataError(
             f"sizes: {len(codes)} codes need as many finite numbers above 0, found "
             f"{len(values)}; preparation_.size_factors(X) gives those of rows"
         )
-    return torch.as_tensor(values, dtype=codes.dtype, device=codes.device)[:, None]
+    return torch.as_tensor(values, device=codes.device)[:, None]
 
 
 def sizes_of_rows(loss: Reconstruction, rows: Rows) -> Tensor:
@@ -181,9 +184,16 @@ def sizes_of_rows(loss: Reconstruction, rows: Rows) -> Tensor:
     return torch.cat([known for known in sizes if known is not None])
 
 
-def check_coded(source: Source, positions: Index, x: Tensor, code: Tensor) -> None:
-    """Raise DataError where the codes (B, K) of prepared rows (B, *shape) are not finite."""
+def check_coded(
+    source: Source, positions: Index, x: Tensor, code: Tensor, sizes: Tensor | None = None
+) -> None:
+    """Raise DataError where the codes (B, K) of prepared rows (B, *shape) are not finite.
+
+    Neither may be their size factors (B, 1), where they have any.
+    """
     lost = ~code.float().isfinite().all(dim=1) | (x.flatten(1).abs() > FARTHEST).any(dim=1)
+    if sizes is not None:
+        lost |= ~sizes.isfinite().all(dim=1)
     if lost.any():
         first = getattr(source, "first_row", 0)
         row = first + int(positions[int(lost.int().argmax())])

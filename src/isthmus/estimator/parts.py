@@ -75,6 +75,12 @@ def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstructi
     if not loss.JUDGES_COUNTS and preparation.counts is not None:
         preparation = replace(preparation, counts=None, scaling="columns")
     _check_range(loss, preparation)
+    require(
+        not isinstance(loss, Mixed) or loss.counts == "poisson" or preparation.counts is not None,
+        f"{rows.source.origin}: losses.Mixed(counts='negative_binomial') is for columns of counts, "
+        "and there is none; declare them with roles={'name': 'count'} (command line: --role "
+        "name=count), or leave it out",
+    )
     return loss.bound(preparation.facts), preparation
 
 

@@ -105,7 +105,10 @@ def refined(
     network: CodeNetwork,
     loss: Reconstruction,
 ) -> Tensor:
-    """The codes (B, K) of rows (B, *shape) after so many steps; RequestError where none can be."""
+    """The codes (B, K) of rows (B, *shape) after so many steps; RequestError where none can be.
+
+    Counts are taken at the mean depth, at which the metric was learned: a code holds no depth.
+    """
     rule = RULES["transform_max_iter"]
     require(rule.fits(steps), f"transform_max_iter={steps!r} must be {rule.words}")
     if not steps:
@@ -117,7 +120,7 @@ def refined(
     )
     assert metric is not None
     refine = Refinement(network, loss.row_loss(gaps=network.facts.gaps), metric)
-    rows = max(1, VALUES_AT_ONCE // x[0].numel())
+    rows, x = max(1, VALUES_AT_ONCE // x[0].numel()), loss.at_one_depth(x)
     parts = zip(torch.split(x, rows), torch.split(code, rows), strict=True)
     return torch.cat([refine(*part, steps) for part in parts])
 

@@ -4,9 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LARGEST_LOG = 30.0
-"""Of a rate: larger ones have no place among numbers that are squared."""
-
 LEAST_DISPERSION = 1e-20
 """Stands for none: no double tells such a negative binomial from Poisson's."""
 
@@ -17,7 +14,6 @@ def half_deviance(log_rate: Tensor, x: Tensor, dispersion: Tensor) -> Tensor:
     Of the negative binomial with mean m and variance m + dispersion m^2 (McCullagh and Nelder 1989,
     11.2), which is Poisson where the dispersion is 0.
     """
-    log_rate = log_rate.clamp(max=LARGEST_LOG)
     spread = dispersion.clamp(min=LEAST_DISPERSION)
     own = torch.log1p(spread * x)
     deviance: Tensor = (

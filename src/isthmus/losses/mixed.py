@@ -14,7 +14,7 @@ from torch.nn import functional
 from isthmus.counts import Depth
 from isthmus.errors import require
 from isthmus.gaps import filled
-from isthmus.losses.deviance import LARGEST_LOG, half_deviance, information
+from isthmus.losses.deviance import half_deviance, information
 from isthmus.losses.reconstruction import Link, Reconstruction
 from isthmus.types import Facts
 
@@ -25,10 +25,14 @@ RARE = 0.05
 """Where a straight line stands for a logistic curve, it is no steeper than one of a level as rare
 as this: else a level in a hundred would be certain as soon as PCA's guess leaves zero."""
 
+LARGEST_LOG, FAR = 30.0, 10.0
+"""Of a rate: larger logarithms, or what is farther above that of the mean, have no place among
+numbers that are squared."""
+
 LIKELIHOODS = ("poisson", "negative_binomial")
 """Of counts."""
 
-NUMBERS = ("scale", "weight", "dispersion", "slope", "offset")
+NUMBERS = ("scale", "weight", "dispersion", "largest", "slope", "offset")
 """What of a plan is numbers rather than places."""
 
 
@@ -68,13 +72,13 @@ class Mixed(Reconstruction):
 
     def errors(self, raw: Tensor, x: Tensor) -> Tensor:
         """Elementwise, (B, E); those of one category add up to its cross-entropy."""
-        return self._errors(self._at_depth(raw, x), x)
+        return self._errors(raw, x, self.sizes(x))
 
     def errors_with_gaps(self, raw: Tensor, x: Tensor) -> Tensor:
         """The same where `x` is known; a row's depth is told by what is known of it."""
-        return self._errors(self._at_depth(raw, x), filled(x))
+        return self._errors(raw, filled(x), self.sizes(x))
 
-    def _errors(self, raw: Tensor, x: Tensor) -> Tensor:
+    def _errors(self, raw: Tensor, x: Tensor, sizes: Tensor | None) -> Tensor:
         if self.columns is None:
             return self._of_numbers(raw, x)
         plan = self._plan.to(raw)
@@ -85,7 +89,9 @@ class Mixed(Reconstruction):
             parts.append(_of_truths(raw[:, at], values[:, at]) * plan.weight[at])
         if len(plan.counts):
             at = plan.counts
-            lost = half_deviance(raw[:, at], values[:, at], plan.dispersion)
+            log_rate = raw[:, at].clamp(max=plan.largest)
+            log_rate = log_rate if sizes is None else log_rate + sizes.log()
+            lost = half_deviance(log_rate, values[:, at], plan.dispersion)
             parts.append(lost * plan.weight[at])
         for at in plan.levels:
             likely = torch.log_softmax(raw[:, at], dim=-1)
@@ -101,7 +107,7 @@ class Mixed(Reconstruction):
         if len(plan.truths):
             parts.append(torch.sigmoid(raw[:, plan.truths]) / plan.scale[plan.truths])
         if len(plan.counts):
-            rate = raw[:, plan.counts].clamp(max=LARGEST_LOG).exp()
+            rate = raw[:, plan.counts].clamp(max=plan.largest).exp()
             parts.append(rate / plan.scale[plan.counts])
         for at in plan.levels:
             likely = torch.softmax(raw[:, at], dim=-1)
@@ -110,15 +116,12 @@ class Mixed(Reconstruction):
 
     def rebuilt(self, raw: Tensor, x: Tensor) -> Tensor:
         """The same, rates being those at the depth of the rows `x`."""
-        return self.mean(self._at_depth(raw, x))
+        sizes = self.sizes(x)
+        return self.mean(raw) if sizes is None else self.mean(raw) * sizes
 
     def sizes(self, x: Tensor) -> Tensor | None:
         """(B, 1): the size factors of prepared rows (B, E); None where they have none."""
         return None if self._depth is None else self._depth(x)
-
-    def _at_depth(self, raw: Tensor, x: Tensor) -> Tensor:
-        sizes = self.sizes(x)
-        return raw if sizes is None else raw + sizes.log()
 
     @property
     def link(self) -> Link:
@@ -190,6 +193,9 @@ class Plan(NamedTuple):
     dispersion: Tensor
     """(C,): of the counts, 0 where they are Poisson's."""
 
+    largest: Tensor
+    """(C,): no logarithm of a rate at the mean depth is taken to be larger."""
+
     slope: Tensor
     offset: Tensor
     """(E,) each: raw output = slope * x + offset, near the mean."""
@@ -235,6 +241,7 @@ class Plan(NamedTuple):
             scale=scale,
             weight=weight,
             dispersion=dispersion,
+            largest=(value[counts].log() + FAR).clamp(min=LARGEST_LOG),
             slope=slope * torch.where(torch.isin(torch.arange(len(scale)), numbers), 1.0, scale),
             offset=offset,
         )

@@ -66,6 +66,11 @@ class Reconstruction(Bound, Spec):
         del x
         return None
 
+    def at_one_depth(self, x: Tensor) -> Tensor:
+        """The rows `x`, (B, *shape), as if all had been counted at the mean depth."""
+        sizes = self.sizes(x)
+        return x if sizes is None else x / sizes
+
     def rebuilt(self, raw: Tensor, x: Tensor) -> Tensor:
         """The data that the raw output stands for in rows `x`, of whose depth it says nothing."""
         del x

@@ -150,6 +150,23 @@ def test_files_that_are_no_tables(csv, monkeypatch, text, message):
         open_source(csv(text))
 
 
+@pytest.mark.parametrize("roles", [{}, {"k": "categorical"}])
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_is_not_utf8_is_named_by_its_line(csv, monkeypatch, roles, stream):
+    monkeypatch.setattr("isthmus.data.streams.text.CHUNK_BYTES", 64)
+    rows = [f'{row},{row}.5,"a\nb"' for row in range(30)]
+    rows[20] = "20,20.5,caf\xe9"
+    path = csv(("other,x,k\n" + "\n".join(rows)).encode("latin-1"))
+    message = (
+        r"a\.csv: line 42: b'caf\\xe9' in column 'k' is not UTF-8; save the file as UTF-8 .*iconv "
+        r"-f LATIN1 -t UTF-8\), or leave the column out with drop=\['k'\] \(command line: --drop "
+        r"k\)$"
+    )
+    with pytest.raises(SourceError, match=message):
+        open_source(path, stream=stream, roles=roles)
+    assert len(open_source(path, stream=stream, drop="k")) == 30
+
+
 OTHERWISE = [
     ("a.csv", "a;b;c\n1;2;3\n", "semicolons and not commas ('a;b;c'); save it with commas, with"),
     ("a.csv", "1,5;2,5;3\n", "semicolons and not commas"),

@@ -6,31 +6,28 @@ Names that are all numbers (wavelengths, years) need header=True.
 """
 
 import csv
-import io
-import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from isthmus.data.coding import reads_as_number
+from isthmus.data.columns import EVERY, IDENTIFIER, LEVELLED
 from isthmus.data.formats.base import Format, Options, RowNames, ends_with, first_line
+from isthmus.data.formats.broken_text import check_closed, explained, not_utf8
 from isthmus.data.formats.values import as_table
 from isthmus.data.frames import frame_source, listed, pick
 from isthmus.data.schema import Schema
-from isthmus.data.streams.blocks import SMALL_BYTES
-from isthmus.data.streams.lines import QuoteError, Span, line_of, spans
+from isthmus.data.streams.blocks import SMALL_BYTES, Stamp
+from isthmus.data.streams.lines import Span
 from isthmus.data.streams.tables import table_blocks
-from isthmus.data.streams.text import TextRecords, misquoted
+from isthmus.data.streams.text import TextRecords, has_bytes
 from isthmus.errors import SourceError
 from isthmus.types import Source
 
 BLOCK_BYTES = 2**25
 """How much is parsed at once; a row must fit."""
-
-ROWS_AT_ONCE = 1 << 16
 
 OTHERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 """What parts the cells of text tables, here and elsewhere."""
@@ -52,8 +49,15 @@ def read(path: Path, options: Options, *, delimiter: str) -> Source:
     large = options.stream is None and path.stat().st_size > SMALL_BYTES
     if options.stream or large:
         return _streamed(path, options, delimiter, header, kept)
-    table = read_table(path, delimiter, header, kept, options.missing)
-    return frame_source(
+    stamp = Stamp.of(path)
+
+    def read_text(names: Sequence[str]) -> Any:
+        stamp.check()
+        return read_table(path, delimiter, header, names, options.missing, texts=names)
+
+    texts = _declared_text(options, kept)
+    table = read_table(path, delimiter, header, kept, options.missing, texts=texts)
+    source = frame_source(
         table,
         origin=str(path),
         columns=kept,
@@ -61,6 +65,15 @@ def read(path: Path, options: Options, *, delimiter: str) -> Source:
         named=header.present,
         roles=dict(options.roles),
     )
+    source.read_text = read_text
+    return source
+
+
+def _declared_text(options: Options, kept: Sequence[str]) -> list[str]:
+    """The columns whose values are names, be they made of digits: "01" is not "1"."""
+    roles = dict(options.roles)
+    every = roles.get(EVERY)
+    return [name for name in kept if roles.get(name, every) in (*LEVELLED, IDENTIFIER)]
 
 
 def _streamed(
@@ -76,10 +89,11 @@ def _streamed(
         )
 
     def explain(span: Span, error: Exception) -> SourceError:
-        return _explained(path, delimiter, len(header.names), error, span)
+        return explained(path, delimiter, header.names, kept, error, span)
 
     skipped = int(header.present)
-    records = TextRecords(path, delimiter, kept, skipped, parse, explain)
+    texts = _declared_text(options, kept)
+    records = TextRecords(path, delimiter, kept, skipped, parse, explain, texts=texts)
     if not records.spans:
         raise SourceError(f"{path}: holds no rows; there is nothing to stream")
     return table_blocks(
@@ -106,20 +120,28 @@ def _parsed(
     reading = pc.ReadOptions(column_names=header.names, block_size=size, use_threads=False)
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     converting = _converting(kept, options.missing)
-    if types is not None:
-        converting.column_types = types
+    converting.column_types = types
     return pc.read_csv(source, reading, parsing, converting)
 
 
 def _converting(
-    kept: list[str], missing: Sequence[str], types: Mapping[str, Any] | None = None
+    kept: Sequence[str],
+    missing: Sequence[str],
+    types: Mapping[str, Any] | None = None,
+    texts: Sequence[str] = (),
 ) -> Any:
+    import pyarrow as pa
     import pyarrow.csv as pc
 
     if types is not None:
         return pc.ConvertOptions(include_columns=kept, column_types=types, null_values=[])
     words = [*pc.ConvertOptions().null_values, *missing, *(f" {word}" for word in missing)]
-    return pc.ConvertOptions(include_columns=kept, strings_can_be_null=True, null_values=words)
+    return pc.ConvertOptions(
+        include_columns=kept,
+        column_types=dict.fromkeys(texts, pa.string()),
+        strings_can_be_null=True,
+        null_values=words,
+    )
 
 
 def read_header(path: Path, delimiter: str, wanted: bool | None) -> Header:
@@ -203,12 +225,13 @@ def read_table(
     path: Path,
     delimiter: str,
     header: Header,
-    kept: list[str],
+    kept: Sequence[str],
     missing: Sequence[str] = (),
     *,
     types: Mapping[str, Any] | None = None,
+    texts: Sequence[str] = (),
 ) -> Any:
-    """The kept columns, each in the narrowest type that all of its cells fit.
+    """The kept columns, each in the narrowest type that all of its cells fit, `texts` as text.
 
     Where there are `types`, by name, cells are taken as they are written and none is a gap.
     """
@@ -223,64 +246,13 @@ def read_table(
     )
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
-        table = pc.read_csv(path, reading, parsing, _converting(kept, missing, types))
+        table = pc.read_csv(path, reading, parsing, _converting(kept, missing, types, texts))
     except pa.ArrowInvalid as error:
-        raise _explained(path, delimiter, len(header.names), error) from error
-    _check_closed(path, delimiter)
+        raise explained(path, delimiter, header.names, kept, error) from error
+    check_closed(path, delimiter)
+    if has_bytes(table):
+        raise not_utf8(path, delimiter, header.names, kept)
     return table
-
-
-def _check_closed(path: Path, delimiter: str) -> None:
-    """Raise SourceError where quotes are not closed, of which pyarrow says nothing."""
-    try:
-        for _ in spans(path, delimiter, ROWS_AT_ONCE):
-            pass
-    except QuoteError as broken:
-        raise misquoted(path, broken) from broken
-
-
-def _explained(
-    path: Path, delimiter: str, width: int, error: Exception, span: Span | None = None
-) -> SourceError:
-    """What is wrong with a file, or with a span of its rows."""
-    if span is None:
-        _check_closed(path, delimiter)
-    found = _row_of_other_width(path, delimiter, width, span)
-    if found is None:
-        return SourceError(f"{path}: the file cannot be read as a table ({first_line(error)})")
-    line, cells = found
-    return SourceError(
-        f"{path}: line {line} has {cells} columns and the first line has {width}; give every row "
-        f"{width}, and quote cells that hold the delimiter"
-    )
-
-
-def _row_of_other_width(
-    path: Path, delimiter: str, width: int, span: Span | None
-) -> tuple[int, int] | None:
-    """The first line of a row that has not `width` cells, and how many it has."""
-    with path.open("rb") as file:
-        start = span.start if span is not None else 0
-        file.seek(start)
-        data = file if span is None else io.BytesIO(file.read(span.end - span.start))
-        text = io.TextIOWrapper(data, encoding="utf-8-sig", errors="replace", newline="")
-        with text, _cells_of_any_length():
-            rows, line = csv.reader(text, delimiter=delimiter), line_of(path, start)
-            first = line
-            for row in rows:
-                if row and len(row) != width:
-                    return line, len(row)
-                line = first + rows.line_num
-    return None
-
-
-@contextmanager
-def _cells_of_any_length() -> Iterator[None]:
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
 
 
 def write(path: Path, values: Any, schema: Schema, _names: RowNames, *, delimiter: str) -> None:

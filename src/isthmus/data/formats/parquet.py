@@ -55,9 +55,10 @@ def _whole(records: ParquetRecords, paths: Sequence[Path], kept: Sequence[str]) 
         with opened(path) as file:
             tables.append(file.read(columns=list(kept)))
     if len(tables) == 1:
-        return tables[0]
+        return records.described(tables[0])
     wanted = records.empty().select(list(kept)).schema
-    return pa.concat_tables([table.select(list(kept)).cast(wanted) for table in tables])
+    whole = pa.concat_tables([table.select(list(kept)).cast(wanted) for table in tables])
+    return records.described(whole)
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -58,4 +58,6 @@ def as_table(path: Path, values: Any, schema: Schema) -> Any:
     table = nw.from_native(values, eager_only=True).to_arrow()
     if table.num_columns == len(names):  # pandas' labels may be numbers
         table = table.rename_columns(list(names))
+    if isinstance(values, pa.Table):  # pandas' dtypes, say, of a Parquet file
+        return table
     return table.replace_schema_metadata(None)

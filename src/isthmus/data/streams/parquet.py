@@ -1,5 +1,6 @@
 """Parquet files, one or a folder of them, read row group by row group and those in pieces."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,9 +43,9 @@ class ParquetRecords(Records):
             with opened(stamp.path) as file:
                 schemas.append((stamp.path, file.schema_arrow))
                 self._learn(number, file.metadata)
-        self.schema = common_schema(schemas)
+        self.schema, self.first = common_schema(schemas), schemas[0][1]
         _check_names(self.origin, self.schema.names)
-        index = pandas_index(schemas[0][1])
+        index = pandas_index(self.first)
         self.names = tuple(name for name in self.schema.names if name not in index)
         self.row_bytes = max(self.bytes / max(sum(self.rows), 1), 1.0)
         self.bounds = np.concatenate([[0], np.cumsum(self.rows)]).astype(np.intp)
@@ -67,6 +68,10 @@ class ParquetRecords(Records):
     def empty(self) -> Any:
         """A Table without rows."""
         return self.schema.empty_table().replace_schema_metadata(None)
+
+    def described(self, table: Any) -> Any:
+        """A Table of some columns with the dtypes that pandas had for them."""
+        return described(table, self.first)
 
     def batches(self, group: int, names: Sequence[str], rows: int) -> Iterator[Any]:
         """The Tables of one group, `rows` rows each but the last."""
@@ -118,6 +123,18 @@ def _check_names(origin: str, names: Sequence[str]) -> None:
         raise SourceError(
             f"{origin}: several columns are named {listed(twice)}; give each its own name"
         )
+
+
+def described(table: Any, schema: Any) -> Any:
+    """The table with what pandas wrote into a file's schema of those columns that it has."""
+    told = schema.pandas_metadata
+    if told is None:
+        return table.replace_schema_metadata(None)
+    names = set(table.column_names)
+    told["columns"] = [one for one in told["columns"] if one.get("field_name") in names]
+    # An index that was a column is left out; one that counts the rows is described, not stored.
+    told["index_columns"] = [one for one in told["index_columns"] if isinstance(one, dict)]
+    return table.replace_schema_metadata({b"pandas": json.dumps(told).encode()})
 
 
 def pandas_index(schema: Any) -> list[str]:

@@ -8,19 +8,20 @@ import narwhals as nw
 import numpy as np
 
 from isthmus.data.arrays import fault
-from isthmus.data.coding import arrow_of, is_moment, is_text, plain_numbers, refuse_type
-from isthmus.data.columns import IDENTIFIER, LEVELLED, Column, in_order
+from isthmus.data.coding import are_whole, arrow_of, is_text, plain_numbers, refuse_type, written
+from isthmus.data.columns import IDENTIFIER, LEVELLED, Column, in_order, unknown
+from isthmus.data.dates import is_moment
 from isthmus.data.fits import FITTING, check_values
 from isthmus.data.frames import SHOWN_LEVELS, listed
 from isthmus.data.recognise import (
     FEW,
     Recognised,
-    TextLevels,
     names_rows,
     of_levels,
     of_text,
     recognise,
 )
+from isthmus.data.strays import Strays, TextLevels, strays_of
 from isthmus.types import Array, Index
 
 Series = nw.Series[Any]
@@ -63,14 +64,13 @@ class Findings:
             if name not in self.levels:
                 continue
             found, known = self.levels[name], set(column.levels)
+            if are_whole(column):  # numbers may be among them too
+                known |= {x for x in found.levels if not isinstance(x, str) and written(x) in known}
             at = [i for i, level in enumerate(found.levels) if level not in known]
             if at:
                 count = int(found.counts[at].sum())
                 values = [found.levels[i] for i in at[:SHOWN_LEVELS]]
-                lines.append(
-                    f"{origin}: column {name!r}: {count} values are none that the model knows, and "
-                    f"are taken as missing: {listed(values)}"
-                )
+                lines.append(f"{origin}: column {name!r}: {unknown(count)}: {listed(values)}")
         return lines
 
 
@@ -181,11 +181,14 @@ class _Text(_Look):
         super().__init__(series, declared, origin)
         self.seen = _Levels(self.name, origin)
         self.given_up = ""
+        self.strays: list[Strays] = []
 
     def see(self, series: Series, row: int) -> None:
         array = arrow_of(series)
         assert self.seen is not None
         if self.given_up:
+            for one in self.strays:
+                one.see(array, row)
             return
         self.seen.add_arrow(array, row)
         levels, known = len(self.seen.values), int(self.seen.counts.sum())
@@ -194,10 +197,13 @@ class _Text(_Look):
         if self.declared is not None or not names_rows(levels, known):
             self.seen.refuse()
         self.given_up = f"identifies rows (more than {MOST_LEVELS} different values)"
+        self.strays = strays_of(self.seen.found())
         self.seen = _Levels(self.name, self.origin)
 
     def conclude(self) -> Recognised:
         assert self.seen is not None
+        for one in self.strays:
+            one.check(self.name, self.origin)
         if self.given_up:
             return Recognised(None, self.given_up)
         found = of_text(self.name, self.seen.found(), self.declared, self.origin)

@@ -7,13 +7,14 @@ from typing import Any, cast
 import narwhals as nw
 import numpy as np
 
-from isthmus.data.coding import as_numbers, plain_numbers
+from isthmus.data.coding import as_numbers, is_empty, is_text, plain_numbers
 from isthmus.data.columns import Column, check_roles
 from isthmus.data.frames import NOTHING, Frame, FrameSource, Series, schema_of, unless_plain
 from isthmus.data.recognise import check_declared, left_out_in_words
 from isthmus.data.schema import Layout, Schema
 from isthmus.data.streams.blocks import Blocks
-from isthmus.data.streams.survey import Findings, survey
+from isthmus.data.streams.survey import BATCH_ROWS, Findings, survey
+from isthmus.data.untyped import known_type, may_lack_type, text_columns
 from isthmus.errors import RequestError
 from isthmus.types import Array, Index
 
@@ -44,6 +45,65 @@ class Records:
     def batches(self, group: int, names: Sequence[str], rows: int) -> Iterator[Any]:
         """The pyarrow Tables of one group, `rows` rows each but the last."""
         raise NotImplementedError
+
+    def described(self, table: Any) -> Any:
+        """A Table of some of the columns with what else is known of their dtypes."""
+        return table
+
+    def as_text(self, names: Sequence[str]) -> "Records":
+        """The same, with the cells of some columns as they are written, where they are text."""
+        del names
+        return self
+
+
+class _Typed(Records):
+    """A table in which columns without any value have these types."""
+
+    def __init__(self, records: Records, types: Mapping[str, Any]) -> None:
+        self.records, self.types = records, types
+        self.origin, self.names = records.origin, records.names
+        self.bounds, self.row_bytes = records.bounds, records.row_bytes
+
+    def empty(self) -> Any:
+        """A pyarrow Table without rows."""
+        return self._typed(self.records.empty())
+
+    def batches(self, group: int, names: Sequence[str], rows: int) -> Iterator[Any]:
+        """The pyarrow Tables of one group."""
+        return map(self._typed, self.records.batches(group, names, rows))
+
+    def _typed(self, table: Any) -> Any:
+        import pyarrow as pa
+
+        for at, name in enumerate(table.column_names):
+            if name in self.types:
+                table = table.set_column(at, name, pa.nulls(len(table), self.types[name]))
+        return table
+
+
+def with_types(records: Records, names: Sequence[str], schema: Schema) -> Records:
+    """The table, in which columns without any value have the types that they have in `schema`."""
+    table = records.empty()
+    vague = {
+        name: known_type(schema, at)
+        for at, name in enumerate(names)
+        if may_lack_type(table.schema.field(name).type, schema, at)
+    }
+    unsure = [name for name in vague if str(table.schema.field(name).type) != "null"]
+    with_values = _with_values(records, unsure)
+    vague = {name: kind for name, kind in vague.items() if name not in with_values}
+    return _Typed(records, vague) if vague else records
+
+
+def _with_values(records: Records, names: Sequence[str]) -> set[str]:
+    """Which of some columns have any value; it seldom takes more than one batch to tell."""
+    found, left = set[str](), list(names)
+    for group in range(len(records.bounds) - 1):
+        for batch in records.batches(group, left, BATCH_ROWS) if left else ():
+            frame = nw.from_native(batch, eager_only=True)
+            found |= {name for name in left if not is_empty(frame.get_column(name))}
+        left = [name for name in left if name not in found]
+    return found
 
 
 class TableBlocks(Blocks):
@@ -79,7 +139,11 @@ class TableBlocks(Blocks):
     def read_as(self, schema: Schema) -> "TableBlocks":
         """The same rows, their columns picked and coded as those of `schema` are."""
         names = schema.names or self.picked
-        series = _series(self.records.empty(), names)
+        kinds = self.records.empty().schema
+        text = text_columns(schema, names, self.records.names)
+        text = [name for name in text if not is_text(kinds.field(name).type)]
+        records = with_types(self.records.as_text(text) if text else self.records, names, schema)
+        series = _series(records.empty(), names)
         own = schema_of(
             series,
             self.schema.container,
@@ -91,10 +155,15 @@ class TableBlocks(Blocks):
         findings, strange = self.findings, list[str]()
         if schema.columns is not None:
             levelled = {n: c for n, c in zip(names, schema.columns, strict=True) if c.levelled}
-            findings = survey(self.records, names, {n: c.role for n, c in levelled.items()})
+            findings = survey(records, names, {n: c.role for n, c in levelled.items()})
             strange = findings.strange(levelled, self.origin)
         kept = [name for name in self.records.names if name in self.kept]
-        return TableBlocks(self.records, own, findings, strange=strange, kept=kept)
+        return TableBlocks(records, own, findings, strange=strange, kept=kept)
+
+    def lacks_types(self, schema: Schema) -> bool:
+        """Whether a column has no value, and so not the type that it has in `schema`."""
+        names = schema.names or self.picked
+        return with_types(self.records, names, schema) is not self.records
 
     def frames(self) -> Generator[FrameSource]:
         """All rows in order, in tables that have every column that was kept, as it is on disk."""
@@ -102,10 +171,11 @@ class TableBlocks(Blocks):
         first = 0
         for group in range(len(self.bounds) - 1):
             for batch in self.records.batches(group, names, self.step):
-                table = cast("Frame", nw.from_native(batch, eager_only=True))
+                whole = self.records.described(batch)
+                table = cast("Frame", nw.from_native(whole, eager_only=True))
                 series = [table.get_column(name) for name in self.picked]
                 found = FrameSource(table, series, self.schema, origin=self.origin)
-                found.first_row = first
+                found.first_row, found.is_piece = first, True
                 yield found
                 first += len(found)
 
@@ -145,12 +215,12 @@ def table_blocks(
     origin = records.origin
     if layout not in (None, "table", "signal"):
         raise RequestError(f"{origin}: a table cannot be read with layout={layout!r}; leave it out")
-    roles = check_roles(roles, records.names, origin)
+    given_roles, roles = roles, check_roles(roles, records.names, origin)
     findings = survey(records, kept, roles)
     found = findings.recognised
     for name, (column, _) in found.items():
         if column is not None:
-            check_declared(name, column, roles.get(name), origin)
+            check_declared(name, column, roles, given_roles, origin)
     reasons = {name: one.why for name, one in found.items() if one.column is None}
     given = tuple(kept)
     kept = [name for name in kept if name not in reasons]

@@ -1,5 +1,6 @@
 """Text tables on disk, of which one offset for every few thousand rows is kept."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ class TextRecords(Records):
     """The rows of one CSV or TSV file.
 
     The first pass finds where rows begin, and of which types all cells of a column are: those that
-    `pyarrow.csv` would find if it saw them together.
+    `pyarrow.csv` would find if it saw them together; `texts` are text.
     """
 
     def __init__(
@@ -27,15 +28,21 @@ class TextRecords(Records):
         skipped: int,
         parse: Callable[[bytes, Any], Any],
         explain: Callable[[Span, Exception], SourceError],
+        *,
+        texts: Sequence[str] = (),
     ) -> None:
+        import pyarrow as pa
+
         self.origin, self.names = str(path), tuple(names)
         self.stamp, self.parse, self.explain = Stamp.of(path), parse, explain
         rows = max(1, CHUNK_BYTES // (8 * max(len(names), 1)))
         self.spans: list[Span] = []
-        kinds = [_Kind() for _ in names]
+        kinds, told = [_Kind() for _ in names], dict.fromkeys(texts, pa.string())
         try:
             for span in spans(path, delimiter, rows, skipped):
-                table = self._parsed(span, None)
+                table = self._parsed(span, told)
+                if has_bytes(table):
+                    raise self.explain(span, ValueError("invalid UTF8"))
                 for kind, column in zip(kinds, table.columns, strict=True):
                     kind.see(column)
                 self.spans.append(span)
@@ -49,6 +56,14 @@ class TextRecords(Records):
         import pyarrow as pa
 
         return pa.schema(list(self.types.items())).empty_table()
+
+    def as_text(self, names: Sequence[str]) -> "TextRecords":
+        """The same, with the cells of some columns as they are written."""
+        import pyarrow as pa
+
+        other = copy.copy(self)
+        other.types = self.types | dict.fromkeys(names, pa.string())
+        return other
 
     def batches(self, group: int, names: Sequence[str], rows: int) -> Iterator[Any]:
         """The Tables of one span."""
@@ -72,6 +87,13 @@ class TextRecords(Records):
             self.stamp.check()
             raise self.explain(span, ValueError(f"{table.num_rows} rows instead of {span.rows}"))
         return table
+
+
+def has_bytes(table: Any) -> bool:
+    """Whether a column that pyarrow read from text is none, which it is where it is not UTF-8."""
+    import pyarrow as pa
+
+    return any(pa.types.is_binary(one.type) for one in table.schema)
 
 
 def misquoted(path: Path, error: QuoteError) -> SourceError:
@@ -116,4 +138,4 @@ class _Kind:
             return pa.float64()
         if names <= {"date32[day]", "timestamp[s]", "timestamp[ns]"}:
             return pa.timestamp("ns" if "timestamp[ns]" in names else "s")
-        return pa.binary() if "binary" in names else pa.string()
+        return pa.string()
