@@ -63,6 +63,16 @@ def test_never_more_than_was_asked_for():
     assert len(cut(X, 0.6).held_out) == 50
 
 
+def test_rare_rows_are_held_out_no_more_than_any_others(rng):
+    X = (rng.random((2000, 40)) < 0.005).astype(float)
+    rare = X.any(axis=1)
+    for seed in range(20):
+        train, held_out = cut(X, 0.1, seed)
+        assert 0.05 * rare.sum() < len(held_out) <= 0.1 * rare.sum()
+        assert (~X[train].any(axis=0)).sum() <= 5  # of a tenth of all rows: 6 to 16 of them
+        assert rare[held_out].all()
+
+
 def test_minus_zero_is_zero(rng):
     X = rng.normal(size=(200, 2)) * rng.integers(0, 2, (200, 2))
     assert (np.signbit(X) & (X == 0)).any()
@@ -119,7 +129,7 @@ def test_a_heavy_group_always_trains_and_the_rest_is_still_split(rng):
     for seed in range(10):
         source = open_source(rows)
         found = held_out_split(source, np.arange(1000), np.ones(1000), 0.1, seed)
-        assert len(found.held_out) == 100
+        assert len(found.held_out) == 40
         assert (found.held_out >= 600).all()
 
 

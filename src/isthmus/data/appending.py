@@ -1,7 +1,6 @@
 """Rows go to a file block by block as they are made: the whole of them is in memory nowhere."""
 
 import itertools
-import sys
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,7 +20,7 @@ from isthmus.data.formats.parquet import PARQUET
 from isthmus.data.formats.tensors import MEMBER, SAFETENSORS, as_tensor, header_of, payload
 from isthmus.data.formats.values import as_array, as_table
 from isthmus.data.schema import Schema
-from isthmus.data.write import check_holds, check_target, output_format, unwritable
+from isthmus.data.write import check_holds, check_target, ending, output_format, unwritable
 from isthmus.errors import RequestError, SourceError
 from isthmus.files import replacing
 from isthmus.types import Array
@@ -61,14 +60,8 @@ def appending_rows(
         with unwritable(target):
             append(values)
 
-    try:
+    with ending(stack, target):
         yield guarded
-    except BaseException:
-        if not stack.__exit__(*sys.exc_info()):
-            raise
-    else:
-        with unwritable(target):
-            stack.close()
 
 
 @contextmanager

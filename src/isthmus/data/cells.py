@@ -1,7 +1,6 @@
 """Text tables with their gaps filled in: every other cell stays as it is written."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from isthmus.data.formats.delimited import BLOCK_BYTES, Header, read_header
 from isthmus.data.frames import FrameSource
 from isthmus.data.labels import DELIMITERS
 from isthmus.data.streams.tables import TableBlocks
-from isthmus.data.write import unwritable
+from isthmus.data.write import ending, unwritable
 from isthmus.errors import SourceError
 from isthmus.files import replacing
 from isthmus.types import Array, Source
@@ -57,15 +56,9 @@ def filling_cells(
             _write_lines(out, columns, delimiter)
         begun = True
 
-    try:
+    with ending(stack, target):
         yield write
         cells.check_end()
-    except BaseException:
-        if not stack.__exit__(*sys.exc_info()):
-            raise
-    else:
-        with unwritable(target):
-            stack.close()
 
 
 def _opened(path: Path) -> IO[str]:

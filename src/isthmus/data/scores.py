@@ -5,7 +5,7 @@ knots, so that the way back is exact in double precision (van der Waerden 1952).
 the line goes straight on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -124,19 +124,21 @@ class ScoredSource:
 
 def scored(values: Array, scores: Sequence[Knots | None]) -> Array:
     """(n, D) values with the columns that have a line as their scores."""
-    found = np.array(values, np.float64)
-    for at, line in enumerate(scores):
-        if line is not None:
-            found[:, at] = line.scored(found[:, at])
-    return found
+    return _each(values, scores, Knots.scored)
 
 
 def restored(values: Array, scores: Sequence[Knots | None]) -> Array:
     """The way back."""
+    return _each(values, scores, Knots.restored)
+
+
+def _each(
+    values: Array, scores: Sequence[Knots | None], way: Callable[[Knots, Array], Array]
+) -> Array:
     found = np.array(values, np.float64)
     for at, line in enumerate(scores):
         if line is not None:
-            found[:, at] = line.restored(found[:, at])
+            found[:, at] = way(line, found[:, at])
     return found
 
 

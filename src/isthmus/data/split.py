@@ -45,7 +45,8 @@ def held_out_split(source: Source, rows: Index, weight: Array, fraction: float, 
 
     Rows are ranked by a hash of their values and the seed: equal rows fall on the same side, so a
     copy of a training row is never held out; a row of weight 2 counts as two equal rows; and the
-    order of the rows changes nothing. Of windows of recordings, whole stretches are held out
+    order of the rows changes nothing. Rows that come very often always train, and `fraction` is
+    then that of all others (`whole_groups`). Of windows of recordings, whole stretches are held out
     (`stretches`), and windows that share samples with them are in neither part.
     """
     if fraction <= 0:
@@ -56,13 +57,30 @@ def held_out_split(source: Source, rows: Index, weight: Array, fraction: float, 
         return Split(rows[free], _unlike(source, rows[held], rows[free]))
     _, group = np.unique(hash_rows(source, rows, seed), return_inverse=True)
     size = np.bincount(group, weights=weight)
-    # Groups come in the order of their hashes. Only whole ones are taken, and never more than was
-    # asked for; a group that would fill half of it by itself would say little, and always trains.
-    wanted = fraction * weight.sum() * (1 + 1e-9)
-    light = size <= max(wanted / 2, size.min())
-    taken = light & (np.cumsum(np.where(light, size, 0.0)) <= wanted)
+    most = most_of_a_group(size, fraction * weight.sum())
+    taken = whole_groups(size, most, fraction * size[size <= most].sum())
     held_out = taken[group]
     return Split(rows[~held_out], rows[held_out])
+
+
+def most_of_a_group(size: Array, wanted: float) -> float:
+    """The weight from which on equal rows always train.
+
+    A group that would fill half of what is wanted by itself would say little, unless all do.
+    """
+    return max(wanted / 2, float(size.min()))
+
+
+def whole_groups(size: Array, most: float, wanted: float) -> Array:
+    """(G,) bool: which groups of equal rows, in the order of their hashes, are held out.
+
+    `wanted` is a part of the weight of groups of `most` and less: were it one of all rows, where
+    most rows are equal, it might be most of the others, and the network would never see what those
+    have. Only whole groups are taken, and never more than was asked for.
+    """
+    wanted *= 1 + 1e-9
+    light = size <= min(most, wanted)
+    return np.asarray(light & (np.cumsum(np.where(light, size, 0.0)) <= wanted))
 
 
 def _unlike(source: Source, rows: Index, others: Index) -> Index:

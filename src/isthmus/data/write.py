@@ -1,7 +1,8 @@
 """Restored rows go to a file or a folder of images: whole, or not at all."""
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,22 @@ def write_rows(
     check_holds(target, schema)
     with unwritable(target), replacing(target, folder=chosen.folder, force=force) as fresh:
         _write_into(chosen, fresh, target, values, schema, row_names)
+
+
+@contextmanager
+def ending(stack: ExitStack, target: Path) -> Iterator[None]:
+    """Close the stack that writes to `target` behind a block, in which it is told what went wrong.
+
+    What fails while it closes is a failure to write; what fails in the block is not.
+    """
+    try:
+        yield
+    except BaseException:
+        if not stack.__exit__(*sys.exc_info()):
+            raise
+    else:
+        with unwritable(target):
+            stack.close()
 
 
 @contextmanager

@@ -30,14 +30,13 @@ def learnable(source: Source, seed: int) -> tuple[Source, Index]:
     Rows in memory are all there. Of rows on disk as many are as 64 MiB hold, and no more than
     100,000, which is as many as are remembered; a UserWarning tells where these are not all.
     """
-    everything = np.arange(len(source))
     if not _stays_on_disk(source):
-        return source, everything
+        return source, np.arange(len(source))
     most = min(MOST_REMEMBERED, max(2, DRAWN_BYTES // (8 * max(width_of(source.schema), 1))))
-    rows = everything
-    if most < len(source):
-        chosen = np.random.default_rng(seed).choice(len(source), most, False, shuffle=False)
-        rows = np.sort(chosen)
+    if most < len(source):  # no array then has a number for each row
+        rows = np.sort(np.random.default_rng(seed).choice(len(source), most, False, shuffle=False))
+    else:
+        rows = np.arange(len(source))
     values, rows = _read(source, rows)
     if len(rows) < len(source):
         warnings.warn(

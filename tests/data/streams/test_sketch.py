@@ -14,6 +14,8 @@ VALUES = {
     "few different": lambda rng, n: rng.integers(0, 7, n).astype(float),
     "one often": lambda rng, n: np.where(rng.random(n) < 0.6, 0.0, rng.normal(size=n)),
     "pairs": lambda rng, n: np.repeat(rng.normal(size=n // 2), 2),
+    "powers": lambda rng, n: rng.geometric(0.4, n).astype(float),
+    "rare ones": lambda rng, n: (rng.random((n, 9)) < 0.05) @ 2.0 ** np.arange(9),
     "all equal": lambda rng, n: np.ones(n),
 }
 
@@ -51,7 +53,7 @@ def test_the_smallest_hashes_are_kept_and_no_more(rng):
         smallest.add(hashes[start : start + 400], np.arange(start, start + 400))
         assert len(smallest.hashes) <= 4 * 50 + 400
     expected = np.unique(hashes)[:10]
-    taken = smallest.lightest(wanted=float((hashes <= expected[-1]).sum()))
+    taken = smallest.lightest(most=9e9, wanted=float((hashes <= expected[-1]).sum()))
     np.testing.assert_array_equal(taken, expected)
     rows = np.sort(smallest.rows_of(taken))
     np.testing.assert_array_equal(rows, np.flatnonzero(hashes <= expected[-1]))
@@ -74,3 +76,19 @@ def test_the_digest_changes_with_values_and_order(file_of, rng):
     assert first == digest(open_source(file_of(values), stream=False))
     assert first != told(values[::-1])
     assert first != told(np.where(np.arange(300) == 77, 0.5, values))
+
+
+def test_what_comes_often_is_among_the_largest_and_no_count_is_far_off(rng):
+    hashes = np.minimum(rng.geometric(0.2, 20_000), 9).astype(np.uint64)
+    hashes[::2] = rng.integers(100, 2**60, 10_000)
+    largest = sketch._Largest(20_000, slack=100)
+    for start in range(0, 20_000, 333):
+        largest.add(hashes[start : start + 333])
+        assert len(largest.hashes) <= 201
+    often, counts = np.unique(hashes, return_counts=True)
+    assert largest.short <= 100
+    found = dict(zip(largest.hashes, largest.counts, strict=True))
+    for value, count in zip(often[:9], counts[:9], strict=True):
+        assert count - largest.short <= found.get(value, 0) <= count
+    assert set(often[counts > 300]) <= set(largest.above(300))
+    assert set(largest.above(300)) <= set(often[counts > 200])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isthmus.data.numbers import AllBut
-from isthmus.data.split import hashed, read_blocks
+from isthmus.data.split import hashed, most_of_a_group, read_blocks, whole_groups
 from isthmus.data.streams.blocks import Blocks
 from isthmus.types import Array, Index
 
@@ -38,19 +38,22 @@ def streamed_split(
 ) -> StreamSplit:
     """Hold out about `fraction` of the rows by a hash of their values, as `held_out_split` does.
 
-    At most as many as take 64 MiB. One pass tells which; where most rows are equal, two. Whoever
+    At most as many as take 64 MiB. One pass tells which; where rows are equal, up to three. Whoever
     wants to `look` at the rows on the way is given their numbers and values, block by block.
     """
     n = len(source)
-    wanted = min(fraction * n, float(most_held_out(source))) * (1 + 1e-9)
-    smallest = _Smallest(_enough(n, wanted))
+    wanted = min(fraction * n, float(most_held_out(source)))
+    smallest, largest = _Smallest(_enough(n, wanted)), _Largest(n, wanted / 8)
     digest = hashlib.blake2b(digest_size=16)
     for block, values in read_blocks(source):
         look(block, values)
         hashes = hashed(values, seed)
         digest.update(hashes.tobytes())
         smallest.add(hashes, block)
-    taken = smallest.lightest(wanted)
+        if smallest.most:
+            largest.add(hashes)
+    most, rare = _rare(source, largest.above(wanted / 2), wanted, seed)
+    taken = smallest.lightest(most, wanted / max(n, 1) * rare)
     rows = smallest.rows_of(taken)
     if rows is None:
         found = (b[np.isin(hashed(v, seed), taken)] for b, v in read_blocks(source))
@@ -83,11 +86,62 @@ def _enough(n: int, wanted: float) -> int:
     """How many of the smallest hashes hold all that can be taken.
 
     Groups of equal rows are taken in the order of their hashes, until there are `wanted` rows; only
-    those of more than half of that, of which there are but 2 n / wanted, are passed over.
+    those of more than half of that are passed over, of which there are but 2 n / wanted, and as
+    many again that are too large for what is wanted of the others.
     """
     if wanted < 1:
         return 0
-    return int(min(wanted + 2 * n / wanted + 2, n))
+    return int(min(wanted + 3 * n / wanted + 2, n))
+
+
+def _rare(source: Blocks, often: Array, wanted: float, seed: int) -> tuple[float, int]:
+    """The most rows that are equal and may be held out, and how many there are of no more.
+
+    `often` are the hashes (ascending) of which there may be more than half of what is wanted.
+    """
+    n, size = len(source), _count(source, often, seed)
+    others = [0] if size.sum() < n else []
+    most = most_of_a_group(np.append(size, others), wanted)
+    return most, n - int(size[size > most].sum())
+
+
+def _count(source: Blocks, hashes: Array, seed: int) -> Index:
+    """(G,): how many rows have each of some hashes, ascending."""
+    size = np.zeros(len(hashes), np.intp)
+    if len(hashes):
+        for _, values in read_blocks(source):
+            found = hashed(values, seed)
+            at = np.minimum(np.searchsorted(hashes, found), len(hashes) - 1)
+            size += np.bincount(at[hashes[at] == found], minlength=len(hashes))
+    return size
+
+
+class _Largest:
+    """Those hashes that come often, by counters of which there are few (Misra and Gries 1982)."""
+
+    def __init__(self, n: int, slack: float) -> None:
+        self.most = int(min(n / max(slack, 1), n)) + 1
+        self.hashes: Array = np.zeros(0, np.uint64)
+        self.counts: Index = np.zeros(0, np.intp)
+        self.short = 0
+        """How much every count may be too small by; never more than `slack`."""
+
+    def add(self, hashes: Array) -> None:
+        """Learn of some more rows."""
+        counts = np.concatenate([self.counts, np.ones(len(hashes), np.intp)])
+        self.hashes, which = np.unique(np.concatenate([self.hashes, hashes]), return_inverse=True)
+        self.counts = np.bincount(which, counts).astype(np.intp)
+        if len(self.hashes) > self.most:
+            # The largest that has no counter pays with all of its rows, and so does each counter:
+            # one row is lost in `most + 1` places at a time, hence n / (most + 1) at most.
+            lost = np.partition(self.counts, -self.most - 1)[-self.most - 1]
+            self.short += int(lost)
+            stay = self.counts > lost
+            self.hashes, self.counts = self.hashes[stay], self.counts[stay] - lost
+
+    def above(self, count: float) -> Array:
+        """The hashes, ascending, of which there may be more than so many."""
+        return self.hashes[self.counts + self.short > count]
 
 
 class _Smallest:
@@ -127,15 +181,12 @@ class _Smallest:
             counts = np.bincount(which, self.counts, minlength=len(different))
             self.hashes, self.counts, self.rows = different, counts.astype(np.intp), None
 
-    def lightest(self, wanted: float) -> Array:
+    def lightest(self, most: float, wanted: float) -> Array:
         """The hashes whose rows are held out, by the rule of `held_out_split`."""
         different, which = np.unique(self.hashes, return_inverse=True)
         if not len(different):
             return different
-        size = np.bincount(which, self.counts)
-        light = size <= max(wanted / 2, size.min())
-        taken = light & (np.cumsum(np.where(light, size, 0.0)) <= wanted)
-        return np.asarray(different[taken])
+        return np.asarray(different[whole_groups(np.bincount(which, self.counts), most, wanted)])
 
     def rows_of(self, hashes: Array) -> Index | None:
         """The rows that have one of these hashes; None where rows were too many to be kept."""
