@@ -35,6 +35,7 @@ from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PCA, PRETRAININGS, Job, Pretraining, Random, name_of
 from isthmus.spec import is_truth, resolve
 from isthmus.training.closed import closed_step
+from isthmus.training.crew import shared
 from isthmus.training.health import Doctor
 from isthmus.training.loop import Trainer
 from isthmus.training.plan import Plan
@@ -234,7 +235,7 @@ def trainer_of(
     return Trainer(
         network=network,
         step=step or AutogradStep(network, objective, corrupt, bf16=bf16),
-        stride=stride_of(step, method, plan.clip_norm),
+        stride=shared(stride_of(step, method, plan.clip_norm)),
         objective=objective,
         optimizer=method,
         factor=optimizer.factor,

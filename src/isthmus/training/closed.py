@@ -35,6 +35,12 @@ class ClosedStep:
         self.kept: dict[int, Passes] = {}
 
     @property
+    def store(self) -> Flat:
+        """The weights, while the step is bound."""
+        assert self.flat is not None, "a step is taken while it is bound"
+        return self.flat
+
+    @property
     def draws(self) -> bool:
         """Whether a step asks for random numbers."""
         return self.corrupt is not None or self.form.dropout > 0 or self.form.code_dropout > 0
@@ -51,18 +57,16 @@ class ClosedStep:
 
     def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Every term of the batch (B, *shape), detached; its gradient is left in `.grad`."""
-        assert self.flat is not None, "a step is taken while it is bound"
-        self.flat.gather()
+        self.store.gather()
         terms = self.passed(x, weight)
-        self.flat.attach()
+        self.store.attach()
         return terms
 
     @torch.no_grad()
     def passed(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """The terms of a batch; its gradient is left in the flat slopes."""
         passes = self._passes(len(x))
-        seen = x if self.corrupt is None else self.corrupt(x)
-        passes.seen.value.copy_(seen.flatten(1))
+        self.feed(passes, x)
         for work in passes.forward:
             work()
         terms = self.head(passes, x, weight)
@@ -70,18 +74,28 @@ class ClosedStep:
             work()
         return terms
 
+    def feed(self, passes: Passes, x: Tensor) -> None:
+        """Give a batch to the forward pass, with all the noise there is."""
+        seen = x if self.corrupt is None else self.corrupt(x)
+        passes.seen.value.copy_(seen.flatten(1))
+        passes.draw()
+
+    def move(self, values: Tensor, slopes: Tensor) -> None:
+        """Take the weights and their gradients to other buffers (P,)."""
+        self.store.move(values, slopes)
+        self.kept = {}
+
+    @property
+    def code_slope(self) -> bool:
+        """Whether the losses have a slope in the code itself."""
+        return isinstance(self.head, AnyHead) and self.head.of_code
+
     def _passes(self, batch: int) -> Passes:
         found = self.kept.get(batch)
         if found is None:
-            assert self.flat is not None
             if len(self.kept) >= MOST_SIZES:
                 self.kept.clear()
-            found = passes_of(
-                self.form,
-                batch,
-                self.flat.slope_of(),
-                code_slope=isinstance(self.head, AnyHead) and self.head.of_code,
-            )
+            found = passes_of([self.form], batch, self.store.places(), code_slope=self.code_slope)
             self.kept[batch] = found
         return found
 

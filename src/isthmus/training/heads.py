@@ -31,15 +31,23 @@ class SquaredHead:
 
     def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """The weighted mean over rows of the mean over features."""
+        return self.judged(passes, x.flatten(1), None if _equal(weight) else weight)
+
+    def judged(self, passes: Passes, rows: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
+        """The same for rows (B, D) with weights (B,), None where they are equal.
+
+        Of a stack of N networks everything has N of these, and so has each term, which else is one
+        number.
+        """
         raw, slope = passes.raw.value, passes.raw.slope
         assert slope is not None
         # The slope's buffer holds nothing yet, the deviations need one of their own.
-        off = raw.sub_(x.flatten(1))
-        torch.mul(off, 2 * self.share / off.numel(), out=slope)
-        if not _equal(weight):
-            slope.mul_(weight[:, None])
-        terms = {RECONSTRUCTION: torch.dot(off.view(-1), slope.view(-1)) / 2}
-        return terms | {name: off.new_zeros(()) for name in self.silent}
+        off, batch, width = raw.sub_(rows), *raw.shape[-2:]
+        torch.mul(off, 2 * self.share / (batch * width), out=slope)
+        if weight is not None:
+            slope.mul_(weight[..., None])
+        half = torch.linalg.vecdot(off.flatten(-2), slope.flatten(-2))
+        return {RECONSTRUCTION: half / 2} | {name: torch.zeros_like(half) for name in self.silent}
 
 
 class AnyHead:

@@ -28,7 +28,7 @@ from isthmus.training.plan import Plan
 from isthmus.training.progress import Reporter, Silent
 from isthmus.training.rows import NoRows, batches_at_once, nothing_ahead, weights_at
 from isthmus.training.state import ALL_DONE, Record, State
-from isthmus.training.step import ManySteps, TrainingStep
+from isthmus.training.step import ManySteps, Terms, TrainingStep
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
@@ -316,11 +316,11 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor * self.state.lr_scale
 
-    def _add(self, terms: dict[str, Tensor], rows: int) -> None:
+    def _add(self, terms: Terms, rows: int) -> None:
         for name, term in terms.items():
             self.state.sums[name] = self.state.sums.get(name, 0.0) + float(term) * rows
 
-    def _check(self, terms: Mapping[str, Tensor | float]) -> None:
+    def _check(self, terms: Terms) -> None:
         total = sum(float(term) for term in terms.values())
         if not math.isfinite(total):
             raise DivergedError(f"the loss reached {total:.4g}")

@@ -8,6 +8,7 @@ from torch import Tensor
 from isthmus.randomness import reseed
 from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
+from isthmus.training.step import Terms
 
 MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 """What torch's Adam calls the parts of its state."""
@@ -37,29 +38,34 @@ class Stride:
         weights: Sequence[Tensor],
         rates: Sequence[float],
         seeds: Sequence[int],
-    ) -> list[dict[str, Tensor]]:
+    ) -> Sequence[Terms]:
         """The terms of each step before it was taken.
 
         `batches` are (B, *shape) rows with `weights` (B,); `rates` are the learning rates, `seeds`
         those of the noise.
         """
-        assert self.step.flat is not None, "a stride is taken while the step is bound"
-        self.step.flat.gather()
-        mean, square = self._adopt(self.step.flat)
+        flat = self.step.store
+        flat.gather()
+        mean, square = self.adopt()
         draws, found = self.step.draws, []
         for x, weight, rate, seed in zip(batches, weights, rates, seeds, strict=True):
             if draws:
                 reseed(seed, x.device)
             found.append(self.step.passed(x, weight))
-            self._clip(self.step.flat.slopes)
-            self._adam(self.step.flat, mean, square, rate)
-        for state in self.optimizer.state.values():
-            state[STEP].copy_(self.count)
-        self.step.flat.attach()
+            self._clip(flat.slopes)
+            self._adam(flat, mean, square, rate)
+        self.end()
         return found
 
-    def _adopt(self, flat: Flat) -> tuple[Tensor, Tensor]:
-        """The moments as flat buffers that the optimizer's own state is views of."""
+    def end(self) -> None:
+        """Leave steps, weights and gradients where others look for them."""
+        for state in self.optimizer.state.values():
+            state[STEP].copy_(self.count)
+        self.step.store.attach()
+
+    def adopt(self) -> tuple[Tensor, Tensor]:
+        """The moments as flat buffers (P,) that the optimizer's own state is views of."""
+        flat = self.step.store
         first = self.optimizer.state.get(flat.parameters[0], {})
         if self.moments is not None:
             held, mean, square = self.moments
@@ -67,9 +73,13 @@ class Stride:
             if held is flat and MEAN in first and first[MEAN].data_ptr() == mean.data_ptr():
                 self.count.copy_(first[STEP])
                 return mean, square
-        mean, square = torch.zeros_like(flat.values), torch.zeros_like(flat.values)
         steps = first[STEP] if STEP in first else torch.zeros(())
         self.count = steps.detach().clone().to(flat.values.device)
+        return self.remember_in(torch.zeros_like(flat.values), torch.zeros_like(flat.values))
+
+    def remember_in(self, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the moments to other buffers (P,), of zeros."""
+        flat = self.step.store
         for parameter, one, other in zip(
             flat.parameters, flat.views(mean), flat.views(square), strict=True
         ):
@@ -100,21 +110,33 @@ class Stride:
         elif decay:
             flat.slopes[: flat.matrices].add_(flat.values[: flat.matrices], alpha=decay)
         self.count += 1
-        torch._fused_adam_(
-            [flat.values],
-            [flat.slopes],
-            [mean],
-            [square],
-            [],
-            [self.count],
-            amsgrad=False,
-            lr=rate,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            weight_decay=0.0,
-            eps=group["eps"],
-            maximize=False,
-        )
+        one = (flat.values, flat.slopes, mean, square, self.count)
+        adam([one], rate, group["betas"], group["eps"])
+
+
+def adam(
+    buffers: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]],
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    """Adam's step (Kingma and Ba 2015) on (values, slopes, mean, square, steps) without decay."""
+    values, slopes, mean, square, count = map(list, zip(*buffers, strict=True))
+    torch._fused_adam_(
+        values,
+        slopes,
+        mean,
+        square,
+        [],
+        count,
+        amsgrad=False,
+        lr=rate,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=0.0,
+        eps=eps,
+        maximize=False,
+    )
 
 
 def stride_of(
