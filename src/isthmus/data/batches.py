@@ -56,7 +56,7 @@ class Rows:
     def take(self, positions: Index) -> Tensor:
         """(len(positions), *shape): the rows at these positions of the choice."""
         if self.resident is not None:
-            return self.resident[torch.as_tensor(positions, device=self.device)]
+            return self.resident.index_select(0, torch.as_tensor(positions, device=self.device))
         return self._prepare(self.rows[positions])
 
     def in_order(self) -> Iterator[tuple[Index, Tensor]]:

@@ -363,9 +363,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _request(self, *, resume: bool) -> Request:
         settings = self.get_params(deep=False)
         own = {name: settings[name] for name in Request.shared()}
+        seed = seed_of(self.random_state)
         wanted = Request(
             **{k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()},
-            seed=seed_of(self.random_state),
+            seed=seed,
+            split_seed=seed,
             reporter=reporter_of(self.verbose),
             checkpoint=folder_of(self.checkpoint),
             resume=resume,

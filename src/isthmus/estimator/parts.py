@@ -14,11 +14,10 @@ from isthmus.data import (
     Preparation,
     Rows,
     epoch_batches,
-    fit_preparation,
     is_streamed,
 )
 from isthmus.errors import RequestError, require
-from isthmus.estimator import choices
+from isthmus.estimator import choices, sharing
 from isthmus.estimator.division import Division
 from isthmus.estimator.request import AUTO, Request
 from isthmus.kinds import KINDS, CodeNetwork, Kind
@@ -52,9 +51,7 @@ def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstructi
 
     Raises RequestError where the loss cannot take the prepared values.
     """
-    prepare = functools.partial(
-        fit_preparation, rows.source, rows.train, rows.train_weight, unseen=rows.held_out
-    )
+    prepare = functools.partial(sharing.preparation_of, rows)
     if request.loss == "auto":
         preparation = prepare(request.preparation)
         name = choices.choose_loss(preparation)

@@ -45,6 +45,9 @@ class Request:
     transform_max_iter: int | str
     callbacks: Sequence[Callback]
     seed: int
+    split_seed: int
+    """What decides which rows are held out."""
+
     reporter: Reporter
     checkpoint: Path | None
     resume: bool
@@ -55,7 +58,7 @@ class Request:
         return [
             f.name
             for f in fields(cls)
-            if f.name not in ("seed", "reporter", "checkpoint", "resume")
+            if f.name not in ("seed", "split_seed", "reporter", "checkpoint", "resume")
         ]
 
 

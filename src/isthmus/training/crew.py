@@ -16,6 +16,8 @@ from isthmus.training.world import threads
 R = TypeVar("R")
 
 Asked = tuple[Stride, Steps]
+Known = dict[Hashable, tuple[tuple[object, ...], Any]]
+"""What was worked out for all, with the objects that it belongs to, which so stay what they are."""
 
 
 class World(NamedTuple):
@@ -47,8 +49,8 @@ class Member(Generic[R]):
     others.
     """
 
-    def __init__(self, job: Callable[[], R], world: World) -> None:
-        self.job, self.world = job, world
+    def __init__(self, job: Callable[[], R], world: World, known: Known) -> None:
+        self.job, self.world, self.known = job, world, known
         self.turn, self.over = threading.Semaphore(0), threading.Semaphore(0)
         self.asked: Asked | None = None
         self.answer: Sequence[Terms] | BaseException = []
@@ -125,6 +127,21 @@ class Shared:
         return self.member.steps(self.stride, Steps(batches, weights, rates, seeds))
 
 
+def once(owners: tuple[object, ...], key: Hashable, make: Callable[[], R]) -> R:
+    """What `make` gives, worked out once for all fits of a crew.
+
+    `key` and the very objects that are its `owners` decide it; whoever has it must not change it.
+    """
+    member = MEMBER.get()
+    if member is None:
+        return make()
+    place = key, tuple(map(id, owners))
+    if place not in member.known:
+        member.known[place] = owners, make()
+    found: R = member.known[place][1]
+    return found
+
+
 def shared(stride: Stride | None) -> ManySteps | None:
     """A stride, taken together with those of the other members where this fit is one of a crew."""
     member = MEMBER.get()
@@ -137,8 +154,8 @@ def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
     Each fit takes the steps it would take alone, within rounding. What is no Exception, such as
     KeyboardInterrupt, is passed on when every job has been told.
     """
-    before = World.now()
-    members = [Member(job, before) for job in jobs]
+    before, known = World.now(), Known()
+    members = [Member(job, before, known) for job in jobs]
     crew = _Crew()
     try:
         while alive := [member for member in members if not member.ended]:

@@ -175,16 +175,20 @@ class _Planner:
     ) -> list[Work]:
         slope = self._with_slope(out)
         first, second = (x.value, slope) if inputs_first else (slope, x.value)
+        # A stack of products is one operation only where its answer lies in one piece.
+        target = weight.slope.contiguous() if self.stacked else weight.slope
         work: list[Work] = [
-            functools.partial(self.multiply, first.mT, second, out=weight.slope),
+            functools.partial(self.multiply, first.mT, second, out=target),
             functools.partial(torch.sum, slope, -2, out=bias.slope),
         ]
+        if self.stacked:
+            work.append(functools.partial(weight.slope.copy_, target))
         if x.asked:
-            target = self._with_slope(x)
+            asked = self._with_slope(x)
             if x.reached:
-                work.append(functools.partial(self._adding(target), slope, matrix.mT))
+                work.append(functools.partial(self._adding(asked), slope, matrix.mT))
             else:
-                work.append(functools.partial(self.multiply, slope, matrix.mT, out=target))
+                work.append(functools.partial(self.multiply, slope, matrix.mT, out=asked))
             x.reached = True
         return work
 

@@ -53,6 +53,7 @@ class Stack:
         squared = [step.head for step in self.steps if isinstance(step.head, SquaredHead)]
         alike = len(squared) == len(strides) and len({head.share for head in squared}) == 1
         self.head = squared[0] if alike else None
+        self.draws = any(step.draws for step in self.steps)
         self.kept: dict[int, Passes] = {}
 
     @torch.no_grad()
@@ -81,10 +82,12 @@ class Stack:
         batches = [steps.batches[number] for steps in asked]
         weights = [steps.weights[number] for steps in asked]
         passes = self._passes(len(batches[0]))
-        for at, (step, steps, x) in enumerate(zip(self.steps, asked, batches, strict=True)):
-            if step.draws:
+        if self.draws:
+            for at, (step, steps, x) in enumerate(zip(self.steps, asked, batches, strict=True)):
                 reseed(steps.seeds[number], x.device)
-            step.feed(passes.of(at), x)
+                step.feed(passes.of(at), x)
+        else:
+            torch.stack([x.flatten(1) for x in batches], out=passes.seen.value)
         for work in passes.forward:
             work()
         terms = self._judged(passes, batches, weights)
@@ -96,8 +99,9 @@ class Stack:
         self, passes: Passes, batches: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> dict[str, Tensor]:
         if self.head is not None:
-            clean = all(step.corrupt is None for step in self.steps)
-            rows = passes.seen.value if clean else torch.stack([x.flatten(1) for x in batches])
+            rows = passes.seen.value
+            if self.draws:
+                rows = torch.stack([x.flatten(1) for x in batches])
             equal = all(weight.stride(0) == 0 for weight in weights)
             return self.head.judged(passes, rows, None if equal else torch.stack(list(weights)))
         each = [
