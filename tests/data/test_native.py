@@ -117,4 +117,4 @@ def test_arrow_types_are_read_from_their_names(kind):
 def test_complex_numbers_are_no_numbers(rng):
     frame = pd.DataFrame({"x": rng.normal(size=9), "z": np.arange(9) * (1 + 3j)})
     with pytest.raises(ValueError, match=r"column 'z' is .*not numbers"):
-        open_source(frame)
+        frame_source(frame).read(np.arange(9))
