@@ -13,3 +13,9 @@ def reseed(seed: int, device: torch.device) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
+
+
+def seed_at(seed: int, index: int) -> int:
+    """A seed of its own for step number `index` (-1: for looks between steps) of a fit."""
+    # Distinct and reproducible: Python's own integer hash is the identity.
+    return ((seed + 1) * 0x9E3779B97F4A7C15 + (index + 1) * 0xBF58476D1CE4E5B9) % 2**63

@@ -6,6 +6,7 @@ from isthmus import optim
 from isthmus.optim import OPTIMIZERS, SCHEDULES
 from isthmus.training import checkpoint
 from isthmus.training.loop import Trainer
+from isthmus.training.stride import Stride
 
 STEPS = 9
 """In the second epoch of a fit of six or seven steps an epoch."""
@@ -23,7 +24,7 @@ def outcome(ae):
 def stopped(fit, tmp_path, monkeypatch):
     """stopped(part, ...) is the fit with that optimizer, stopped in the middle and gone on with."""
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
-    real, taken = Trainer._take_step, []
+    real, many, taken = Trainer._take_step, Stride.__call__, []
 
     def interrupted(self, rows, seed):
         taken.append(seed)
@@ -31,10 +32,20 @@ def stopped(fit, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(self, rows, seed)
 
+    def one_by_one(self, *batches):
+        terms = []
+        for batch in zip(*batches, strict=True):
+            taken.append(batch)
+            if len(taken) == STEPS:
+                raise KeyboardInterrupt
+            terms += many(self, *([each] for each in batch))
+        return terms
+
     def run(part, change=None, **settings):
         settings |= {"checkpoint": tmp_path}
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "_take_step", interrupted)
+            patch.setattr(Stride, "__call__", one_by_one)
             with pytest.raises(KeyboardInterrupt):
                 fit("optimizer", part, **settings)
         with monkeypatch.context() as patch:

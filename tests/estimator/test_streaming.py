@@ -14,7 +14,7 @@ from isthmus import Autoencoder
 from isthmus.data import StreamedRows, open_source
 from isthmus.errors import RequestError
 from isthmus.training import checkpoint
-from isthmus.training.loop import Trainer
+from isthmus.training.stride import Stride
 
 SETTINGS = {"max_epochs": 4, "random_state": 0, "batch_size": 32}
 STEPS = 20
@@ -82,17 +82,20 @@ def test_the_same_seed_gives_the_same_weights_however_far_ahead_rows_are_read(pa
 @pytest.mark.parametrize("steps", [1, STEPS, 29])
 def test_a_fit_stopped_in_mid_epoch_goes_on_to_the_same_weights(path, tmp_path, monkeypatch, steps):
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
-    real, taken = Trainer._take_step, []
+    real, taken = Stride.__call__, []
 
-    def interrupted(self, rows, seed):
-        taken.append(seed)
-        if len(taken) == steps:
-            raise KeyboardInterrupt
-        return real(self, rows, seed)
+    def interrupted(self, *batches):
+        terms = []
+        for batch in zip(*batches, strict=True):
+            taken.append(batch)
+            if len(taken) == steps:
+                raise KeyboardInterrupt
+            terms += real(self, *([each] for each in batch))
+        return terms
 
     place = {"checkpoint": tmp_path / "kept"}
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_take_step", interrupted)
+        patch.setattr(Stride, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fitted(path, True, **place)
     assert not [t for t in threading.enumerate() if t.name.startswith("isthmus-ahead")]
@@ -102,13 +105,13 @@ def test_a_fit_stopped_in_mid_epoch_goes_on_to_the_same_weights(path, tmp_path, 
 
 @pytest.mark.usefixtures("in_pieces")
 def test_every_training_row_comes_once_an_epoch(path, numbers, monkeypatch):
-    real, seen = Trainer._take_step, []
+    real, seen = Stride.__call__, []
 
-    def watched(self, rows, seed):
-        seen.append(self.train.take(rows))
-        return real(self, rows, seed)
+    def watched(self, batches, *others):
+        seen.extend(batches)
+        return real(self, batches, *others)
 
-    monkeypatch.setattr(Trainer, "_take_step", watched)
+    monkeypatch.setattr(Stride, "__call__", watched)
     ae = fitted(path, True, max_epochs=1, loss="huber")
     expected = ae.preparation_.encode(np.delete(numbers, ae.held_out_rows_, axis=0), seen[0].dtype)
     found = torch.cat(seen)

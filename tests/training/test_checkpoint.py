@@ -15,8 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from isthmus import Autoencoder, data, kinds, losses, optim
 from isthmus.errors import ArtifactError, DivergenceError
 from isthmus.training import checkpoint
+from isthmus.training.closed import ClosedStep
 from isthmus.training.state import TENSOR_FIELDS, State
-from isthmus.training.step import AutogradStep
 
 X = np.random.default_rng(0).normal(size=(120, 6)) @ np.random.default_rng(1).normal(size=(6, 6))
 STOP_AT_STEP = 61
@@ -44,7 +44,7 @@ class Trouble:
 
     def __init__(self, monkeypatch, *, stop):
         self.calls = 0
-        real = AutogradStep.__call__
+        real = ClosedStep.passed
 
         def step(inner, x, weight):
             self.calls += 1
@@ -54,7 +54,7 @@ class Trouble:
             spoil = self.calls == DIVERGE_AT_STEP
             return {k: v * float("nan") if spoil else v for k, v in terms.items()}
 
-        monkeypatch.setattr(AutogradStep, "__call__", step)
+        monkeypatch.setattr(ClosedStep, "passed", step)
 
 
 def outcome(model):

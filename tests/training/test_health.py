@@ -476,7 +476,7 @@ def test_a_fit_that_ends_ill_warns_and_a_cured_or_healthy_one_does_not():
 def test_full_batches_are_looked_at_as_often_as_their_gradients_ask(monkeypatch, optimizer, epochs):
     monkeypatch.setattr(health, "STEPS_BETWEEN_LOOKS", 100)
     settings = {"batch_size": "full", "optimizer": optimizer, "max_epochs": epochs}
-    model = make(plain((32,) * 5, "sigmoid"), pretraining="random", **settings).fit(X)
+    model = make(plain((32,) * 7, "sigmoid"), pretraining="random", **settings).fit(X)
     gradients = optim.OPTIMIZERS[optimizer]().evaluations_a_step
     assert len(looks(model)) == epochs // math.ceil(100 / gradients)
     assert "average" in findings(model)

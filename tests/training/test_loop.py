@@ -6,8 +6,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from isthmus import Autoencoder, kinds, optim
 from isthmus.errors import DivergenceError
+from isthmus.training.closed import ClosedStep
 from isthmus.training.progress import Bar, Lines, Silent, describe
-from isthmus.training.step import AutogradStep
 
 RNG = np.random.default_rng(0)
 ANGLES = RNG.uniform(0, 2, size=(200, 2))
@@ -91,13 +91,13 @@ def test_callbacks_see_every_epoch_and_may_stop():
 
 def spoil(monkeypatch, when):
     calls = iter(range(10**9))
-    real = AutogradStep.__call__
+    real = ClosedStep.passed
 
     def step(self, x, weight):
         terms = real(self, x, weight)
         return {k: v * float("nan") for k, v in terms.items()} if when(next(calls)) else terms
 
-    monkeypatch.setattr(AutogradStep, "__call__", step)
+    monkeypatch.setattr(ClosedStep, "passed", step)
 
 
 def test_a_nan_is_met_with_the_best_weights_and_a_lower_rate(monkeypatch):
@@ -198,9 +198,11 @@ def test_nor_is_dropout():
     assert [r for r in model.history_ if r.get("event") == "diverged"] == []
 
 
-def test_a_full_batch_is_all_rows_of_every_call():
+def test_a_full_batch_is_all_rows_of_every_call(monkeypatch):
     model = make(batch_size="full", max_epochs=1).fit(X[:20])
-    steps, real = [], model._trainer._take_step
-    model._trainer._take_step = lambda rows, seed: steps.append(len(rows)) or real(rows, seed)
+    steps, real = [], ClosedStep.passed
+    monkeypatch.setattr(
+        ClosedStep, "passed", lambda step, x, weight: steps.append(len(x)) or real(step, x, weight)
+    )
     model.partial_fit(X)
     assert steps == [len(X)]

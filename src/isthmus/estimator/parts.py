@@ -34,10 +34,13 @@ from isthmus.losses import (
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PCA, PRETRAININGS, Job, Pretraining, Random, name_of
 from isthmus.spec import is_truth, resolve
+from isthmus.training.closed import closed_step
 from isthmus.training.health import Doctor
-from isthmus.training.loop import Plan, Trainer
+from isthmus.training.loop import Trainer
+from isthmus.training.plan import Plan
 from isthmus.training.state import State
 from isthmus.training.step import AutogradStep
+from isthmus.training.stride import stride_of
 from isthmus.types import Facts, Index, Source
 
 CHECK_EVERY_ON_GPU = 50
@@ -225,11 +228,15 @@ def trainer_of(
     """The trainer of `network`, which still waits for its rows."""
     objective = Objective(loss, penalties_of(request, kind), gaps=network.facts.gaps)
     corrupt = corruption_of(request, kind, network.facts)
+    closed = not bf16 and not optimizer.WATCHES
+    step = closed_step(network, objective, corrupt) if closed else None
+    method = optimizer.build(network, loss)
     return Trainer(
         network=network,
-        step=AutogradStep(network, objective, corrupt, bf16=bf16),
+        step=step or AutogradStep(network, objective, corrupt, bf16=bf16),
+        stride=stride_of(step, method, plan.clip_norm),
         objective=objective,
-        optimizer=optimizer.build(network, loss),
+        optimizer=method,
         factor=optimizer.factor,
         batches=batches_of(plan.batch_size, request.seed),
         plan=plan,

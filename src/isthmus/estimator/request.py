@@ -16,6 +16,7 @@ from isthmus.losses import LOSSES, PENALTIES, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PRETRAININGS, Pretraining
 from isthmus.spec import Spec, is_number, is_sequence, is_truth, is_whole, resolve, shown
+from isthmus.training.checkpoint import NAME as CHECKPOINT
 from isthmus.training.loop import Callback
 from isthmus.training.progress import Lines, Reporter, Silent
 from isthmus.training.world import PRECISIONS
@@ -160,7 +161,7 @@ def _check_callbacks(callbacks: Any) -> None:
 def _check_place(folder: Path) -> None:
     """Raise RequestError unless there is, or can be, such a folder to write into."""
     try:
-        with tempfile.TemporaryDirectory(dir=_nearest(folder)):
+        with tempfile.TemporaryDirectory(dir=_nearest(folder), prefix=f".{CHECKPOINT}."):
             pass
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         reason = getattr(error, "strerror", None) or error

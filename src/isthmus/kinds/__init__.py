@@ -3,6 +3,7 @@
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath, Wants
 from isthmus.kinds.blocks import ACTIVATIONS
 from isthmus.kinds.convolutional import Convolutional
+from isthmus.kinds.form import DenseForm
 from isthmus.kinds.multilayer import Multilayer
 from isthmus.kinds.regularized import Regularized
 from isthmus.kinds.vanilla import Vanilla
@@ -19,6 +20,7 @@ __all__ = [
     "KINDS",
     "CodeNetwork",
     "Convolutional",
+    "DenseForm",
     "Kind",
     "LinearPath",
     "Multilayer",

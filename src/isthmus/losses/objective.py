@@ -17,6 +17,7 @@ class Objective:
     def __init__(
         self, loss: Reconstruction, penalties: Sequence[PenaltySpec] = (), *, gaps: bool = False
     ) -> None:
+        self.loss, self.gaps = loss, gaps
         self.row_loss = loss.row_loss(gaps=gaps)
         self.penalties = dict(zip(_distinct(penalties), penalties, strict=True))
         for part in (loss, *penalties):

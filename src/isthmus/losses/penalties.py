@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ EDGE = 1e-6
 @dataclass(kw_only=True)
 class PenaltySpec(Spec):
     """A term on the code, added to the loss with a weight."""
+
+    OF_CODE: ClassVar[bool] = False
+    """Whether it asks for nothing of a step but its code, its weights and the code's range."""
 
     weight: float = 1e-3
     """How much the term counts beside the mean reconstruction loss a feature, >= 0."""
@@ -46,6 +50,8 @@ class PenaltySpec(Spec):
 class L1(PenaltySpec):
     """Mean absolute activity of the code units: few units speak for each row."""
 
+    OF_CODE: ClassVar[bool] = True
+
     def value(self, step: Step) -> Tensor:
         """The weighted mean over rows of mean |h|."""
         return step.mean(step.output.code.abs().mean(dim=1))
@@ -58,6 +64,8 @@ class KL(PenaltySpec):
     The activity of a unit that stays in an interval (sigmoid, tanh) is its place in it; that of an
     open unit is sigmoid(h).
     """
+
+    OF_CODE: ClassVar[bool] = True
 
     target_rate: float = 0.05
     """The wanted mean activity, in (0, 1)."""

@@ -23,6 +23,9 @@ class OptimizerSpec(Spec):
     COMPARES: ClassVar[bool] = False
     """Whether losses of one batch decide its steps: their small differences are lost in bf16."""
 
+    WATCHES: ClassVar[bool] = False
+    """Whether its steps look on while the network passes rows forward and back."""
+
     lr: float = 1e-3
     """The learning rate at its highest, > 0."""
 

@@ -317,6 +317,7 @@ class KFAC(OptimizerSpec):
     """Natural gradient with Kronecker-factored curvature (Martens and Grosse 2015)."""
 
     COMPARES: ClassVar[bool] = True
+    WATCHES: ClassVar[bool] = True
 
     lr: float = 0.3
     """Share of the quadratic model's best step that is taken, in (0, 1]."""

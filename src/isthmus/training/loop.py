@@ -18,21 +18,22 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from isthmus.errors import DivergenceError
-from isthmus.randomness import reseed
+from isthmus.randomness import reseed, seed_at
 from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Finding
 from isthmus.training.health import EVENT, Doctor, watched
+from isthmus.training.judging import judged
+from isthmus.training.plan import Plan
 from isthmus.training.progress import Reporter, Silent
-from isthmus.training.rows import NoRows, nothing_ahead
+from isthmus.training.rows import NoRows, batches_at_once, nothing_ahead, weights_at
 from isthmus.training.state import ALL_DONE, Record, State
-from isthmus.training.step import losses
+from isthmus.training.step import ManySteps, TrainingStep
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
 PLATEAU_SCALE = 0.5
 CEILING = 10.0
-EVALUATION_ROWS = 2048
 MOST_RECORDS = 10_000
 STARTING_ROWS = 8192
 """Training rows that tell the loss before the first step well enough."""
@@ -45,31 +46,11 @@ class DivergedError(ArithmeticError):
 
 
 @dataclass
-class Plan:
-    """How long to train, and when to stop."""
-
-    max_epochs: int
-    batch_size: int
-    patience: int | None
-    """Epochs without a better held-out loss before stopping, or None for no early stopping."""
-
-    clip_norm: float | None
-    averaging: float = 0.0
-    """Decay of a running mean of the weights, which is then judged and kept; 0 is none."""
-
-    plateau: int | None = None
-    """Epochs without a better loss after which the rate is halved, or None for never."""
-
-    check_every: int = 1
-    """Steps between looks at the loss: each look waits for the device."""
-
-
-@dataclass
 class Trainer:
     """Everything one fit is made of, and the loop that runs it."""
 
     network: Network
-    step: Callable[[Tensor, Tensor], dict[str, Tensor]]
+    step: TrainingStep
     objective: Callable[[Step], dict[str, Tensor]]
     optimizer: torch.optim.Optimizer
     factor: Callable[[int, int], float]
@@ -85,6 +66,9 @@ class Trainer:
     checkpointer: Checkpointer | None = None
     health: Doctor | None = None
     """Who looks whether the network learns, if anyone."""
+
+    stride: ManySteps | None = None
+    """Who takes many steps in one go, if anyone can."""
 
     ahead: Callable[[Sequence[Index], int], AbstractContextManager[None]] = nothing_ahead
     """(batches, first) to a context inside which rows may be read before they are asked for."""
@@ -102,6 +86,10 @@ class Trainer:
         Raises DivergenceError when the loss cannot be kept finite even at much lower rates.
         KeyboardInterrupt is passed on after a last checkpoint.
         """
+        with self.step.bound():
+            return self._run()
+
+    def _run(self) -> State:
         self.began = time.monotonic() - self.state.seconds
         self._begin()
         rows, epochs = len(self.train), self.plan.max_epochs
@@ -139,7 +127,8 @@ class Trainer:
         before = copy.deepcopy(self.network.state_dict())
         self.state.sums, self.state.step = {}, 0
         try:
-            trained = self._train_epoch()
+            with self.step.bound():
+                trained = self._train_epoch()
         except DivergedError as problem:
             self.network.load_state_dict(before)
             raise DivergenceError(
@@ -210,8 +199,12 @@ class Trainer:
         batches = self.batches(len(self.train), self.state.epoch)
         total = len(batches) * max(self.plan.max_epochs, 1)
         with self.ahead(batches, self.state.step):
-            for position in range(self.state.step, len(batches)):
-                self._train_batch(batches, position)
+            while self.state.step < len(batches):
+                many = self._steps_at_once(batches)
+                if many:
+                    self._train_batches(batches, many)
+                else:
+                    self._train_batch(batches, self.state.step)
         # Told here too, for an epoch that is resumed after its last step.
         self._set_rate(self.factor((self.state.epoch + 1) * len(batches) - 1, total))
         self.network.eval()
@@ -221,10 +214,9 @@ class Trainer:
         index = self.state.epoch * len(batches) + position
         self._set_rate(self.factor(index, len(batches) * max(self.plan.max_epochs, 1)))
         rows = batches[position]
-        last = position + 1 == len(batches)
-        doctor = self.health if last and self._looks(len(batches)) else None
+        doctor = self._doctor(position + 1, len(batches))
         with watched(doctor, self.network):
-            terms = self._take_step(rows, _mixed(self.state.seed, index))
+            terms = self._take_step(rows, seed_at(self.state.seed, index))
         if self.plan.averaging:
             self.state.average = average_in(
                 self.state.average, self.network, self.plan.averaging, index
@@ -237,6 +229,42 @@ class Trainer:
             self._check(terms)
         self.reporter.advance(len(rows))
         self._checkpoint()
+
+    def _steps_at_once(self, batches: Sequence[Index]) -> int:
+        """How many steps may be taken before anyone looks on; 0 where nobody can take several."""
+        if self.stride is None or self.plan.averaging:
+            return 0
+        left = len(batches) - self.state.step
+        if left > 1 and self._looks(len(batches)):
+            left -= 1  # the last one is looked at by itself
+        return min(left, batches_at_once(self.train, self.plan.batch_size))
+
+    def _train_batches(self, batches: Sequence[Index], many: int) -> None:
+        assert self.stride is not None
+        first = self.state.epoch * len(batches) + self.state.step
+        chosen = [batches[self.state.step + i] for i in range(many)]
+        sizes, total = [len(rows) for rows in chosen], len(batches) * max(self.plan.max_epochs, 1)
+        rows, highest = np.concatenate(chosen), self.rates[0] * self.state.lr_scale
+        rates = [highest * self.factor(index, total) for index in range(first, first + many)]
+        doctor, self.settled = self._doctor(self.state.step + many, len(batches)), False
+        with watched(doctor, self.network):
+            found = self.stride(
+                torch.split(self.train.take(rows), sizes),
+                torch.split(weights_at(self.train.weight, rows), sizes),
+                rates,
+                [seed_at(self.state.seed, index) for index in range(first, first + many)],
+            )
+        for terms, size in zip(found, sizes, strict=True):
+            self._add(terms, size)
+            self._check(terms)
+        self.state.step += many
+        self.settled = doctor is None
+        self.reporter.advance(len(rows))
+        self._checkpoint()
+
+    def _doctor(self, step: int, steps: int) -> Doctor | None:
+        """Who looks at step number `step` of an epoch of `steps`: the last one of some."""
+        return self.health if step == steps and self._looks(steps) else None
 
     def _looks(self, steps: int) -> bool:
         """Whether the doctor looks at the end of the epoch under way."""
@@ -266,7 +294,7 @@ class Trainer:
 
     def _take_step(self, rows: Index, seed: int) -> dict[str, Tensor]:
         """One step of the optimizer on these rows; the terms as they were before it."""
-        x, weight = self.train.take(rows), self.train.weight[torch.as_tensor(rows)]
+        x, weight = self.train.take(rows), weights_at(self.train.weight, rows)
         before: dict[str, Tensor] = {}
 
         def closure() -> Any:  # torch's annotation says float, its optimizers take tensors
@@ -363,26 +391,9 @@ class Trainer:
 
     def evaluate(self, rows: WeightedRows, most: int | None = None) -> dict[str, float]:
         """The terms of clean rows in evaluation mode, averaged over all (or the first `most`)."""
-        n_rows = len(rows) if most is None else min(most, len(rows))
-        self.network.eval()
-        reseed(_mixed(self.state.seed, -1), rows.weight.device)
-        sums: dict[str, float] = {}
-        for start in range(0, n_rows, EVALUATION_ROWS):
-            stop = min(start + EVALUATION_ROWS, n_rows)
-            positions = np.arange(start, stop)
-            terms = losses(
-                self.network, self.objective, rows.take(positions), rows.weight[start:stop]
-            )
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(term) * (stop - start)
-        return {name: value / n_rows for name, value in sums.items()}
+        return judged(self.network, self.objective, rows, seed_at(self.state.seed, -1), most)
 
 
 def _full_rate(step: int, total: int) -> float:
     del step, total
     return 1.0
-
-
-def _mixed(seed: int, index: int) -> int:
-    # Distinct, reproducible seeds for every step: Python's own integer hash is the identity.
-    return ((seed + 1) * 0x9E3779B97F4A7C15 + (index + 1) * 0xBF58476D1CE4E5B9) % 2**63

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.types import Index
+from isthmus.types import Index, WeightedRows
+
+MOST_BATCHES, MOST_BYTES = 64, 1 << 20
+"""Of rows that are taken in one go."""
 
 
 class NoRows:
@@ -26,3 +30,20 @@ def nothing_ahead(batches: Sequence[Index], first: int) -> AbstractContextManage
     """Nothing to do before rows are taken."""
     del batches, first
     return nullcontext()
+
+
+def batches_at_once(rows: WeightedRows, size: int) -> int:
+    """How many batches of `size` rows to take in one go, >= 1: so many as 1 MiB holds, or 64.
+
+    Of rows that are not prepared in memory one.
+    """
+    if getattr(rows, "resident", None) is None:
+        return 1
+    return min(MOST_BATCHES, max(1, MOST_BYTES // (rows.take(np.arange(1)).nbytes * size)))
+
+
+def weights_at(weight: Tensor, rows: Index) -> Tensor:
+    """(len(rows),): the weights of rows; where all have the same, one number seen many times."""
+    if weight.stride(0) == 0:
+        return weight[:1].expand(len(rows))
+    return weight[torch.as_tensor(rows)]

@@ -1,6 +1,8 @@
 """One training step: batch in, named losses and gradients out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +13,16 @@ Objective = Callable[[Step], dict[str, Tensor]]
 Corrupt = Callable[[Tensor], Tensor]
 
 
+class TrainingStep(Protocol):
+    """What the loop asks of a step, however its gradients are worked out."""
+
+    def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Every term of the batch (B, *shape) with weights (B,), detached; `.grad` is filled."""
+
+    def bound(self) -> AbstractContextManager[None]:
+        """The time of a fit, in which weights may lie elsewhere than they do otherwise."""
+
+
 class AutogradStep:
     """Losses and gradients by torch's autograd, for any network and objective."""
 
@@ -18,6 +30,10 @@ class AutogradStep:
         self, network: Network, objective: Objective, corrupt: Corrupt | None, *, bf16: bool
     ) -> None:
         self.network, self.objective, self.corrupt, self.bf16 = network, objective, corrupt, bf16
+
+    def bound(self) -> AbstractContextManager[None]:
+        """Weights stay where they are."""
+        return nullcontext()
 
     def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Every term of the batch, detached; the gradient of their sum is left in `.grad`."""
@@ -31,6 +47,19 @@ class AutogradStep:
         total = torch.stack(list(terms.values())).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return {name: term.detach() for name, term in terms.items()}
+
+
+class ManySteps(Protocol):
+    """Takes steps of an optimizer without coming back in between."""
+
+    def __call__(
+        self,
+        batches: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        rates: Sequence[float],
+        seeds: Sequence[int],
+    ) -> list[dict[str, Tensor]]:
+        """The terms of each step, before it was taken; see `stride.Stride`."""
 
 
 @torch.no_grad()

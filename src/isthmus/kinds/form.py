@@ -1,0 +1,82 @@
+"""The form of a network of dense layers, for whoever works out its gradients without autograd."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from isthmus.kinds.base import CodeNetwork, LinearPath
+from isthmus.kinds.blocks import ACTIVATIONS, Clipped, Dense, Stack
+
+NAMES = {type(make()): name for name, make in ACTIVATIONS.items()}
+
+
+class DenseForm(NamedTuple):
+    """A CodeNetwork of untied dense layers, as what there is to multiply and to bend."""
+
+    encoder: tuple[nn.Linear, ...]
+    """The layers of the nonlinear path, () where there is none."""
+
+    decoder: tuple[nn.Linear, ...]
+    linear: LinearPath | None
+    activation: str
+    """What stands between two layers."""
+
+    code_activation: str
+    dropout: float
+    """Of what stands between two layers."""
+
+    code_dropout: float
+    """Of the code, on its way to the decoder."""
+
+    limit: Clipped | None
+    """What stands behind the decoder."""
+
+    @classmethod
+    def of(cls, network: nn.Module) -> "DenseForm | None":
+        """The form of a network; None where it has another, or parts that are not dense layers."""
+        if type(network) is not CodeNetwork or not all(map(is_plain, network.modules())):
+            return None
+        if NAMES.get(type(network.code_activation)) != network.code_activation_name:
+            return None
+        if network.gate is not None or network.facts.gaps or network.counts is not None:
+            return None
+        limit, path = network.output, network.linear
+        if not isinstance(limit, Clipped | None) or (path is not None and path.tied):
+            return None
+        encoder, decoder = layers_of(network.encoder), layers_of(network.decoder)
+        if encoder is None or decoder is None:
+            return None
+        between = network.encoder or network.decoder
+        return cls(
+            encoder=encoder,
+            decoder=decoder,
+            linear=path,
+            activation=NAMES[type(between.activation)] if between is not None else "linear",
+            code_activation=network.code_activation_name,
+            dropout=rate_of(between.dropout) if between is not None else 0.0,
+            code_dropout=rate_of(network.code_dropout),
+            limit=limit,
+        )
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether a module does what its class does, and nobody looks on."""
+    own = any(callable(part) and hasattr(type(module), name) for name, part in vars(module).items())
+    return not (own or module._forward_hooks or module._forward_pre_hooks)
+
+
+def rate_of(dropout: nn.Module) -> float:
+    """How much a dropout layer drops."""
+    assert isinstance(dropout, nn.Dropout)
+    return dropout.p
+
+
+def layers_of(stack: Stack | None) -> tuple[nn.Linear, ...] | None:
+    """The linear layers of a stack, () of none at all, None where it is made of anything else."""
+    if stack is None:
+        return ()
+    if type(stack) is not Dense or type(stack.activation) not in NAMES:
+        return None
+    layers = [stack.affine(i) for i in range(stack.depth)]
+    plain = tuple(layer for layer in layers if type(layer) is nn.Linear)
+    return plain if len(plain) == len(layers) else None

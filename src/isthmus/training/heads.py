@@ -1,0 +1,87 @@
+"""What stands at the end of a forward pass: the losses, and their slopes to begin the way back."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from isthmus.losses import RECONSTRUCTION, Objective, PenaltySpec, Squared
+from isthmus.training.dense import Passes
+from isthmus.types import Network, Output, Step
+
+
+class Head(Protocol):
+    """Named losses of a batch whose forward pass is done; slopes are left in the passes."""
+
+    def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Of the clean rows (B, *shape) with their weights (B,)."""
+
+
+class SquaredHead:
+    """The mean squared error, in three operations."""
+
+    def __init__(self, loss: Squared, silent: Iterable[str] = ()) -> None:
+        self.silent = tuple(silent)
+        """Penalties without weight, which are 0."""
+
+        facts = loss.facts
+        columns = None if facts is None else facts.columns
+        self.share = 1.0 if facts is None or columns is None else facts.n_features / len(columns)
+
+    def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """The weighted mean over rows of the mean over features."""
+        raw, slope = passes.raw.value, passes.raw.slope
+        assert slope is not None
+        # The slope's buffer holds nothing yet, the deviations need one of their own.
+        off = raw.sub_(x.flatten(1))
+        torch.mul(off, 2 * self.share / off.numel(), out=slope)
+        if not _equal(weight):
+            slope.mul_(weight[:, None])
+        terms = {RECONSTRUCTION: torch.dot(off.view(-1), slope.view(-1)) / 2}
+        return terms | {name: off.new_zeros(()) for name in self.silent}
+
+
+class AnyHead:
+    """Any loss, and penalties on the code, by autograd from the raw output on."""
+
+    def __init__(self, network: Network, objective: Objective) -> None:
+        self.network, self.objective = network, objective
+        self.of_code = bool(objective.penalties)
+        """Whether the code has a slope of its own."""
+
+    def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """What the objective says."""
+        raw = passes.raw.value.view_as(x).detach().requires_grad_()
+        code = passes.code.value.detach().requires_grad_()
+        output = Output(raw, code)
+        with torch.enable_grad():
+            terms = self.objective(Step(self.network, x, x, output, weight))
+            total = torch.stack(list(terms.values())).sum()
+        nodes = (passes.raw, passes.code) if self.of_code else (passes.raw,)
+        leaves = (raw, code)[: len(nodes)]
+        found = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+        for node, slope in zip(nodes, found, strict=True):
+            assert node.slope is not None
+            node.slope.copy_(slope.flatten(1))
+        return {name: term.detach() for name, term in terms.items()}
+
+
+def head_of(network: Network, objective: Objective) -> Head | None:
+    """What suits an objective; None where its terms ask for more than the code and the output."""
+    heard = [penalty for penalty in objective.penalties.values() if not _silent(penalty)]
+    if not all(penalty.OF_CODE for penalty in heard):
+        return None
+    if type(objective.loss) is Squared and not heard and not objective.gaps:
+        return SquaredHead(objective.loss, objective.penalties)
+    return AnyHead(network, objective)
+
+
+def _silent(penalty: PenaltySpec) -> bool:
+    """Whether a penalty is nothing: one without weight, unless it decides that by itself."""
+    return not penalty.weight and type(penalty).__call__ is PenaltySpec.__call__
+
+
+def _equal(weight: Tensor) -> bool:
+    """Whether rows are known to count alike: their weight is one number, seen many times."""
+    return weight.stride(0) == 0

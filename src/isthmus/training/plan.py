@@ -1,0 +1,23 @@
+"""How long a fit goes on, and how it goes about it."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Plan:
+    """How long to train, and when to stop."""
+
+    max_epochs: int
+    batch_size: int
+    patience: int | None
+    """Epochs without a better held-out loss before stopping, or None for no early stopping."""
+
+    clip_norm: float | None
+    averaging: float = 0.0
+    """Decay of a running mean of the weights, which is then judged and kept; 0 is none."""
+
+    plateau: int | None = None
+    """Epochs without a better loss after which the rate is halved, or None for never."""
+
+    check_every: int = 1
+    """Steps between looks at the loss: each look waits for the device."""

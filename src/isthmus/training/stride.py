@@ -1,0 +1,127 @@
+"""Many steps of Adam in one go, on weights that lie in one stretch of memory."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from isthmus.randomness import reseed
+from isthmus.training.closed import ClosedStep
+from isthmus.training.flat import Flat
+
+MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
+"""What torch's Adam calls the parts of its state."""
+
+TINY = 1e-6
+"""What `clip_grad_norm_` adds to the norm."""
+
+
+class Stride:
+    """Steps of torch's Adam or AdamW on the closed form of a network.
+
+    The same weights as step by step within rounding. What the optimizer remembers stays in its own
+    `state`, so that it can be saved, loaded and gone on from in either way.
+    """
+
+    def __init__(
+        self, step: ClosedStep, optimizer: torch.optim.Optimizer, clip_norm: float | None
+    ) -> None:
+        self.step, self.optimizer, self.clip_norm = step, optimizer, clip_norm
+        self.moments: tuple[Flat, Tensor, Tensor] | None = None
+        self.count = torch.zeros(())
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batches: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        rates: Sequence[float],
+        seeds: Sequence[int],
+    ) -> list[dict[str, Tensor]]:
+        """The terms of each step before it was taken.
+
+        `batches` are (B, *shape) rows with `weights` (B,); `rates` are the learning rates, `seeds`
+        those of the noise.
+        """
+        assert self.step.flat is not None, "a stride is taken while the step is bound"
+        self.step.flat.gather()
+        mean, square = self._adopt(self.step.flat)
+        draws, found = self.step.draws, []
+        for x, weight, rate, seed in zip(batches, weights, rates, seeds, strict=True):
+            if draws:
+                reseed(seed, x.device)
+            found.append(self.step.passed(x, weight))
+            self._clip(self.step.flat.slopes)
+            self._adam(self.step.flat, mean, square, rate)
+        for state in self.optimizer.state.values():
+            state[STEP].copy_(self.count)
+        self.step.flat.attach()
+        return found
+
+    def _adopt(self, flat: Flat) -> tuple[Tensor, Tensor]:
+        """The moments as flat buffers that the optimizer's own state is views of."""
+        first = self.optimizer.state.get(flat.parameters[0], {})
+        if self.moments is not None:
+            held, mean, square = self.moments
+            # A state that was loaded, or none at all after a rescue, is not in these buffers.
+            if held is flat and MEAN in first and first[MEAN].data_ptr() == mean.data_ptr():
+                self.count.copy_(first[STEP])
+                return mean, square
+        mean, square = torch.zeros_like(flat.values), torch.zeros_like(flat.values)
+        steps = first[STEP] if STEP in first else torch.zeros(())
+        self.count = steps.detach().clone().to(flat.values.device)
+        for parameter, one, other in zip(
+            flat.parameters, flat.views(mean), flat.views(square), strict=True
+        ):
+            state = self.optimizer.state[parameter]
+            if MEAN in state:
+                one.copy_(state[MEAN])
+                other.copy_(state[SQUARE])
+            state |= {STEP: self.count.clone(), MEAN: one, SQUARE: other}
+        self.moments = flat, mean, square
+        return mean, square
+
+    def _clip(self, slopes: Tensor) -> None:
+        if self.clip_norm is None:
+            return
+        norm = torch.linalg.vector_norm(slopes)
+        if slopes.device.type == "cpu":
+            share = self.clip_norm / (float(norm) + TINY)
+            if not share >= 1:  # also where it is not a number
+                slopes.mul_(share)
+        else:
+            slopes.mul_((self.clip_norm / (norm + TINY)).clamp(max=1.0))
+
+    def _adam(self, flat: Flat, mean: Tensor, square: Tensor, rate: float) -> None:
+        group = self.optimizer.param_groups[0]
+        decay = group["weight_decay"]
+        if decay and isinstance(self.optimizer, torch.optim.AdamW):
+            flat.values[: flat.matrices].mul_(1 - rate * decay)
+        elif decay:
+            flat.slopes[: flat.matrices].add_(flat.values[: flat.matrices], alpha=decay)
+        self.count += 1
+        torch._fused_adam_(
+            [flat.values],
+            [flat.slopes],
+            [mean],
+            [square],
+            [],
+            [self.count],
+            amsgrad=False,
+            lr=rate,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def stride_of(
+    step: object, optimizer: torch.optim.Optimizer, clip_norm: float | None
+) -> Stride | None:
+    """A stride where a step has a closed form and the optimizer is Adam or AdamW, else None."""
+    plain = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+    if not plain or not isinstance(step, ClosedStep):
+        return None
+    return Stride(step, optimizer, clip_norm)

@@ -1,0 +1,142 @@
+"""The closed form of a step against autograd, over configurations drawn at random."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus.data import CORRUPTIONS
+from isthmus.kinds import ACTIVATIONS, Convolutional, Multilayer, Regularized, Vanilla
+from isthmus.losses import KL, L1, Bernoulli, Contraction, Huber, Mixed, Objective, Squared
+from isthmus.randomness import reseed
+from isthmus.training.closed import closed_step
+from isthmus.training.step import AutogradStep
+from isthmus.types import Facts
+
+CPU = torch.device("cpu")
+
+
+def drawn(seed):
+    """A network with random weights, an objective, a corruption, and rows with weights."""
+    draw = np.random.default_rng(seed)
+    D, K, B = (int(draw.integers(*ends)) for ends in ((3, 12), (1, 6), (1, 9)))
+    hidden = tuple(int(width) for width in draw.integers(2, 9, draw.integers(0, 4)))
+    act = str(draw.choice(list(ACTIVATIONS)))
+    rate = float(draw.choice([0.0, 0.3]))
+    kind = Regularized(
+        hidden=hidden,
+        activation=act,
+        code_activation=str(draw.choice(list(ACTIVATIONS))),
+        skip=bool(draw.integers(2)) or not hidden,
+        dropout=rate,
+        output=str(draw.choice(["auto", "linear"])),
+    )
+    limited = bool(draw.integers(2))
+    facts = Facts(
+        shape=(D,) if draw.integers(2) else (1, D),
+        low=-1.0,
+        high=1.0,
+        floor=np.full(D, -0.2) if limited else None,
+        ceiling=np.full(D, 0.3) if limited else None,
+    )
+    torch.manual_seed(seed)
+    network = kind.build(facts, K).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=0.7)
+    loss = [Squared(), Huber(delta=0.5), Bernoulli()][draw.integers(3)].bound(facts)
+    penalties = [[], [L1(weight=0.3)], [KL(weight=0.2), L1(weight=0.1)]][draw.integers(3)]
+    noise = [None, CORRUPTIONS["masking"](rate=0.4), CORRUPTIONS["gaussian"](std=0.2)]
+    noise = noise[draw.integers(3)]
+    corrupt = None if noise is None else functools.partial(noise, facts=facts)
+    x = torch.from_numpy(draw.random((B, *facts.shape)))
+    weight = torch.from_numpy(draw.random(B)) if draw.integers(2) else torch.ones(1).expand(B)
+    return network, Objective(loss, penalties), corrupt, x, weight.double()
+
+
+def taken(step, network, x, weight):
+    """The terms and gradients of one step in training."""
+    network.train()
+    network.zero_grad()
+    reseed(7, CPU)
+    with step.bound():
+        terms = step(x, weight)
+        return terms, {name: p.grad.clone() for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_it_is_autograds(seed):
+    network, objective, corrupt, x, weight = drawn(seed)
+    closed = closed_step(network, objective, corrupt)
+    terms, slopes = taken(closed, network, x, weight)
+    wanted, gradients = taken(
+        AutogradStep(network, objective, corrupt, bf16=False), network, x, weight
+    )
+    assert terms.keys() == wanted.keys()
+    for name, term in wanted.items():
+        torch.testing.assert_close(terms[name], term, rtol=1e-10, atol=1e-12)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(slopes[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_a_planted_fault_is_caught(monkeypatch):
+    from isthmus.training import bending
+
+    halved = bending.BENDS["silu"]._replace(backward=bending.BENDS["sigmoid"].backward)
+    monkeypatch.setitem(bending.BENDS, "silu", halved)
+    facts = Facts(shape=(4,))
+    network = Multilayer(hidden=(5,)).build(facts, 2).double()
+    with torch.no_grad():
+        network.decoder.affine(1).weight.normal_()
+    x, weight = torch.randn(6, 4).double(), torch.ones(6).double()
+    objective = Objective(Squared().bound(facts))
+    _, slopes = taken(closed_step(network, objective, None), network, x, weight)
+    _, gradients = taken(AutogradStep(network, objective, None, bf16=False), network, x, weight)
+    name = "decoder.layers.0.weight"
+    assert not torch.allclose(slopes[name], gradients[name])
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "objective"),
+    [
+        (Multilayer(tied=True), Facts(shape=(6,)), Objective(Squared())),
+        (Multilayer(), Facts(shape=(6,), gaps=True), Objective(Squared(), gaps=True)),
+        (Multilayer(output="bounded"), Facts(shape=(6,), low=0, high=1), Objective(Squared())),
+        (Convolutional(), Facts(shape=(1, 16, 16)), Objective(Squared())),
+        (Vanilla(), Facts(shape=(6,)), Objective(Squared(), [Contraction()])),
+    ],
+)
+def test_what_it_cannot_do_is_left_to_autograd(kind, facts, objective):
+    assert closed_step(kind.build(facts, 2), objective, None) is None
+
+
+def test_weights_are_on_their_own_again_behind_it():
+    network = Multilayer(hidden=(5,)).build(Facts(shape=(4,)), 2)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    step = closed_step(network, Objective(Squared()), None)
+    with step.bound():
+        pointers = {p.untyped_storage().data_ptr() for p in network.parameters()}
+        assert len(pointers) == 1
+    assert len({p.untyped_storage().data_ptr() for p in network.parameters()}) == len(before)
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter.detach(), before[name], rtol=0, atol=0)
+        assert parameter.grad is None
+
+
+def test_a_mixed_loss_goes_through_the_head(monkeypatch):
+    from isthmus.types import ColumnFacts
+
+    columns = (ColumnFacts("squared", 1), ColumnFacts("categorical", 3), ColumnFacts("count", 1))
+    facts = Facts(
+        shape=(5,), columns=columns, mean=np.full(5, 0.4), scale=np.ones(5), low=0.0, high=1.0
+    )
+    network = Multilayer(hidden=(4,)).build(facts, 2).double()
+    x = torch.rand(7, 5).double()
+    objective = Objective(Mixed().bound(facts))
+    step = closed_step(network, objective, None)
+    terms, slopes = taken(step, network, x, torch.ones(7).double())
+    autograd = AutogradStep(network, objective, None, bf16=False)
+    wanted, gradients = taken(autograd, network, x, torch.ones(7).double())
+    torch.testing.assert_close(terms, wanted)
+    torch.testing.assert_close(slopes, gradients)
