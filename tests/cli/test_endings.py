@@ -35,7 +35,7 @@ def test_ctrl_c_keeps_the_fit_and_resume_ends_it(isthmus, tmp_path):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(300, 8)))
     fit = [
         *("fit", str(tmp_path / "data.npy"), "-o", str(tmp_path / "model")),
-        *("--components", "2", "--epochs", "150", "--no-early-stopping", "--no-report"),
+        *("--components", "2", "--epochs", "600", "--no-early-stopping", "--no-report"),
         *("--penalty", "l1=0.001"),  # or what gains nothing over PCA would become PCA
     ]
     process = subprocess.Popen([sys.executable, "-c", RUN, *fit], stderr=subprocess.PIPE, text=True)
@@ -53,7 +53,7 @@ def test_ctrl_c_keeps_the_fit_and_resume_ends_it(isthmus, tmp_path):
     assert names(tmp_path) == ["data.npy", "model"]
     assert not list((tmp_path / "model").glob(".*"))
     history = (tmp_path / "model" / "history.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in history][-1] == 150
+    assert [json.loads(line)["epoch"] for line in history][-1] == 600
 
 
 def test_sigterm_unwinds_too(isthmus, tmp_path, monkeypatch):

@@ -171,3 +171,19 @@ def test_text_goes_to_no_file_of_numbers(
     model, data = tmp_path / "ids-model", tmp_path / "ids.parquet"
     expect_refusal("impute", model, data, "-o", target, parts=parts)
     assert isthmus("decode", model, tmp_path / "ids.npy", "-o", target).code == 0
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_gaps_that_stay_are_told(isthmus, tmp_path, streamed, on_disk):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 3)).round(3), columns=list("abc"))
+    frame.loc[::7, "a"] = None
+    frame["id"] = [f"n{at}" if at % 4 else None for at in range(60)]
+    data, target = tmp_path / "data.csv", tmp_path / "full.csv"
+    frame.to_csv(data, index=False)
+    assert isthmus("fit", data, "-o", tmp_path / "model", *FIT, "--role", "id=identifier").code == 0
+    if on_disk:
+        streamed()
+    done = isthmus("impute", tmp_path / "model", data, "-o", target)
+    assert "15 missing values stay in columns that the model leaves out: 'id'" in done.err
+    assert "60 rows, 9 missing values filled in" in done.err

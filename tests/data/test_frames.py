@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from isthmus.data import frame_source, frames, restore
-from isthmus.data.frames import listed
+from isthmus.data.columns import listed
 from isthmus.errors import DataError, RequestError, SourceError
 
 

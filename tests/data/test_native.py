@@ -112,3 +112,9 @@ def test_what_people_read():
 @pytest.mark.parametrize("kind", [*ARROW.schema.types, pa.timestamp("ns", "UTC"), pa.int8()])
 def test_arrow_types_are_read_from_their_names(kind):
     assert arrow_type(str(kind)) == kind
+
+
+def test_complex_numbers_are_no_numbers(rng):
+    frame = pd.DataFrame({"x": rng.normal(size=9), "z": np.arange(9) * (1 + 3j)})
+    with pytest.raises(ValueError, match=r"column 'z' is .*not numbers"):
+        frame_source(frame).read(np.arange(9))

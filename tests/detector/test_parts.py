@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from isthmus import data
+from isthmus import OutlierDetector, data
 from isthmus.data import array_source, held_out_split
 from isthmus.detector.holding import hold_out
 from isthmus.detector.learning import with_all_known
 from isthmus.detector.memory import Memory, some_of
+from isthmus.detector.reasons import reasons
 from isthmus.detector.settling import default_autoencoder
 from isthmus.detector.threshold import from_contamination, from_held_out
 from isthmus.detector.typical import bent, typical_rows, unbent
@@ -181,6 +182,25 @@ def test_what_is_held_out_is_like_the_whole():
     train, held_out = hold_out(array_source(steps), 0.2, seed=0)
     assert len(held_out) == pytest.approx(400, abs=5)
     assert np.abs(steps[held_out].mean(axis=0) - steps.mean(axis=0)).max() < 0.02
+
+
+@pytest.mark.parametrize("odd", [1, 2, 3])
+def test_a_few_odd_rows_among_equal_ones_are_found(odd):
+    rows = np.ones((500, 4))
+    rows[-odd:] = np.eye(4)[:odd] * 9
+    detector = OutlierDetector().fit(rows)
+    np.testing.assert_array_equal(np.flatnonzero(detector.labels_), np.arange(500 - odd, 500))
+    halves = np.repeat([[1.0, 2, 3], [4, 4, 4]], 250, axis=0)
+    assert not OutlierDetector().fit(halves).labels_.any()
+
+
+def test_a_column_that_is_as_expected_is_a_reason_too():
+    told = reasons(
+        np.array([[3.0, 1.0, 0.0]]), [["a"], [2.0], ["x"]], [["a"], [1.0], ["x"]], "klm", 5
+    )
+    assert [reason.column for reason in told[0]] == ["k", "l"]
+    assert sum(reason.share for reason in told[0]) == 1
+    assert str(told[0][0]) == "k: a (expected, but less surely than usual), 75%"
 
 
 def test_rare_rows_among_copies_of_one_do_not_make_the_threshold():

@@ -15,7 +15,7 @@ from isthmus.cli.rows import opened
 from isthmus.cli.talk import Talk
 from isthmus.cli.use import code_names, facts_of, tell
 from isthmus.data import appending_rows, read_blocks, write_recordings
-from isthmus.data.frames import listed
+from isthmus.data.columns import listed
 from isthmus.data.labels import column_names, read_names
 from isthmus.data.recording_files import check_output
 from isthmus.errors import SourceError

@@ -27,8 +27,7 @@ from isthmus.data import (
     windows,
 )
 from isthmus.data.arrays import ArraySource
-from isthmus.data.columns import IDENTIFIER
-from isthmus.data.frames import listed
+from isthmus.data.columns import IDENTIFIER, listed
 from isthmus.data.labels import DELIMITERS, column_names, read_column, read_labels
 from isthmus.data.streams.tables import TableBlocks
 from isthmus.data.untyped import text_columns

@@ -1,6 +1,7 @@
 """`isthmus encode`, `score` and `impute`: what a fitted model is used for."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from isthmus.cli.rows import beside, given_in_blocks, in_blocks, open_like, plac
 from isthmus.cli.talk import Talk
 from isthmus.data import RecordingSource, appending_rows, check_rows, count_gaps, write_recordings
 from isthmus.data.cells import Write, filling_cells, have_cells
-from isthmus.data.fill import columns_beside
-from isthmus.data.frames import listed
+from isthmus.data.columns import listed
+from isthmus.data.fill import columns_beside, count_gaps_beside
 from isthmus.data.recording_files import check_output, names_of
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder, load
@@ -142,20 +143,31 @@ def impute(
         size = written.samples, written.channels
     else:
         with _filling(data, target, source, reading, force=force) as write:
-            missing = _impute_rows(ae, source, write, talk)
+            missing, stay = _impute_rows(ae, source, write, talk)
+        if stay:
+            talk.note(
+                f"{stay.total()} missing values stay in columns that the model leaves out: "
+                f"{listed(stay)}"
+            )
         written, size = f"{len(source)} rows", (len(source), source.schema.n_features)
     talk.note(f"wrote {target}: {written}, {missing} missing values filled in")
     talk.facts(facts_of(target, *size, began) | {"filled": missing})
 
 
-def _impute_rows(ae: Autoencoder, source: Source, write: Write, talk: Talk) -> int:
-    """Fills in one block of rows after the other; how many values were missing."""
-    missing = 0
+def _impute_rows(
+    ae: Autoencoder, source: Source, write: Write, talk: Talk
+) -> tuple[int, Counter[str]]:
+    """Fills in one block of rows after the other.
+
+    How many values were missing, and in columns that are no features how many still are.
+    """
+    missing, stay = 0, Counter[str]()
     with talk.stage("filling in what is missing"):
         for block in given_in_blocks(source, talk, gaps=ae.preparation_.gaps):
             missing += count_gaps(block)
+            stay.update(count_gaps_beside(block))
             write(block, ae.impute(block))
-    return missing
+    return missing, stay
 
 
 @contextmanager

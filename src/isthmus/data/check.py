@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from isthmus.data.arrays import SparseSource, fault
+from isthmus.data.columns import listed
 from isthmus.data.declare import are_numbers, as_declared
-from isthmus.data.frames import FrameSource, PickedSource, listed
+from isthmus.data.frames import FrameSource, PickedSource
 from isthmus.data.recordings import Recordings, RecordingSource, opened_as, recut
 from isthmus.data.schema import Schema
 from isthmus.data.split import blocks, read_blocks

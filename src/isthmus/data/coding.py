@@ -77,11 +77,18 @@ def _objects(series: Series) -> Array | None:
         return values
     gaps = np.asarray(series.is_null().to_numpy(), bool)
     present = values[~gaps]
-    if not all(isinstance(value, (Number, np.bool_)) for value in present):
+    if not all(map(_is_real, present)):
         return None
     numbers = np.full(len(values), np.nan)
     numbers[~gaps] = present.astype(np.float64)
     return numbers
+
+
+def _is_real(value: Any) -> bool:
+    # Decimals are numbers, and not Real; complex numbers are numbers too.
+    return isinstance(value, (Number, np.bool_)) and not isinstance(
+        value, (complex, np.complexfloating)
+    )
 
 
 def arrow_of(series: Series) -> Any:

@@ -1,7 +1,7 @@
 """What a column of a table means: numbers, counts, truths, categories, ranks or dates."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -83,6 +83,17 @@ EVERY = "*"
 """Stands for all columns that no role is declared for by name."""
 
 
+SHOWN = 20
+"""Columns that a message names."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """The names, quoted and joined, cut short after twenty."""
+    quoted = [repr(name) for name in names]
+    more = f" and {len(quoted) - SHOWN} more" if len(quoted) > SHOWN else ""
+    return ", ".join(quoted[:SHOWN]) + more
+
+
 def check_roles(roles: Mapping[str, str], known: Any, origin: str) -> Mapping[str, str]:
     """The roles of columns by name, where "*" is for all others that are `known`.
 
@@ -94,7 +105,9 @@ def check_roles(roles: Mapping[str, str], known: Any, origin: str) -> Mapping[st
         }
     for name, role in roles.items():
         if name not in known:
-            raise RequestError(f"{origin}: there is no column {name!r} to be {role}; see its names")
+            raise RequestError(
+                f"{origin}: there is no column {name!r} to be {role}; there are {listed(known)}"
+            )
         if role not in (*ROLES, IDENTIFIER):
             words = ", ".join((*ROLES, IDENTIFIER))
             raise RequestError(f"{origin}: the role {role!r} of {name!r} is not one of {words}")

@@ -69,6 +69,18 @@ def count_gaps(source: Source) -> int:
     return sum(int(np.isnan(source.read(block)).sum()) for block in blocks(source))
 
 
+def count_gaps_beside(source: Source) -> dict[str, int]:
+    """How many values are missing in columns that are not among the features: they stay so."""
+    if not isinstance(source, FrameSource):
+        return {}
+    beside = [source.table.get_column(name) for name in columns_beside(source)]
+    counts = {series.name: series.null_count() for series in beside}
+    for series in beside:
+        if series.dtype.is_float():
+            counts[series.name] += int(series.is_nan().fill_null(value=False).sum())
+    return {name: count for name, count in counts.items() if count}
+
+
 def _as_known(source: FrameSource, values: Array, known: Schema | None) -> tuple[Array, Schema]:
     """The values as the model's dtypes hold them, and the schema to make columns of them with."""
     own = source.schema

@@ -12,7 +12,7 @@ import numpy as np
 
 from isthmus.data.arrays import IN_MEMORY, fault
 from isthmus.data.coding import arrow_of, as_numbers, plain_numbers
-from isthmus.data.columns import Column, check_roles, unknown
+from isthmus.data.columns import Column, check_roles, listed, unknown
 from isthmus.data.dates import moment_of
 from isthmus.data.recognise import check_declared, left_out_in_words, recognise
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
@@ -22,7 +22,7 @@ from isthmus.types import Array, Index, Source
 
 Frame = nw.DataFrame[Any]
 Series = nw.Series[Any]
-SHOWN, SHOWN_LEVELS = 20, 5
+SHOWN_LEVELS = 5
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -303,13 +303,6 @@ def pick(
                 f"{origin}: there is no column {name!r}; the columns are {listed(known)}"
             )
     return [name for name in kept if name not in left_out]
-
-
-def listed(names: Iterable[str]) -> str:
-    """The names, quoted and joined, cut short after twenty."""
-    quoted = [repr(name) for name in names]
-    more = f" and {len(quoted) - SHOWN} more" if len(quoted) > SHOWN else ""
-    return ", ".join(quoted[:SHOWN]) + more
 
 
 def _dtype_name(series: Series) -> str:

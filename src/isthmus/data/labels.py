@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.data.columns import listed
 from isthmus.data.formats import delimited, idx, npz, parquet
 from isthmus.data.formats.base import choose_member, damaged
-from isthmus.data.frames import listed
 from isthmus.data.open import split_member
 from isthmus.errors import SourceError
 from isthmus.types import Array

@@ -26,6 +26,8 @@ class Reason(NamedTuple):
     def __str__(self) -> str:
         """In words: column: found (expected), and how much of the score that is."""
         wanted = f"expected {shown(self.expected)}"
+        if self.found == self.expected:
+            wanted = "expected, but less surely than usual"
         return f"{self.column}: {shown(self.found)} ({wanted}), {self.share:.0%}"
 
 
@@ -38,7 +40,8 @@ def reasons(
 ) -> list[list[Reason]]:
     """For each row of (n, D) contributions the `n` columns that give most, largest first.
 
-    `found` and `expected` are D columns of values. Where both are the same there is no reason.
+    `found` and `expected` are D columns of values. They may be the same where another value was
+    expected nearly as much.
     """
     shares = contributions / np.maximum(np.nansum(contributions, axis=1, keepdims=True), TINY)
     order = np.argsort(-contributions, axis=1, kind="stable")
@@ -54,7 +57,7 @@ def reasons(
                         float(shares[i, j]),
                     )
                     for j in columns
-                    if contributions[i, j] > 0 and found[j][i] != expected[j][i]
+                    if contributions[i, j] > 0
                 ),
                 n,
             )

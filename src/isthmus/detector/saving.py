@@ -52,7 +52,10 @@ def check_place(target: Path, *, force: bool) -> None:
     if target.exists() and not is_detector(target) and artifact.any_content(target):
         raise RequestError(f"{target}: exists and is no detector's folder; choose another name")
     if target.exists() and not force and artifact.any_content(target):
-        raise RequestError(f"{target}: exists; choose another name, or replace it with force")
+        raise RequestError(
+            f"{target}: exists; choose another name, or replace it with force=True (command line: "
+            "--force)"
+        )
 
 
 def is_detector(folder: str | Path) -> bool:

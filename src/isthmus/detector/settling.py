@@ -85,5 +85,7 @@ def choose_loss(schema: Schema) -> str:
 def choose_components(rows: Array) -> int:
     """The components that hold 99 % of the variance, at most 128."""
     most = min(MOST_COMPONENTS, *rows.shape)
+    if not (rows != rows[0]).any():
+        return 1  # no variance to share
     shares = PCA(most, random_state=0).fit(rows).explained_variance_ratio_.cumsum()
     return int(min(1 + np.sum(shares < VARIANCE_WANTED), most))

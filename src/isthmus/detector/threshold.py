@@ -61,8 +61,8 @@ def _usual(scores: Array) -> Array:
 
     Equal scores count once: most rows may be copies of one, and what is not is not yet far out.
     """
-    logs = np.log(scores + np.finfo(np.float32).tiny)
-    low, high = np.percentile(np.unique(logs.round(SAME)), (25, 75))
+    logs = np.log(scores + np.finfo(np.float32).tiny).round(SAME)
+    low, high = np.percentile(np.unique(logs), (25, 75))
     return np.asarray(scores[logs <= high + FAR_OUT * (high - low)])
 
 

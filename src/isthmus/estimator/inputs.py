@@ -57,7 +57,7 @@ def as_source(estimator: Any, X: Any, *, reset: bool, schema: Schema | None = No
     X = unmasked(X) if isinstance(X, np.ma.MaskedArray) else X
     if not sparse.issparse(X):
         X = X if isinstance(X, np.ndarray) else np.asarray(X)
-        if X.ndim - 1 in ROW_DIMENSIONS and X.dtype != object:
+        if X.dtype.kind == "c" or (X.ndim - 1 in ROW_DIMENSIONS and X.dtype != object):
             source = open_source(X)
             _check_names(estimator, X, source, reset=reset)
             return source

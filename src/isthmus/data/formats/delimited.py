@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from isthmus.data.coding import reads_as_number
-from isthmus.data.columns import EVERY, IDENTIFIER, LEVELLED
+from isthmus.data.columns import EVERY, IDENTIFIER, LEVELLED, listed
 from isthmus.data.formats.base import Format, Options, RowNames, ends_with, first_line
 from isthmus.data.formats.broken_text import check_closed, explained, not_utf8
 from isthmus.data.formats.values import as_table
-from isthmus.data.frames import frame_source, listed, pick
+from isthmus.data.frames import frame_source, pick
 from isthmus.data.schema import Schema
 from isthmus.data.streams.blocks import SMALL_BYTES, Stamp
 from isthmus.data.streams.lines import Span

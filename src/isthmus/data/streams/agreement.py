@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.coding import is_text
-from isthmus.data.frames import listed
+from isthmus.data.columns import listed
 from isthmus.errors import SourceError
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.data.columns import listed
 from isthmus.data.formats.base import damaged
-from isthmus.data.frames import listed
 from isthmus.data.streams.agreement import common_schema
 from isthmus.data.streams.blocks import MOST_OPEN, Stamp
 from isthmus.data.streams.tables import Records

@@ -9,10 +9,10 @@ import numpy as np
 
 from isthmus.data.arrays import fault
 from isthmus.data.coding import are_whole, arrow_of, is_text, plain_numbers, refuse_type, written
-from isthmus.data.columns import IDENTIFIER, LEVELLED, Column, in_order, unknown
+from isthmus.data.columns import IDENTIFIER, LEVELLED, Column, in_order, listed, unknown
 from isthmus.data.dates import is_moment
 from isthmus.data.fits import FITTING, check_values
-from isthmus.data.frames import SHOWN_LEVELS, listed
+from isthmus.data.frames import SHOWN_LEVELS
 from isthmus.data.recognise import (
     FEW,
     Recognised,
