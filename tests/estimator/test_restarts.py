@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from isthmus import Autoencoder, load
-from isthmus.errors import DivergenceError, RequestError
+from isthmus.errors import DivergenceError
 from isthmus.estimator import restarts
 from isthmus.kinds import Multilayer
 
@@ -87,9 +87,3 @@ def test_it_is_resumed(rows, tmp_path):
     resumed = Autoencoder(2, **settings).fit(rows, resume=True)
     whole = Autoencoder(2, **(settings | {"checkpoint": None})).fit(rows)
     torch.testing.assert_close(resumed.network_.state_dict(), whole.network_.state_dict())
-
-
-@pytest.mark.parametrize("n_init", [0, -1, 1.5, "3", None, True])
-def test_what_is_no_number_of_starts_is_refused(rows, n_init):
-    with pytest.raises(RequestError, match=r"n_init=.* must be a whole number, at least 1"):
-        Autoencoder(2, n_init=n_init).fit(rows)
