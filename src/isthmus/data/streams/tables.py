@@ -146,6 +146,7 @@ class TableBlocks(Blocks):
         series = _series(records.empty(), names)
         own = schema_of(
             series,
+            records.described(records.empty()),
             self.schema.container,
             self.schema.layout,
             named=self.schema.names is not None,
@@ -226,6 +227,7 @@ def table_blocks(
     kept = [name for name in kept if name not in reasons]
     schema = schema_of(
         _series(records.empty(), kept),
+        records.described(records.empty()),
         "pyarrow",
         layout or "table",
         named=named,
