@@ -134,6 +134,22 @@ def test_rows_of_a_csv_are_rows_for_a_model_of_parquet_and_the_other_way(tmp_pat
             np.testing.assert_allclose(found, codes, atol=1e-6)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("empty", ["string", "object", "Float64"])
+def test_a_column_without_values_is_what_the_model_knows_it_to_be(tmp_path, stream, empty):
+    rng = np.random.default_rng(0)
+    names = {"a": "Float64", "b": "boolean" if empty == "Float64" else "Float32"}
+    full = pd.DataFrame({"a": rng.random(N), "b": rng.random(N) > 0.5}).astype(names)
+    full.loc[3, "a"] = None
+    full.to_parquet(tmp_path / "a.parquet")
+    model, _ = fitted(tmp_path / "a.parquet")
+    full.assign(b=pd.Series([None] * N, dtype=empty)).to_parquet(tmp_path / "b.parquet")
+    filled = model.impute(open_source(tmp_path / "b.parquet", stream=stream)).to_pandas()
+    assert str(filled["a"].dtype) == "Float64"
+    assert filled["b"].dtype.kind == ("b" if empty == "Float64" else "f")
+    assert not filled.isna().any().any()
+
+
 def test_dtypes_whose_names_pandas_cannot_read_are_not_told(tmp_path):
     words = pa.array(["x", "y"] * 30).dictionary_encode()
     frame = pd.DataFrame({"a": pd.Series(words, dtype=pd.ArrowDtype(words.type)), "b": 0.5})
