@@ -1,7 +1,5 @@
 """What pandas wrote to Parquet it reads back from what was decoded, with the dtypes it had."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -180,11 +178,27 @@ def test_what_is_written_is_what_pandas_itself_writes():
     assert found == wanted
 
 
-@pytest.mark.parametrize(
-    "told", [b"{}", b"[]", b"nonsense", b'{"columns": [3]}', b'{"columns": [{"name": "a"}]}']
-)
-def test_what_nobody_can_read_tells_nothing(told):
-    table = pa.table({"a": [1, 2]}).replace_schema_metadata({b"pandas": told})
-    assert numpy_types(table, ["a"]) is None
-    described = json.dumps({"columns": [{"field_name": "b", "numpy_type": "Int64"}]}).encode()
-    assert numpy_types(table.replace_schema_metadata({b"pandas": described}), ["a"]) is None
+UNREADABLE = [
+    b"{}",
+    b"[]",
+    b"nonsense",
+    b"\xff",
+    b'{"columns": [{"field_name": "a", "numpy_type": "Int64"}]}',
+    b'{"columns": [3], "index_columns": []}',
+    b'{"columns": 3, "index_columns": []}',
+    b'{"columns": [{"field_name": ["a"], "numpy_type": "Int64"}], "index_columns": []}',
+    b'{"columns": [{"field_name": "a", "numpy_type": {}}], "index_columns": []}',
+    b'{"columns": [{"field_name": "a"}], "index_columns": [{}]}',
+    b'{"columns": [{"field_name": "z", "numpy_type": "Int64"}], "index_columns": []}',
+]
+
+
+@pytest.mark.parametrize("told", UNREADABLE)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_nobody_can_read_tells_nothing(tmp_path, told, stream):
+    table = pa.table({"a": [1.0, 2.0], "b": [3.0, 5.0]}).replace_schema_metadata({b"pandas": told})
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = open_source(tmp_path / "a.parquet", stream=stream)
+    assert source.schema.names == ("a", "b")
+    assert source.schema.numpy_types is None
+    assert numpy_types(table, ["a", "b"]) is None

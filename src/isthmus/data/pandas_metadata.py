@@ -22,16 +22,30 @@ LOGICAL = {
 """The names of that form for Arrow types that it calls otherwise than Arrow does."""
 
 
+def told_of(schema: Any) -> dict[str, Any] | None:
+    """What pandas wrote into an Arrow schema, None where it did not, or not in its form."""
+    try:
+        told = schema.pandas_metadata
+    except ValueError:
+        return None
+    if not isinstance(told, dict):
+        return None
+    columns, index = told.get("columns"), told.get("index_columns")
+    fits = isinstance(columns, list) and isinstance(index, list) and all(map(_is_column, columns))
+    return told if fits else None
+
+
+def _is_column(written: Any) -> bool:
+    return isinstance(written, dict) and isinstance(written.get("field_name"), str | None)
+
+
 def numpy_types(table: Any, names: Sequence[str]) -> tuple[str, ...] | None:
     """What pandas called the dtypes of these columns of a pyarrow Table, None where it tells none.
 
     "" stands for a dtype that is not told, or whose name pandas itself cannot read.
     """
-    try:
-        told = (table.schema.pandas_metadata or {})["columns"]
-        known = {one["field_name"]: str(one["numpy_type"]) for one in told}
-    except (KeyError, TypeError, ValueError):  # as others wrote it
-        return None
+    told = told_of(table.schema) or {"columns": []}
+    known = {one.get("field_name"): str(one.get("numpy_type")) for one in told["columns"]}
     types = (known.get(name, "") for name in names)
     readable = tuple(one if NUMPY_TYPE.fullmatch(one) else "" for one in types)
     return readable if any(readable) else None
@@ -58,7 +72,7 @@ def with_numpy_types(table: Any, types: Sequence[str]) -> Any:
 
 def without_types(table: Any, names: Collection[str]) -> Any:
     """The pyarrow Table, of which pandas is not told any more what these columns were."""
-    told = table.schema.pandas_metadata
+    told = told_of(table.schema)
     if told is None:
         return table
     told["columns"] = [one for one in told["columns"] if one.get("field_name") not in names]
