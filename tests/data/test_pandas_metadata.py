@@ -1,5 +1,7 @@
 """What pandas wrote to Parquet it reads back from what was decoded, with the dtypes it had."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -8,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isthmus import Autoencoder, load
-from isthmus.data import align, appending_rows, open_source, restore, write_rows
+from isthmus.data import align, appending_rows, open_source, restore, windows, write_rows
 from isthmus.data.frames import PickedSource
 from isthmus.data.pandas_metadata import numpy_types, with_numpy_types
 
@@ -44,8 +46,8 @@ def pandas_frame():
     return frame
 
 
-def fitted(path, **options):
-    source = open_source(path, **options)
+def fitted(rows, **options):
+    source = open_source(rows, **options) if isinstance(rows, Path) else rows
     model = Autoencoder(n_components=2, kind="vanilla", max_epochs=0)
     return model.fit(source), source
 
@@ -109,6 +111,16 @@ def test_columns_that_are_picked_keep_their_own(tmp_path, stream):
     pd.testing.assert_frame_equal(back, frame[["a"]].reset_index(drop=True))
     aligned = align(source, picked.schema, drop_extra=True)
     assert aligned.schema.numpy_types == ("Int16",)
+
+
+def test_recordings_that_are_joined_again(tmp_path):
+    wave = np.sin(np.arange(300.0))
+    frame = pd.DataFrame({"u": pd.array(wave, dtype="Float64"), "v": np.arange(300) % 9})
+    frame.astype({"v": "Int16"}).to_parquet(tmp_path / "a.parquet")
+    model, source = fitted(windows(tmp_path / "a.parquet", length=16))
+    pq.write_table(model.inverse_transform(model.transform(source)), tmp_path / "back.parquet")
+    assert dtypes(tmp_path / "back.parquet") == dtypes(tmp_path / "a.parquet")
+    assert list(map(str, dtypes(tmp_path / "back.parquet").values())) == ["Float64", "Int16"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
