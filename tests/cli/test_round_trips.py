@@ -8,6 +8,7 @@ import gzip
 import struct
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
@@ -234,3 +235,23 @@ def test_a_model_that_knows_no_gaps_fills_none(isthmus, tmp_path, table_model):
     assert "the first, NaN, is at row 1, counting from 0, column 'b'" in done.err
     assert "corruption='hiding'" in done.err
     assert not (tmp_path / "full.csv").exists()
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_parquet_keeps_the_dtypes_of_pandas(back, tmp_path, streamed, on_disk):
+    random = np.random.default_rng(0)
+    whole, truth = random.integers(-50, 50, ROWS), random.random(ROWS) < 0.5
+    frame = pd.DataFrame(
+        {
+            "whole": pd.array(whole, dtype="Int64"),
+            "part": pd.array(whole * 0.25, dtype="Float64"),
+            "truth": pd.array(truth, dtype="boolean"),
+            "arrow": pd.array(truth * 3, dtype="int8[pyarrow]"),
+            "plain": whole[::-1],
+        }
+    )
+    frame.to_parquet(tmp_path / "data.parquet", row_group_size=30)
+    if on_disk:
+        streamed()
+    found = pd.read_parquet(back(tmp_path / "data.parquet", 5))
+    pd.testing.assert_frame_equal(found, frame, atol=1e-4)

@@ -142,6 +142,20 @@ def test_a_column_that_nothing_is_known_of(make, case):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("dtype", ["complex128", "complex64", "object"])
+def test_complex_numbers_are_refused_by_their_dtype(dtype):
+    values = np.array([1, np.complex64(2 - 3j)], dtype=dtype)
+    kind = "Object" if dtype == "object" else dtype
+    with pytest.raises(DataError, match=f"column 'z' is {kind} values, not numbers"):
+        frame_source(pd.DataFrame({"a": [1, 2], "z": values}))
+
+
+def test_intervals_are_refused_by_their_dtype():
+    values = pd.arrays.IntervalArray.from_breaks([0, 1, 2])
+    with pytest.raises(DataError, match=r"column 'odd' is interval\[int64, right\] values, not"):
+        frame_source(pd.DataFrame({"odd": values}))
+
+
 def test_text_among_numbers_in_objects_is_refused():
     with pytest.raises(DataError, match=r"'o' is Object.*'x' at row 1"):
         frame_source(pd.DataFrame({"o": np.array([1, "x"], dtype=object)}))

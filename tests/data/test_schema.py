@@ -1,6 +1,7 @@
 """A schema survives JSON and names every number of a row, and an edited one is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -100,6 +101,14 @@ FRAME = Schema(
     natives=("Int64", "float32"),
     labels=(7, "b"),
 )
+ARROW_TABLE = Schema(
+    layout="table",
+    shape=(2,),
+    dtypes=("Int64", "Float32"),
+    container="pyarrow",
+    names=("a", "b"),
+    numpy_types=("Int64", ""),
+)
 POLARS = Schema(layout="table", shape=(2,), dtypes=("Int64",), container="polars")
 PIXELS = Schema(layout="image", shape=(8, 9), dtypes=("uint8",), container="images", mode="L")
 
@@ -123,14 +132,23 @@ EDITED = [
     *[(FRAME, "labels", bad) for bad in ([7], [7, None], [7, ["b"]], [7, {"b": 1}], "7b8")],
     (POLARS, "labels", [7, 8]),
     (POLARS, "natives", ["Int64", "Int64"]),
+    *[(ARROW_TABLE, "numpy_types", bad) for bad in (3, [], ["Int64"], ["Int64"] * 3, "Int64")],
+    *[(ARROW_TABLE, "numpy_types", ["", bad]) for bad in (None, 3, ["Int64"], "zz", "zz[pyarrow]")],
+    *[(schema, "numpy_types", ["Int64", "Int64"]) for schema in (ARRAY, FRAME, POLARS)],
     *[(PIXELS, "mode", bad) for bad in (3, ["L"])],
     *[(PIXELS, "channels_first", bad) for bad in (None, 0, "no", True)],
 ]
 
 
-@pytest.mark.parametrize("schema", [ARRAY, TENSOR, THIN, FRAME, POLARS, PIXELS], ids=str)
+@pytest.mark.parametrize("schema", [ARRAY, TENSOR, THIN, FRAME, ARROW_TABLE, POLARS, PIXELS])
 def test_what_is_edited_below_is_sound_before(schema):
     assert through_json(schema) == schema
+
+
+def test_a_schema_of_before_pandas_dtypes_were_kept():
+    written = ARROW_TABLE.to_json()
+    del written["numpy_types"]
+    assert schema_from_json(written) == replace(ARROW_TABLE, numpy_types=None)
 
 
 @pytest.mark.parametrize(("schema", "field", "bad"), EDITED, ids=str)

@@ -209,8 +209,7 @@ def _words(column: Column) -> str:
 
 def _refuse(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoReturn:
     reads = {"not numbers": reads_as_number, "not dates": reads_as_date}.get(wrong, lambda _: False)
-    kind = "text" if series.dtype == nw.String else f"{series.dtype} values"
-    kind = "periods" if _is_periods(series) else kind
+    kind = "periods" if _is_periods(series) else _in_words(series)
     row, value = _first_bad(series.to_list(), reads)
     name = str(series.name)
     wanted = wrong.removeprefix("not ") + " (.dt.to_timestamp())" * _is_periods(series)
@@ -220,6 +219,13 @@ def _refuse(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoRe
         f"{first_row + row}, counting from 0); make it {wanted}, or leave it out with "
         f"drop=[{name!r}] (command line: --drop {name})",
     )
+
+
+def _in_words(series: Series) -> str:
+    if series.dtype == nw.String:
+        return "text"
+    unknown = series.dtype == nw.Unknown and series.implementation.is_pandas()
+    return f"{series.to_native().dtype if unknown else series.dtype} values"
 
 
 def _first_bad(values: list[Any], reads: Callable[[Any], bool]) -> tuple[int, Any]:
@@ -235,6 +241,8 @@ def reads_as_number(value: Any) -> bool:
     """
     if isinstance(value, str):
         return NUMBER.fullmatch(value) is not None
+    if isinstance(value, np.complexfloating):  # `float` would drop the imaginary part
+        return False
     try:
         float(value)
     except (TypeError, ValueError):

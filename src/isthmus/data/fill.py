@@ -14,6 +14,7 @@ from isthmus.data.restore import NUMPY_NAMES, cast, restore
 from isthmus.data.schema import FRAMES, Schema
 from isthmus.data.split import blocks
 from isthmus.data.streams.tables import TableBlocks
+from isthmus.data.untyped import put_column
 from isthmus.types import Array, Source
 
 WHOLE = ("Boolean", "Int", "UInt")
@@ -126,7 +127,7 @@ def _fill_frame(source: FrameSource, values: Array, schema: Schema) -> Any:
     for at, (series, fresh) in enumerate(zip(source.series, made.iter_columns(), strict=True)):
         gaps = source.gaps(at)
         if _says_nothing(source, at) and series.dtype != fresh.dtype:
-            table = table.with_columns(fresh.alias(series.name))
+            table = put_column(table, fresh.alias(series.name))
         elif gaps.any() and isinstance(series.dtype, nw.Categorical) and _is_arrow(table):
             levels = source.schema.columns[at].levels if source.schema.columns else ()
             filled = _fill_dictionary(series.to_native(), gaps, fresh.to_native(), levels)

@@ -14,6 +14,7 @@ from isthmus.data.arrays import IN_MEMORY, fault
 from isthmus.data.coding import arrow_of, as_numbers, plain_numbers
 from isthmus.data.columns import Column, check_roles, listed, unknown
 from isthmus.data.dates import moment_of
+from isthmus.data.pandas_metadata import numpy_types
 from isthmus.data.recognise import check_declared, left_out_in_words, recognise
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
 from isthmus.data.untyped import lacks_type, text_columns, with_types
@@ -97,6 +98,7 @@ class FrameSource:
         picked, table, dtypes = with_types(table, picked, schema)
         own = schema_of(
             picked,
+            table.to_native(),
             self.schema.container,
             self.schema.layout,
             named=self.schema.names is not None,
@@ -155,6 +157,7 @@ class FrameSource:
 
 def schema_of(
     kept: Sequence[Series],
+    table: Any,
     container: Container,
     layout: Layout,
     *,
@@ -162,7 +165,7 @@ def schema_of(
     columns: tuple[Column, ...] | None,
     given: tuple[str, ...] | None = None,
 ) -> Schema:
-    """The schema of these columns, which a table in this library holds."""
+    """The schema of these columns, of a table in this library; it may be one without its rows."""
     labels: tuple[Any, ...] = tuple(series.name for series in kept)
     plain = all(isinstance(label, str) for label in labels)
     default = not plain and labels == tuple(range(len(labels)))
@@ -173,6 +176,7 @@ def schema_of(
         container=container,
         names=tuple(map(str, labels)) if named and not default else None,
         natives=_natives(kept, container),
+        numpy_types=numpy_types(table, labels) if container == "pyarrow" else None,
         labels=None if plain or default else tuple(_plain(label) for label in labels),
         columns=columns,
         given=given,
@@ -207,6 +211,7 @@ def _picked_schema(schema: Schema, picked: Index) -> Schema:
         dtypes=schema.dtypes if len(schema.dtypes) == 1 else some(schema.dtypes) or (),
         names=some(schema.names),
         natives=some(schema.natives),
+        numpy_types=some(schema.numpy_types),
         labels=some(schema.labels),
         columns=some(schema.columns),
     )
@@ -245,6 +250,7 @@ def frame_source(
     kept = [series for series in kept if _name(series) not in reasons]
     schema = schema_of(
         kept,
+        table.to_native(),
         cast("Container", table.implementation.value),
         layout or "table",
         named=named,

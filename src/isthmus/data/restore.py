@@ -11,6 +11,7 @@ from scipy import sparse
 
 from isthmus.data.columns import Column
 from isthmus.data.native import level_values, native_column
+from isthmus.data.pandas_metadata import with_numpy_types
 from isthmus.data.schema import Schema
 from isthmus.errors import DataError, RequestError
 from isthmus.types import Array
@@ -95,6 +96,8 @@ def _frame(values: Array, schema: Schema) -> Any:
         nw.col(name).cast(dtype) for name, dtype in exact.items() if dtype is not None
     )
     native = frame.to_native()
+    if schema.numpy_types is not None:
+        return with_numpy_types(native, schema.numpy_types)
     return _pandas_names(native, names, schema) if schema.container == "pandas" else native
 
 

@@ -36,6 +36,13 @@ PANDAS_OTHER = re.compile(
 )
 """Of columns that are no numbers."""
 
+NUMPY_TYPE = re.compile(
+    rf"bool(ean)?|object|str|string(\[(python|pyarrow)\])?|(U?Int|u?int)(8|16|32|64)|Float(32|64)"
+    rf"|float(16|32|64)|datetime64\[\w+(, [^\]]+)?\]|timedelta64\[\w+\]"
+    rf"|(u?int(8|16|32|64)|halffloat|float|double|bool|{ARROW_OTHER})\[pyarrow\]"
+)
+"""Names of dtypes that pandas writes into Parquet files, and can read again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
@@ -85,6 +92,10 @@ class Schema:
     natives: tuple[str, ...] | None = None
     """What `dtypes` cannot say: pandas' own names ("Int64"), or "matrix" for SciPy's spmatrix."""
 
+    numpy_types: tuple[str, ...] | None = None
+    """What the pandas that wrote an Arrow table calls the dtype of each column ("Int64"), "" where
+    it does not tell; None where it was not pandas."""
+
     labels: tuple[Any, ...] | None = None
     """pandas' own column labels where they are not all text (400.5, 401.0, ...), or None."""
 
@@ -99,7 +110,7 @@ class Schema:
 
     def __post_init__(self) -> None:
         """Make lists read from JSON into the tuples they were."""
-        for name in ("shape", "dtypes", "names", "natives", "labels", "given"):
+        for name in ("shape", "dtypes", "names", "natives", "numpy_types", "labels", "given"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
         if self.columns is not None:
@@ -192,6 +203,7 @@ def _check(schema: Schema) -> None:
     _check_dtypes(schema)
     _check_names(schema)
     _check_natives(schema)
+    _check_numpy_types(schema)
     _check_columns(schema)
     _check_recording(schema)
 
@@ -261,6 +273,19 @@ def _check_natives(schema: Schema) -> None:
     for native in natives:
         if not (isinstance(native, str) and _is_native(native, schema)):
             raise ValueError(f"native {native!r}")
+
+
+def _check_numpy_types(schema: Schema) -> None:
+    types = schema.numpy_types
+    if types is None:
+        return
+    if schema.container != "pyarrow" or len(types) != schema.n_features:
+        raise ValueError(
+            f"{len(types)} numpy_types for container {schema.container!r} and shape {schema.shape}"
+        )
+    for one in types:
+        if not (isinstance(one, str) and (one == "" or NUMPY_TYPE.fullmatch(one))):
+            raise ValueError(f"numpy_type {one!r}")
 
 
 def _check_columns(schema: Schema) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from isthmus.data.coding import is_empty, is_text
 from isthmus.data.columns import Column
 from isthmus.data.native import arrow_named, native_column
+from isthmus.data.pandas_metadata import without_types
 from isthmus.data.schema import FRAMES, Schema
 
 Series = nw.Series[Any]
@@ -135,9 +136,15 @@ def with_types(
 
 
 def put_column(table: Any, series: Series) -> Any:
-    """The table with one of its columns replaced; pandas' labels need not be text."""
+    """The table with one of its columns replaced; pandas' labels need not be text.
+
+    What pandas called the dtype of a column before is not true of another one.
+    """
     if not table.implementation.is_pandas():
-        return table.with_columns(series)
+        table = table.with_columns(series)
+        if not table.implementation.is_pyarrow():
+            return table
+        return nw.from_native(without_types(table.to_native(), [series.name]), eager_only=True)
     frame = table.to_native().copy(deep=False)
     place = [str(label) for label in frame.columns].index(str(series.name))
     frame.isetitem(place, series.to_native())

@@ -56,7 +56,8 @@ def as_table(path: Path, values: Any, schema: Schema) -> Any:
         array = as_array(path, values, schema)
         return pa.table({name: array[:, index] for index, name in enumerate(names)})
     table = nw.from_native(values, eager_only=True).to_arrow()
-    if table.num_columns == len(names):  # pandas' labels may be numbers
+    if table.num_columns == len(names) and table.column_names != list(names):
+        # pandas' labels may be numbers. Arrow forgets what it knows of pandas here.
         table = table.rename_columns(list(names))
     if isinstance(values, pa.Table):  # pandas' dtypes, say, of a Parquet file
         return table

@@ -11,6 +11,7 @@ import numpy as np
 
 from isthmus.data.columns import listed
 from isthmus.data.formats.base import damaged
+from isthmus.data.pandas_metadata import told_of
 from isthmus.data.streams.agreement import common_schema
 from isthmus.data.streams.blocks import MOST_OPEN, Stamp
 from isthmus.data.streams.tables import Records
@@ -127,7 +128,7 @@ def _check_names(origin: str, names: Sequence[str]) -> None:
 
 def described(table: Any, schema: Any) -> Any:
     """The table with what pandas wrote into a file's schema of those columns that it has."""
-    told = schema.pandas_metadata
+    told = told_of(schema)
     if told is None:
         return table.replace_schema_metadata(None)
     names = set(table.column_names)
@@ -139,5 +140,5 @@ def described(table: Any, schema: Any) -> Any:
 
 def pandas_index(schema: Any) -> list[str]:
     """The columns that are the index of what pandas wrote."""
-    described = (schema.pandas_metadata or {}).get("index_columns", [])
-    return [name for name in described if isinstance(name, str)]
+    told = told_of(schema) or {"index_columns": []}
+    return [name for name in told["index_columns"] if isinstance(name, str)]

@@ -10,6 +10,7 @@ import numpy as np
 from isthmus.data.coding import as_numbers, is_empty, is_text, plain_numbers
 from isthmus.data.columns import Column, check_roles
 from isthmus.data.frames import NOTHING, Frame, FrameSource, Series, schema_of, unless_plain
+from isthmus.data.pandas_metadata import without_types
 from isthmus.data.recognise import check_declared, left_out_in_words
 from isthmus.data.schema import Layout, Schema
 from isthmus.data.streams.blocks import Blocks
@@ -71,6 +72,10 @@ class _Typed(Records):
     def batches(self, group: int, names: Sequence[str], rows: int) -> Iterator[Any]:
         """The pyarrow Tables of one group."""
         return map(self._typed, self.records.batches(group, names, rows))
+
+    def described(self, table: Any) -> Any:
+        """A Table of some of the columns with what else is known of their dtypes."""
+        return without_types(self.records.described(table), self.types)
 
     def _typed(self, table: Any) -> Any:
         import pyarrow as pa
@@ -146,6 +151,7 @@ class TableBlocks(Blocks):
         series = _series(records.empty(), names)
         own = schema_of(
             series,
+            records.described(records.empty()),
             self.schema.container,
             self.schema.layout,
             named=self.schema.names is not None,
@@ -226,6 +232,7 @@ def table_blocks(
     kept = [name for name in kept if name not in reasons]
     schema = schema_of(
         _series(records.empty(), kept),
+        records.described(records.empty()),
         "pyarrow",
         layout or "table",
         named=named,
