@@ -12,6 +12,7 @@ import torch
 
 from isthmus import Autoencoder
 from isthmus.data import StreamedRows, open_source
+from isthmus.data.streams.rows import _Feed
 from isthmus.errors import RequestError
 from isthmus.training import checkpoint
 from isthmus.training.stride import Stride
@@ -121,6 +122,22 @@ def test_every_training_row_comes_once_an_epoch(path, numbers, monkeypatch):
 
 
 @pytest.mark.usefixtures("in_pieces")
+@pytest.mark.usefixtures("in_pieces")
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_every_batch_is_one_that_was_read_ahead(path, monkeypatch, optimizer):
+    found, before = [], _Feed.take
+
+    def watched(self, positions):
+        rows = before(self, positions)
+        found.append(rows is not None)
+        return rows
+
+    monkeypatch.setattr(_Feed, "take", watched)
+    Autoencoder(2, optimizer=optimizer, **SETTINGS).fit(open_source(path, stream=True))
+    assert len(found) >= 4 * 14
+    assert all(found)
+
+
 def test_codes_and_errors_are_those_of_rows_in_memory(path, numbers):
     ae = fitted(path, False)
     streamed = open_source(path, stream=True)

@@ -76,9 +76,11 @@ class Rows:
         """A weight of 1 for each row, of which only one is in memory."""
         return torch.ones(1, dtype=self.dtype, device=self.device).expand(len(self.rows))
 
-    def _prepare(self, rows: Index) -> Tensor:
-        prepared = self.preparation.encode(self.source.read(rows), dtype=self.dtype)
-        return prepared.to(self.device)
+    def _prepare(self, rows: Index, out: Tensor | None = None) -> Tensor:
+        values = self.source.read(rows)
+        if out is not None and out.device.type != "cpu":
+            return out.copy_(self.preparation.encode(values, self.dtype))
+        return self.preparation.encode(values, self.dtype, out).to(self.device)
 
     def _prepare_all(self) -> Tensor:
         parts = [self._prepare(block) for block in blocks(self.source, self.rows)]

@@ -1,5 +1,6 @@
 """Preparation: columns to numbers a network likes and back, fitted once, saved as JSON."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -20,6 +21,9 @@ from isthmus.types import Array, ColumnFacts, CountFacts, Facts
 
 LIKELIHOODS = {"boolean": "bernoulli", "categorical": "categorical", "count": "count"}
 """What the values of a column are drawn from, by its role; else they stray around a mean."""
+
+CACHE_BYTES = 1 << 18
+"""Of numbers on their way to prepared ones: a processor's cache holds them between two steps."""
 
 COUNT_NUMBERS = tuple(one.name for one in fields(CountFacts) if one.name != "sized")
 """The facts of counts that are numbers, one a column."""
@@ -111,8 +115,10 @@ class Preparation:
         columns = zip(self.expansion.columns, self.expansion.sizes, strict=True)
         return tuple(ColumnFacts(likelihood(column), size) for column, size in columns)
 
-    def encode(self, values: Array, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(n, *schema.shape) values to (n, *network_shape) prepared numbers."""
+    def encode(
+        self, values: Array, dtype: torch.dtype = torch.float32, out: Tensor | None = None
+    ) -> Tensor:
+        """(n, *schema.shape) values to (n, *network_shape) prepared numbers, written into `out`."""
         if self.scores:
             values = scored(values, self.scores)
         if self.expansion is not None:
@@ -120,11 +126,12 @@ class Preparation:
         # Bytes are exact in single precision; timestamps, say, are not.
         exact = values.dtype.itemsize <= 2 and values.dtype.kind in "bui"
         work = np.float32 if exact and dtype == torch.float32 else np.float64
-        prepared: Array = values.astype(work)
-        prepared -= self._shift().astype(work)
-        prepared /= self._scale().astype(work)
-        tensor = torch.from_numpy(prepared).to(dtype)
-        return self._axes_in(tensor)
+        direct = out is not None and not self._turns
+        found = out.view(values.shape) if out is not None and direct else None
+        found = torch.empty(values.shape, dtype=dtype) if found is None else found
+        _scale_into(found, values, self._shift().astype(work), self._scale().astype(work))
+        prepared = self._axes_in(found)
+        return prepared if out is None or direct else out.copy_(prepared)
 
     def decode(self, prepared: Tensor) -> Array:
         """(n, *network_shape) prepared numbers to (n, *schema.shape) float64 values."""
@@ -189,6 +196,12 @@ class Preparation:
 
     def _scale(self) -> Array:
         return _like_row(self.scale, self._values_shape)
+
+    @property
+    def _turns(self) -> bool:
+        """Whether the axes of a prepared row come in another order."""
+        several = len(self.schema.shape) == 3 and not self.schema.channels_first
+        return several or (self.schema.layout == "signal" and len(self.schema.shape) == 2)
 
     def _axes_in(self, rows: Tensor) -> Tensor:
         if len(self.schema.shape) == 3 and not self.schema.channels_first:
@@ -301,6 +314,20 @@ def _counts_from(written: dict[str, Any] | None) -> CountFacts | None:
 
 def _or_nan(ends: tuple[float | None, ...]) -> tuple[float, ...]:
     return tuple(np.nan if end is None else end for end in ends)
+
+
+def _scale_into(found: Tensor, values: Array, shift: Array, scale: Array) -> None:
+    """Write (values - shift) / scale, worked out in the precision of `shift`, into `found`."""
+    size = max(1, math.prod(values.shape[1:]) * shift.itemsize)
+    step = min(max(1, CACHE_BYTES // size), max(1, len(values)))
+    piece = np.empty((step, *values.shape[1:]), shift.dtype)
+    for start in range(0, len(values), step):
+        part = values[start : start + step]
+        own = piece[: len(part)]
+        own[...] = part
+        own -= shift
+        own /= scale
+        found[start : start + step] = torch.from_numpy(own)
 
 
 def _like_row(values: tuple[float, ...], shape: tuple[int, ...]) -> Array:

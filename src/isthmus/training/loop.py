@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from isthmus.training.health import EVENT, Doctor, watched
 from isthmus.training.judging import judged
 from isthmus.training.plan import Plan
 from isthmus.training.progress import Reporter, Silent
-from isthmus.training.rows import NoRows, batches_at_once, nothing_ahead, weights_at
+from isthmus.training.rows import NoRows, as_one, batches_at_once, nothing_ahead, weights_at
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import ManySteps, Terms, TrainingStep
 from isthmus.types import Index, Network, Step, WeightedRows
@@ -244,7 +243,7 @@ class Trainer:
         first = self.state.epoch * len(batches) + self.state.step
         chosen = [batches[self.state.step + i] for i in range(many)]
         sizes, total = [len(rows) for rows in chosen], len(batches) * max(self.plan.max_epochs, 1)
-        rows, highest = np.concatenate(chosen), self.rates[0] * self.state.lr_scale
+        rows, highest = as_one(chosen), self.rates[0] * self.state.lr_scale
         rates = [highest * self.factor(index, total) for index in range(first, first + many)]
         doctor, self.settled = self._doctor(self.state.step + many, len(batches)), False
         with watched(doctor, self.network):

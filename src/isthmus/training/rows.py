@@ -42,6 +42,14 @@ def batches_at_once(rows: WeightedRows, size: int) -> int:
     return min(MOST_BATCHES, max(1, MOST_BYTES // (rows.take(np.arange(1)).nbytes * size)))
 
 
+def as_one(batches: Sequence[Index]) -> Index:
+    """The positions of some batches; of a single one the very same array.
+
+    Rows on disk know by it that the batch is the one that they have read ahead for.
+    """
+    return batches[0] if len(batches) == 1 else np.concatenate(batches)
+
+
 def weights_at(weight: Tensor, rows: Index) -> Tensor:
     """(len(rows),): the weights of rows; where all have the same, one number seen many times."""
     if weight.stride(0) == 0:

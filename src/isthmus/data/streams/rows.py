@@ -128,8 +128,8 @@ class StreamedRows(Rows):
             shape = len(positions), *self.preparation.network_shape
             found = torch.empty(shape, dtype=self.dtype, device=self.device)
             for start in range(0, len(positions), size):
-                part = positions[start : start + size]
-                found[start : start + size] = self._prepare(self.rows[part])
+                rows = self.rows[positions[start : start + size]]
+                self._prepare(rows, found[start : start + size])
             return window, found
 
         return load
@@ -159,7 +159,7 @@ class _Feed:
                 if window >= parts[0].window:
                     self.loaded[window] = rows
                 del rows
-            found.append(self.loaded[part.window][torch.as_tensor(part.places)])
+            found.append(self.loaded[part.window].index_select(0, torch.as_tensor(part.places)))
         return torch.cat(found) if len(found) > 1 else found[0]
 
 

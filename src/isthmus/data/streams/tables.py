@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import narwhals as nw
 import numpy as np
+import torch
 
 from isthmus.data.coding import as_numbers, is_empty, is_text, plain_numbers
 from isthmus.data.columns import Column, check_roles
@@ -199,9 +200,7 @@ class TableBlocks(Blocks):
             for at, name in enumerate(self.picked)
         ]
         for start in range(0, len(found), TABLE_ROWS):
-            part = found[start : start + TABLE_ROWS]
-            for at, values in enumerate(numbers):
-                part[:, at] = values[start : start + TABLE_ROWS]
+            _turn([values[start : start + TABLE_ROWS] for values in numbers], found[start:])
         return found
 
     def _as_numbers(self, table: Any, at: int, row: int) -> Array:
@@ -254,6 +253,17 @@ def _is_plain(kind: Any, column: Column) -> bool:
 
     floats = pa.types.is_float32(kind) or pa.types.is_float64(kind)
     return column.role == "numeric" and (floats or pa.types.is_integer(kind))
+
+
+def _turn(columns: Sequence[Array], rows: Array) -> None:
+    """Write columns of some rows into the first of `rows`."""
+    if rows.dtype.kind == "f" and all(values.dtype == rows.dtype for values in columns):
+        # torch turns a matrix over in blocks that a processor's registers hold.
+        turned = torch.from_numpy(np.concatenate(columns)).view(len(columns), -1).t()
+        torch.from_numpy(rows)[: len(turned)].copy_(turned)
+        return
+    for at, values in enumerate(columns):
+        rows[: len(values), at] = values
 
 
 def _plain(column: Any) -> Array:
