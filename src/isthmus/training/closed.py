@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,9 @@ from isthmus.losses import Objective
 from isthmus.training.dense import Passes, passes_of
 from isthmus.training.flat import Flat
 from isthmus.training.heads import AnyHead, Head, head_of
+from isthmus.training.products import ByNumpy, ByTorch, Products
+from isthmus.training.step import Terms
+from isthmus.training.world import SMALL_WORK
 from isthmus.types import Network
 
 MOST_SIZES = 8
@@ -60,10 +64,12 @@ class ClosedStep:
         self.store.gather()
         terms = self.passed(x, weight)
         self.store.attach()
-        return terms
+        return {
+            name: torch.as_tensor(t, dtype=x.dtype, device=x.device) for name, t in terms.items()
+        }
 
     @torch.no_grad()
-    def passed(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def passed(self, x: Tensor, weight: Tensor) -> Terms:
         """The terms of a batch; its gradient is left in the flat slopes."""
         passes = self._passes(len(x))
         self.feed(passes, x)
@@ -77,7 +83,10 @@ class ClosedStep:
     def feed(self, passes: Passes, x: Tensor) -> None:
         """Give a batch to the forward pass, with all the noise there is."""
         seen = x if self.corrupt is None else self.corrupt(x)
-        passes.seen.value.copy_(seen.flatten(1))
+        if passes.arrays is None:
+            passes.seen.value.copy_(seen.flatten(1))
+        else:
+            np.copyto(passes.arrays.seen, seen.numpy().reshape(passes.arrays.seen.shape))
         passes.draw()
 
     def move(self, values: Tensor, slopes: Tensor) -> None:
@@ -95,9 +104,18 @@ class ClosedStep:
         if found is None:
             if len(self.kept) >= MOST_SIZES:
                 self.kept.clear()
-            found = passes_of([self.form], batch, self.store.places(), code_slope=self.code_slope)
+            products = products_for(self.store.values, batch)
+            found = passes_of(
+                [self.form], batch, self.store.places(), products, code_slope=self.code_slope
+            )
             self.kept[batch] = found
         return found
+
+
+def products_for(weights: Tensor, batch: int) -> Products:
+    """What multiplies: NumPy where each product is so small that asking for it is what costs."""
+    small = weights.device.type == "cpu" and batch * weights.numel() < SMALL_WORK
+    return ByNumpy() if small else ByTorch()
 
 
 def closed_step(

@@ -11,7 +11,7 @@ from torch import Tensor
 from isthmus.training.stack import Stack, Steps, likeness
 from isthmus.training.step import ManySteps, Terms
 from isthmus.training.stride import Stride
-from isthmus.training.world import threads
+from isthmus.training.world import threads, threads_kept
 
 R = TypeVar("R")
 
@@ -154,9 +154,13 @@ def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
     Each fit takes the steps it would take alone, within rounding. What is no Exception, such as
     KeyboardInterrupt, is passed on when every job has been told.
     """
-    before, known = World.now(), Known()
-    members = [Member(job, before, known) for job in jobs]
-    crew = _Crew()
+    known = Known()
+    with threads_kept():
+        return _together([Member(job, World.now(), known) for job in jobs])
+
+
+def _together(members: Sequence[Member[R]]) -> list[R | Exception]:
+    before, crew = World.now(), _Crew()
     try:
         while alive := [member for member in members if not member.ended]:
             for member in alive:

@@ -10,6 +10,7 @@ memory that is there already: no graph, no allocation, no Python object is made 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from isthmus.kinds import DenseForm
 from isthmus.training.bending import BENDS
 from isthmus.training.flat import Place
-
-Work = Callable[[], object]
+from isthmus.training.products import ByNumpy, Products, Work
+from isthmus.types import Array
 
 
 @dataclass(eq=False)
@@ -38,6 +39,14 @@ class Node:
         return Node(self.value[number], None if self.slope is None else self.slope[number])
 
 
+class Arrays(NamedTuple):
+    """What stands between the passes, (B, D) each, as NumPy sees it."""
+
+    seen: Array
+    raw: Array
+    slope: Array
+
+
 @dataclass
 class Passes:
     """The two passes over batches of one size, as work to be done in order."""
@@ -51,6 +60,9 @@ class Passes:
 
     forward: list[Work] = field(default_factory=list)
     backward: list[Work] = field(default_factory=list)
+    arrays: Arrays | None = None
+    """Views for NumPy, where that does the products."""
+
     masks: list[tuple[Tensor, float]] = field(default_factory=list)
     """What dropout keeps, and how often it keeps it, in the order of the draws."""
 
@@ -67,26 +79,35 @@ class Passes:
 
 
 def passes_of(
-    forms: Sequence[DenseForm], batch: int, places: Mapping[Tensor, Place], *, code_slope: bool
+    forms: Sequence[DenseForm],
+    batch: int,
+    places: Mapping[Tensor, Place],
+    products: Products,
+    *,
+    code_slope: bool,
 ) -> Passes:
     """The passes over batches of `batch` rows of one network, or of a stack of several.
 
     `places` are those of the parameters of the first network. With `code_slope`, the code's own
     slope (of penalties) is there before the way back begins.
     """
-    return _Planner(forms, batch, places).passes(code_slope=code_slope)
+    return _Planner(forms, batch, places, products).passes(code_slope=code_slope)
 
 
 class _Planner:
     def __init__(
-        self, forms: Sequence[DenseForm], batch: int, places: Mapping[Tensor, Place]
+        self,
+        forms: Sequence[DenseForm],
+        batch: int,
+        places: Mapping[Tensor, Place],
+        products: Products,
     ) -> None:
         self.forms, self.form, self.batch, self.places = forms, forms[0], batch, places
+        self.products = products
         (parameter, place), *_ = places.items()
         self.like = place.value
         self.stacked = place.value.ndim > parameter.ndim
         self.lead = (len(forms),) if self.stacked else ()
-        self.multiply = torch.bmm if self.stacked else torch.mm
         self.masks: list[tuple[Tensor, float]] = []
         self.forward: list[Work] = []
         self.stages: list[Callable[[], list[Work]]] = []
@@ -106,7 +127,10 @@ class _Planner:
             self._with_slope(before_dropout)
             before_dropout.reached = True
         backward = [work for stage in reversed(self.stages) for work in stage()]
-        return Passes(seen, before_dropout, raw, self.forward, backward, self.masks)
+        arrays = None
+        if isinstance(self.products, ByNumpy):
+            arrays = Arrays(seen.value.numpy(), raw.value.numpy(), raw.slope.numpy())
+        return Passes(seen, before_dropout, raw, self.forward, backward, arrays, self.masks)
 
     def _linear_width(self) -> int:
         assert self.form.linear is not None
@@ -150,14 +174,11 @@ class _Planner:
         matrix = self.places[weight].value  # (O, I), or (I, O)
         matrix = matrix if stored_inputs_first else matrix.mT
         offset = self.places[bias].value
-        offset = offset[:, None] if self.stacked else offset
         if out is None:
             out = Node(self._buffer(matrix.shape[-1]))
-            product = torch.baddbmm if self.stacked else torch.addmm
-            self._do(product, offset, x.value, matrix, out=out.value)
+            self.forward += self.products.affine(x.value, matrix, offset, out.value)
         else:
-            self._do(self._adding(out.value), x.value, matrix)
-            self._do(out.value.add_, offset)
+            self.forward += self.products.affine_more(x.value, matrix, offset, out.value)
         places = self.places[weight], self.places[bias]
         self.stages.append(
             functools.partial(
@@ -166,29 +187,16 @@ class _Planner:
         )
         return out
 
-    def _adding(self, target: Tensor) -> Callable[..., object]:
-        """What adds a product to what is there."""
-        return target.baddbmm_ if self.stacked else target.addmm_
-
     def _affine_back(
         self, x: Node, out: Node, matrix: Tensor, weight: Place, bias: Place, *, inputs_first: bool
     ) -> list[Work]:
         slope = self._with_slope(out)
         first, second = (x.value, slope) if inputs_first else (slope, x.value)
-        # A stack of products is one operation only where its answer lies in one piece.
-        target = weight.slope.contiguous() if self.stacked else weight.slope
-        work: list[Work] = [
-            functools.partial(self.multiply, first.mT, second, out=target),
-            functools.partial(torch.sum, slope, -2, out=bias.slope),
-        ]
-        if self.stacked:
-            work.append(functools.partial(weight.slope.copy_, target))
+        work = self.products.slopes(first, second, weight.slope)
+        work += self.products.sums(slope, bias.slope)
         if x.asked:
-            asked = self._with_slope(x)
-            if x.reached:
-                work.append(functools.partial(self._adding(asked), slope, matrix.mT))
-            else:
-                work.append(functools.partial(self.multiply, slope, matrix.mT, out=asked))
+            back = self.products.back_more if x.reached else self.products.back
+            work += back(slope, matrix, self._with_slope(x))
             x.reached = True
         return work
 

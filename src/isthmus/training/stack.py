@@ -11,8 +11,9 @@ from torch import Tensor
 from isthmus.randomness import reseed
 from isthmus.training.dense import Passes, passes_of
 from isthmus.training.heads import SquaredHead
+from isthmus.training.products import OfStacks
 from isthmus.training.step import Terms
-from isthmus.training.stride import TINY, Stride, adam
+from isthmus.training.stride import TINY, Moved, Stride, adam
 
 
 class Steps(NamedTuple):
@@ -108,7 +109,9 @@ class Stack:
             step.head(passes.of(at), x, weight)
             for at, (step, x, weight) in enumerate(zip(self.steps, batches, weights, strict=True))
         ]
-        return {name: torch.stack([terms[name] for terms in each]) for name in each[0]}
+        return {
+            name: torch.stack([torch.as_tensor(terms[name]) for terms in each]) for name in each[0]
+        }
 
     def _move(self, rates: Sequence[float]) -> None:
         """Clip, decay, and Adam; the rates may differ."""
@@ -123,15 +126,15 @@ class Stack:
             self.slopes[:, : self.matrices].addcmul_(self.values[:, : self.matrices], decay)
         for stride in self.strides:
             stride.count += 1
-        settings = groups[0]["betas"], groups[0]["eps"]
         if len(set(rates)) == 1 and len({float(stride.count) for stride in self.strides}) == 1:
-            whole = self.values, self.slopes, self.means, self.squares, self.strides[0].count
-            adam([whole], rates[0], *settings)
+            count = self.strides[0].count
+            whole = Moved(self.values, self.slopes, self.means, self.squares, count)
+            adam(whole, rates[0], groups[0])
             return
         counts = [stride.count for stride in self.strides]
         parts = zip(self.values, self.slopes, self.means, self.squares, counts, strict=True)
-        for part, rate in zip(parts, rates, strict=True):
-            adam([part], rate, *settings)
+        for each, rate in zip(parts, rates, strict=True):
+            adam(Moved(*each), rate, groups[0])
 
     def _clip(self) -> None:
         if self.strides[0].clip_norm is None:
@@ -145,5 +148,5 @@ class Stack:
         if batch not in self.kept:
             places = self.flat.places_in(self.values, self.slopes)
             forms, code_slope = [step.form for step in self.steps], self.steps[0].code_slope
-            self.kept[batch] = passes_of(forms, batch, places, code_slope=code_slope)
+            self.kept[batch] = passes_of(forms, batch, places, OfStacks(), code_slope=code_slope)
         return self.kept[batch]

@@ -1,6 +1,7 @@
 """Many steps of Adam in one go, on weights that lie in one stretch of memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,16 @@ MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 
 TINY = 1e-6
 """What `clip_grad_norm_` adds to the norm."""
+
+
+class Moved(NamedTuple):
+    """What a step of Adam moves: buffers (P,) of one network, or (N, P), and the steps so far."""
+
+    values: Tensor
+    slopes: Tensor
+    mean: Tensor
+    square: Tensor
+    steps: Tensor
 
 
 class Stride:
@@ -110,31 +121,24 @@ class Stride:
         elif decay:
             flat.slopes[: flat.matrices].add_(flat.values[: flat.matrices], alpha=decay)
         self.count += 1
-        one = (flat.values, flat.slopes, mean, square, self.count)
-        adam([one], rate, group["betas"], group["eps"])
+        adam(Moved(flat.values, flat.slopes, mean, square, self.count), rate, group)
 
 
-def adam(
-    buffers: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]],
-    rate: float,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """Adam's step (Kingma and Ba 2015) on (values, slopes, mean, square, steps) without decay."""
-    values, slopes, mean, square, count = map(list, zip(*buffers, strict=True))
+def adam(moved: Moved, rate: float, group: Mapping[str, Any]) -> None:
+    """Adam's step (Kingma and Ba 2015) without decay, by the other settings of `group`."""
     torch._fused_adam_(
-        values,
-        slopes,
-        mean,
-        square,
+        [moved.values],
+        [moved.slopes],
+        [moved.mean],
+        [moved.square],
         [],
-        count,
+        [moved.steps],
         amsgrad=False,
         lr=rate,
-        beta1=betas[0],
-        beta2=betas[1],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
         weight_decay=0.0,
-        eps=eps,
+        eps=group["eps"],
         maximize=False,
     )
 

@@ -1,11 +1,13 @@
 """Where a fit runs: the device, the precision and the threads."""
 
+import functools
 import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from isthmus.errors import RequestError, require
 from isthmus.spec import shown
@@ -55,16 +57,37 @@ def import_ahead() -> None:
 
 @contextmanager
 def threads(work: int, device: torch.device) -> Iterator[None]:
-    """Run a block with one thread when a batch's `work` (multiply-adds) is small."""
+    """Run a block with one thread, torch's and NumPy's, when a batch's `work` is small.
+
+    `work` is in multiply-adds.
+    """
     before = torch.get_num_threads()
     if device.type != "cpu" or work >= SMALL_WORK or before == 1:
         yield
         return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _pools().limit(limits=1, user_api="blas"):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Leave the numbers of threads as they were, in whichever order they are changed inside."""
+    before = torch.get_num_threads()
+    with _pools().limit(limits=None):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@functools.cache
+def _pools() -> ThreadpoolController:
+    """The thread pools of the libraries of linear algebra."""
+    return ThreadpoolController()
 
 
 @contextmanager
