@@ -59,6 +59,7 @@ class ClosedStep:
         finally:
             self.flat, self.kept = None, {}
 
+    @np.errstate(all="ignore")  # what is not finite is seen in the terms, as it is with torch
     def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Every term of the batch (B, *shape), detached; its gradient is left in `.grad`."""
         self.store.gather()

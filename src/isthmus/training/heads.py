@@ -43,8 +43,9 @@ class SquaredHead:
         np.multiply(off, 2 * self.share / off.size, out=slope)
         if not _equal(weight):
             slope *= weight.numpy()[:, None]
-        half = float(np.dot(off.reshape(-1), slope.reshape(-1)))
-        return {RECONSTRUCTION: half / 2} | dict.fromkeys(self.silent, 0.0)
+        terms = dict.fromkeys(self.silent, 0.0)
+        terms[RECONSTRUCTION] = float(np.dot(off.ravel(), slope.ravel())) / 2
+        return terms
 
     def judged(self, passes: Passes, rows: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
         """The same for rows (B, D) with weights (B,), None where they are equal.

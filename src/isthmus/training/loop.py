@@ -220,7 +220,7 @@ class Trainer:
             self.state.average = average_in(
                 self.state.average, self.network, self.plan.averaging, index
             )
-        self._add(terms, len(rows))
+        self.state.add(terms, len(rows))
         self.state.step = position + 1
         # What was seen of a step is in no checkpoint: the end of the epoch is the next one.
         self.settled = doctor is None
@@ -254,8 +254,8 @@ class Trainer:
                 [seed_at(self.state.seed, index) for index in range(first, first + many)],
             )
         for terms, size in zip(found, sizes, strict=True):
-            self._add(terms, size)
-            self._check(terms)
+            if not math.isfinite(self.state.add(terms, size)):
+                self._check(terms)
         self.state.step += many
         self.settled = doctor is None
         self.reporter.advance(len(rows))
@@ -314,10 +314,6 @@ class Trainer:
     def _set_rate(self, factor: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor * self.state.lr_scale
-
-    def _add(self, terms: Terms, rows: int) -> None:
-        for name, term in terms.items():
-            self.state.sums[name] = self.state.sums.get(name, 0.0) + float(term) * rows
 
     def _check(self, terms: Terms) -> None:
         total = sum(float(term) for term in terms.values())

@@ -1,8 +1,10 @@
 """Many steps of Adam in one go, on weights that lie in one stretch of memory."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +18,9 @@ MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 
 TINY = 1e-6
 """What `clip_grad_norm_` adds to the norm."""
+
+FEW, LARGE = 1 << 16, 1e30
+"""Slopes whose norm is a product of NumPy's, and the square of the norm up to which it is."""
 
 
 class Moved(NamedTuple):
@@ -43,6 +48,7 @@ class Stride:
         self.count = torch.zeros(())
 
     @torch.no_grad()
+    @np.errstate(all="ignore")
     def __call__(
         self,
         batches: Sequence[Tensor],
@@ -58,13 +64,15 @@ class Stride:
         flat = self.step.store
         flat.gather()
         mean, square = self.adopt()
-        draws, found = self.step.draws, []
+        moved = Moved(flat.values, flat.slopes, mean, square, self.count)
+        move, clip = self._mover(moved, flat.matrices), clipper(flat.slopes, self.clip_norm)
+        draws, passed, found = self.step.draws, self.step.passed, []
         for x, weight, rate, seed in zip(batches, weights, rates, seeds, strict=True):
             if draws:
                 reseed(seed, x.device)
-            found.append(self.step.passed(x, weight))
-            self._clip(flat.slopes)
-            self._adam(flat, mean, square, rate)
+            found.append(passed(x, weight))
+            clip()
+            move(rate)
         self.end()
         return found
 
@@ -102,26 +110,45 @@ class Stride:
         self.moments = flat, mean, square
         return mean, square
 
-    def _clip(self, slopes: Tensor) -> None:
-        if self.clip_norm is None:
-            return
-        norm = torch.linalg.vector_norm(slopes)
-        if slopes.device.type == "cpu":
-            share = self.clip_norm / (float(norm) + TINY)
-            if not share >= 1:  # also where it is not a number
-                slopes.mul_(share)
-        else:
-            slopes.mul_((self.clip_norm / (norm + TINY)).clamp(max=1.0))
-
-    def _adam(self, flat: Flat, mean: Tensor, square: Tensor, rate: float) -> None:
+    def _mover(self, moved: Moved, matrices: int) -> Callable[[float], None]:
+        """What moves the weights by a step at some rate; a decay is of matrices alone."""
         group = self.optimizer.param_groups[0]
-        decay = group["weight_decay"]
-        if decay and isinstance(self.optimizer, torch.optim.AdamW):
-            flat.values[: flat.matrices].mul_(1 - rate * decay)
-        elif decay:
-            flat.slopes[: flat.matrices].add_(flat.values[: flat.matrices], alpha=decay)
-        self.count += 1
-        adam(Moved(flat.values, flat.slopes, mean, square, self.count), rate, group)
+        decay, apart = group["weight_decay"], isinstance(self.optimizer, torch.optim.AdamW)
+        weights, slopes = moved.values[:matrices], moved.slopes[:matrices]
+
+        def move(rate: float) -> None:
+            if decay and apart:
+                weights.mul_(1 - rate * decay)
+            elif decay:
+                slopes.add_(weights, alpha=decay)
+            moved.steps.add_(1)
+            adam(moved, rate, group)
+
+        return move
+
+
+def clipper(slopes: Tensor, most: float | None) -> Callable[[], None]:
+    """What shortens slopes (P,) to a norm of at most `most`, as `clip_grad_norm_` does."""
+    if most is None:
+        return lambda: None
+    if slopes.device.type != "cpu":
+        return lambda: _shorten(slopes, most)
+    known = slopes.numpy()
+
+    def clip() -> None:
+        square = float(np.dot(known, known)) if len(known) < FEW else math.inf
+        # Of many numbers, and where squares are beyond single precision, torch knows better.
+        norm = math.sqrt(square) if square < LARGE else float(torch.linalg.vector_norm(slopes))
+        share = most / (norm + TINY)
+        if not share >= 1:  # also where it is not a number
+            slopes.mul_(share)
+
+    return clip
+
+
+def _shorten(slopes: Tensor, most: float) -> None:
+    """The same without waiting for a device."""
+    slopes.mul_((most / (torch.linalg.vector_norm(slopes) + TINY)).clamp(max=1.0))
 
 
 def adam(moved: Moved, rate: float, group: Mapping[str, Any]) -> None:
