@@ -208,7 +208,7 @@ def pythae(size: Size, rows: Rows, epochs: int) -> Rebuild:
             per_device_train_batch_size=size.batch,
             no_cuda=True,
         )
-        TrainingPipeline(config, model)(train_data=rows)
+        TrainingPipeline(training_config=config, model=model)(train_data=rows)
     return lambda given: model.reconstruct(torch.from_numpy(given)).detach().numpy()
 
 

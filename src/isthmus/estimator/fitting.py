@@ -27,7 +27,13 @@ from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
 from isthmus.training.state import ALL_DONE, State
-from isthmus.training.world import import_ahead, private_randomness, resolve_device, threads
+from isthmus.training.world import (
+    import_ahead,
+    private_randomness,
+    resolve_device,
+    threads,
+    without_compiler,
+)
 from isthmus.types import Array, Source
 
 SQUARED, LAYERWISE = "squared", "layerwise"
@@ -69,9 +75,14 @@ class Fitting:
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
+        with without_compiler():
+            return self._run()
+
+    def _run(self) -> Fitted:
         with private_randomness(self.device):
             torch.manual_seed(self.request.seed)
-            import_ahead()
+            if not parts.is_dense(self.request, self.kind):
+                import_ahead()
             network, solution = self._built()
             trainer = self._trainer(network)
             self._remark(trainer.state)

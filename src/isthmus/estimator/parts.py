@@ -245,6 +245,16 @@ def trainer_of(
     )
 
 
+def is_dense(request: Request, kind: Kind) -> bool:
+    """Whether a step will, as far as one can tell before there is a network, be a closed one."""
+    adaptive = request.optimizer in (AUTO, "adam", "adamw") or type(request.optimizer) in (
+        OPTIMIZERS["adam"],
+        OPTIMIZERS["adamw"],
+    )
+    tied = getattr(kind, "tied", False)
+    return adaptive and not tied and not isinstance(kind, KINDS["convolutional"])
+
+
 def batches_of(size: int, seed: int) -> Callable[[int, int], Sequence[Index]]:
     """(rows, epoch) to the positions of each batch of `size` rows."""
     return functools.partial(_batches, size, seed)

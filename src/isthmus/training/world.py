@@ -2,15 +2,20 @@
 
 import functools
 import importlib
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from threadpoolctl import ThreadpoolController
+from torch.optim import Optimizer
 
 from isthmus.errors import RequestError, require
 from isthmus.spec import shown
+
+COMPILER, MARK = "torch._dynamo", "__dynamo_disable"
+LEFT_ALONE = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 
 PRECISIONS = ("auto", "float64", "float32", "bf16")
 SMALL_WORK = 10_000_000
@@ -52,7 +57,28 @@ def import_ahead() -> None:
 
     Worth it beside work that leaves Python's lock alone, such as the products of a PCA.
     """
-    threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=(COMPILER,), daemon=True).start()
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Spare a fit the import of torch's compiler, which takes longer than many a fit.
+
+    Some methods of torch's optimizers import it at their first use, to tell it to leave them alone
+    (`torch._compile._disable_dynamo`). While it is not there, they need not tell it.
+    """
+    if COMPILER in sys.modules:
+        yield
+        return
+    functions = [getattr(getattr(Optimizer, name), "__wrapped__", None) for name in LEFT_ALONE]
+    own = [one for one in functions if one is not None and not hasattr(one, MARK)]
+    for one in own:
+        setattr(one, MARK, one)
+    try:
+        yield
+    finally:
+        for one in own:
+            delattr(one, MARK)
 
 
 @contextmanager
