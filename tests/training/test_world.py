@@ -1,3 +1,9 @@
+"""What a fit leaves of the process it runs in."""
+
+import subprocess
+import sys
+
+
 def test_a_fit_of_a_dense_network_imports_no_compiler():
     code = (
         "import sys, numpy as np; from isthmus import Autoencoder; "
