@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"pretraining", "training"},
     {"artifact"},
     {"estimator", "baselines"},
-    {"detector"},
+    {"detector", "search"},
     {"report"},
     {"cli"},
     {"__init__", "__main__"},

@@ -14,7 +14,9 @@ def test_public_names():
         *(
             "Autoencoder",
             "OutlierDetector",
+            "SearchCV",
             "data",
+            "fit_together",
             "kinds",
             "load",
             "losses",

@@ -7,12 +7,15 @@ if TYPE_CHECKING:
     from isthmus import data, kinds, losses, optim, pretraining
     from isthmus.detector import OutlierDetector, load
     from isthmus.estimator import Autoencoder
+    from isthmus.search import SearchCV, fit_together
 
 __version__ = "0.1.0"
 __all__ = [
     "Autoencoder",
     "OutlierDetector",
+    "SearchCV",
     "data",
+    "fit_together",
     "kinds",
     "load",
     "losses",
@@ -23,6 +26,8 @@ __all__ = [
 _HOMES = {
     "Autoencoder": "isthmus.estimator",
     "OutlierDetector": "isthmus.detector",
+    "SearchCV": "isthmus.search",
+    "fit_together": "isthmus.search",
     "load": "isthmus.detector",
 }
 

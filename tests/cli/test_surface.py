@@ -23,6 +23,7 @@ TRAINING = [
     "--epochs",
     "--batch-size",
     "--no-early-stopping",
+    "--n-init",
     "--seed",
     "--device",
     "--precision",

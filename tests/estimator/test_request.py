@@ -72,6 +72,7 @@ WRONG = {
         (((None,), (3,), ("l3",), ["l1", "l3"], (losses.L1,), (losses.Huber(),)), "is not known"),
     ],
     "callbacks": [((None, 3, print, "print", {"a": print}, (3,), [None]), "of functions, such as")],
+    "n_init": [((0, -1, 1.5, "3", None, True, [], ARRAY), "a whole number, at least 1")],
     "verbose": [
         ((None, "yes", 1.0, [], {}, Lines, print, torch.zeros(2)), "must be 0, 1, or an object")
     ],

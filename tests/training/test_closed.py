@@ -10,8 +10,11 @@ from isthmus.data import CORRUPTIONS
 from isthmus.kinds import ACTIVATIONS, Convolutional, Multilayer, Regularized, Vanilla
 from isthmus.losses import KL, L1, Bernoulli, Contraction, Huber, Mixed, Objective, Squared
 from isthmus.randomness import reseed
-from isthmus.training.closed import closed_step
+from isthmus.training import closed as closed_module
+from isthmus.training.closed import closed_step, products_for
+from isthmus.training.products import ByNumpy, ByTorch
 from isthmus.training.step import AutogradStep
+from isthmus.training.stride import clipper
 from isthmus.types import Facts
 
 CPU = torch.device("cpu")
@@ -65,8 +68,10 @@ def taken(step, network, x, weight):
         return terms, {name: p.grad.clone() for name, p in network.named_parameters()}
 
 
+@pytest.mark.parametrize("by", [ByNumpy, ByTorch])
 @pytest.mark.parametrize("seed", range(120))
-def test_it_is_autograds(seed):
+def test_it_is_autograds(seed, by, monkeypatch):
+    monkeypatch.setattr(closed_module, "products_for", lambda weights, batch: by())
     network, objective, corrupt, x, weight = drawn(seed)
     closed = closed_step(network, objective, corrupt)
     terms, slopes = taken(closed, network, x, weight)
@@ -78,6 +83,24 @@ def test_it_is_autograds(seed):
         torch.testing.assert_close(terms[name], term, rtol=1e-10, atol=1e-12)
     for name, gradient in gradients.items():
         torch.testing.assert_close(slopes[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_small_products_are_numpys():
+    assert type(products_for(torch.zeros(4000), 64)) is ByNumpy
+    assert type(products_for(torch.zeros(4_000_000), 64)) is ByTorch
+    assert type(products_for(torch.zeros(4000, device="meta"), 64)) is ByTorch
+
+
+@pytest.mark.parametrize("length", [50, 100_000])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, 1e25, np.inf, np.nan])
+def test_slopes_are_clipped_as_torch_clips_them(length, scale):
+    slopes = torch.randn(length) * scale
+    parameter = torch.nn.Parameter(torch.zeros(length))
+    parameter.grad = slopes.clone()
+    torch.nn.utils.clip_grad_norm_([parameter], 0.7)
+    with np.errstate(all="ignore"):  # as a stride does
+        clipper(slopes, 0.7)()
+    torch.testing.assert_close(slopes, parameter.grad, equal_nan=True)
 
 
 def test_a_planted_fault_is_caught(monkeypatch):

@@ -288,6 +288,7 @@ class Training:
             "--no-early-stopping", help="Go on to the last epoch; the best one is kept anyway."
         ),
     ] = False
+    n_init: Annotated[int, typer.Option(metavar="N", help=docs.setting("n_init"), min=1)] = 1
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed gives the same weights.", min=0)
     ] = 0

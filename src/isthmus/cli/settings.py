@@ -58,6 +58,7 @@ def estimator_settings(training: Training, schema: Schema) -> dict[str, Any]:
         "device": training.device,
         "precision": training.precision,
         "transform_max_iter": _number_or(training.transform_max_iter, AUTO, "--transform-max-iter"),
+        "n_init": training.n_init,
         "random_state": training.seed,
     }
 

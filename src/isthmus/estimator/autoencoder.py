@@ -41,7 +41,8 @@ from isthmus.estimator.inputs import (
     unless_refused,
 )
 from isthmus.estimator.refining import refined
-from isthmus.estimator.request import Request, check_request, folder_of, reporter_of, seed_of
+from isthmus.estimator.request import Request
+from isthmus.estimator.restarts import best_of
 from isthmus.estimator.saving import to_artifact
 from isthmus.types import Array, Source
 
@@ -81,6 +82,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         transform_max_iter: Steps in which `transform` refines each code that the encoder gives;
             none raises a row's loss. 0 takes the encoder's own. "auto" is 4 where they gain at
             least 2 % on held-out rows and nothing else is asked of the code, else 0.
+        n_init: Fits from different random weights, all taken together; the one with the lowest
+            error on held-out rows is kept.
         callbacks: Functions called with each epoch's record; a true answer stops the fit.
         verbose: 0 says nothing, 1 writes a line an epoch to standard error.
         checkpoint: A folder to keep the fit's state in while it runs, for `fit(resume=True)`.
@@ -120,6 +123,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         device: str = "auto",
         precision: str = "auto",
         transform_max_iter: Any = "auto",
+        n_init: int = 1,
         callbacks: Any = (),
         verbose: Any = 0,
         checkpoint: Any = None,
@@ -140,6 +144,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.device = device
         self.precision = precision
         self.transform_max_iter = transform_max_iter
+        self.n_init = n_init
         self.callbacks = callbacks
         self.verbose = verbose
         self.checkpoint = checkpoint
@@ -177,7 +182,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 known = source.schema
                 validation = as_source(self, validation, reset=False, schema=known)
                 validation = align(validation, known)
-            self._keep(Fitting(self._request(resume=resume), source, weight, validation).run())
+            self.keep(best_of(self, self._request(resume=resume), source, weight, validation))
         return self
 
     def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
@@ -200,7 +205,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 self._request(resume=False), validation_fraction=0.0, max_epochs=0, checkpoint=None
             )
             with torch.inference_mode(False):
-                self._keep(Fitting(request, source, weight, None).run())
+                self.keep(Fitting(request, source, weight, None).run())
         with torch.inference_mode(False):
             source = align(source, self.preparation_.schema)
             tell(source)
@@ -361,19 +366,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return np.concatenate([self.preparation_.decode(part) for part in parts])
 
     def _request(self, *, resume: bool) -> Request:
-        settings = self.get_params(deep=False)
-        own = {name: settings[name] for name in Request.shared()}
-        wanted = Request(
-            **{k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()},
-            seed=seed_of(self.random_state),
-            reporter=reporter_of(self.verbose),
-            checkpoint=folder_of(self.checkpoint),
-            resume=resume,
-        )
-        check_request(wanted)
-        return wanted
+        return Request.of(self.get_params(deep=False), resume=resume)
 
-    def _keep(self, fitted: Fitted) -> None:
+    def keep(self, fitted: Fitted) -> None:
+        """Be the model that a fit has left behind."""
         self.network_ = fitted.network
         self.kind_, self.loss_ = fitted.kind, fitted.loss
         self.preparation_ = fitted.preparation

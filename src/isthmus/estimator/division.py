@@ -64,7 +64,7 @@ class Division:
         elif isinstance(fraction, str):
             fraction = choices.choose_held_out(float(weight[counted].sum()))
         train, held_out = held_out_split(
-            source, counted, weight[counted], float(fraction), request.seed
+            source, counted, weight[counted], float(fraction), request.split_seed
         )
         left_out = np.setdiff1d(counted, np.concatenate([train, held_out]))
         return cls(
@@ -88,7 +88,7 @@ class Division:
         elif isinstance(fraction, str):
             fraction = choices.choose_held_out(float(len(source)))
         fitness = Fitness(source, gaps=True)
-        split = streamed_split(source, float(fraction), request.seed, fitness.see)
+        split = streamed_split(source, float(fraction), request.split_seed, fitness.see)
         fitness.check()
         pin_sample(source, split)
         return cls(

@@ -10,10 +10,10 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from isthmus.counts import counts_seen
-from isthmus.data import StreamedRows, check_any, check_rows, count_distinct, is_streamed
+from isthmus.data import StreamedRows, check_any, check_rows, is_streamed
 from isthmus.errors import RequestError
-from isthmus.estimator import choices, parts
-from isthmus.estimator.division import Division, mean_row
+from isthmus.estimator import choices, parts, sharing
+from isthmus.estimator.division import mean_row
 from isthmus.estimator.fitted import Fitted
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
 from isthmus.estimator.imputing import Imputer
@@ -21,20 +21,19 @@ from isthmus.estimator.refining import NOT_AT_ALL, Refining, check_free, obstacl
 from isthmus.estimator.request import AUTO, FULL, Request
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Squared
-from isthmus.pretraining import (
-    PCA,
-    PRETRAININGS,
-    PCASolution,
-    Random,
-    name_of,
-    principal_components,
-)
+from isthmus.pretraining import PCA, PRETRAININGS, PCASolution, Random, name_of
 from isthmus.pretraining.pca import EXACT_SIDE
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
 from isthmus.training.state import ALL_DONE, State
-from isthmus.training.world import import_ahead, private_randomness, resolve_device, threads
+from isthmus.training.world import (
+    import_ahead,
+    private_randomness,
+    resolve_device,
+    threads,
+    without_compiler,
+)
 from isthmus.types import Array, Source
 
 SQUARED, LAYERWISE = "squared", "layerwise"
@@ -52,7 +51,7 @@ class Fitting:
     ) -> None:
         self.request, self.source = request, source
         self.device = resolve_device(request.device)
-        self.division = Division.of(request, source, weight, validation)
+        self.division = sharing.division_of(request, source, weight, validation)
         self.loss, self.preparation = parts.loss_and_preparation(request, self.division)
         self.kind = parts.kind_of(request, source, self.loss)
         self.noise = parts.noise_of(request, self.kind)
@@ -63,21 +62,27 @@ class Fitting:
             check_any(validation)
         self.precision = self._first_precision()
         seen_as = self.preparation, DTYPES[self.precision], self.device
-        self.train = self.division.open_train(*seen_as)
-        self.held_out = self.division.open_held_out(*seen_as)
+        self.train, self.held_out = sharing.opened(self.division, *seen_as)
         self.pretraining = parts.pretraining_of(request, self.kind)
         self.at_pca = isinstance(self.pretraining, PCA)
         self.penalties = parts.penalties_of(request, self.kind)
-        self.distinct = self._count_distinct()
+        self.distinct = 0 if self.held_out is None else sharing.distinct_of(self.held_out)
+        """How many different rows are held out."""
+
         self.stand_in = self._find_stand_in()
         self.mean: Tensor | None = None
         self.counts_seen = counts_seen(self.preparation.facts)
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
+        with without_compiler():
+            return self._run()
+
+    def _run(self) -> Fitted:
         with private_randomness(self.device):
             torch.manual_seed(self.request.seed)
-            import_ahead()
+            if not parts.is_dense(self.request, self.kind):
+                import_ahead()
             network, solution = self._built()
             trainer = self._trainer(network)
             self._remark(trainer.state)
@@ -183,12 +188,8 @@ class Fitting:
         rows = self.train
         if isinstance(rows, StreamedRows) and self.preparation.facts.n_features > EXACT_SIDE:
             rows = rows.in_memory()  # more than one pass would be needed over all of them
-        solution = principal_components(
-            rows,
-            n_components,
-            seed=self.request.seed,
-            stand_in=self.stand_in,
-            seen=self.counts_seen,
+        solution = sharing.principal_of(
+            rows, n_components, self.request.split_seed, self.stand_in, self.counts_seen
         )
         plain = rows is self.train and self.counts_seen is None
         self.mean = solution.mean if plain else None
@@ -214,12 +215,6 @@ class Fitting:
         # Whoever asks for no held-out rows has asked for training to be trusted.
         trusted = self.held_out is None and self.request.validation_fraction != "auto"
         return plain and not trusted and self.request.max_epochs != 0
-
-    def _count_distinct(self) -> int:
-        """How many different rows are held out."""
-        if self.held_out is None:
-            return 0
-        return count_distinct(self.held_out.source, self.held_out.rows)
 
     @property
     def _judgeable(self) -> bool:

@@ -14,11 +14,10 @@ from isthmus.data import (
     Preparation,
     Rows,
     epoch_batches,
-    fit_preparation,
     is_streamed,
 )
 from isthmus.errors import RequestError, require
-from isthmus.estimator import choices
+from isthmus.estimator import choices, sharing
 from isthmus.estimator.division import Division
 from isthmus.estimator.request import AUTO, Request
 from isthmus.kinds import KINDS, CodeNetwork, Kind
@@ -35,6 +34,7 @@ from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PCA, PRETRAININGS, Job, Pretraining, Random, name_of
 from isthmus.spec import is_truth, resolve
 from isthmus.training.closed import closed_step
+from isthmus.training.crew import shared
 from isthmus.training.health import Doctor
 from isthmus.training.loop import Trainer
 from isthmus.training.plan import Plan
@@ -51,9 +51,7 @@ def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstructi
 
     Raises RequestError where the loss cannot take the prepared values.
     """
-    prepare = functools.partial(
-        fit_preparation, rows.source, rows.train, rows.train_weight, unseen=rows.held_out
-    )
+    prepare = functools.partial(sharing.preparation_of, rows)
     if request.loss == "auto":
         preparation = prepare(request.preparation)
         name = choices.choose_loss(preparation)
@@ -234,7 +232,7 @@ def trainer_of(
     return Trainer(
         network=network,
         step=step or AutogradStep(network, objective, corrupt, bf16=bf16),
-        stride=stride_of(step, method, plan.clip_norm),
+        stride=shared(stride_of(step, method, plan.clip_norm)),
         objective=objective,
         optimizer=method,
         factor=optimizer.factor,
@@ -245,6 +243,16 @@ def trainer_of(
         reporter=request.reporter,
         health=Doctor(loss.rebuilt, optimizer.evaluations_a_step),
     )
+
+
+def is_dense(request: Request, kind: Kind) -> bool:
+    """Whether a step will, as far as one can tell before there is a network, be a closed one."""
+    adaptive = request.optimizer in (AUTO, "adam", "adamw") or type(request.optimizer) in (
+        OPTIMIZERS["adam"],
+        OPTIMIZERS["adamw"],
+    )
+    tied = getattr(kind, "tied", False)
+    return adaptive and not tied and not isinstance(kind, KINDS["convolutional"])
 
 
 def batches_of(size: int, seed: int) -> Callable[[int, int], Sequence[Index]]:

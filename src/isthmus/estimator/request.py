@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from sklearn.utils import check_random_state
 
 from isthmus.data import CORRUPTIONS, SCALINGS, Corruption
@@ -43,11 +44,31 @@ class Request:
     device: str
     precision: str
     transform_max_iter: int | str
+    n_init: int
     callbacks: Sequence[Callback]
     seed: int
+    split_seed: int
+    """What decides which rows are held out."""
+
     reporter: Reporter
     checkpoint: Path | None
     resume: bool
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], *, resume: bool) -> "Request":
+        """The settings of an estimator, checked; RequestError where one makes no sense."""
+        own = {name: settings[name] for name in cls.shared()}
+        seed = seed_of(settings["random_state"])
+        wanted = cls(
+            **{k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()},
+            seed=seed,
+            split_seed=seed,
+            reporter=reporter_of(settings["verbose"]),
+            checkpoint=folder_of(settings["checkpoint"]),
+            resume=resume,
+        )
+        check_request(wanted)
+        return wanted
 
     @classmethod
     def shared(cls) -> list[str]:
@@ -55,7 +76,7 @@ class Request:
         return [
             f.name
             for f in fields(cls)
-            if f.name not in ("seed", "reporter", "checkpoint", "resume")
+            if f.name not in ("seed", "split_seed", "reporter", "checkpoint", "resume")
         ]
 
 
@@ -91,6 +112,7 @@ RULES = {
         lambda value: _among(value, (AUTO,)) or _counts(value, 0),
         "'auto' or a whole number, at least 0",
     ),
+    "n_init": Rule(lambda value: _counts(value, 1), "a whole number, at least 1"),
     "early_stopping": Rule(
         lambda value: is_truth(value) or _counts(value, 1),
         "True, False, or a whole number, at least 1",

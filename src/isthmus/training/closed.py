@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,9 @@ from isthmus.losses import Objective
 from isthmus.training.dense import Passes, passes_of
 from isthmus.training.flat import Flat
 from isthmus.training.heads import AnyHead, Head, head_of
+from isthmus.training.products import ByNumpy, ByTorch, Products
+from isthmus.training.step import Terms
+from isthmus.training.world import SMALL_WORK
 from isthmus.types import Network
 
 MOST_SIZES = 8
@@ -35,6 +39,12 @@ class ClosedStep:
         self.kept: dict[int, Passes] = {}
 
     @property
+    def store(self) -> Flat:
+        """The weights, while the step is bound."""
+        assert self.flat is not None, "a step is taken while it is bound"
+        return self.flat
+
+    @property
     def draws(self) -> bool:
         """Whether a step asks for random numbers."""
         return self.corrupt is not None or self.form.dropout > 0 or self.form.code_dropout > 0
@@ -49,20 +59,21 @@ class ClosedStep:
         finally:
             self.flat, self.kept = None, {}
 
+    @np.errstate(all="ignore")  # what is not finite is seen in the terms, as it is with torch
     def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Every term of the batch (B, *shape), detached; its gradient is left in `.grad`."""
-        assert self.flat is not None, "a step is taken while it is bound"
-        self.flat.gather()
+        self.store.gather()
         terms = self.passed(x, weight)
-        self.flat.attach()
-        return terms
+        self.store.attach()
+        return {
+            name: torch.as_tensor(t, dtype=x.dtype, device=x.device) for name, t in terms.items()
+        }
 
     @torch.no_grad()
-    def passed(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def passed(self, x: Tensor, weight: Tensor) -> Terms:
         """The terms of a batch; its gradient is left in the flat slopes."""
         passes = self._passes(len(x))
-        seen = x if self.corrupt is None else self.corrupt(x)
-        passes.seen.value.copy_(seen.flatten(1))
+        self.feed(passes, x)
         for work in passes.forward:
             work()
         terms = self.head(passes, x, weight)
@@ -70,20 +81,42 @@ class ClosedStep:
             work()
         return terms
 
+    def feed(self, passes: Passes, x: Tensor) -> None:
+        """Give a batch to the forward pass, with all the noise there is."""
+        seen = x if self.corrupt is None else self.corrupt(x)
+        if passes.arrays is None:
+            passes.seen.value.copy_(seen.flatten(1))
+        else:
+            np.copyto(passes.arrays.seen, seen.numpy().reshape(passes.arrays.seen.shape))
+        passes.draw()
+
+    def move(self, values: Tensor, slopes: Tensor) -> None:
+        """Take the weights and their gradients to other buffers (P,)."""
+        self.store.move(values, slopes)
+        self.kept = {}
+
+    @property
+    def code_slope(self) -> bool:
+        """Whether the losses have a slope in the code itself."""
+        return isinstance(self.head, AnyHead) and self.head.of_code
+
     def _passes(self, batch: int) -> Passes:
         found = self.kept.get(batch)
         if found is None:
-            assert self.flat is not None
             if len(self.kept) >= MOST_SIZES:
                 self.kept.clear()
+            products = products_for(self.store.values, batch)
             found = passes_of(
-                self.form,
-                batch,
-                self.flat.slope_of(),
-                code_slope=isinstance(self.head, AnyHead) and self.head.of_code,
+                [self.form], batch, self.store.places(), products, code_slope=self.code_slope
             )
             self.kept[batch] = found
         return found
+
+
+def products_for(weights: Tensor, batch: int) -> Products:
+    """What multiplies: NumPy where each product is so small that asking for it is what costs."""
+    small = weights.device.type == "cpu" and batch * weights.numel() < SMALL_WORK
+    return ByNumpy() if small else ByTorch()
 
 
 def closed_step(

@@ -5,18 +5,21 @@ memory that is there already: no graph, no allocation, no Python object is made 
 """
 
 # Shape letters: B rows in a batch, D features, K code units, I and O inputs and outputs of a layer.
+# Of a stack of N networks every tensor has N of these, its first axis.
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.kinds import DenseForm
 from isthmus.training.bending import BENDS
-
-Work = Callable[[], object]
+from isthmus.training.flat import Place
+from isthmus.training.products import ByNumpy, Products, Work
+from isthmus.types import Array
 
 
 @dataclass(eq=False)
@@ -30,6 +33,18 @@ class Node:
 
     reached: bool = False
     """Whether something is in `slope` already, on the way back."""
+
+    def of(self, number: int) -> "Node":
+        """The part of one network of a stack."""
+        return Node(self.value[number], None if self.slope is None else self.slope[number])
+
+
+class Arrays(NamedTuple):
+    """What stands between the passes, (B, D) each, as NumPy sees it."""
+
+    seen: Array
+    raw: Array
+    slope: Array
 
 
 @dataclass
@@ -45,22 +60,55 @@ class Passes:
 
     forward: list[Work] = field(default_factory=list)
     backward: list[Work] = field(default_factory=list)
+    arrays: Arrays | None = None
+    """Views for NumPy, where that does the products."""
+
+    masks: list[tuple[Tensor, float]] = field(default_factory=list)
+    """What dropout keeps, and how often it keeps it, in the order of the draws."""
+
+    def draw(self) -> None:
+        """Draw what is dropped, as nn.Dropout does on the way."""
+        for mask, kept in self.masks:
+            mask.bernoulli_(kept).div_(kept)
+
+    def of(self, number: int) -> "Passes":
+        """The part of one network of a stack, which has no work of its own."""
+        seen, code, raw = (node.of(number) for node in (self.seen, self.code, self.raw))
+        masks = [(mask[number], kept) for mask, kept in self.masks]
+        return Passes(seen, code, raw, masks=masks)
 
 
 def passes_of(
-    form: DenseForm, batch: int, slopes: Mapping[Tensor, Tensor], *, code_slope: bool
+    forms: Sequence[DenseForm],
+    batch: int,
+    places: Mapping[Tensor, Place],
+    products: Products,
+    *,
+    code_slope: bool,
 ) -> Passes:
-    """The passes of a network over batches of `batch` rows, gradients written into `slopes`.
+    """The passes over batches of `batch` rows of one network, or of a stack of several.
 
-    With `code_slope`, the code's own slope (of penalties) is there before the way back begins.
+    `places` are those of the parameters of the first network. With `code_slope`, the code's own
+    slope (of penalties) is there before the way back begins.
     """
-    return _Planner(form, batch, slopes).passes(code_slope=code_slope)
+    return _Planner(forms, batch, places, products).passes(code_slope=code_slope)
 
 
 class _Planner:
-    def __init__(self, form: DenseForm, batch: int, slopes: Mapping[Tensor, Tensor]) -> None:
-        self.form, self.batch, self.slopes = form, batch, slopes
-        self.like = next(iter(slopes.values()))
+    def __init__(
+        self,
+        forms: Sequence[DenseForm],
+        batch: int,
+        places: Mapping[Tensor, Place],
+        products: Products,
+    ) -> None:
+        self.forms, self.form, self.batch, self.places = forms, forms[0], batch, places
+        self.products = products
+        (parameter, place), *_ = places.items()
+        self.like = place.value
+        self.stacked = place.value.ndim > parameter.ndim
+        self.lead = (len(forms),) if self.stacked else ()
+        self.masks: list[tuple[Tensor, float]] = []
         self.forward: list[Work] = []
         self.stages: list[Callable[[], list[Work]]] = []
         """What to do on the way back, last first; planned when all of the way there is known."""
@@ -79,14 +127,17 @@ class _Planner:
             self._with_slope(before_dropout)
             before_dropout.reached = True
         backward = [work for stage in reversed(self.stages) for work in stage()]
-        return Passes(seen, before_dropout, raw, self.forward, backward)
+        arrays = None
+        if isinstance(self.products, ByNumpy):
+            arrays = Arrays(seen.value.numpy(), raw.value.numpy(), raw.slope.numpy())
+        return Passes(seen, before_dropout, raw, self.forward, backward, arrays, self.masks)
 
     def _linear_width(self) -> int:
         assert self.form.linear is not None
         return self.form.linear.encode_weight.shape[1]
 
     def _buffer(self, width: int) -> Tensor:
-        return self.like.new_zeros(self.batch, width)
+        return self.like.new_zeros(*self.lead, self.batch, width)
 
     def _with_slope(self, node: Node) -> Tensor:
         if node.slope is None:
@@ -120,43 +171,32 @@ class _Planner:
         stored_inputs_first: bool = False,
     ) -> Node:
         """X W + b, added to what is in `out` where that is given."""
-        matrix = weight.data if stored_inputs_first else weight.data.t()  # (I, O)
+        matrix = self.places[weight].value  # (O, I), or (I, O)
+        matrix = matrix if stored_inputs_first else matrix.mT
+        offset = self.places[bias].value
         if out is None:
-            out = Node(self._buffer(matrix.shape[1]))
-            self._do(torch.addmm, bias.data, x.value, matrix, out=out.value)
+            out = Node(self._buffer(matrix.shape[-1]))
+            self.forward += self.products.affine(x.value, matrix, offset, out.value)
         else:
-            self._do(out.value.addmm_, x.value, matrix)
-            self._do(out.value.add_, bias.data)
+            self.forward += self.products.affine_more(x.value, matrix, offset, out.value)
+        places = self.places[weight], self.places[bias]
         self.stages.append(
             functools.partial(
-                self._affine_back, x, out, matrix, weight, bias, inputs_first=stored_inputs_first
+                self._affine_back, x, out, matrix, *places, inputs_first=stored_inputs_first
             )
         )
         return out
 
     def _affine_back(
-        self,
-        x: Node,
-        out: Node,
-        matrix: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        *,
-        inputs_first: bool,
+        self, x: Node, out: Node, matrix: Tensor, weight: Place, bias: Place, *, inputs_first: bool
     ) -> list[Work]:
         slope = self._with_slope(out)
-        of_weight, of_bias = self.slopes[weight], self.slopes[bias]
         first, second = (x.value, slope) if inputs_first else (slope, x.value)
-        work: list[Work] = [
-            functools.partial(torch.mm, first.t(), second, out=of_weight),
-            functools.partial(torch.sum, slope, 0, out=of_bias),
-        ]
+        work = self.products.slopes(first, second, weight.slope)
+        work += self.products.sums(slope, bias.slope)
         if x.asked:
-            target = self._with_slope(x)
-            if x.reached:
-                work.append(functools.partial(target.addmm_, slope, matrix.t()))
-            else:
-                work.append(functools.partial(torch.mm, slope, matrix.t(), out=target))
+            back = self.products.back_more if x.reached else self.products.back
+            work += back(slope, matrix, self._with_slope(x))
             x.reached = True
         return work
 
@@ -180,9 +220,7 @@ class _Planner:
         if not rate:
             return a
         mask, kept = torch.ones_like(a.value), Node(torch.zeros_like(a.value))
-        # The draws of nn.Dropout, in its order.
-        self._do(mask.bernoulli_, 1 - rate)
-        self._do(mask.div_, 1 - rate)
+        self.masks.append((mask, 1 - rate))
         self._do(torch.mul, a.value, mask, out=kept.value)
 
         def back() -> list[Work]:
@@ -200,8 +238,7 @@ class _Planner:
         if limit is None:
             return raw
         kept, out = torch.zeros_like(raw.value), Node(torch.zeros_like(raw.value))
-        ends = (limit.get_buffer(name).flatten().to(kept) for name in ("floor", "ceiling"))
-        floor, ceiling = (end.expand(kept.shape[1]) for end in ends)
+        floor, ceiling = self._end("floor", kept), self._end("ceiling", kept)
         beyond = torch.zeros_like(kept, dtype=torch.bool)
         self._do(torch.clamp, raw.value, floor, ceiling, out=kept)
         self._do(torch.lerp, kept, raw.value, limit.LEAK, out=out.value)
@@ -218,6 +255,12 @@ class _Planner:
 
         self.stages.append(back)
         return out
+
+    def _end(self, name: str, raw: Tensor) -> Tensor:
+        """(D,), or (N, 1, D) of a stack: where outputs end."""
+        limits = [form.limit for form in self.forms if form.limit is not None]
+        ends = [limit.get_buffer(name).flatten().to(raw).expand(raw.shape[-1]) for limit in limits]
+        return torch.stack(ends)[:, None] if self.stacked else ends[0]
 
     def _do(self, operation: Callable[..., object], *args: object, **options: object) -> None:
         self.forward.append(functools.partial(operation, *args, **options))

@@ -2,9 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+
+class Place(NamedTuple):
+    """Where a parameter and its gradient are: as the parameter is, or (N, ...) of a stack."""
+
+    value: Tensor
+    slope: Tensor
 
 
 class Flat:
@@ -25,13 +33,24 @@ class Flat:
         self.slopes = torch.zeros_like(self.values)
 
     def views(self, buffer: Tensor) -> list[Tensor]:
-        """The parts of a buffer of the same length that belong to each parameter."""
-        parts = torch.split(buffer, [p.numel() for p in self.parameters])
-        return [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
+        """The parts of a buffer (..., P) of as many numbers that belong to each parameter."""
+        lead, sizes = buffer.shape[:-1], [p.numel() for p in self.parameters]
+        parts = zip(torch.split(buffer, sizes, -1), self.parameters, strict=True)
+        return [part.view(*lead, *p.shape) for part, p in parts]
 
-    def slope_of(self) -> dict[Tensor, Tensor]:
-        """Where the gradient of each parameter is written."""
-        return dict(zip(self.parameters, self.views(self.slopes), strict=True))
+    def places(self) -> dict[Tensor, Place]:
+        """Where each parameter and its gradient are."""
+        return self.places_in(self.values, self.slopes)
+
+    def places_in(self, values: Tensor, slopes: Tensor) -> dict[Tensor, Place]:
+        """Where they are in buffers (P,), or in those (N, P) of a stack."""
+        places = map(Place, self.views(values), self.views(slopes))
+        return dict(zip(self.parameters, places, strict=True))
+
+    def move(self, values: Tensor, slopes: Tensor) -> None:
+        """Move the parameters to other buffers of the same length."""
+        self.values, self.slopes = values, slopes
+        self.gather()
 
     def gather(self) -> None:
         """Take back parameters that somebody has put elsewhere, as line searches do."""

@@ -3,18 +3,20 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from isthmus.losses import RECONSTRUCTION, Objective, PenaltySpec, Squared
-from isthmus.training.dense import Passes
-from isthmus.types import Network, Output, Step
+from isthmus.training.dense import Arrays, Passes
+from isthmus.training.step import Terms
+from isthmus.types import Array, Network, Output, Step
 
 
 class Head(Protocol):
     """Named losses of a batch whose forward pass is done; slopes are left in the passes."""
 
-    def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> Terms:
         """Of the clean rows (B, *shape) with their weights (B,)."""
 
 
@@ -29,17 +31,37 @@ class SquaredHead:
         columns = None if facts is None else facts.columns
         self.share = 1.0 if facts is None or columns is None else facts.n_features / len(columns)
 
-    def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> Terms:
         """The weighted mean over rows of the mean over features."""
+        if passes.arrays is not None:
+            return self._by_numpy(passes.arrays, x.numpy(), weight)
+        return self.judged(passes, x.flatten(1), None if _equal(weight) else weight)
+
+    def _by_numpy(self, arrays: Arrays, x: Array, weight: Tensor) -> dict[str, float]:
+        off, slope = arrays.raw, arrays.slope
+        np.subtract(off, x.reshape(off.shape), out=off)
+        np.multiply(off, 2 * self.share / off.size, out=slope)
+        if not _equal(weight):
+            slope *= weight.numpy()[:, None]
+        terms = dict.fromkeys(self.silent, 0.0)
+        terms[RECONSTRUCTION] = float(np.dot(off.ravel(), slope.ravel())) / 2
+        return terms
+
+    def judged(self, passes: Passes, rows: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
+        """The same for rows (B, D) with weights (B,), None where they are equal.
+
+        Of a stack of N networks everything has N of these, and so has each term, which else is one
+        number.
+        """
         raw, slope = passes.raw.value, passes.raw.slope
         assert slope is not None
         # The slope's buffer holds nothing yet, the deviations need one of their own.
-        off = raw.sub_(x.flatten(1))
-        torch.mul(off, 2 * self.share / off.numel(), out=slope)
-        if not _equal(weight):
-            slope.mul_(weight[:, None])
-        terms = {RECONSTRUCTION: torch.dot(off.view(-1), slope.view(-1)) / 2}
-        return terms | {name: off.new_zeros(()) for name in self.silent}
+        off, batch, width = raw.sub_(rows), *raw.shape[-2:]
+        torch.mul(off, 2 * self.share / (batch * width), out=slope)
+        if weight is not None:
+            slope.mul_(weight[..., None])
+        half = torch.linalg.vecdot(off.flatten(-2), slope.flatten(-2))
+        return {RECONSTRUCTION: half / 2} | {name: torch.zeros_like(half) for name in self.silent}
 
 
 class AnyHead:

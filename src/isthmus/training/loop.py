@@ -27,7 +27,7 @@ from isthmus.training.plan import Plan
 from isthmus.training.progress import Reporter, Silent
 from isthmus.training.rows import NoRows, as_one, batches_at_once, nothing_ahead, weights_at
 from isthmus.training.state import ALL_DONE, Record, State
-from isthmus.training.step import ManySteps, TrainingStep
+from isthmus.training.step import ManySteps, Terms, TrainingStep
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
@@ -220,7 +220,7 @@ class Trainer:
             self.state.average = average_in(
                 self.state.average, self.network, self.plan.averaging, index
             )
-        self._add(terms, len(rows))
+        self.state.add(terms, len(rows))
         self.state.step = position + 1
         # What was seen of a step is in no checkpoint: the end of the epoch is the next one.
         self.settled = doctor is None
@@ -254,8 +254,8 @@ class Trainer:
                 [seed_at(self.state.seed, index) for index in range(first, first + many)],
             )
         for terms, size in zip(found, sizes, strict=True):
-            self._add(terms, size)
-            self._check(terms)
+            if not math.isfinite(self.state.add(terms, size)):
+                self._check(terms)
         self.state.step += many
         self.settled = doctor is None
         self.reporter.advance(len(rows))
@@ -315,11 +315,7 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor * self.state.lr_scale
 
-    def _add(self, terms: dict[str, Tensor], rows: int) -> None:
-        for name, term in terms.items():
-            self.state.sums[name] = self.state.sums.get(name, 0.0) + float(term) * rows
-
-    def _check(self, terms: Mapping[str, Tensor | float]) -> None:
+    def _check(self, terms: Terms) -> None:
         total = sum(float(term) for term in terms.values())
         if not math.isfinite(total):
             raise DivergedError(f"the loss reached {total:.4g}")

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from isthmus.training.step import Terms
+
 Record = dict[str, Any]
 
 TENSOR_FIELDS = ("average", "best")
@@ -67,3 +69,12 @@ class State:
     def done(self) -> bool:
         """Whether the fit has ended."""
         return bool(self.stopped)
+
+    def add(self, terms: Terms, rows: int) -> float:
+        """Add a step's terms to the sums of the epoch; what they are together."""
+        total = 0.0
+        for name, term in terms.items():
+            value = float(term)
+            self.sums[name] = self.sums.get(name, 0.0) + value * rows
+            total += value
+        return total

@@ -1,6 +1,6 @@
 """One training step: batch in, named losses and gradients out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -11,6 +11,8 @@ from isthmus.types import Network, Step
 
 Objective = Callable[[Step], dict[str, Tensor]]
 Corrupt = Callable[[Tensor], Tensor]
+Terms = Mapping[str, Tensor | float]
+"""What each part of a loss was, by name."""
 
 
 class TrainingStep(Protocol):
@@ -58,7 +60,7 @@ class ManySteps(Protocol):
         weights: Sequence[Tensor],
         rates: Sequence[float],
         seeds: Sequence[int],
-    ) -> list[dict[str, Tensor]]:
+    ) -> Sequence[Terms]:
         """The terms of each step, before it was taken; see `stride.Stride`."""
 
 

@@ -1,19 +1,36 @@
 """Many steps of Adam in one go, on weights that lie in one stretch of memory."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from isthmus.randomness import reseed
 from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
+from isthmus.training.step import Terms
 
 MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 """What torch's Adam calls the parts of its state."""
 
 TINY = 1e-6
 """What `clip_grad_norm_` adds to the norm."""
+
+FEW, LARGE = 1 << 16, 1e30
+"""Slopes whose norm is a product of NumPy's, and the square of the norm up to which it is."""
+
+
+class Moved(NamedTuple):
+    """What a step of Adam moves: buffers (P,) of one network, or (N, P), and the steps so far."""
+
+    values: Tensor
+    slopes: Tensor
+    mean: Tensor
+    square: Tensor
+    steps: Tensor
 
 
 class Stride:
@@ -31,35 +48,43 @@ class Stride:
         self.count = torch.zeros(())
 
     @torch.no_grad()
+    @np.errstate(all="ignore")
     def __call__(
         self,
         batches: Sequence[Tensor],
         weights: Sequence[Tensor],
         rates: Sequence[float],
         seeds: Sequence[int],
-    ) -> list[dict[str, Tensor]]:
+    ) -> Sequence[Terms]:
         """The terms of each step before it was taken.
 
         `batches` are (B, *shape) rows with `weights` (B,); `rates` are the learning rates, `seeds`
         those of the noise.
         """
-        assert self.step.flat is not None, "a stride is taken while the step is bound"
-        self.step.flat.gather()
-        mean, square = self._adopt(self.step.flat)
-        draws, found = self.step.draws, []
+        flat = self.step.store
+        flat.gather()
+        mean, square = self.adopt()
+        moved = Moved(flat.values, flat.slopes, mean, square, self.count)
+        move, clip = self._mover(moved, flat.matrices), clipper(flat.slopes, self.clip_norm)
+        draws, passed, found = self.step.draws, self.step.passed, []
         for x, weight, rate, seed in zip(batches, weights, rates, seeds, strict=True):
             if draws:
                 reseed(seed, x.device)
-            found.append(self.step.passed(x, weight))
-            self._clip(self.step.flat.slopes)
-            self._adam(self.step.flat, mean, square, rate)
-        for state in self.optimizer.state.values():
-            state[STEP].copy_(self.count)
-        self.step.flat.attach()
+            found.append(passed(x, weight))
+            clip()
+            move(rate)
+        self.end()
         return found
 
-    def _adopt(self, flat: Flat) -> tuple[Tensor, Tensor]:
-        """The moments as flat buffers that the optimizer's own state is views of."""
+    def end(self) -> None:
+        """Leave steps, weights and gradients where others look for them."""
+        for state in self.optimizer.state.values():
+            state[STEP].copy_(self.count)
+        self.step.store.attach()
+
+    def adopt(self) -> tuple[Tensor, Tensor]:
+        """The moments as flat buffers (P,) that the optimizer's own state is views of."""
+        flat = self.step.store
         first = self.optimizer.state.get(flat.parameters[0], {})
         if self.moments is not None:
             held, mean, square = self.moments
@@ -67,9 +92,13 @@ class Stride:
             if held is flat and MEAN in first and first[MEAN].data_ptr() == mean.data_ptr():
                 self.count.copy_(first[STEP])
                 return mean, square
-        mean, square = torch.zeros_like(flat.values), torch.zeros_like(flat.values)
         steps = first[STEP] if STEP in first else torch.zeros(())
         self.count = steps.detach().clone().to(flat.values.device)
+        return self.remember_in(torch.zeros_like(flat.values), torch.zeros_like(flat.values))
+
+    def remember_in(self, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the moments to other buffers (P,), of zeros."""
+        flat = self.step.store
         for parameter, one, other in zip(
             flat.parameters, flat.views(mean), flat.views(square), strict=True
         ):
@@ -81,40 +110,64 @@ class Stride:
         self.moments = flat, mean, square
         return mean, square
 
-    def _clip(self, slopes: Tensor) -> None:
-        if self.clip_norm is None:
-            return
-        norm = torch.linalg.vector_norm(slopes)
-        if slopes.device.type == "cpu":
-            share = self.clip_norm / (float(norm) + TINY)
-            if not share >= 1:  # also where it is not a number
-                slopes.mul_(share)
-        else:
-            slopes.mul_((self.clip_norm / (norm + TINY)).clamp(max=1.0))
-
-    def _adam(self, flat: Flat, mean: Tensor, square: Tensor, rate: float) -> None:
+    def _mover(self, moved: Moved, matrices: int) -> Callable[[float], None]:
+        """What moves the weights by a step at some rate; a decay is of matrices alone."""
         group = self.optimizer.param_groups[0]
-        decay = group["weight_decay"]
-        if decay and isinstance(self.optimizer, torch.optim.AdamW):
-            flat.values[: flat.matrices].mul_(1 - rate * decay)
-        elif decay:
-            flat.slopes[: flat.matrices].add_(flat.values[: flat.matrices], alpha=decay)
-        self.count += 1
-        torch._fused_adam_(
-            [flat.values],
-            [flat.slopes],
-            [mean],
-            [square],
-            [],
-            [self.count],
-            amsgrad=False,
-            lr=rate,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            weight_decay=0.0,
-            eps=group["eps"],
-            maximize=False,
-        )
+        decay, apart = group["weight_decay"], isinstance(self.optimizer, torch.optim.AdamW)
+        weights, slopes = moved.values[:matrices], moved.slopes[:matrices]
+
+        def move(rate: float) -> None:
+            if decay and apart:
+                weights.mul_(1 - rate * decay)
+            elif decay:
+                slopes.add_(weights, alpha=decay)
+            moved.steps.add_(1)
+            adam(moved, rate, group)
+
+        return move
+
+
+def clipper(slopes: Tensor, most: float | None) -> Callable[[], None]:
+    """What shortens slopes (P,) to a norm of at most `most`, as `clip_grad_norm_` does."""
+    if most is None:
+        return lambda: None
+    if slopes.device.type != "cpu":
+        return lambda: _shorten(slopes, most)
+    known = slopes.numpy()
+
+    def clip() -> None:
+        square = float(np.dot(known, known)) if len(known) < FEW else math.inf
+        # Of many numbers, and where squares are beyond single precision, torch knows better.
+        norm = math.sqrt(square) if square < LARGE else float(torch.linalg.vector_norm(slopes))
+        share = most / (norm + TINY)
+        if not share >= 1:  # also where it is not a number
+            slopes.mul_(share)
+
+    return clip
+
+
+def _shorten(slopes: Tensor, most: float) -> None:
+    """The same without waiting for a device."""
+    slopes.mul_((most / (torch.linalg.vector_norm(slopes) + TINY)).clamp(max=1.0))
+
+
+def adam(moved: Moved, rate: float, group: Mapping[str, Any]) -> None:
+    """Adam's step (Kingma and Ba 2015) without decay, by the other settings of `group`."""
+    torch._fused_adam_(
+        [moved.values],
+        [moved.slopes],
+        [moved.mean],
+        [moved.square],
+        [],
+        [moved.steps],
+        amsgrad=False,
+        lr=rate,
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        weight_decay=0.0,
+        eps=group["eps"],
+        maximize=False,
+    )
 
 
 def stride_of(

@@ -1,14 +1,21 @@
 """Where a fit runs: the device, the precision and the threads."""
 
+import functools
 import importlib
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import ThreadpoolController
+from torch.optim import Optimizer
 
 from isthmus.errors import RequestError, require
 from isthmus.spec import shown
+
+COMPILER, MARK = "torch._dynamo", "__dynamo_disable"
+LEFT_ALONE = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 
 PRECISIONS = ("auto", "float64", "float32", "bf16")
 SMALL_WORK = 10_000_000
@@ -50,21 +57,63 @@ def import_ahead() -> None:
 
     Worth it beside work that leaves Python's lock alone, such as the products of a PCA.
     """
-    threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=(COMPILER,), daemon=True).start()
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Spare a fit the import of torch's compiler, which takes longer than many a fit.
+
+    Some methods of torch's optimizers import it at their first use, to tell it to leave them alone
+    (`torch._compile._disable_dynamo`). While it is not there, they need not tell it.
+    """
+    if COMPILER in sys.modules:
+        yield
+        return
+    functions = [getattr(getattr(Optimizer, name), "__wrapped__", None) for name in LEFT_ALONE]
+    own = [one for one in functions if one is not None and not hasattr(one, MARK)]
+    for one in own:
+        setattr(one, MARK, one)
+    try:
+        yield
+    finally:
+        for one in own:
+            delattr(one, MARK)
 
 
 @contextmanager
 def threads(work: int, device: torch.device) -> Iterator[None]:
-    """Run a block with one thread when a batch's `work` (multiply-adds) is small."""
+    """Run a block with one thread, torch's and NumPy's, when a batch's `work` is small.
+
+    `work` is in multiply-adds.
+    """
     before = torch.get_num_threads()
     if device.type != "cpu" or work >= SMALL_WORK or before == 1:
         yield
         return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _pools().limit(limits=1, user_api="blas"):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Leave the numbers of threads as they were, in whichever order they are changed inside."""
+    before = torch.get_num_threads()
+    with _pools().limit(limits=None):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@functools.cache
+def _pools() -> ThreadpoolController:
+    """The thread pools of the libraries of linear algebra."""
+    return ThreadpoolController()
 
 
 @contextmanager

@@ -1,0 +1,215 @@
+"""How fast does a network train, encode and start, beside other libraries and the machine's floor?
+
+    python benchmarks/speed.py [--sizes 64-32 ...] [--rivals isthmus tuned ...] [--repeats 3]
+        [--device cuda] [--quick]
+
+Each measurement is a process of its own, in which a fit of one epoch is taken, then one of several
+more: the difference tells rows a second, and the first what a fit costs beside them. Repeats are
+interleaved. Rivals that are not installed are left out, which is said. `--quick` is two sizes
+beside tuned PyTorch, for a look before a release. The rate of matrix products is measured in the
+same run.
+"""
+
+import argparse
+import functools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import rivals
+from common import machine, record, table
+from rivals import Rows, Size
+
+SIZES = {
+    "64-32": Size((64,), (), 32, 64, 20_000, 10),
+    "30-16-8": Size((30,), (16,), 8, 64, 20_000, 10),
+    "784-32": Size((784,), (), 32, 128, 20_000, 4),
+    "784-1000-500-250-30": Size((784,), (1000, 500, 250), 30, 256, 20_000, 2),
+    "4096-512": Size((4096,), (), 512, 256, 8_000, 2),
+    "convolutional 28x28": Size((1, 28, 28), (32, 64, 64), 32, 128, 6_000, 2),
+    "convolutional 64x64x3": Size((3, 64, 64), (32, 64, 64), 64, 128, 1_500, 2),
+}
+THREADS = (1, 2)
+QUICK = ("64-32", "784-1000-500-250-30"), ("isthmus", "tuned")
+GEMM_SIDE = 2048
+
+
+def _tuned(bf16: bool, last: bool) -> Callable[..., Any]:
+    return functools.partial(rivals.tuned, bf16=bf16, channels_last=last)
+
+
+# Settings of each rival that are tried, of which the fastest counts.
+RIVALS: dict[str, dict[str, Callable[..., Any]]] = {
+    "isthmus": {"": rivals.isthmus},
+    "tuned": {"fp32": _tuned(False, False), "bf16": _tuned(True, False)},
+    "tutorial": {"": rivals.tutorial},
+    "scikit-learn": {"": rivals.scikit_learn},
+    "skorch": {"": rivals.skorch},
+    "pythae": {"": rivals.pythae},
+    "pyod": {"": rivals.pyod},
+    "keras": {"": rivals.keras},
+    "jax": {"": rivals.jax},
+}
+CONVOLUTIONAL: dict[str, dict[str, Callable[..., Any]]] = {
+    "isthmus": {"": rivals.isthmus},
+    "tuned": {"fp32": _tuned(False, False), "fp32, channels last": _tuned(False, True)},
+    "tuned bf16": {"": _tuned(True, True)},
+    "tutorial": {"": rivals.tutorial},
+}
+
+
+def rows_of(size: Size) -> Rows:
+    """Rows near a curved surface of eight dimensions, with noise; variance about 1."""
+    draw, width = np.random.default_rng(0), int(np.prod(size.shape))
+    mixing = draw.normal(size=(8, width))
+    rows = np.tanh(draw.normal(size=(size.rows, 8)) @ mixing / 2)
+    rows += 0.1 * draw.normal(size=rows.shape)
+    return rows.reshape(size.rows, *size.shape).astype(np.float32)
+
+
+def peak() -> float:
+    """The largest memory this process has had (VmHWM), in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    (found,) = [line for line in lines if line.startswith("VmHWM")]
+    return int(found.split()[1]) / 1024
+
+
+def one(name: str, rival: str, setting: str, threads: str, device: str) -> None:
+    """One measurement, in this process."""
+    size = SIZES[name]
+    torch.set_num_threads(int(threads))
+    train = (CONVOLUTIONAL if len(size.shape) > 1 else RIVALS)[rival][setting]
+    if device != "cpu":
+        train = functools.partial(train, device=device)
+    rows = rows_of(size)
+    train(size, rows[: 4 * size.batch], 1)  # what is imported or compiled at first use
+    seconds = []
+    for epochs in (1, 1 + size.epochs):
+        began = time.perf_counter()
+        rebuild = train(size, rows, epochs)
+        seconds.append(time.perf_counter() - began)
+    error = float(((rebuild(rows[:4096]) - rows[:4096]) ** 2).mean())
+    found = {
+        "rows a second": size.rows * size.epochs / (seconds[1] - seconds[0]),
+        "beside": 2 * seconds[0] - seconds[1] + (seconds[1] - seconds[0]) * (1 - 1 / size.epochs),
+        "error": error,
+        "MB": peak(),
+    }
+    print(json.dumps(found))
+
+
+def gemm(threads: int, dtype: torch.dtype) -> float:
+    """Products of square matrices a second, in 10^9 operations; the best of ten."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    a = torch.randn(GEMM_SIDE, GEMM_SIDE).to(dtype)
+    best = 1e9
+    for _ in range(10):
+        began = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - began)
+    torch.set_num_threads(before)
+    return 2 * GEMM_SIDE**3 / best / 1e9
+
+
+def measured(*arguments: object) -> dict[str, Any] | None:
+    """What a process of its own says; None where it fails, which is said."""
+    command = [sys.executable, __file__, "--one", *map(str, arguments)]
+    threads = {"OMP_NUM_THREADS": str(arguments[3]), "OPENBLAS_NUM_THREADS": str(arguments[3])}
+    keras = {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | threads | keras
+    )
+    if done.returncode:
+        print(*arguments, "failed:", done.stderr.strip().splitlines()[-1:], flush=True)
+        return None
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(*arguments, found, flush=True)
+    return found
+
+
+def side_by_side(
+    name: str, wanted: list[str] | None, repeats: int, device: str
+) -> list[dict[str, Any]]:
+    """All rivals on one size, interleaved; each by its fastest setting."""
+    size = SIZES[name]
+    entered = CONVOLUTIONAL if len(size.shape) > 1 else RIVALS
+    entered = {rival: entered[rival] for rival in wanted or entered if rival in entered}
+    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for _ in range(repeats):
+        for rival, settings in entered.items():
+            # This library chooses the threads by itself, of all that there are.
+            for threads in THREADS[-1:] if rival == "isthmus" else THREADS:
+                for setting in settings:
+                    key = rival, setting, threads
+                    told = found.get(key, []) is not None and measured(name, *key, device)
+                    if told:
+                        found.setdefault(key, []).append(told)
+    return [_line(name, rival, found) for rival in entered if any(key[0] == rival for key in found)]
+
+
+def _line(
+    name: str, rival: str, found: dict[tuple[str, str, int], list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """The median of a rival's fastest setting."""
+    own = {key: runs for key, runs in found.items() if key[0] == rival}
+    rate = {
+        key: statistics.median(run["rows a second"] for run in runs) for key, runs in own.items()
+    }
+    best = max(rate, key=lambda key: rate[key])
+    rates = [run["rows a second"] for run in own[best]]
+    weights = sum(a * b for a, b in zip(SIZES[name].widths, SIZES[name].widths[1:], strict=False))
+    dense = len(SIZES[name].shape) == 1
+    return {
+        "size": name,
+        "library": rival,
+        "setting": ", ".join(part for part in (best[1], f"{best[2]} threads") if part),
+        "rows a second": round(rate[best]),
+        "spread": f"{min(rates) / rate[best]:.2f}-{max(rates) / rate[best]:.2f}",
+        "GFLOP/s": round(6 * weights * rate[best] / 1e9, 1) if dense else "",
+        "beside s": round(statistics.median(run["beside"] for run in own[best]), 3),
+        "error": round(statistics.median(run["error"] for run in own[best]), 5),
+        "MB": round(max(run["MB"] for run in own[best])),
+    }
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES))
+    parser.add_argument("--rivals", nargs="+")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--no-record", action="store_true")
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
+    wanted = parser.parse_args()
+    if wanted.one:
+        one(*wanted.one)
+        return
+    sizes, names = (wanted.sizes, wanted.rivals) if not wanted.quick else map(list, QUICK)
+    floor = {
+        f"GEMM {str(dtype).removeprefix('torch.')}, {threads} threads": round(gemm(threads, dtype))
+        for dtype in (torch.float32, torch.bfloat16)
+        for threads in THREADS
+    }
+    print(machine(), floor, flush=True)
+    results = [
+        line for size in sizes for line in side_by_side(size, names, wanted.repeats, wanted.device)
+    ]
+    if not wanted.no_record:
+        record("speed", [floor, *results])
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

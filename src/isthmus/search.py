@@ -1,0 +1,208 @@
+"""Many fits at once: several settings of an autoencoder, and which of them suits the data best.
+
+Networks of one form are trained by the same products of stacks of matrices, so that many small fits
+take little longer than a few; each ends with the weights that it has alone, within rounding.
+"""
+
+import functools
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
+from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_is_fitted
+
+from isthmus.data import Subset, is_streamed, open_source
+from isthmus.errors import RequestError, require
+from isthmus.estimator import Autoencoder
+from isthmus.training.crew import run_together
+from isthmus.types import Array, Index, Source
+
+MOST_TOGETHER = 64
+"""Fits that run at the same time: more would not be faster, and each has its weights in memory."""
+
+
+def fit_together(
+    estimators: Iterable[Autoencoder], X: Any, *, sample_weight: Any = None
+) -> list[Autoencoder]:
+    """Fit each of some autoencoders to the rows of X, all at the same time.
+
+    Takes what `Autoencoder.fit` takes, and gives the estimators back. What one of them raises is
+    raised when all have ended.
+    """
+    given = list(estimators)
+    source = open_source(X)
+    outcomes = _run(
+        [functools.partial(one.fit, source, sample_weight=sample_weight) for one in given]
+    )
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return given
+
+
+def _run(jobs: Sequence[Any]) -> list[Any]:
+    starts = range(0, len(jobs), MOST_TOGETHER)
+    return [one for at in starts for one in run_together(jobs[at : at + MOST_TOGETHER])]
+
+
+class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """Which settings of an autoencoder suit the data best, by cross-validation.
+
+    As scikit-learn's GridSearchCV and RandomizedSearchCV, but all fits are taken together.
+
+    Parameters:
+        estimator: The Autoencoder whose settings are tried.
+        param_grid: Lists of values by setting, every combination of which is tried, or a sequence
+            of such; with `n_iter`, lists or distributions that have a method `rvs`.
+        n_iter: How many combinations to draw at random, or None for all.
+        cv: Folds, or a splitter of scikit-learn's.
+        scoring: A name or function as in scikit-learn; None is the estimator's own `score`, minus
+            the mean squared error of held-out rows.
+        refit: Whether to fit the best settings to all rows in the end.
+        error_score: The score of a fit that fails: "raise", or a number.
+        random_state: What draws the combinations.
+
+    Attributes:
+        cv_results_: Arrays with one entry a combination: `params`, `param_...`,
+            `split0_test_score` and so on, `mean_test_score`, `std_test_score`, `rank_test_score`.
+        best_index_, best_params_, best_score_: The combination of the highest mean score.
+        best_estimator_: The Autoencoder fitted to all rows with it, where `refit`.
+        n_splits_: How many folds there were.
+    """
+
+    def __init__(
+        self,
+        estimator: Autoencoder,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        n_iter: int | None = None,
+        cv: Any = 5,
+        scoring: Any = None,
+        refit: bool = True,
+        error_score: Any = np.nan,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.param_grid = param_grid
+        self.n_iter = n_iter
+        self.cv = cv
+        self.scoring = scoring
+        self.refit = refit
+        self.error_score = error_score
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:
+        """Try all combinations on all folds of the rows of X, and keep the best.
+
+        `y` only decides the folds, where `cv` asks for it, and `groups` likewise. Raises
+        RequestError for settings that make no sense, and what a fit raises for
+        `error_score="raise"`; else a FitFailedWarning tells of fits that failed.
+        """
+        candidates = self._candidates()
+        rows = X if hasattr(X, "__len__") else open_source(X)
+        folds = list(check_cv(self.cv, y).split(np.empty(len(rows)), y, groups))
+        parts = [(open_source(_some(rows, train)), _some(rows, test)) for train, test in folds]
+        jobs = [
+            functools.partial(self._tried, settings, *part)
+            for settings in candidates
+            for part in parts
+        ]
+        scores = np.array([self._score(outcome) for outcome in _run(jobs)], float)
+        self.n_splits_ = len(folds)
+        self.cv_results_ = _results(candidates, scores.reshape(len(candidates), len(folds)))
+        self._choose(X)
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """The codes of the rows of X by the best estimator."""
+        return self._best.transform(X)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """What the rows were, rebuilt from codes by the best estimator."""
+        return self._best.inverse_transform(X)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """How well the best estimator does on the rows of X, by `scoring`."""
+        scorer = check_scoring(self._best, scoring=self.scoring)
+        return float(scorer(self._best, X, y))
+
+    @property
+    def _best(self) -> Autoencoder:
+        check_is_fitted(self, "best_estimator_")
+        best: Autoencoder = self.best_estimator_
+        return best
+
+    def _candidates(self) -> list[dict[str, Any]]:
+        known = self.estimator.get_params()
+        if self.n_iter is None:
+            found = list(ParameterGrid(self.param_grid))
+        else:
+            draws = ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
+            found = list(draws)
+        strange = sorted({name for one in found for name in one} - set(known))
+        require(not strange, f"param_grid: Autoencoder has no settings {', '.join(strange)}")
+        return found
+
+    def _tried(self, settings: dict[str, Any], train: Any, test: Any) -> float:
+        """The score of one combination on one fold."""
+        estimator = clone(self.estimator).set_params(**clone(settings, safe=False))
+        scorer = check_scoring(estimator, scoring=self.scoring)
+        return float(scorer(estimator.fit(train), test))
+
+    def _score(self, outcome: float | Exception) -> float:
+        if not isinstance(outcome, Exception):
+            return outcome
+        if self.error_score == "raise":
+            raise outcome
+        warnings.warn(f"a fit failed: {outcome}", FitFailedWarning, stacklevel=3)
+        return float(self.error_score)
+
+    def _choose(self, X: Any) -> None:
+        results = self.cv_results_
+        if np.isnan(results["mean_test_score"]).all():
+            raise RequestError("param_grid: every fit failed; see the warnings for the reasons")
+        self.best_index_ = int(results["rank_test_score"].argmin())
+        self.best_params_ = results["params"][self.best_index_]
+        self.best_score_ = float(results["mean_test_score"][self.best_index_])
+        if self.refit:
+            best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+            self.best_estimator_ = best.fit(X)
+            self.n_features_in_ = self.best_estimator_.n_features_in_
+
+
+def _some(X: Any, rows: Index) -> Any:
+    """Some of the rows, as what X is."""
+    if hasattr(X, "schema") and hasattr(X, "read"):
+        source: Source = X
+        require(
+            not is_streamed(source),
+            f"{source.origin}: rows that stay on disk cannot be cut into folds; read them into "
+            "memory, or give some of them",
+        )
+        return Subset(source, rows)
+    return _safe_indexing(X, rows)
+
+
+def _results(candidates: Sequence[dict[str, Any]], scores: Array) -> dict[str, Any]:
+    """`cv_results_` from scores (combinations, folds)."""
+    mean = scores.mean(axis=1)
+    found: dict[str, Any] = {"params": list(candidates)}
+    for name in sorted({name for one in candidates for name in one}):
+        missing = [name not in one for one in candidates]
+        values = np.empty(len(candidates), object)
+        values[:] = [one.get(name) for one in candidates]
+        found[f"param_{name}"] = np.ma.MaskedArray(values, mask=missing)
+    found |= {f"split{at}_test_score": scores[:, at] for at in range(scores.shape[1])}
+    worst = np.where(np.isnan(mean), -np.inf, mean)
+    return found | {
+        "mean_test_score": mean,
+        "std_test_score": scores.std(axis=1),
+        "rank_test_score": rankdata(-worst, method="min").astype(np.int32),
+    }

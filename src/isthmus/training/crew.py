@@ -1,0 +1,219 @@
+"""Several fits at once: each goes its own way, steps that suit are taken together."""
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from isthmus.training.stack import Stack, Steps, likeness
+from isthmus.training.step import ManySteps, Terms
+from isthmus.training.stride import Stride
+from isthmus.training.world import threads, threads_kept
+
+R = TypeVar("R")
+
+Asked = tuple[Stride, Steps]
+Known = dict[Hashable, tuple[tuple[object, ...], Any]]
+"""What was worked out for all, with the objects that it belongs to, which so stay what they are."""
+
+
+class World(NamedTuple):
+    """What torch keeps for the whole process, or for a thread, and a fit changes."""
+
+    threads: int
+    states: tuple[Tensor, ...]
+
+    @classmethod
+    def now(cls) -> Self:
+        """As it is."""
+        cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        states = (torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if cuda else ()))
+        return cls(torch.get_num_threads(), states)
+
+    def restore(self) -> None:
+        """Make it so again."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        torch.set_rng_state(self.states[0])
+        if len(self.states) > 1:
+            torch.cuda.set_rng_state_all(self.states[1:])
+
+
+class Member(Generic[R]):
+    """One fit, in a thread of its own that only ever runs while all others wait.
+
+    Random state and number of threads are its own while it runs: it cannot tell that there are
+    others.
+    """
+
+    def __init__(self, job: Callable[[], R], world: World, known: Known) -> None:
+        self.job, self.world, self.known = job, world, known
+        self.turn, self.over = threading.Semaphore(0), threading.Semaphore(0)
+        self.asked: Asked | None = None
+        self.answer: Sequence[Terms] | BaseException = []
+        self.results: list[R] = []
+        self.error: BaseException | None = None
+        self.running = self.ended = False
+        self.thread = threading.Thread(target=self._work, daemon=True)
+
+    def go_on(self) -> None:
+        """Let it run until it asks for steps, or ends."""
+        self.running = True
+        if self.thread.ident is None:
+            self.thread.start()
+        self.turn.release()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it asks for steps, or ends."""
+        self.over.acquire()
+        self.running = False
+
+    @property
+    def outcome(self) -> R | Exception:
+        """What the job returned, or the exception it ended with."""
+        return self.error if isinstance(self.error, Exception) else self.results[0]
+
+    def check(self) -> None:
+        """Pass on what ended it, where that is no Exception."""
+        if self.error is not None and not isinstance(self.error, Exception):
+            raise self.error
+
+    def steps(self, stride: Stride, steps: Steps) -> Sequence[Terms]:
+        """Ask for steps, from inside the job, and wait until they were taken."""
+        self.asked, self.world = (stride, steps), World.now()
+        self.over.release()
+        self.turn.acquire()
+        self.world.restore()
+        self.asked = None
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    def _work(self) -> None:
+        self.turn.acquire()
+        MEMBER.set(self)
+        self.world.restore()
+        try:
+            self.results.append(self.job())
+        except BaseException as error:  # whoever runs the crew is told
+            self.error = error
+        finally:
+            self.ended = True
+            self.over.release()
+
+
+MEMBER: ContextVar[Member[Any] | None] = ContextVar("member", default=None)
+"""The member whose job runs here."""
+
+
+class Shared:
+    """A stride of a member, taken when all others have asked for one too."""
+
+    def __init__(self, stride: Stride, member: Member[Any]) -> None:
+        self.stride, self.member = stride, member
+
+    def __call__(
+        self,
+        batches: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        rates: Sequence[float],
+        seeds: Sequence[int],
+    ) -> Sequence[Terms]:
+        """The terms of each step before it was taken."""
+        return self.member.steps(self.stride, Steps(batches, weights, rates, seeds))
+
+
+def once(owners: tuple[object, ...], key: Hashable, make: Callable[[], R]) -> R:
+    """What `make` gives, worked out once for all fits of a crew.
+
+    `key` and the very objects that are its `owners` decide it; whoever has it must not change it.
+    """
+    member = MEMBER.get()
+    if member is None:
+        return make()
+    place = key, tuple(map(id, owners))
+    if place not in member.known:
+        member.known[place] = owners, make()
+    found: R = member.known[place][1]
+    return found
+
+
+def shared(stride: Stride | None) -> ManySteps | None:
+    """A stride, taken together with those of the other members where this fit is one of a crew."""
+    member = MEMBER.get()
+    return stride if stride is None or member is None else Shared(stride, member)
+
+
+def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
+    """What each job returns, or the exception it ended with; fits inside them share their steps.
+
+    Each fit takes the steps it would take alone, within rounding. What is no Exception, such as
+    KeyboardInterrupt, is passed on when every job has been told.
+    """
+    known = Known()
+    with threads_kept():
+        return _together([Member(job, World.now(), known) for job in jobs])
+
+
+def _together(members: Sequence[Member[R]]) -> list[R | Exception]:
+    before, crew = World.now(), _Crew()
+    try:
+        while alive := [member for member in members if not member.ended]:
+            for member in alive:
+                member.go_on()
+                member.check()
+            crew.serve([member for member in alive if not member.ended])
+    except BaseException as error:
+        _stop(members, error)
+        raise
+    finally:
+        before.restore()
+    return [member.outcome for member in members]
+
+
+def _stop(members: Sequence[Member[Any]], error: BaseException) -> None:
+    """End every job that has begun with an error where it waits, so that it can tidy up."""
+    for member in members:
+        if member.running:
+            member.wait()
+        while member.thread.ident is not None and not member.ended:
+            member.answer = error
+            member.go_on()
+
+
+class _Crew:
+    def __init__(self) -> None:
+        self.stacks: dict[tuple[int, ...], Stack] = {}
+
+    def serve(self, waiting: Sequence[Member[Any]]) -> None:
+        """Take the steps that everybody waits for."""
+        groups: dict[Hashable, list[Member[Any]]] = {}
+        for member in waiting:
+            assert member.asked is not None
+            groups.setdefault(likeness(*member.asked), []).append(member)
+        stacks, self.stacks = self.stacks, {}
+        for group in groups.values():
+            asked = [member.asked for member in group if member.asked is not None]
+            strides, steps = [one[0] for one in asked], [one[1] for one in asked]
+            answers = self._taken(strides, steps, stacks)
+            for member, answer in zip(group, answers, strict=True):
+                member.answer = answer
+
+    def _taken(
+        self,
+        strides: Sequence[Stride],
+        steps: Sequence[Steps],
+        stacks: dict[tuple[int, ...], Stack],
+    ) -> Sequence[Sequence[Terms]]:
+        values = strides[0].step.store.values
+        work = len(strides) * values.numel() * len(steps[0].batches[0])
+        with threads(work, values.device):
+            if len(strides) == 1:
+                return [strides[0](*steps[0])]
+            key = tuple(map(id, strides))
+            stack = self.stacks[key] = stacks.get(key) or Stack(strides)
+            return stack(steps)

@@ -1,0 +1,89 @@
+"""Several starts: the best of the fits that each of them is alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus import Autoencoder, load
+from isthmus.errors import DivergenceError
+from isthmus.estimator import restarts
+from isthmus.kinds import Multilayer
+
+BASE = {"kind": Multilayer(hidden=(6,), skip=False), "max_epochs": 12, "precision": "float64"}
+
+
+@pytest.fixture
+def rows(rng):
+    return np.tanh(rng.normal(size=(200, 3)) @ rng.normal(size=(3, 7)))
+
+
+def seeds_of(random_state, n_init):
+    request = Autoencoder(random_state=random_state, n_init=n_init)._request(resume=False)
+    return [(one.seed, one.split_seed) for one in restarts._requests(request)]
+
+
+def test_the_first_start_is_that_of_one_alone(rows):
+    assert seeds_of(3, 1) == seeds_of(3, 5)[:1]
+    assert seeds_of(3, 4) == seeds_of(3, 5)[:4]
+    assert len({seed for seed, _ in seeds_of(3, 20)}) == 20
+    assert len({split for _, split in seeds_of(3, 20)}) == 1
+
+
+def test_the_best_on_held_out_rows_is_kept(rows):
+    fit = Autoencoder(2, n_init=4, random_state=1, **BASE).fit(rows)
+    errors = fit.facts_["init_errors"]
+    assert len(set(errors)) == 4
+    assert fit.reconstruction_error(rows[fit.held_out_rows_]) == pytest.approx(min(errors))
+    one = Autoencoder(2, random_state=1, **BASE).fit(rows)
+    assert one.reconstruction_error(rows[one.held_out_rows_]) == pytest.approx(errors[0])
+    np.testing.assert_array_equal(one.held_out_rows_, fit.held_out_rows_)
+    (told,) = [record for record in fit.history_ if record.get("event") == "restarts"]
+    assert f"number {int(np.argmin(errors)) + 1}:" in told["message"]
+
+
+def test_it_is_the_same_every_time_and_is_saved(rows, tmp_path):
+    first, again = (Autoencoder(2, n_init=3, random_state=1, **BASE).fit(rows) for _ in range(2))
+    np.testing.assert_array_equal(first.transform(rows), again.transform(rows))
+    first.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert loaded.n_init == 3
+    np.testing.assert_array_equal(loaded.transform(rows), first.transform(rows))
+
+
+def test_rows_given_to_judge_by_decide(rows, rng):
+    judges = np.tanh(rng.normal(size=(50, 7)))
+    fit = Autoencoder(2, n_init=3, random_state=1, **BASE).fit(rows, validation=judges)
+    assert fit.reconstruction_error(judges) == pytest.approx(min(fit.facts_["init_errors"]))
+
+
+def test_without_held_out_rows_those_of_training_decide(rows):
+    fit = Autoencoder(2, n_init=3, random_state=1, validation_fraction=0, **BASE).fit(rows)
+    assert fit.reconstruction_error(rows) == pytest.approx(min(fit.facts_["init_errors"]))
+
+
+def test_a_start_that_fails_is_given_up(rows, monkeypatch):
+    before, calls = restarts._fit, []
+
+    def failing(*parts):
+        calls.append(1)
+        if len(calls) == 2:
+            raise DivergenceError("too far")
+        return before(*parts)
+
+    monkeypatch.setattr(restarts, "_fit", failing)
+    with pytest.warns(UserWarning, match="a start was given up: too far"):
+        fit = Autoencoder(2, n_init=3, random_state=1, **BASE).fit(rows)
+    assert len(fit.facts_["init_errors"]) == 2
+
+
+def test_it_is_resumed(rows, tmp_path):
+    def stop(record):
+        if record["epoch"] == 5:
+            raise KeyboardInterrupt
+
+    settings = BASE | {"n_init": 3, "random_state": 1, "checkpoint": tmp_path / "place"}
+    with pytest.raises(KeyboardInterrupt):
+        Autoencoder(2, callbacks=(stop,), **settings).fit(rows)
+    resumed = Autoencoder(2, **settings).fit(rows, resume=True)
+    whole = Autoencoder(2, **(settings | {"checkpoint": None})).fit(rows)
+    torch.testing.assert_close(resumed.network_.state_dict(), whole.network_.state_dict())

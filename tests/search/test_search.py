@@ -1,0 +1,139 @@
+"""Searches over settings against scikit-learn's own, and against fits one by one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import loguniform
+from sklearn.base import clone
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV, KFold
+
+from isthmus import Autoencoder, SearchCV, data, fit_together
+from isthmus.errors import RequestError
+from isthmus.kinds import Multilayer
+from isthmus.losses import L1
+from isthmus.optim import AdamW
+
+BASE = Autoencoder(
+    2,
+    kind=Multilayer(hidden=(6,)),
+    pretraining="random",
+    precision="float64",
+    max_epochs=5,
+    random_state=0,
+)
+GRID = {
+    "optimizer": [AdamW(lr=0.001), AdamW(lr=0.01)],
+    "penalties": [(), (L1(weight=0.1),)],
+    "n_components": [1, 2],
+}
+
+
+@pytest.fixture
+def rows(rng):
+    return np.tanh(rng.normal(size=(150, 3)) @ rng.normal(size=(3, 7)))
+
+
+def test_it_finds_what_scikit_learns_grid_search_finds(rows):
+    ours, theirs = SearchCV(BASE, GRID, cv=3).fit(rows), GridSearchCV(BASE, GRID, cv=3).fit(rows)
+    assert ours.best_params_ == theirs.best_params_
+    assert ours.best_index_ == theirs.best_index_
+    assert ours.n_splits_ == theirs.n_splits_ == 3
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-6)
+    for name in (
+        *(f"split{at}_test_score" for at in range(3)),
+        "mean_test_score",
+        "std_test_score",
+    ):
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], rtol=1e-5)
+    np.testing.assert_array_equal(
+        ours.cv_results_["rank_test_score"], theirs.cv_results_["rank_test_score"]
+    )
+    for name in ("params", "param_n_components", "param_optimizer"):
+        assert list(ours.cv_results_[name]) == list(theirs.cv_results_[name])
+    np.testing.assert_allclose(ours.transform(rows), theirs.transform(rows), rtol=1e-4, atol=1e-6)
+    assert ours.score(rows) == pytest.approx(ours.best_estimator_.score(rows))
+    codes = ours.transform(rows)
+    np.testing.assert_array_equal(
+        ours.inverse_transform(codes), ours.best_estimator_.inverse_transform(codes)
+    )
+
+
+def test_fits_together_are_fits_one_by_one(rows):
+    settings = [{"random_state": seed} for seed in range(4)] + [{"max_epochs": 2}]
+    weight = np.arange(150) % 3 + 1.0
+    alone = [clone(BASE).set_params(**one).fit(rows, sample_weight=weight) for one in settings]
+    given = [clone(BASE).set_params(**one) for one in settings]
+    together = fit_together(given, rows, sample_weight=weight)
+    for one, other, same in zip(alone, together, given, strict=True):
+        assert other is same
+        np.testing.assert_allclose(one.transform(rows), other.transform(rows), atol=1e-6)
+        assert one.n_features_in_ == other.n_features_in_
+
+
+def test_frames_come_back_as_frames(rows):
+    frame = pd.DataFrame(rows, columns=list("abcdefg"))
+    (fit,) = fit_together([clone(BASE)], frame)
+    assert list(fit.feature_names_in_) == list("abcdefg")
+    assert isinstance(fit.reconstruct(frame), pd.DataFrame)
+    found = SearchCV(BASE, {"max_epochs": [1, 40]}, cv=2).fit(frame)
+    assert list(found.best_estimator_.feature_names_in_) == list("abcdefg")
+    assert found.best_params_ == {"max_epochs": 40}
+
+
+def test_draws_are_those_of_a_seed(rows):
+    grid = {"n_components": [1, 2, 3], "max_epochs": [1, 2, 3]}
+    first, again = (
+        SearchCV(BASE, grid, n_iter=4, cv=2, random_state=1).fit(rows).cv_results_["params"]
+        for _ in range(2)
+    )
+    assert first == again
+    assert len(first) == 4
+    with pytest.raises(RequestError, match="no settings lr"):
+        SearchCV(BASE, {"lr": loguniform(1e-4, 1e-1)}, n_iter=2).fit(rows)
+
+
+def test_folds_and_scores_of_ones_own(rows):
+    def widest(estimator, X, y=None):
+        return -float(np.abs(estimator.reconstruct(X) - X).max())
+
+    folds = KFold(4, shuffle=True, random_state=0)
+    ours = SearchCV(BASE, {"n_components": [1, 3]}, cv=folds, scoring=widest, refit=False).fit(rows)
+    theirs = GridSearchCV(
+        BASE, {"n_components": [1, 3]}, cv=folds, scoring=widest, refit=False
+    ).fit(rows)
+    np.testing.assert_allclose(
+        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"], rtol=1e-5
+    )
+    assert not hasattr(ours, "best_estimator_")
+
+
+def test_windows_of_recordings_are_searched_too(rng):
+    recording = np.sin(np.arange(900) / 7)[:, None] + 0.1 * rng.normal(size=(900, 2))
+    rows = data.windows(recording, length=30)
+    grid = {"n_components": [1, 4]}
+    found = SearchCV(Autoencoder(kind="multilayer", max_epochs=2), grid, cv=2).fit(rows)
+    assert found.best_estimator_.reconstruct(rows).shape == recording.shape
+
+
+def test_a_fit_that_fails_is_told(rows):
+    grid = {"n_components": [2, 99]}
+    with pytest.warns(FitFailedWarning, match="99"):
+        found = SearchCV(BASE, grid, cv=2).fit(rows)
+    assert found.best_params_ == {"n_components": 2}
+    assert np.isnan(found.cv_results_["mean_test_score"][1])
+    assert list(found.cv_results_["rank_test_score"]) == [1, 2]
+    with pytest.raises(RequestError, match="99"):
+        SearchCV(BASE, grid, cv=2, error_score="raise").fit(rows)
+    with (
+        pytest.warns(FitFailedWarning),
+        pytest.raises(RequestError, match="every fit failed"),
+    ):
+        SearchCV(BASE, {"n_components": [99]}, cv=2).fit(rows)
+
+
+def test_rows_on_disk_are_refused(rows, tmp_path):
+    np.save(tmp_path / "rows.npy", rows)
+    source = data.open_source(tmp_path / "rows.npy", stream=True)
+    with pytest.raises(RequestError, match=r"rows\.npy.*cannot be cut into folds"):
+        SearchCV(BASE, {"n_components": [1, 2]}).fit(source)

@@ -1,0 +1,180 @@
+"""Fits that take their steps together are the fits that they are alone."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus import Autoencoder
+from isthmus.kinds import Multilayer
+from isthmus.losses import L1
+from isthmus.optim import Adam, AdamW
+from isthmus.training import stack
+from isthmus.training.crew import once, run_together
+
+BASE = {
+    "n_components": 2,
+    "kind": Multilayer(hidden=(8,)),
+    "precision": "float64",
+    "pretraining": "random",
+    "max_epochs": 6,
+    "batch_size": 16,
+    "random_state": 0,
+}
+DROPPING = Multilayer(hidden=(8,), dropout=0.2)
+SETTINGS = {
+    "seeds": [{"random_state": seed} for seed in range(3)],
+    "rates": [{"optimizer": AdamW(lr=rate)} for rate in (0.001, 0.003, 0.01)],
+    "decays": [{"optimizer": AdamW(weight_decay=decay)} for decay in (0.0, 0.1)],
+    "decays of the gradient": [{"optimizer": Adam(weight_decay=decay)} for decay in (0.0, 0.1)],
+    "schedules": [{"optimizer": AdamW(schedule=name)} for name in ("constant", "cosine")],
+    "penalties": [{"penalties": (L1(weight=weight),)} for weight in (0.01, 0.1)],
+    "noise": [{"corruption": name} for name in ("gaussian", "masking", None)],
+    "dropout": [{"kind": DROPPING, "random_state": seed} for seed in range(3)],
+    "losses": [{"loss": loss} for loss in ("squared", "huber")],
+    "epochs": [{"max_epochs": epochs} for epochs in (1, 4, 6)],
+    "batches": [{"batch_size": size} for size in (16, 20)],
+    "forms": [{"kind": Multilayer(hidden=(width,))} for width in (8, 8, 9)],
+    "a start at PCA": [{"pretraining": "pca", "random_state": seed} for seed in range(2)],
+    "what has no closed form": [{"kind": Multilayer(hidden=(8,), tied=True)}, {}],
+    "other optimizers": [{"optimizer": "sgd"}, {"optimizer": "lbfgs"}, {}, {"random_state": 5}],
+}
+
+
+@pytest.fixture
+def rows(rng):
+    return np.tanh(rng.normal(size=(150, 3)) @ rng.normal(size=(3, 7)))
+
+
+@pytest.fixture
+def stacks(monkeypatch):
+    """How many networks each stack of steps was of."""
+    sizes, before = [], stack.Stack.__call__
+
+    def counted(self, asked):
+        sizes.append(len(asked))
+        return before(self, asked)
+
+    monkeypatch.setattr(stack.Stack, "__call__", counted)
+    return sizes
+
+
+def made(settings):
+    return Autoencoder(**(BASE | settings))
+
+
+def assert_same(one, other):
+    assert len(one.history_) == len(other.history_)
+    assert one.best_epoch_ == other.best_epoch_
+    for name, value in one.network_.state_dict().items():
+        torch.testing.assert_close(
+            value, other.network_.state_dict()[name], rtol=1e-7, atol=1e-9, msg=name
+        )
+    for record, twin in zip(one.history_, other.history_, strict=True):
+        assert record.get("train", {}) == pytest.approx(twin.get("train", {}), rel=1e-9)
+        assert record.get("held_out", {}) == pytest.approx(twin.get("held_out", {}), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_together_is_alone(rows, stacks, name):
+    alone = [made(settings).fit(rows) for settings in SETTINGS[name]]
+    assert not stacks
+    fits = [made(settings) for settings in SETTINGS[name]]
+    together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
+    for one, other in zip(alone, together, strict=True):
+        assert_same(one, other)
+    alike = name not in ("batches", "what has no closed form")
+    assert bool(stacks) == alike
+
+
+def test_rows_may_differ(rng, stacks):
+    tables = [rng.normal(size=(n, 7)) for n in (150, 150, 149, 60)]
+    alone = [made({}).fit(table) for table in tables]
+    jobs = [lambda table=table: made({}).fit(table) for table in tables]
+    for one, other in zip(alone, run_together(jobs), strict=True):
+        assert_same(one, other)
+    assert stacks
+
+
+def test_a_planted_fault_is_caught(rows, monkeypatch):
+    before = stack.Stack._clip
+
+    def mixed(self):
+        before(self)
+        self.slopes[0] += 1e-4 * self.slopes[1]
+
+    monkeypatch.setattr(stack.Stack, "_clip", mixed)
+    fits = [made({"random_state": seed}) for seed in range(2)]
+    together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
+    with pytest.raises(AssertionError):
+        assert_same(made({"random_state": 0}).fit(rows), together[0])
+
+
+def test_one_that_fails_leaves_the_others_alone(rows, stacks):
+    def stop(record):
+        if record["epoch"] == 3:
+            raise RuntimeError("enough")
+
+    fits = [made({}), made({"callbacks": (stop,)}), made({"random_state": 1})]
+    together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
+    assert str(together[1]) == "enough"
+    assert_same(together[0], made({}).fit(rows))
+    assert_same(together[2], made({"random_state": 1}).fit(rows))
+    assert set(stacks) == {2, 3}
+
+
+def test_one_that_diverges_is_rescued_alone(rows):
+    wild = {"optimizer": AdamW(lr=100.0, clip_norm=None), "preparation": "none"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = [made(wild).fit(rows), made({"preparation": "none"}).fit(rows)]
+        fits = [made(wild), made({"preparation": "none"})]
+        together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
+    assert any(record.get("event") == "diverged" for record in together[0].history_)
+    for one, other in zip(alone, together, strict=True):
+        assert_same(one, other)
+
+
+def test_an_interrupt_ends_all_of_them_where_they_can_go_on(rows, tmp_path):
+    def stop(record):
+        if record["epoch"] == 4:
+            raise KeyboardInterrupt
+
+    places = [tmp_path / name for name in "ab"]
+    fits = [made({"checkpoint": places[0]}), made({"checkpoint": places[1], "callbacks": (stop,)})]
+    with pytest.raises(KeyboardInterrupt):
+        run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
+    whole = made({}).fit(rows)
+    for place in places:
+        resumed = made({"checkpoint": place}).fit(rows, resume=True)
+        assert_same(whole, resumed)
+
+
+def test_random_state_and_threads_are_left_as_they_were(rows):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    threads = torch.get_num_threads()
+    run_together([lambda seed=seed: made({"random_state": seed}).fit(rows) for seed in range(2)])
+    assert torch.equal(torch.rand(4), expected)
+    assert torch.get_num_threads() == threads
+
+
+def test_what_they_share_is_worked_out_once(rows):
+    made_of, owner = [], object()
+
+    def work():
+        made_of.append(1)
+        return len(made_of)
+
+    jobs = [lambda: once((owner,), "key", work)] * 3
+    assert run_together(jobs) == [1, 1, 1]
+    assert run_together(jobs) == [2, 2, 2]
+    assert once((owner,), "key", work) == 3
+    others = [lambda: once((object(),), "key", work)] * 2
+    assert run_together(others) == [4, 5]
+
+
+def test_no_jobs_no_results():
+    assert run_together([]) == []
