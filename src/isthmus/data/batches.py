@@ -83,8 +83,12 @@ class Rows:
         return self.preparation.encode(values, self.dtype, out).to(self.device)
 
     def _prepare_all(self) -> Tensor:
-        parts = [self._prepare(block) for block in blocks(self.source, self.rows)]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        shape = len(self.rows), *self.preparation.network_shape
+        found, start = torch.empty(shape, dtype=self.dtype, device=self.device), 0
+        for block in blocks(self.source, self.rows):
+            self._prepare(block, found[start : start + len(block)])
+            start += len(block)
+        return found
 
 
 def spread(rows: Index, most: int) -> Index:
