@@ -30,6 +30,8 @@ SETTINGS = {
     "decays of the gradient": [{"optimizer": Adam(weight_decay=decay)} for decay in (0.0, 0.1)],
     "schedules": [{"optimizer": AdamW(schedule=name)} for name in ("constant", "cosine")],
     "penalties": [{"penalties": (L1(weight=weight),)} for weight in (0.01, 0.1)],
+    "penalties of other names": [{"penalties": p} for p in (("l1",), ("kl",), ("l1", "kl"))],
+    "penalties without weight": [{"penalties": p} for p in ((L1(weight=0),), (), ())],
     "noise": [{"corruption": name} for name in ("gaussian", "masking", None)],
     "dropout": [{"kind": DROPPING, "random_state": seed} for seed in range(3)],
     "losses": [{"loss": loss} for loss in ("squared", "huber")],
@@ -72,6 +74,7 @@ def assert_same(one, other):
             value, other.network_.state_dict()[name], rtol=1e-7, atol=1e-9, msg=name
         )
     for record, twin in zip(one.history_, other.history_, strict=True):
+        assert record.get("train", {}).keys() == twin.get("train", {}).keys()
         assert record.get("train", {}) == pytest.approx(twin.get("train", {}), rel=1e-9)
         assert record.get("held_out", {}) == pytest.approx(twin.get("held_out", {}), rel=1e-9)
 
@@ -84,7 +87,7 @@ def test_together_is_alone(rows, stacks, name):
     together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
     for one, other in zip(alone, together, strict=True):
         assert_same(one, other)
-    alike = name not in ("batches", "what has no closed form")
+    alike = name not in ("batches", "what has no closed form", "penalties of other names")
     assert bool(stacks) == alike
 
 

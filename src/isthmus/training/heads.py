@@ -16,6 +16,10 @@ from isthmus.types import Array, Network, Output, Step
 class Head(Protocol):
     """Named losses of a batch whose forward pass is done; slopes are left in the passes."""
 
+    @property
+    def penalties(self) -> tuple[str, ...]:
+        """The names of its terms but the reconstruction."""
+
     def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> Terms:
         """Of the clean rows (B, *shape) with their weights (B,)."""
 
@@ -30,6 +34,11 @@ class SquaredHead:
         facts = loss.facts
         columns = None if facts is None else facts.columns
         self.share = 1.0 if facts is None or columns is None else facts.n_features / len(columns)
+
+    @property
+    def penalties(self) -> tuple[str, ...]:
+        """Those without weight."""
+        return self.silent
 
     def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> Terms:
         """The weighted mean over rows of the mean over features."""
@@ -71,6 +80,11 @@ class AnyHead:
         self.network, self.objective = network, objective
         self.of_code = bool(objective.penalties)
         """Whether the code has a slope of its own."""
+
+    @property
+    def penalties(self) -> tuple[str, ...]:
+        """Those of the objective."""
+        return tuple(self.objective.penalties)
 
     def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """What the objective says."""

@@ -34,7 +34,7 @@ def likeness(stride: Stride, steps: Steps) -> Hashable:
     method = type(stride.optimizer), tuple(group["betas"]), group["eps"], stride.clip_norm is None
     sizes = tuple(map(len, steps.batches))
     place = flat.values.dtype, flat.values.device, stride.step.code_slope
-    return path, ways, shapes, method, sizes, place
+    return path, ways, shapes, method, sizes, place, stride.step.head.penalties
 
 
 class Stack:
