@@ -6,6 +6,7 @@ from isthmus import optim
 from isthmus.optim import OPTIMIZERS, SCHEDULES
 from isthmus.training import checkpoint
 from isthmus.training.loop import Trainer
+from isthmus.training.step import Steps
 from isthmus.training.stride import Stride
 
 STEPS = 9
@@ -32,13 +33,13 @@ def stopped(fit, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(self, rows, seed)
 
-    def one_by_one(self, *batches):
+    def one_by_one(self, steps):
         terms = []
-        for batch in zip(*batches, strict=True):
-            taken.append(batch)
+        for step in zip(*steps, strict=True):
+            taken.append(step)
             if len(taken) == STEPS:
                 raise KeyboardInterrupt
-            terms += many(self, *([each] for each in batch))
+            terms += many(self, Steps(*([part] for part in step)))
         return terms
 
     def run(part, change=None, **settings):

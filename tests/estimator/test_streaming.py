@@ -15,6 +15,7 @@ from isthmus.data import StreamedRows, open_source
 from isthmus.data.streams.rows import _Feed
 from isthmus.errors import RequestError
 from isthmus.training import checkpoint
+from isthmus.training.step import Steps
 from isthmus.training.stride import Stride
 
 SETTINGS = {"max_epochs": 4, "random_state": 0, "batch_size": 32}
@@ -85,13 +86,13 @@ def test_a_fit_stopped_in_mid_epoch_goes_on_to_the_same_weights(path, tmp_path, 
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     real, taken = Stride.__call__, []
 
-    def interrupted(self, *batches):
+    def interrupted(self, asked):
         terms = []
-        for batch in zip(*batches, strict=True):
-            taken.append(batch)
+        for step in zip(*asked, strict=True):
+            taken.append(step)
             if len(taken) == steps:
                 raise KeyboardInterrupt
-            terms += real(self, *([each] for each in batch))
+            terms += real(self, Steps(*([part] for part in step)))
         return terms
 
     place = {"checkpoint": tmp_path / "kept"}
@@ -108,9 +109,9 @@ def test_a_fit_stopped_in_mid_epoch_goes_on_to_the_same_weights(path, tmp_path, 
 def test_every_training_row_comes_once_an_epoch(path, numbers, monkeypatch):
     real, seen = Stride.__call__, []
 
-    def watched(self, batches, *others):
-        seen.extend(batches)
-        return real(self, batches, *others)
+    def watched(self, steps):
+        seen.extend(steps.batches)
+        return real(self, steps)
 
     monkeypatch.setattr(Stride, "__call__", watched)
     ae = fitted(path, True, max_epochs=1, loss="huber")

@@ -8,8 +8,8 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
-from isthmus.training.stack import Stack, Steps, likeness
-from isthmus.training.step import ManySteps, Terms
+from isthmus.training.stack import Stack, likeness
+from isthmus.training.step import ManySteps, Steps, Terms
 from isthmus.training.stride import Stride
 from isthmus.training.world import threads, threads_kept
 
@@ -116,15 +116,9 @@ class Shared:
     def __init__(self, stride: Stride, member: Member[Any]) -> None:
         self.stride, self.member = stride, member
 
-    def __call__(
-        self,
-        batches: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        rates: Sequence[float],
-        seeds: Sequence[int],
-    ) -> Sequence[Terms]:
+    def __call__(self, steps: Steps) -> Sequence[Terms]:
         """The terms of each step before it was taken."""
-        return self.member.steps(self.stride, Steps(batches, weights, rates, seeds))
+        return self.member.steps(self.stride, steps)
 
 
 def once(owners: tuple[object, ...], key: Hashable, make: Callable[[], R]) -> R:
@@ -213,7 +207,7 @@ class _Crew:
         work = len(strides) * values.numel() * len(steps[0].batches[0])
         with threads(work, values.device):
             if len(strides) == 1:
-                return [strides[0](*steps[0])]
+                return [strides[0](steps[0])]
             key = tuple(map(id, strides))
             stack = self.stacks[key] = stacks.get(key) or Stack(strides)
             return stack(steps)

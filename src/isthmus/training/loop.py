@@ -27,7 +27,7 @@ from isthmus.training.plan import Plan
 from isthmus.training.progress import Reporter, Silent
 from isthmus.training.rows import NoRows, as_one, batches_at_once, nothing_ahead, weights_at
 from isthmus.training.state import ALL_DONE, Record, State
-from isthmus.training.step import ManySteps, Terms, TrainingStep
+from isthmus.training.step import ManySteps, Steps, Terms, TrainingStep
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
@@ -247,12 +247,13 @@ class Trainer:
         rates = [highest * self.factor(index, total) for index in range(first, first + many)]
         doctor, self.settled = self._doctor(self.state.step + many, len(batches)), False
         with watched(doctor, self.network):
-            found = self.stride(
-                torch.split(self.train.take(rows), sizes),
-                torch.split(weights_at(self.train.weight, rows), sizes),
-                rates,
-                [seed_at(self.state.seed, index) for index in range(first, first + many)],
+            steps = Steps(
+                batches=torch.split(self.train.take(rows), sizes),
+                weights=torch.split(weights_at(self.train.weight, rows), sizes),
+                rates=rates,
+                seeds=[seed_at(self.state.seed, index) for index in range(first, first + many)],
             )
+            found = self.stride(steps)
         for terms, size in zip(found, sizes, strict=True):
             if not math.isfinite(self.state.add(terms, size)):
                 self._check(terms)

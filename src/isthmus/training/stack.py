@@ -3,7 +3,6 @@
 # Shape letters: N networks, P weights of each, B rows in a batch, D features.
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,17 +11,8 @@ from isthmus.randomness import reseed
 from isthmus.training.dense import Passes, passes_of
 from isthmus.training.heads import SquaredHead
 from isthmus.training.products import OfStacks
-from isthmus.training.step import Terms
+from isthmus.training.step import Steps, Terms
 from isthmus.training.stride import TINY, Moved, Stride, adam
-
-
-class Steps(NamedTuple):
-    """Some steps that one fit would take: see `Stride.__call__`."""
-
-    batches: Sequence[Tensor]
-    weights: Sequence[Tensor]
-    rates: Sequence[float]
-    seeds: Sequence[int]
 
 
 def likeness(stride: Stride, steps: Steps) -> Hashable:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -51,16 +51,26 @@ class AutogradStep:
         return {name: term.detach() for name, term in terms.items()}
 
 
+class Steps(NamedTuple):
+    """Some steps to be taken one after the other."""
+
+    batches: Sequence[Tensor]
+    """(B, *shape) rows each."""
+
+    weights: Sequence[Tensor]
+    """(B,): how much each row counts."""
+
+    rates: Sequence[float]
+    """Learning rates."""
+
+    seeds: Sequence[int]
+    """Those of the noise."""
+
+
 class ManySteps(Protocol):
     """Takes steps of an optimizer without coming back in between."""
 
-    def __call__(
-        self,
-        batches: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        rates: Sequence[float],
-        seeds: Sequence[int],
-    ) -> Sequence[Terms]:
+    def __call__(self, steps: Steps) -> Sequence[Terms]:
         """The terms of each step, before it was taken; see `stride.Stride`."""
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from isthmus.randomness import reseed
 from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
-from isthmus.training.step import Terms
+from isthmus.training.step import Steps, Terms
 
 MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 """What torch's Adam calls the parts of its state."""
@@ -49,25 +49,15 @@ class Stride:
 
     @torch.no_grad()
     @np.errstate(all="ignore")
-    def __call__(
-        self,
-        batches: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        rates: Sequence[float],
-        seeds: Sequence[int],
-    ) -> Sequence[Terms]:
-        """The terms of each step before it was taken.
-
-        `batches` are (B, *shape) rows with `weights` (B,); `rates` are the learning rates, `seeds`
-        those of the noise.
-        """
+    def __call__(self, steps: Steps) -> Sequence[Terms]:
+        """The terms of each step before it was taken."""
         flat = self.step.store
         flat.gather()
         mean, square = self.adopt()
         moved = Moved(flat.values, flat.slopes, mean, square, self.count)
         move, clip = self._mover(moved, flat.matrices), clipper(flat.slopes, self.clip_norm)
         draws, passed, found = self.step.draws, self.step.passed, []
-        for x, weight, rate, seed in zip(batches, weights, rates, seeds, strict=True):
+        for x, weight, rate, seed in zip(*steps, strict=True):
             if draws:
                 reseed(seed, x.device)
             found.append(passed(x, weight))
