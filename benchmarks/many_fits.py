@@ -1,6 +1,7 @@
 """32 small fits for a search, all at once, beside 32 fits of scikit-learn's MLPRegressor.
 
-python benchmarks/many_fits.py [--fits 32] [--rows 20000] [--epochs 10] [--repeats 2]
+    python benchmarks/many_fits.py [--fits 32] [--rows 20000] [--epochs 10] [--repeats 2]
+        [--device cuda]
 
 64 numbers in 32, batches of 64, Adam, a learning rate of its own for each fit; interleaved. This
 library's fits divide, judge and end as any fit does.
@@ -22,7 +23,7 @@ from common import machine, record, table
 from isthmus import Autoencoder, fit_together, kinds, optim
 
 
-def ours(rate: float, epochs: int) -> Autoencoder:
+def ours(rate: float, epochs: int, device: str) -> Autoencoder:
     """One fit of this library."""
     return Autoencoder(
         32,
@@ -34,6 +35,8 @@ def ours(rate: float, epochs: int) -> Autoencoder:
         early_stopping=False,
         transform_max_iter=0,
         random_state=0,
+        device=device,
+        precision="float32",
     )
 
 
@@ -51,13 +54,15 @@ def theirs(rate: float, epochs: int) -> MLPRegressor:
     )
 
 
-def run(name: str, rates: list[float], epochs: int, rows: rivals.Rows) -> tuple[float, float]:
+def run(
+    name: str, rates: list[float], epochs: int, rows: rivals.Rows, device: str
+) -> tuple[float, float]:
     """Seconds of all fits, and the least error of any."""
     began = time.perf_counter()
     if name == "isthmus, together":
-        fits: Any = fit_together([ours(rate, epochs) for rate in rates], rows)
+        fits: Any = fit_together([ours(rate, epochs, device) for rate in rates], rows)
     elif name == "isthmus, one by one":
-        fits = [ours(rate, epochs).fit(rows) for rate in rates]
+        fits = [ours(rate, epochs, device).fit(rows) for rate in rates]
     else:
         jobs = 2 if name.endswith("two processes") else 1
         one = delayed(lambda model: clone(model).fit(rows, rows))
@@ -72,17 +77,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (("fits", 32), ("rows", 20_000), ("epochs", 10), ("repeats", 2)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-record", action="store_true")
     wanted = parser.parse_args()
     rows = speed.rows_of(speed.SIZES["64-32"]._replace(rows=wanted.rows))
     rates = np.geomspace(1e-4, 1e-2, wanted.fits).tolist()
     names = ["isthmus, together", "isthmus, one by one", "scikit-learn"]
     names.append("scikit-learn, two processes")
-    run(names[0], rates[:2], 1, rows)  # what is imported at first use
+    run(names[0], rates[:2], 1, rows, wanted.device)  # what is imported at first use
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(wanted.repeats):
         for name in names:
-            found[name].append(run(name, rates, wanted.epochs, rows))
+            found[name].append(run(name, rates, wanted.epochs, rows, wanted.device))
             print(name, found[name][-1], flush=True)
     seconds = {name: statistics.median(run[0] for run in runs) for name, runs in found.items()}
     results = [

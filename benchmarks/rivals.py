@@ -137,6 +137,31 @@ def tuned(size: Size, rows: Rows, epochs: int, *, bf16: bool, channels_last: boo
     return _by_torch(network)
 
 
+def tuned_gpu(
+    size: Size, rows: Rows, epochs: int, *, bf16: bool, compiled: bool, device: str
+) -> Rebuild:
+    """The same on a GPU: rows are there already; steps compiled, with CUDA graphs, or not."""
+    torch.manual_seed(0)
+    network, x = dense(size).to(device), torch.from_numpy(rows).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE, fused=True)
+
+    def slopes(batch: torch.Tensor) -> None:
+        with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+            out = _rebuilt(network, batch)
+        nn.functional.mse_loss(out.float(), batch).backward()
+
+    step = torch.compile(slopes, mode="reduce-overhead") if compiled else slopes
+    for _ in range(epochs):
+        order = torch.randperm(len(x), device=device)
+        for start in range(0, len(x), size.batch):
+            step(x[order[start : start + size.batch]])
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    torch.cuda.synchronize()
+    network.cpu()
+    return _by_torch(network)
+
+
 def scikit_learn(size: Size, rows: Rows, epochs: int) -> Rebuild:
     """MLPRegressor of the rows on themselves; its activation is the same in all hidden layers."""
     from sklearn.neural_network import MLPRegressor

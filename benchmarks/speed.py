@@ -3,8 +3,9 @@
     python benchmarks/speed.py [--sizes 64-32 ...] [--rivals isthmus tuned ...] [--repeats 3]
         [--device cuda] [--quick]
 
-Each measurement is a process of its own, in which a fit of one epoch is taken, then one of several
-more: the difference tells rows a second, and the first what a fit costs beside them. Repeats are
+Each measurement is a process of its own, in which a fit of one epoch is taken (on a GPU of as many
+as it gets more), then one of several more: the difference tells rows a second, and the first what a
+fit costs beside them. Repeats are
 interleaved. Rivals that are not installed are left out, which is said. `--quick` is two sizes
 beside tuned PyTorch, for a look before a release. The rate of matrix products is measured in the
 same run.
@@ -12,6 +13,7 @@ same run.
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import statistics
@@ -38,6 +40,15 @@ SIZES = {
     "convolutional 28x28": Size((1, 28, 28), (32, 64, 64), 32, 128, 6_000, 2),
     "convolutional 64x64x3": Size((3, 64, 64), (32, 64, 64), 64, 128, 1_500, 2),
 }
+ON_GPU = {
+    "64-32": Size((64,), (), 32, 64, 20_000, 100),
+    "784-1000-500-250-30": Size((784,), (1000, 500, 250), 30, 256, 60_000, 10),
+    "784-1000-500-250-30 by 4096": Size((784,), (1000, 500, 250), 30, 4096, 60_000, 60),
+    "4096-512 by 4096": Size((4096,), (), 512, 4096, 40_000, 40),
+    "convolutional 28x28": Size((1, 28, 28), (32, 64, 64), 32, 512, 20_000, 5),
+}
+"""More rows and epochs there, and larger batches: a GPU is idle in small ones."""
+
 THREADS = (1, 2)
 QUICK = ("64-32", "784-1000-500-250-30"), ("isthmus", "tuned")
 GEMM_SIDE, MOST_SECONDS = 2048, 5.0
@@ -59,12 +70,34 @@ RIVALS: dict[str, dict[str, Callable[..., Any]]] = {
     "keras": {"": rivals.keras},
     "jax": {"": rivals.jax},
 }
+GPU_RIVALS: dict[str, dict[str, Callable[..., Any]]] = {
+    "isthmus": {"": rivals.isthmus},
+    "tuned": {
+        "bf16": functools.partial(rivals.tuned_gpu, bf16=True, compiled=False),
+        "bf16, compiled": functools.partial(rivals.tuned_gpu, bf16=True, compiled=True),
+        "fp32, compiled": functools.partial(rivals.tuned_gpu, bf16=False, compiled=True),
+    },
+    "jax": {"": rivals.jax},
+}
 CONVOLUTIONAL: dict[str, dict[str, Callable[..., Any]]] = {
     "isthmus": {"": rivals.isthmus},
     "tuned": {"fp32": _tuned(False, False), "fp32, channels last": _tuned(False, True)},
     "tuned bf16": {"": _tuned(True, True)},
     "tutorial": {"": rivals.tutorial},
 }
+
+
+def entered(name: str, device: str) -> dict[str, dict[str, Callable[..., Any]]]:
+    """Who takes part with which settings."""
+    convolutional = len(size_of(name, device).shape) > 1
+    if device == "cpu":
+        return CONVOLUTIONAL if convolutional else RIVALS
+    return {k: v for k, v in GPU_RIVALS.items() if k != "jax" or not convolutional}
+
+
+def size_of(name: str, device: str) -> Size:
+    """The size of that name."""
+    return (SIZES if device == "cpu" else ON_GPU)[name]
 
 
 def rows_of(size: Size) -> Rows:
@@ -85,43 +118,48 @@ def peak() -> float:
 
 def one(name: str, rival: str, setting: str, threads: str, device: str) -> None:
     """One measurement, in this process."""
-    size = SIZES[name]
+    size = size_of(name, device)
     torch.set_num_threads(int(threads))
-    train = (CONVOLUTIONAL if len(size.shape) > 1 else RIVALS)[rival][setting]
-    if device != "cpu":
+    train = entered(name, device)[rival][setting]
+    if device != "cpu" and rival != "jax":  # which takes the GPU that there is
         train = functools.partial(train, device=device)
     rows = rows_of(size)
     train(size, rows[: 4 * size.batch], 1)  # what is imported or compiled at first use
     seconds = []
-    for epochs in (1, 1 + size.epochs):
+    first = 1 if device == "cpu" else size.epochs  # a GPU's fits are chosen for by their length
+    for epochs in (first, first + size.epochs):
         began = time.perf_counter()
         rebuild = train(size, rows, epochs)
         seconds.append(time.perf_counter() - began)
     error = float(((rebuild(rows[:4096]) - rows[:4096]) ** 2).mean())
     found = {
         "rows a second": size.rows * size.epochs / (seconds[1] - seconds[0]),
-        "beside": 2 * seconds[0] - seconds[1] + (seconds[1] - seconds[0]) * (1 - 1 / size.epochs),
+        "beside": seconds[0] - (seconds[1] - seconds[0]) * first / size.epochs,
         "error": error,
         "MB": peak(),
     }
     print(json.dumps(found))
 
 
-def gemm(threads: int, dtype: torch.dtype) -> float:
+def gemm(threads: int, dtype: torch.dtype, device: str = "cpu") -> float:
     """Products of square matrices a second, in 10^9 operations; the best of ten, or of 5 s."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    a = torch.randn(GEMM_SIDE, GEMM_SIDE).to(dtype)
+    side = GEMM_SIDE if device == "cpu" else 4 * GEMM_SIDE
+    wait = (lambda: None) if device == "cpu" else torch.cuda.synchronize
+    a = torch.randn(side, side, device=device).to(dtype)
     best, spent = 1e9, 0.0
     for _ in range(10):
+        wait()
         began = time.perf_counter()
         a @ a
+        wait()
         best = min(best, time.perf_counter() - began)
         spent += time.perf_counter() - began
         if spent > MOST_SECONDS:
             break
     torch.set_num_threads(before)
-    return 2 * GEMM_SIDE**3 / best / 1e9
+    return 2 * side**3 / best / 1e9
 
 
 def measured(*arguments: object) -> dict[str, Any] | None:
@@ -147,24 +185,25 @@ def side_by_side(
 
     Settings in bf16 are tried only where the machine multiplies it faster.
     """
-    size = SIZES[name]
-    entered = CONVOLUTIONAL if len(size.shape) > 1 else RIVALS
-    entered = {rival: entered[rival] for rival in wanted or entered if rival in entered}
+    known = entered(name, device)
+    chosen = {rival: known[rival] for rival in wanted or known if rival in known}
+    alone = device != "cpu"
     found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for _ in range(repeats):
-        for rival, settings in entered.items():
+        for rival, settings in chosen.items():
             # This library chooses the threads by itself, of all that there are.
-            for threads in THREADS[-1:] if rival == "isthmus" else THREADS:
+            for threads in THREADS[-1:] if alone or rival == "isthmus" else THREADS:
                 for setting in (one for one in settings if bf16 or "bf16" not in rival + one):
                     key = rival, setting, threads
                     told = found.get(key, []) is not None and measured(name, *key, device)
                     if told:
                         found.setdefault(key, []).append(told)
-    return [_line(name, rival, found) for rival in entered if any(key[0] == rival for key in found)]
+    there = [rival for rival in chosen if any(key[0] == rival for key in found)]
+    return [_line(name, size_of(name, device), rival, found) for rival in there]
 
 
 def _line(
-    name: str, rival: str, found: dict[tuple[str, str, int], list[dict[str, Any]]]
+    name: str, size: Size, rival: str, found: dict[tuple[str, str, int], list[dict[str, Any]]]
 ) -> dict[str, Any]:
     """The median of a rival's fastest setting."""
     own = {key: runs for key, runs in found.items() if key[0] == rival}
@@ -173,8 +212,8 @@ def _line(
     }
     best = max(rate, key=lambda key: rate[key])
     rates = [run["rows a second"] for run in own[best]]
-    weights = sum(a * b for a, b in zip(SIZES[name].widths, SIZES[name].widths[1:], strict=False))
-    dense = len(SIZES[name].shape) == 1
+    weights = sum(a * b for a, b in itertools.pairwise(size.widths))
+    dense = len(size.shape) == 1
     return {
         "size": name,
         "library": rival,
@@ -191,7 +230,7 @@ def _line(
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES))
+    parser.add_argument("--sizes", nargs="+")
     parser.add_argument("--rivals", nargs="+")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -202,11 +241,16 @@ def main() -> None:
     if wanted.one:
         one(*wanted.one)
         return
-    sizes, names = (wanted.sizes, wanted.rivals) if not wanted.quick else map(list, QUICK)
+    all_sizes = SIZES if wanted.device == "cpu" else ON_GPU
+    sizes, names = wanted.sizes or list(all_sizes), wanted.rivals
+    sizes, names = (sizes, names) if not wanted.quick else map(list, QUICK)
+    counts = THREADS if wanted.device == "cpu" else THREADS[-1:]
     floor = {
-        f"GEMM {str(dtype).removeprefix('torch.')}, {threads} threads": round(gemm(threads, dtype))
+        f"GEMM {str(dtype).removeprefix('torch.')}, {threads} threads": round(
+            gemm(threads, dtype, wanted.device)
+        )
         for dtype in (torch.float32, torch.bfloat16)
-        for threads in THREADS
+        for threads in counts
     }
     print(machine(), floor, flush=True)
     fast = [rate for kind, rate in floor.items() if "bfloat16" in kind]

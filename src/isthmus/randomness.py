@@ -11,8 +11,13 @@ def reseed(seed: int, device: torch.device) -> None:
     """
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
-    else:
+        return
+    if device.type != "cuda":
         torch.manual_seed(seed)
+        return
+    torch.default_generator.manual_seed(seed)
+    number = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.default_generators[number].manual_seed(seed)
 
 
 def seed_at(seed: int, index: int) -> int:

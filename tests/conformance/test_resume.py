@@ -34,13 +34,14 @@ def stopped(fit, tmp_path, monkeypatch):
         return real(self, rows, seed)
 
     def one_by_one(self, steps):
-        terms = []
+        sums = {}
         for step in zip(*steps, strict=True):
             taken.append(step)
             if len(taken) == STEPS:
                 raise KeyboardInterrupt
-            terms += many(self, Steps(*([part] for part in step)))
-        return terms
+            for name, term in many(self, Steps(*([part] for part in step))).items():
+                sums[name] = sums.get(name, 0.0) + term
+        return sums
 
     def run(part, change=None, **settings):
         settings |= {"checkpoint": tmp_path}

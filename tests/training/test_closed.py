@@ -85,6 +85,61 @@ def test_it_is_autograds(seed, by, monkeypatch):
         torch.testing.assert_close(slopes[name], gradient, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("multiple", [1, 8])
+@pytest.mark.parametrize("seed", range(40))
+def test_in_half_precision_it_is_autograds_but_for_rounding(seed, multiple, monkeypatch):
+    network, objective, corrupt, x, weight = drawn(seed)
+    network, x, weight = network.float(), x.float(), weight.float()
+    form = closed_module.DenseForm.of(network)
+    steady = {form.activation, form.code_activation} <= closed_module.STEADY
+    rounded = multiple if steady else 1
+    monkeypatch.setattr(closed_module, "multiple_for", lambda form, device, bf16: rounded)
+    closed = closed_step(network, objective, corrupt, bf16=True)
+    terms, slopes = taken(closed, network, x, weight)
+    if form.dropout or form.code_dropout:
+        return  # masks of other widths are other masks
+    exact = AutogradStep(network, objective, corrupt, bf16=False)
+    wanted, gradients = taken(exact, network, x, weight)
+    scale = max(float(gradient.norm()) for gradient in gradients.values())
+    for name, term in wanted.items():
+        torch.testing.assert_close(terms[name], term, rtol=0.03, atol=0.01)
+    for name, gradient in gradients.items():
+        assert float((slopes[name] - gradient).norm()) < 0.1 * scale
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_rounded_widths_change_nothing(seed, monkeypatch):
+    network, objective, corrupt, x, weight = drawn(seed)
+    form = closed_module.DenseForm.of(network)
+    if form.dropout or form.code_dropout or corrupt is not None:
+        form = None  # what is drawn for other widths is other noise
+    if form is None or not {form.activation, form.code_activation} <= closed_module.STEADY:
+        pytest.skip("widths are not rounded up here")
+    monkeypatch.setattr(closed_module, "products_for", lambda weights, batch: ByTorch())
+    terms, slopes = taken(closed_step(network, objective, None), network, x, weight)
+    monkeypatch.setattr(closed_module, "multiple_for", lambda form, device, bf16: 8)
+    step = closed_step(network, objective, None)
+    wider, others = taken(step, network, x, weight)
+    assert step.flat is None
+    for name, term in terms.items():
+        torch.testing.assert_close(wider[name], term, rtol=1e-12, atol=1e-14)
+    for name, slope in slopes.items():
+        torch.testing.assert_close(others[name], slope, rtol=1e-10, atol=1e-12)
+
+
+def test_widths_are_rounded_up_where_zeros_stay_zeros():
+    gpu, facts = torch.device("cuda"), Facts(shape=(5,))
+    forms = {
+        name: closed_module.DenseForm.of(Multilayer(hidden=(5,), activation=name).build(facts, 2))
+        for name in ACTIVATIONS
+    }
+    for name, make in ACTIVATIONS.items():
+        steady = float(make()(torch.zeros(1))) == 0
+        assert closed_module.multiple_for(forms[name], gpu, bf16=True) == (8 if steady else 1)
+    assert closed_module.multiple_for(forms["relu"], gpu, bf16=False) == 1
+    assert closed_module.multiple_for(forms["relu"], CPU, bf16=True) == 1
+
+
 def test_small_products_are_numpys():
     assert type(products_for(torch.zeros(4000), 64)) is ByNumpy
     assert type(products_for(torch.zeros(4_000_000), 64)) is ByTorch

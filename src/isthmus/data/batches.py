@@ -38,7 +38,8 @@ class Rows:
         self.total, self.weight = float(len(rows)), self._ones()
         if weight is not None:
             self.total = max(float(weight.sum()), self.total)
-            self.weight = torch.as_tensor(weight / weight.mean(), dtype=dtype, device=device)
+            if weight.size and weight.min() < weight.max():
+                self.weight = torch.as_tensor(weight / weight.mean(), dtype=dtype, device=device)
         most = RESIDENT_BYTES if resident is None else resident
         most = 0 if is_sparse(source) else most  # dense no longer than a batch
         size = len(rows) * preparation.facts.n_features * dtype.itemsize
@@ -56,7 +57,7 @@ class Rows:
     def take(self, positions: Index) -> Tensor:
         """(len(positions), *shape): the rows at these positions of the choice."""
         if self.resident is not None:
-            return self.resident.index_select(0, torch.as_tensor(positions, device=self.device))
+            return self.resident.index_select(0, sent(torch.as_tensor(positions), self.device))
         return self._prepare(self.rows[positions])
 
     def in_order(self) -> Iterator[tuple[Index, Tensor]]:
@@ -89,6 +90,13 @@ class Rows:
             self._prepare(block, found[start : start + len(block)])
             start += len(block)
         return found
+
+
+def sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """Numbers on a device, without waiting for it."""
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.pin_memory().to(device, non_blocking=True)
 
 
 def spread(rows: Index, most: int) -> Index:

@@ -38,9 +38,9 @@ from isthmus.training.crew import shared
 from isthmus.training.health import Doctor
 from isthmus.training.loop import Trainer
 from isthmus.training.plan import Plan
+from isthmus.training.recorded import stride_of
 from isthmus.training.state import State
 from isthmus.training.step import AutogradStep
-from isthmus.training.stride import stride_of
 from isthmus.types import Facts, Index, Source
 
 CHECK_EVERY_ON_GPU = 50
@@ -210,6 +210,7 @@ def plan_of(
         averaging=optimizer.averaging,
         plateau=choices.choose_plateau(epochs) if optimizer.schedule == "plateau" else None,
         check_every=1 if device.type == "cpu" else CHECK_EVERY_ON_GPU,
+        steps=epochs * -(-rows // batch_size),
     )
 
 
@@ -226,13 +227,13 @@ def trainer_of(
     """The trainer of `network`, which still waits for its rows."""
     objective = Objective(loss, penalties_of(request, kind), gaps=network.facts.gaps)
     corrupt = corruption_of(request, kind, network.facts)
-    closed = not bf16 and not optimizer.WATCHES
-    step = closed_step(network, objective, corrupt) if closed else None
+    closed = not optimizer.WATCHES
+    step = closed_step(network, objective, corrupt, bf16=bf16) if closed else None
     method = optimizer.build(network, loss)
     return Trainer(
         network=network,
         step=step or AutogradStep(network, objective, corrupt, bf16=bf16),
-        stride=shared(stride_of(step, method, plan.clip_norm)),
+        stride=shared(stride_of(step, method, plan)),
         objective=objective,
         optimizer=method,
         factor=optimizer.factor,

@@ -122,7 +122,8 @@ class Checkpointer:
 
 def asdict_plain(state: State) -> dict[str, Any]:
     """The state's fields but those that hold tensors."""
-    plain = asdict(replace(state, average={}, best={}))
+    sums: dict[str, Tensor | float] = {name: float(v) for name, v in state.sums.items()}
+    plain = asdict(replace(state, average={}, best={}, sums=sums))
     return {name: value for name, value in plain.items() if name not in TENSOR_FIELDS}
 
 

@@ -20,6 +20,12 @@ from isthmus.types import Network
 MOST_SIZES = 8
 """Batch sizes whose passes are kept; all but the last batch of an epoch have one."""
 
+STEADY = {"linear", "silu", "relu", "gelu", "tanh", "elu"}
+"""Activations that leave 0 alone: zeros beyond a layer's width are zeros behind them."""
+
+TILE = 8
+"""Of numbers in half precision; a GPU multiplies matrices of other widths at half the speed."""
+
 
 class ClosedStep:
     """Losses and gradients of a dense network, carried out as they were once worked out.
@@ -33,8 +39,12 @@ class ClosedStep:
         form: DenseForm,
         head: Head,
         corrupt: Callable[[Tensor], Tensor] | None,
+        *,
+        bf16: bool = False,
     ) -> None:
+        """With `bf16`, products are of that precision; weights and losses are as without."""
         self.network, self.form, self.head, self.corrupt = network, form, head, corrupt
+        self.bf16 = bf16
         self.flat: Flat | None = None
         self.kept: dict[int, Passes] = {}
 
@@ -52,13 +62,15 @@ class ClosedStep:
     @contextmanager
     def bound(self) -> Iterator[None]:
         """Keep all weights in one stretch of memory for a while."""
-        self.flat = Flat(self.network)
+        multiple = multiple_for(self.form, next(self.network.parameters()).device, bf16=self.bf16)
+        self.flat = Flat(self.network, multiple=multiple, bf16=self.bf16)
         try:
             with self.flat.bound():
                 yield
         finally:
             self.flat, self.kept = None, {}
 
+    @torch.no_grad()
     @np.errstate(all="ignore")  # what is not finite is seen in the terms, as it is with torch
     def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Every term of the batch (B, *shape), detached; its gradient is left in `.grad`."""
@@ -69,9 +81,16 @@ class ClosedStep:
             name: torch.as_tensor(t, dtype=x.dtype, device=x.device) for name, t in terms.items()
         }
 
-    @torch.no_grad()
     def passed(self, x: Tensor, weight: Tensor) -> Terms:
         """The terms of a batch; its gradient is left in the flat slopes."""
+        self.store.lower()
+        terms = self.worked(x, weight)
+        self.store.lift()
+        return terms
+
+    @torch.no_grad()
+    def worked(self, x: Tensor, weight: Tensor) -> Terms:
+        """The same from and to the copies in lower precision, where there are any."""
         passes = self._passes(len(x))
         self.feed(passes, x)
         for work in passes.forward:
@@ -105,7 +124,8 @@ class ClosedStep:
         if found is None:
             if len(self.kept) >= MOST_SIZES:
                 self.kept.clear()
-            products = products_for(self.store.values, batch)
+            low = self.store.low
+            products = products_for(self.store.values if low is None else low.value, batch)
             found = passes_of(
                 [self.form], batch, self.store.places(), products, code_slope=self.code_slope
             )
@@ -115,13 +135,25 @@ class ClosedStep:
 
 def products_for(weights: Tensor, batch: int) -> Products:
     """What multiplies: NumPy where each product is so small that asking for it is what costs."""
-    small = weights.device.type == "cpu" and batch * weights.numel() < SMALL_WORK
-    return ByNumpy() if small else ByTorch()
+    known = weights.device.type == "cpu" and weights.dtype != torch.bfloat16
+    return ByNumpy() if known and batch * weights.numel() < SMALL_WORK else ByTorch()
+
+
+def multiple_for(form: DenseForm, device: torch.device, *, bf16: bool) -> int:
+    """What widths are rounded up to a multiple of."""
+    steady = {form.activation, form.code_activation} <= STEADY
+    return TILE if bf16 and steady and device.type == "cuda" else 1
 
 
 def closed_step(
-    network: Network, objective: Objective, corrupt: Callable[[Tensor], Tensor] | None
+    network: Network,
+    objective: Objective,
+    corrupt: Callable[[Tensor], Tensor] | None,
+    *,
+    bf16: bool = False,
 ) -> ClosedStep | None:
     """The closed form of a step, where there is one: see `DenseForm.of` and `head_of`."""
     form, head = DenseForm.of(network), head_of(network, objective)
-    return None if form is None or head is None else ClosedStep(network, form, head, corrupt)
+    if form is None or head is None:
+        return None
+    return ClosedStep(network, form, head, corrupt, bf16=bf16)

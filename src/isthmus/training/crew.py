@@ -53,7 +53,7 @@ class Member(Generic[R]):
         self.job, self.world, self.known = job, world, known
         self.turn, self.over = threading.Semaphore(0), threading.Semaphore(0)
         self.asked: Asked | None = None
-        self.answer: Sequence[Terms] | BaseException = []
+        self.answer: Terms | BaseException = {}
         self.results: list[R] = []
         self.error: BaseException | None = None
         self.running = self.ended = False
@@ -82,7 +82,7 @@ class Member(Generic[R]):
         if self.error is not None and not isinstance(self.error, Exception):
             raise self.error
 
-    def steps(self, stride: Stride, steps: Steps) -> Sequence[Terms]:
+    def steps(self, stride: Stride, steps: Steps) -> Terms:
         """Ask for steps, from inside the job, and wait until they were taken."""
         self.asked, self.world = (stride, steps), World.now()
         self.over.release()
@@ -116,8 +116,8 @@ class Shared:
     def __init__(self, stride: Stride, member: Member[Any]) -> None:
         self.stride, self.member = stride, member
 
-    def __call__(self, steps: Steps) -> Sequence[Terms]:
-        """The terms of each step before it was taken."""
+    def __call__(self, steps: Steps) -> Terms:
+        """Every term as it was before its step, summed over all rows."""
         return self.member.steps(self.stride, steps)
 
 
@@ -202,12 +202,12 @@ class _Crew:
         strides: Sequence[Stride],
         steps: Sequence[Steps],
         stacks: dict[tuple[int, ...], Stack],
-    ) -> Sequence[Sequence[Terms]]:
+    ) -> Sequence[Terms]:
         values = strides[0].step.store.values
         work = len(strides) * values.numel() * len(steps[0].batches[0])
         with threads(work, values.device):
-            if len(strides) == 1:
-                return [strides[0](steps[0])]
+            if len(strides) == 1 or strides[0].step.bf16:
+                return [stride(one) for stride, one in zip(strides, steps, strict=True)]
             key = tuple(map(id, strides))
             stack = self.stacks[key] = stacks.get(key) or Stack(strides)
             return stack(steps)

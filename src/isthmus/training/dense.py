@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.kinds import DenseForm
+from isthmus.kinds.base import LinearPath
 from isthmus.training.bending import BENDS
 from isthmus.training.flat import Place
 from isthmus.training.products import ByNumpy, Products, Work
@@ -37,6 +38,13 @@ class Node:
     def of(self, number: int) -> "Node":
         """The part of one network of a stack."""
         return Node(self.value[number], None if self.slope is None else self.slope[number])
+
+    def first(self, width: int) -> "Node":
+        """The first columns alone, where widths were rounded up."""
+        if self.value.shape[-1] == width:
+            return self
+        slope = None if self.slope is None else self.slope[..., :width]
+        return Node(self.value[..., :width], slope)
 
 
 class Arrays(NamedTuple):
@@ -115,9 +123,8 @@ class _Planner:
 
     def passes(self, *, code_slope: bool) -> Passes:
         form = self.form
-        layers = form.encoder or form.decoder
-        width = layers[0].in_features if form.encoder else self._linear_width()
-        seen = Node(self._buffer(width), asked=False)
+        first = form.encoder[0].weight if form.encoder else self._linear().encode_weight
+        seen = Node(self._buffer(self.places[first].value.shape[-1]), asked=False)
         code = self._path(seen, form.encoder, encode=True)
         before_dropout = code = self._bent(code, form.code_activation)
         raw = self._path(self._dropped(code, form.code_dropout), form.decoder, encode=False)
@@ -130,11 +137,14 @@ class _Planner:
         arrays = None
         if isinstance(self.products, ByNumpy):
             arrays = Arrays(seen.value.numpy(), raw.value.numpy(), raw.slope.numpy())
-        return Passes(seen, before_dropout, raw, self.forward, backward, arrays, self.masks)
+        last = form.encoder[-1].weight if form.encoder else self._linear().encode_weight
+        width, size = first.shape[-1], len(last)
+        own = seen.first(width), before_dropout.first(size), raw.first(width)
+        return Passes(*own, self.forward, backward, arrays, self.masks)
 
-    def _linear_width(self) -> int:
+    def _linear(self) -> LinearPath:
         assert self.form.linear is not None
-        return self.form.linear.encode_weight.shape[1]
+        return self.form.linear
 
     def _buffer(self, width: int) -> Tensor:
         return self.like.new_zeros(*self.lead, self.batch, width)
@@ -258,9 +268,13 @@ class _Planner:
 
     def _end(self, name: str, raw: Tensor) -> Tensor:
         """(D,), or (N, 1, D) of a stack: where outputs end."""
-        limits = [form.limit for form in self.forms if form.limit is not None]
-        ends = [limit.get_buffer(name).flatten().to(raw).expand(raw.shape[-1]) for limit in limits]
-        return torch.stack(ends)[:, None] if self.stacked else ends[0]
+        width, limits = raw.shape[-1], [form.limit for form in self.forms if form.limit is not None]
+        ends = [limit.get_buffer(name).flatten().to(raw) for limit in limits]
+        wide = [
+            nn.functional.pad(end, (0, width - len(end))) if len(end) > 1 else end for end in ends
+        ]
+        each = [end.expand(width) for end in wide]
+        return torch.stack(each)[:, None] if self.stacked else each[0]
 
     def _do(self, operation: Callable[..., object], *args: object, **options: object) -> None:
         self.forward.append(functools.partial(operation, *args, **options))

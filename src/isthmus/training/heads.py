@@ -64,13 +64,13 @@ class SquaredHead:
         """
         raw, slope = passes.raw.value, passes.raw.slope
         assert slope is not None
-        # The slope's buffer holds nothing yet, the deviations need one of their own.
-        off, batch, width = raw.sub_(rows), *raw.shape[-2:]
-        torch.mul(off, 2 * self.share / (batch * width), out=slope)
-        if weight is not None:
-            slope.mul_(weight[..., None])
-        half = torch.linalg.vecdot(off.flatten(-2), slope.flatten(-2))
-        return {RECONSTRUCTION: half / 2} | {name: torch.zeros_like(half) for name in self.silent}
+        # Deviations of numbers in half precision are none themselves.
+        off = raw.sub_(rows) if raw.dtype == rows.dtype else raw - rows
+        scale = self.share / (raw.shape[-2] * raw.shape[-1])
+        weighted = off if weight is None else off * weight[..., None]
+        torch.mul(weighted, 2 * scale, out=slope)
+        told = torch.linalg.vecdot(off.flatten(-2), weighted.flatten(-2)) * scale
+        return {RECONSTRUCTION: told} | {name: torch.zeros_like(told) for name in self.silent}
 
 
 class AnyHead:
@@ -88,8 +88,8 @@ class AnyHead:
 
     def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """What the objective says."""
-        raw = passes.raw.value.view_as(x).detach().requires_grad_()
-        code = passes.code.value.detach().requires_grad_()
+        raw = passes.raw.value.to(x.dtype).reshape(x.shape).detach().requires_grad_()
+        code = passes.code.value.to(x.dtype).detach().requires_grad_()
         output = Output(raw, code)
         with torch.enable_grad():
             terms = self.objective(Step(self.network, x, x, output, weight))

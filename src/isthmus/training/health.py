@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isthmus.randomness import reseed
 from isthmus.training.diagnosis import Finding, Verdict, average_of, diagnose, is_average
 from isthmus.training.sample import CodeFigures, Look, Sample, error_of, share_rebuilt_linearly
 from isthmus.training.state import Record
@@ -132,7 +133,7 @@ def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode and a fixed seed for a while; modes and randomness are then as before."""
     modes = [(module, module.training) for module in network.modules()]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
+        reseed(0, device)
         network.eval()
         try:
             yield

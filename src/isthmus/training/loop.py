@@ -27,7 +27,7 @@ from isthmus.training.plan import Plan
 from isthmus.training.progress import Reporter, Silent
 from isthmus.training.rows import NoRows, as_one, batches_at_once, nothing_ahead, weights_at
 from isthmus.training.state import ALL_DONE, Record, State
-from isthmus.training.step import ManySteps, Steps, Terms, TrainingStep
+from isthmus.training.step import ManySteps, Steps, Terms, TrainingStep, summed
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
@@ -77,7 +77,7 @@ class Trainer:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.fresh_optimizer = self.optimizer.state_dict()
         self.began = time.monotonic()
-        self.settled = True
+        self.settled, self.steps = True, 0
 
     def run(self) -> State:
         """Train to the end and leave the best weights in the network.
@@ -196,6 +196,7 @@ class Trainer:
     def _train_epoch(self) -> dict[str, float]:
         self.network.train()
         batches = self.batches(len(self.train), self.state.epoch)
+        self.steps = len(batches)
         total = len(batches) * max(self.plan.max_epochs, 1)
         with self.ahead(batches, self.state.step):
             while self.state.step < len(batches):
@@ -207,7 +208,9 @@ class Trainer:
         # Told here too, for an epoch that is resumed after its last step.
         self._set_rate(self.factor((self.state.epoch + 1) * len(batches) - 1, total))
         self.network.eval()
-        return {name: float(value) / len(self.train) for name, value in self.state.sums.items()}
+        trained = {name: float(value) / len(self.train) for name, value in self.state.sums.items()}
+        self._check(trained)
+        return trained
 
     def _train_batch(self, batches: Sequence[Index], position: int) -> None:
         index = self.state.epoch * len(batches) + position
@@ -220,7 +223,7 @@ class Trainer:
             self.state.average = average_in(
                 self.state.average, self.network, self.plan.averaging, index
             )
-        self.state.add(terms, len(rows))
+        self.state.add(summed([terms], [len(rows)]))
         self.state.step = position + 1
         # What was seen of a step is in no checkpoint: the end of the epoch is the next one.
         self.settled = doctor is None
@@ -249,14 +252,15 @@ class Trainer:
         with watched(doctor, self.network):
             steps = Steps(
                 batches=torch.split(self.train.take(rows), sizes),
+                sizes=sizes,
                 weights=torch.split(weights_at(self.train.weight, rows), sizes),
                 rates=rates,
                 seeds=[seed_at(self.state.seed, index) for index in range(first, first + many)],
             )
             found = self.stride(steps)
-        for terms, size in zip(found, sizes, strict=True):
-            if not math.isfinite(self.state.add(terms, size)):
-                self._check(terms)
+        self.state.add(found)
+        if self.plan.check_every == 1:
+            self._check(found)
         self.state.step += many
         self.settled = doctor is None
         self.reporter.advance(len(rows))
@@ -272,8 +276,7 @@ class Trainer:
 
     def _health(self) -> Record:
         """What the doctor sees in the network as it is judged, at the end of some epochs."""
-        steps = len(self.batches(len(self.train), self.state.epoch))
-        if self.health is None or not self._looks(steps):
+        if self.health is None or not self._looks(self.steps):
             return {}
         found = self.health.examine(self.network, self.train)
         return {"health": found} if found else {}

@@ -21,3 +21,6 @@ class Plan:
 
     check_every: int = 1
     """Steps between looks at the loss: each look waits for the device."""
+
+    steps: int = 0
+    """About how many all epochs take together, 0 where nobody knows."""

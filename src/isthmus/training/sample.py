@@ -108,7 +108,9 @@ def count_distinct(rows: Tensor) -> int:
     widest = float((rows - rows.mean(dim=0)).square().mean(dim=0).max()) ** 0.5
     if widest == 0:
         return 1
-    return len(torch.unique((rows / (SAME * widest)).round(), dim=0))
+    # Zero is added to make -0 the same as 0, whose bits are others.
+    rounded = (rows / (SAME * widest)).round().add_(0.0).cpu().numpy()
+    return len({row.tobytes() for row in rounded})
 
 
 def share_rebuilt_linearly(x: Tensor, mean: Tensor, weight: Tensor, n_components: int) -> float:

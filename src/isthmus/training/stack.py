@@ -13,6 +13,7 @@ from isthmus.training.heads import SquaredHead
 from isthmus.training.products import OfStacks
 from isthmus.training.step import Steps, Terms
 from isthmus.training.stride import TINY, Moved, Stride, adam
+from isthmus.training.whole import Kernel, Moving, named, suits
 
 
 def likeness(stride: Stride, steps: Steps) -> Hashable:
@@ -21,8 +22,13 @@ def likeness(stride: Stride, steps: Steps) -> Hashable:
     path = form.linear is not None, len(form.encoder), len(form.decoder), form.limit is None
     ways = form.activation, form.code_activation, form.dropout, form.code_dropout
     shapes = tuple(tuple(parameter.shape) for parameter in flat.parameters)
-    method = type(stride.optimizer), tuple(group["betas"]), group["eps"], stride.clip_norm is None
-    sizes = tuple(map(len, steps.batches))
+    method = (
+        type(stride.optimizer),
+        tuple(group["betas"]),
+        group["eps"],
+        stride.plan.clip_norm is None,
+    )
+    sizes = tuple(steps.sizes)
     place = flat.values.dtype, flat.values.device, stride.step.code_slope
     return path, ways, shapes, method, sizes, place, stride.step.head.penalties
 
@@ -45,17 +51,21 @@ class Stack:
         alike = len(squared) == len(strides) and len({head.share for head in squared}) == 1
         self.head = squared[0] if alike else None
         self.draws = any(step.draws for step in self.steps)
+        fits = suits(self.steps, [stride.plan for stride in strides])
+        self.kernel = Kernel(self.strides) if fits else None
         self.kept: dict[int, Passes] = {}
 
     @torch.no_grad()
-    def __call__(self, asked: Sequence[Steps]) -> list[list[Terms]]:
-        """The terms of each step of each network, before it was taken."""
+    def __call__(self, asked: Sequence[Steps]) -> list[Terms]:
+        """For each network every term as it was before its step, summed over all rows."""
         for step, stride, mean, square in zip(
             self.steps, self.strides, self.means, self.squares, strict=True
         ):
             step.store.gather()
             if stride.adopt()[0].data_ptr() != mean.data_ptr():
                 stride.remember_in(mean.zero_(), square.zero_())
+        if self.kernel is not None:
+            return self._by_kernel(self.kernel, asked)
         names, found = list[str](), list[Tensor]()
         for number in range(len(asked[0].batches)):
             terms = self._passed(asked, number)
@@ -64,9 +74,19 @@ class Stack:
             self._move([steps.rates[number] for steps in asked])
         for stride in self.strides:
             stride.end()
-        # (N, steps, terms): one look at all numbers, not one at each.
-        told = torch.stack(found).permute(2, 0, 1).tolist()
-        return [[dict(zip(names, row, strict=True)) for row in rows] for rows in told]
+        sizes = torch.tensor(asked[0].sizes, dtype=torch.float64)
+        # (N, terms): one look at all numbers, not one at each.
+        told = torch.tensordot(sizes.to(self.values.device), torch.stack(found).double(), 1)
+        return [dict(zip(names, row, strict=True)) for row in told.mT.tolist()]
+
+    def _by_kernel(self, kernel: Kernel, asked: Sequence[Steps]) -> list[Terms]:
+        counts = torch.stack([stride.count for stride in self.strides])
+        moving = Moving(self.values, self.slopes, self.means, self.squares, counts)
+        told = kernel(asked, moving)
+        for stride, count in zip(self.strides, counts, strict=True):
+            stride.count.copy_(count)
+            stride.end()
+        return [named(step, each) for step, each in zip(self.steps, told, strict=True)]
 
     def _passed(self, asked: Sequence[Steps], number: int) -> dict[str, Tensor]:
         """The terms (N,) of one step; gradients are left in the slopes."""
@@ -127,9 +147,9 @@ class Stack:
             adam(Moved(*each), rate, groups[0])
 
     def _clip(self) -> None:
-        if self.strides[0].clip_norm is None:
+        if self.strides[0].plan.clip_norm is None:
             return
-        most = self.values.new_tensor([stride.clip_norm for stride in self.strides])
+        most = self.values.new_tensor([stride.plan.clip_norm for stride in self.strides])
         share = most / (torch.linalg.vector_norm(self.slopes, dim=1) + TINY)
         # Also where it is not a number, as `Stride` does.
         self.slopes.mul_(torch.where(share >= 1, 1.0, share)[:, None])

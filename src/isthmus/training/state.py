@@ -48,8 +48,9 @@ class State:
     stopped: str = ""
     """Why the fit ended, or "" while it goes on."""
 
-    sums: dict[str, float] = field(default_factory=dict)
-    """Row-weighted sums of the terms over the steps of the epoch under way."""
+    sums: dict[str, Tensor | float] = field(default_factory=dict)
+    """The terms of the steps of the epoch under way, summed over rows; on a device, where one
+    trains, since every look there waits for it."""
 
     history: list[Record] = field(default_factory=list)
     """One record an epoch, and one for each event."""
@@ -70,11 +71,7 @@ class State:
         """Whether the fit has ended."""
         return bool(self.stopped)
 
-    def add(self, terms: Terms, rows: int) -> float:
-        """Add a step's terms to the sums of the epoch; what they are together."""
-        total = 0.0
-        for name, term in terms.items():
-            value = float(term)
-            self.sums[name] = self.sums.get(name, 0.0) + value * rows
-            total += value
-        return total
+    def add(self, sums: Terms) -> None:
+        """Add the terms of some steps, summed over their rows."""
+        for name, term in sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + term

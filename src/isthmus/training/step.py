@@ -1,6 +1,6 @@
 """One training step: batch in, named losses and gradients out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
@@ -57,6 +57,9 @@ class Steps(NamedTuple):
     batches: Sequence[Tensor]
     """(B, *shape) rows each."""
 
+    sizes: Sequence[int]
+    """The number of rows of each."""
+
     weights: Sequence[Tensor]
     """(B,): how much each row counts."""
 
@@ -70,8 +73,23 @@ class Steps(NamedTuple):
 class ManySteps(Protocol):
     """Takes steps of an optimizer without coming back in between."""
 
-    def __call__(self, steps: Steps) -> Sequence[Terms]:
-        """The terms of each step, before it was taken; see `stride.Stride`."""
+    def __call__(self, steps: Steps) -> Terms:
+        """Every term as it was before its step, summed over all rows; see `stride.Stride`."""
+
+
+def plain(term: Tensor | float) -> Tensor | float:
+    """A term as a number that sums lose nothing of; one on a device is not waited for."""
+    waits = isinstance(term, Tensor) and term.device.type != "cpu"
+    return term.double() if isinstance(term, Tensor) and waits else float(term)
+
+
+def summed(terms: Iterable[Terms], sizes: Iterable[int]) -> Terms:
+    """The terms of batches of such sizes, summed over all rows."""
+    sums: dict[str, Tensor | float] = {}
+    for one, size in zip(terms, sizes, strict=True):
+        for name, term in one.items():
+            sums[name] = sums.get(name, 0.0) + plain(term) * size
+    return sums
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Many steps of Adam in one go, on weights that lie in one stretch of memory."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch import Tensor
 from isthmus.randomness import reseed
 from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
-from isthmus.training.step import Steps, Terms
+from isthmus.training.plan import Plan
+from isthmus.training.step import Steps, Terms, summed
 
 MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 """What torch's Adam calls the parts of its state."""
@@ -40,31 +41,31 @@ class Stride:
     `state`, so that it can be saved, loaded and gone on from in either way.
     """
 
-    def __init__(
-        self, step: ClosedStep, optimizer: torch.optim.Optimizer, clip_norm: float | None
-    ) -> None:
-        self.step, self.optimizer, self.clip_norm = step, optimizer, clip_norm
+    def __init__(self, step: ClosedStep, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
+        self.step, self.optimizer, self.plan = step, optimizer, plan
         self.moments: tuple[Flat, Tensor, Tensor] | None = None
         self.count = torch.zeros(())
 
     @torch.no_grad()
     @np.errstate(all="ignore")
-    def __call__(self, steps: Steps) -> Sequence[Terms]:
-        """The terms of each step before it was taken."""
+    def __call__(self, steps: Steps) -> Terms:
+        """Every term as it was before its step, summed over all rows."""
         flat = self.step.store
         flat.gather()
         mean, square = self.adopt()
         moved = Moved(flat.values, flat.slopes, mean, square, self.count)
-        move, clip = self._mover(moved, flat.matrices), clipper(flat.slopes, self.clip_norm)
+        move, clip = self._mover(moved, flat.matrices), clipper(flat.slopes, self.plan.clip_norm)
         draws, passed, found = self.step.draws, self.step.passed, []
-        for x, weight, rate, seed in zip(*steps, strict=True):
+        for x, weight, rate, seed in zip(
+            steps.batches, steps.weights, steps.rates, steps.seeds, strict=True
+        ):
             if draws:
                 reseed(seed, x.device)
             found.append(passed(x, weight))
             clip()
             move(rate)
         self.end()
-        return found
+        return summed(found, steps.sizes)
 
     def end(self) -> None:
         """Leave steps, weights and gradients where others look for them."""
@@ -100,13 +101,13 @@ class Stride:
         self.moments = flat, mean, square
         return mean, square
 
-    def _mover(self, moved: Moved, matrices: int) -> Callable[[float], None]:
+    def _mover(self, moved: Moved, matrices: int) -> Callable[[float | Tensor], None]:
         """What moves the weights by a step at some rate; a decay is of matrices alone."""
         group = self.optimizer.param_groups[0]
         decay, apart = group["weight_decay"], isinstance(self.optimizer, torch.optim.AdamW)
         weights, slopes = moved.values[:matrices], moved.slopes[:matrices]
 
-        def move(rate: float) -> None:
+        def move(rate: float | Tensor) -> None:
             if decay and apart:
                 weights.mul_(1 - rate * decay)
             elif decay:
@@ -122,7 +123,7 @@ def clipper(slopes: Tensor, most: float | None) -> Callable[[], None]:
     if most is None:
         return lambda: None
     if slopes.device.type != "cpu":
-        return lambda: _shorten(slopes, most)
+        return lambda: shorten(slopes, most)
     known = slopes.numpy()
 
     def clip() -> None:
@@ -136,12 +137,12 @@ def clipper(slopes: Tensor, most: float | None) -> Callable[[], None]:
     return clip
 
 
-def _shorten(slopes: Tensor, most: float) -> None:
+def shorten(slopes: Tensor, most: float) -> None:
     """The same without waiting for a device."""
     slopes.mul_((most / (torch.linalg.vector_norm(slopes) + TINY)).clamp(max=1.0))
 
 
-def adam(moved: Moved, rate: float, group: Mapping[str, Any]) -> None:
+def adam(moved: Moved, rate: float | Tensor, group: Mapping[str, Any]) -> None:
     """Adam's step (Kingma and Ba 2015) without decay, by the other settings of `group`."""
     torch._fused_adam_(
         [moved.values],
@@ -158,13 +159,3 @@ def adam(moved: Moved, rate: float, group: Mapping[str, Any]) -> None:
         eps=group["eps"],
         maximize=False,
     )
-
-
-def stride_of(
-    step: object, optimizer: torch.optim.Optimizer, clip_norm: float | None
-) -> Stride | None:
-    """A stride where a step has a closed form and the optimizer is Adam or AdamW, else None."""
-    plain = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
-    if not plain or not isinstance(step, ClosedStep):
-        return None
-    return Stride(step, optimizer, clip_norm)

@@ -1,0 +1,118 @@
+"""The layers of a small network as numbers that a kernel understands."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.kinds import DenseForm
+from isthmus.training.flat import Flat
+
+ACTS = ("linear", "silu", "relu", "gelu", "tanh", "sigmoid", "softplus", "elu")
+"""Activations by the numbers that `kernels.bent` knows them by."""
+
+ENDS = "floor", "ceiling"
+FEWEST = 16
+"""Rows and columns of the smallest product that a GPU's units for matrices do."""
+
+
+class Layer(NamedTuple):
+    """A layer as the kernel knows it: numbers of slots, and places of weights in the buffer."""
+
+    source: int
+    target: int
+    weight: int
+    bias: int
+    ins: int
+    outs: int
+    by_input: int
+    """How far two inputs of the same output are apart in the buffer."""
+
+    by_output: int
+    adds: bool
+    """Whether something is in the target already."""
+
+    act: int
+    """The number of what bends the output."""
+
+    reached: bool = False
+    """Whether a later layer has the same source, and so its slope there before this one."""
+
+
+def layers_of(form: DenseForm, flat: Flat) -> list[Layer]:
+    """The layers in the order in which they are asked, each with the slot that it writes to.
+
+    Slot 0 is the rows; two ways to the same numbers, the linear one first, share a slot.
+    """
+    layers = _Slots(form, flat).layers
+    sources = [layer.source for layer in layers]
+    return [x._replace(reached=x.source in sources[at + 1 :]) for at, x in enumerate(layers)]
+
+
+class _Slots:
+    def __init__(self, form: DenseForm, flat: Flat) -> None:
+        starts = [0, *torch.tensor(flat.sizes).cumsum(0).tolist()]
+        self.places: dict[Tensor, int] = dict(zip(flat.parameters, starts, strict=False))
+        self.form, self.layers, self.last = form, list[Layer](), 0
+        path = form.linear
+        first = second = None
+        if path is not None:
+            assert path.decode_weight is not None
+            first = path.encode_weight, path.encode_bias
+            second = path.decode_weight.t(), path.decode_bias  # stored (K, D)
+            self.places[second[0]] = self.places[path.decode_weight]
+        code = self._way(0, first, form.encoder, form.code_activation)
+        self._way(code, second, form.decoder, "linear")
+
+    def _way(
+        self,
+        start: int,
+        straight: tuple[Tensor, Tensor] | None,
+        layers: tuple[nn.Linear, ...],
+        act: str,
+    ) -> int:
+        """Both ways from a slot; the slot where they meet."""
+        meeting = self._slot()
+        if straight is not None:
+            self._layer(start, meeting, straight, "linear" if layers else act)
+        for layer in layers[:-1]:
+            end = self._slot()
+            self._layer(start, end, (layer.weight, layer.bias), self.form.activation)
+            start = end
+        if layers:
+            self._layer(start, meeting, (layers[-1].weight, layers[-1].bias), act)
+        return meeting
+
+    def _slot(self) -> int:
+        self.last += 1
+        return self.last
+
+    def _layer(self, source: int, target: int, parts: tuple[Tensor, Tensor], act: str) -> None:
+        """Of a weight (O, I), however it lies in memory, and a bias (O,)."""
+        weight, bias = parts
+        (outs, ins), (by_output, by_input) = weight.shape, weight.stride()
+        adds = any(layer.target == target for layer in self.layers)
+        places, known = (self.places[weight], self.places[bias]), ACTS.index(act)
+        self.layers.append(
+            Layer(source, target, *places, ins, outs, by_input, by_output, adds, known)
+        )
+
+
+def ends_of(forms: Sequence[DenseForm], like: Tensor) -> Tensor:
+    """(N, 2, D): where outputs end, below and above; anything where they do not."""
+    limits = [form.limit for form in forms if form.limit is not None]
+    if not limits:
+        return like
+    path, decoder = forms[0].linear, forms[0].decoder
+    width = len(decoder[-1].bias) if path is None else len(path.decode_bias)
+    each = [
+        torch.stack([limit.get_buffer(name).flatten().to(like).expand(width) for name in ENDS])
+        for limit in limits
+    ]
+    return torch.stack(each)
+
+
+def tile(size: int) -> int:
+    """The power of two, from 16 on, that holds so many."""
+    return max(FEWEST, 1 << (size - 1).bit_length())
