@@ -13,6 +13,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from isthmus.training.step import Steps
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
@@ -34,6 +36,20 @@ BROWSER_FLAGS = (
 def _one_thread() -> None:
     """Test processes run side by side; and sums in one thread do not depend on the machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def apart() -> Callable[[Steps], Iterator[Steps]]:
+    """apart(steps) gives each step by itself, as steps again."""
+
+    def each(steps: Steps) -> Iterator[Steps]:
+        start = 0
+        for size, rate, seed in zip(steps.sizes, steps.rates, steps.seeds, strict=True):
+            part = slice(start, start + size)
+            yield Steps(steps.rows[part], steps.weight[part], [size], [rate], [seed])
+            start += size
+
+    return each
 
 
 def read_idx(path: Path, skip: int) -> NDArray[np.uint8]:

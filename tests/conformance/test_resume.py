@@ -6,7 +6,6 @@ from isthmus import optim
 from isthmus.optim import OPTIMIZERS, SCHEDULES
 from isthmus.training import checkpoint
 from isthmus.training.loop import Trainer
-from isthmus.training.step import Steps
 from isthmus.training.stride import Stride
 
 STEPS = 9
@@ -21,8 +20,14 @@ def outcome(ae):
     return weights, history
 
 
+def add(sums, terms):
+    """Add terms that are summed over rows already."""
+    for name, term in terms.items():
+        sums[name] = sums.get(name, 0.0) + term
+
+
 @pytest.fixture
-def stopped(fit, tmp_path, monkeypatch):
+def stopped(fit, tmp_path, monkeypatch, apart):
     """stopped(part, ...) is the fit with that optimizer, stopped in the middle and gone on with."""
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     real, many, taken = Trainer._take_step, Stride.__call__, []
@@ -35,12 +40,11 @@ def stopped(fit, tmp_path, monkeypatch):
 
     def one_by_one(self, steps):
         sums = {}
-        for step in zip(*steps, strict=True):
+        for step in apart(steps):
             taken.append(step)
             if len(taken) == STEPS:
                 raise KeyboardInterrupt
-            for name, term in many(self, Steps(*([part] for part in step))).items():
-                sums[name] = sums.get(name, 0.0) + term
+            add(sums, many(self, step))
         return sums
 
     def run(part, change=None, **settings):

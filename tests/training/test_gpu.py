@@ -189,17 +189,7 @@ def test_what_is_recorded_is_what_is_taken_step_by_step(settings, monkeypatch, r
     check_alike(one, other)
 
 
-def test_adams_own_kernels_are_torchs_adam(monkeypatch):
-    monkeypatch.setattr(recorded, "WORTH_FUSING", 1)
-    for optimizer in (optim.AdamW(lr=0.003, weight_decay=0.1), optim.Adam(lr=0.003)):
-        one = fitted(rows(), optimizer=optimizer)
-        monkeypatch.setattr(recorded, "WORTH_FUSING", 1 << 40)
-        check_alike(one, fitted(rows(), optimizer=optimizer))
-
-
-@pytest.mark.parametrize("fuse", [1, 1 << 40])
-def test_rows_may_weigh_differently(fuse, monkeypatch):
-    monkeypatch.setattr(recorded, "WORTH_FUSING", fuse)
+def test_rows_may_weigh_differently():
     X, weight = rows(), np.random.default_rng(1).uniform(0.1, 2, 1000)
     models = []
     for device in ("cuda", "cpu"):

@@ -204,7 +204,7 @@ class _Crew:
         stacks: dict[tuple[int, ...], Stack],
     ) -> Sequence[Terms]:
         values = strides[0].step.store.values
-        work = len(strides) * values.numel() * len(steps[0].batches[0])
+        work = len(strides) * values.numel() * max(steps[0].sizes)
         with threads(work, values.device):
             if len(strides) == 1 or strides[0].step.bf16:
                 return [stride(one) for stride, one in zip(strides, steps, strict=True)]

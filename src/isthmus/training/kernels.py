@@ -11,22 +11,8 @@ AFTER, SLOPE = tl.constexpr(1), tl.constexpr(2)
 
 
 @triton.jit
-def squares(slopes, parts, steps, n, BLOCK: tl.constexpr, PARTS: tl.constexpr):
-    """Each program sums the squares of every PARTS-th block; the first one counts the step."""
-    at = tl.program_id(0)
-    found = tl.zeros((BLOCK,), tl.float32)
-    for start in range(at * BLOCK, n, PARTS * BLOCK):
-        i = start + tl.arange(0, BLOCK)
-        g = tl.load(slopes + i, mask=i < n, other=0.0).to(tl.float32)
-        found += g * g
-    tl.store(parts + at, tl.sum(found))
-    if at == 0:
-        tl.store(steps, tl.load(steps) + 1.0)
-
-
-@triton.jit
 def moved(at, g, there, lr, step, decay, fresh1, fresh2, log1, log2, eps, APART: tl.constexpr):
-    """Adam's or AdamW's step number `step` of weights whose slopes are g; what they are then.
+    """Adam's or AdamW's step number `step` of weights whose slopes are g.
 
     `fresh` is 1 - beta, `log` the logarithm of beta: each is exact where the other is not.
     """
@@ -45,47 +31,6 @@ def moved(at, g, there, lr, step, decay, fresh1, fresh2, log1, log2, eps, APART:
     tl.store(at[0], w, mask=there)
     tl.store(at[1], m, mask=there)
     tl.store(at[2], v, mask=there)
-    return w
-
-
-@triton.jit
-def adam(
-    values,
-    slopes,
-    mean,
-    square,
-    low,
-    parts,
-    steps,
-    rate,
-    most,
-    fresh1,
-    fresh2,
-    log1,
-    log2,
-    eps,
-    decay,
-    matrices,
-    n,
-    CLIPS: tl.constexpr,
-    APART: tl.constexpr,
-    LOW: tl.constexpr,
-    BLOCK: tl.constexpr,
-    PARTS: tl.constexpr,
-):
-    """Clip, decay and move weights; see `fused.FusedAdam`."""
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    g = tl.load(slopes + i, mask=i < n).to(tl.float32)
-    if CLIPS:
-        share = most / (tl.sqrt(tl.sum(tl.load(parts + tl.arange(0, PARTS)))) + 1e-6)
-        # Also where it is not a number, as torch does.
-        g = g * tl.where(share >= 1.0, 1.0, share)
-    pulled = tl.where(i < matrices, decay, 0.0)
-    at = (values + i, mean + i, square + i)
-    lr, step = tl.load(rate), tl.load(steps)
-    w = moved(at, g, i < n, lr, step, pulled, fresh1, fresh2, log1, log2, eps, APART)
-    if LOW:
-        tl.store(low + i, w.to(tl.bfloat16), mask=i < n)
 
 
 @triton.jit
@@ -134,16 +79,43 @@ def slope_of(z, act):
 
 
 @triton.jit
+def weights_of(layer, values, WIDE: tl.constexpr):
+    """A layer's weights (I, O), read in the order in which they lie in memory."""
+    ins, outs = tl.load(layer + 4), tl.load(layer + 5)
+    first, i, o = values + tl.load(layer + 2), tl.arange(0, WIDE), tl.arange(0, WIDE)
+    if tl.load(layer + 6) == 1:
+        place = o[:, None] * tl.load(layer + 7) + i[None, :]
+        w = tl.load(first + place, mask=(o[:, None] < outs) & (i[None, :] < ins), other=0.0)
+        w = tl.trans(w)
+    else:
+        place = i[:, None] * tl.load(layer + 6) + o[None, :]
+        w = tl.load(first + place, mask=(i[:, None] < ins) & (o[None, :] < outs), other=0.0)
+    return w
+
+
+@triton.jit
+def keep(layer, slopes, w, WIDE: tl.constexpr):
+    """Write (I, O) slopes where those of a layer's weights belong; the sum of their squares."""
+    ins, outs = tl.load(layer + 4), tl.load(layer + 5)
+    first, i, o = slopes + tl.load(layer + 2), tl.arange(0, WIDE), tl.arange(0, WIDE)
+    if tl.load(layer + 6) == 1:
+        place = o[:, None] * tl.load(layer + 7) + i[None, :]
+        tl.store(first + place, tl.trans(w), mask=(o[:, None] < outs) & (i[None, :] < ins))
+    else:
+        place = i[:, None] * tl.load(layer + 6) + o[None, :]
+        tl.store(first + place, w, mask=(i[:, None] < ins) & (o[None, :] < outs))
+    w = tl.where((i[:, None] < ins) & (o[None, :] < outs), w, 0.0)
+    return tl.sum(w * w)
+
+
+@triton.jit
 def forth(layer, values, scratch, SLOT: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr):
     """A layer's output from its input; `layer` points to what `slots.Layer` holds."""
     b, i, o = tl.arange(0, ROWS), tl.arange(0, WIDE), tl.arange(0, WIDE)
     source, target = scratch + tl.load(layer) * SLOT, scratch + tl.load(layer + 1) * SLOT
-    ins, outs = tl.load(layer + 4), tl.load(layer + 5)
     x = tl.load(source + AFTER * ROWS * WIDE + b[:, None] * WIDE + i[None, :])
-    place = tl.load(layer + 2) + i[:, None] * tl.load(layer + 6) + o[None, :] * tl.load(layer + 7)
-    w = tl.load(values + place, mask=(i[:, None] < ins) & (o[None, :] < outs), other=0.0)
-    z = tl.dot(x, w, input_precision="tf32x3")
-    z += tl.load(values + tl.load(layer + 3) + o, mask=o < outs, other=0.0)[None, :]
+    z = tl.dot(x, weights_of(layer, values, WIDE), input_precision="tf32x3")
+    z += tl.load(values + tl.load(layer + 3) + o, mask=o < tl.load(layer + 5), other=0.0)[None, :]
     to = target + b[:, None] * WIDE + o[None, :]
     z += tl.load(to, mask=(b[:, None] >= 0) & (tl.load(layer + 8) > 0), other=0.0)
     tl.store(to, z)
@@ -157,7 +129,7 @@ def back(
 ):
     """The slopes in a layer's weights and input, from those in its output; their squares."""
     b, i, o = tl.arange(0, ROWS), tl.arange(0, WIDE), tl.arange(0, WIDE)
-    number, ins, outs = tl.load(layer), tl.load(layer + 4), tl.load(layer + 5)
+    number, outs = tl.load(layer), tl.load(layer + 5)
     source, target = scratch + number * SLOT, scratch + tl.load(layer + 1) * SLOT
     to = target + b[:, None] * WIDE + o[None, :]
     s = tl.load(to + SLOPE * ROWS * WIDE)
@@ -167,21 +139,18 @@ def back(
         # For whoever else wrote into the same output, without bending it.
         tl.store(to + SLOPE * ROWS * WIDE, s)
     come = source + b[:, None] * WIDE + i[None, :]
-    there = (i[:, None] < ins) & (o[None, :] < outs)
-    place = tl.load(layer + 2) + i[:, None] * tl.load(layer + 6) + o[None, :] * tl.load(layer + 7)
     x = tl.load(come + AFTER * ROWS * WIDE)
-    slope = tl.where(there, tl.dot(tl.trans(x), s, input_precision="tf32x3"), 0.0)
-    tl.store(slopes + place, slope, mask=there)
+    norm = keep(layer, slopes, tl.dot(tl.trans(x), s, input_precision="tf32x3"), WIDE)
     sums = tl.where(o < outs, tl.sum(s, 0), 0.0)
     tl.store(slopes + tl.load(layer + 3) + o, sums, mask=o < outs)
     if number > 0:
-        w = tl.load(values + place, mask=there, other=0.0)
+        w = weights_of(layer, values, WIDE)
         t = tl.dot(s, tl.trans(w), input_precision="tf32x3")
         reached = (b[:, None] >= 0) & (tl.load(layer + 10) > 0)
         t += tl.load(come + SLOPE * ROWS * WIDE, mask=reached, other=0.0)
         tl.store(come + SLOPE * ROWS * WIDE, t)
     tl.debug_barrier()
-    return tl.sum(slope * slope) + tl.sum(sums * sums)
+    return norm + tl.sum(sums * sums)
 
 
 @triton.jit
@@ -229,7 +198,7 @@ def moved_all(
     tl.debug_barrier()
 
 
-@triton.jit(do_not_specialize=["K", "B", "D", "P", "LAYERS", "SLOTS"])
+@triton.jit(do_not_specialize=["K", "B", "LAYERS", "SLOTS"])
 def steps_of(
     layers,
     settings,

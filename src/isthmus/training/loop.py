@@ -251,9 +251,9 @@ class Trainer:
         doctor, self.settled = self._doctor(self.state.step + many, len(batches)), False
         with watched(doctor, self.network):
             steps = Steps(
-                batches=torch.split(self.train.take(rows), sizes),
+                rows=self.train.take(rows),
+                weight=weights_at(self.train.weight, rows),
                 sizes=sizes,
-                weights=torch.split(weights_at(self.train.weight, rows), sizes),
                 rates=rates,
                 seeds=[seed_at(self.state.seed, index) for index in range(first, first + many)],
             )

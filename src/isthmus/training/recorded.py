@@ -1,6 +1,6 @@
 """Many steps on a GPU: recorded once as a CUDA graph, then launched as one."""
 
-import importlib.util
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from isthmus.data.batches import sent
 from isthmus.randomness import reseed
 from isthmus.training.closed import ClosedStep
+from isthmus.training.compiled import Compiled, can_compile
 from isthmus.training.flat import Flat
 from isthmus.training.plan import Plan
 from isthmus.training.step import Steps, Terms
@@ -19,13 +20,9 @@ from isthmus.training.whole import ByKernel, suits
 UNROLLED = 8
 """Steps in one graph. A launch costs what two or three kernels of a small network take."""
 
-WORTH_FUSING = 50_000_000_000
-"""Weights times steps from which on it pays to load what compiles Adam's kernels: they save 14 ps
-of each, and that takes the better part of a second."""
-
 Move = Callable[[Tensor], None]
-Key = tuple[int, torch.Size, bool]
-"""Steps, shape of a batch, whether rows count alike."""
+Key = tuple[torch.Size, bool]
+"""The shape of some batches (U, B, *shape), and whether rows count alike."""
 
 
 @dataclass
@@ -70,13 +67,15 @@ class Recorded(Stride):
         flat.gather()
         mean, square = self.adopt()
         self._hold(flat, mean, square)
-        flat.lower()
         # In single precision, which is what Adam's kernels take rates in.
         rates = sent(torch.tensor(steps.rates, dtype=torch.float32), flat.values.device)
         # Noise is seeded anew for each step, which a graph cannot do.
         most = 1 if self.step.draws else UNROLLED
-        told = [self._taken(steps, piece, rates) for piece in pieces(steps, most)]
-        flat.lift()
+        ends = [0, *itertools.accumulate(steps.sizes)]
+        told = [
+            self._taken(steps, piece, slice(ends[piece.start], ends[piece.stop]), rates)
+            for piece in pieces(steps, most)
+        ]
         self.end()
         sizes = sent(torch.tensor(steps.sizes), flat.values.device)
         sums = (torch.cat(told).double() * sizes.double()[:, None]).sum(0)
@@ -91,65 +90,56 @@ class Recorded(Stride):
             self.held, self.move = held, self._moving(flat, mean, square)
 
     def _moving(self, flat: Flat, mean: Tensor, square: Tensor) -> Move:
-        if can_fuse(flat, self.plan):
-            # Triton comes with torch for GPUs alone.
-            from isthmus.training.fused import FusedAdam, Moving
-
-            group = self.optimizer.param_groups[0]
-            apart = isinstance(self.optimizer, torch.optim.AdamW)
-
-            low, slopes = flat.low or (None, flat.slopes)
-            moving = Moving(flat.values, slopes, mean, square, low, self.count)
-            return FusedAdam(moving, flat.matrices, group, self.plan.clip_norm, apart=apart)
         moved = Moved(flat.values, flat.slopes, mean, square, self.count)
         mover = self._mover(moved, flat.matrices)
 
         def move(rate: Tensor) -> None:
-            flat.lift()
             if self.plan.clip_norm is not None:
                 shorten(flat.slopes, self.plan.clip_norm)
             mover(rate)
-            flat.lower()
 
         return move
 
-    def _taken(self, steps: Steps, piece: range, rates: Tensor) -> Tensor:
-        """The terms (U, terms) of some steps of one size."""
-        first, some = piece.start, slice(piece.start, piece.stop)
-        x, weight = steps.batches[first], steps.weights[first]
-        key = len(piece), x.shape, weight.stride(0) == 0
+    def _taken(self, steps: Steps, piece: range, part: slice, rates: Tensor) -> Tensor:
+        """The terms (U, terms) of some steps of one size, whose rows are a part of all."""
+        many = len(piece)
+        rows = steps.rows[part].view(many, -1, *steps.rows.shape[1:])
+        weights = steps.weight[part].view(many, -1)
+        rates = rates[piece.start : piece.stop]
+        key = rows.shape, steps.equal
         if self.step.draws:
-            reseed(steps.seeds[first], x.device)
+            reseed(steps.seeds[piece.start], rows.device)
         if key not in self.tried:
             self.tried.add(key)
             return torch.stack(
-                [self._one(steps.batches[i], steps.weights[i], rates[i]) for i in piece]
+                [self._one(*each) for each in zip(rows, weights, rates, strict=True)]
             )
         found = self.recordings.get(key)
         if found is None:
-            found = self.recordings[key] = self._record(len(piece), x, weight)
-        torch.stack(list(steps.batches[some]), out=found.rows)
-        if weight.stride(0):
-            torch.stack(list(steps.weights[some]), out=found.weights)
-        found.rates.copy_(rates[some])
+            found = self.recordings[key] = self._record(rows, weights)
+        found.rows.copy_(rows)
+        if not steps.equal:
+            found.weights.copy_(weights)
+        found.rates.copy_(rates)
         found.graph.replay()
         return found.told.clone()
 
     def _one(self, x: Tensor, weight: Tensor, rate: Tensor) -> Tensor:
         """One step; its terms."""
         assert self.move is not None
-        terms = self.step.worked(x, weight)
+        terms = self.step.passed(x, weight)
         self.names = tuple(terms)
         found = torch.stack([torch.as_tensor(term, device=x.device) for term in terms.values()])
         self.move(rate)
         return found
 
-    def _record(self, many: int, x: Tensor, weight: Tensor) -> Recording:
-        rows, rates = x.new_zeros(many, *x.shape), x.new_zeros(many, dtype=torch.float32)
-        weights = x.new_ones(many, len(x)) if weight.stride(0) else weight[:1].expand(many, len(x))
+    def _record(self, like: Tensor, weighing: Tensor) -> Recording:
+        """For steps with rows (U, B, *shape) and weights (U, B) such as these."""
+        rows, rates = torch.zeros_like(like), like.new_zeros(len(like), dtype=torch.float32)
+        weights = weighing.clone() if weighing.stride(1) else weighing
         graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(x.device))
+        stream = torch.cuda.Stream(like.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(like.device))
         # Not by torch.cuda.graph, which first collects garbage and empties caches for 0.1 s.
         with torch.cuda.stream(stream):
             graph.capture_begin(capture_error_mode="thread_local")
@@ -159,15 +149,8 @@ class Recorded(Stride):
                 )
             finally:
                 graph.capture_end()
-        torch.cuda.current_stream(x.device).wait_stream(stream)
+        torch.cuda.current_stream(like.device).wait_stream(stream)
         return Recording(rows, weights, rates, told, graph)
-
-
-def can_fuse(flat: Flat, plan: Plan) -> bool:
-    """Whether kernels of our own can move such weights, and pay for being loaded."""
-    pays = len(flat.values) * plan.steps >= WORTH_FUSING
-    known = flat.values.dtype == torch.float32
-    return pays and known and importlib.util.find_spec("triton") is not None
 
 
 def pieces(steps: Steps, most: int) -> Iterator[range]:
@@ -186,5 +169,5 @@ def stride_of(step: object, optimizer: torch.optim.Optimizer, plan: Plan) -> Str
     if not plain or not isinstance(step, ClosedStep):
         return None
     if next(step.network.parameters()).device.type != "cuda":
-        return Stride(step, optimizer, plan)
+        return (Compiled if can_compile(step, plan) else Stride)(step, optimizer, plan)
     return (ByKernel if suits([step], [plan]) else Recorded)(step, optimizer, plan)

@@ -1,5 +1,9 @@
-"""The layers of a small network as numbers that a kernel understands."""
+"""A small network, its losses and its Adam as numbers that kernels understand.
 
+One kernel is written in Triton for GPUs (`kernels.py`), the other in C (`native/steps.h`).
+"""
+
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,9 +12,11 @@ from torch import Tensor, nn
 
 from isthmus.kinds import DenseForm
 from isthmus.training.flat import Flat
+from isthmus.training.heads import SquaredHead
+from isthmus.training.stride import Stride
 
 ACTS = ("linear", "silu", "relu", "gelu", "tanh", "sigmoid", "softplus", "elu")
-"""Activations by the numbers that `kernels.bent` knows them by."""
+"""Activations by the numbers that kernels know them by."""
 
 ENDS = "floor", "ceiling"
 FEWEST = 16
@@ -111,6 +117,20 @@ def ends_of(forms: Sequence[DenseForm], like: Tensor) -> Tensor:
         for limit in limits
     ]
     return torch.stack(each)
+
+
+def settings_of(stride: Stride) -> list[float]:
+    """What a kernel asks of a network's losses and its Adam, by its place there."""
+    group, form, norm = stride.optimizer.param_groups[0], stride.step.form, stride.plan.clip_norm
+    assert isinstance(stride.step.head, SquaredHead)
+    leak = 0.0 if form.limit is None else form.limit.LEAK
+    share, betas = stride.step.head.share, group["betas"]
+    # 1 - beta, and the logarithm of beta: each is exact where the other is not.
+    fresh = [1 - beta for beta in betas]
+    logs = [math.log(beta) if beta else -math.inf for beta in betas]
+    clip = math.inf if norm is None else float(norm)
+    decay, matrices = float(group["weight_decay"]), float(stride.step.store.matrices)
+    return [clip, decay, share, leak, matrices, *fresh, *logs, group["eps"]]
 
 
 def tile(size: int) -> int:

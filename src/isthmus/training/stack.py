@@ -67,8 +67,10 @@ class Stack:
         if self.kernel is not None:
             return self._by_kernel(self.kernel, asked)
         names, found = list[str](), list[Tensor]()
-        for number in range(len(asked[0].batches)):
-            terms = self._passed(asked, number)
+        batches, weights = [steps.batches for steps in asked], [steps.weights for steps in asked]
+        for number in range(len(batches[0])):
+            x, weight = [one[number] for one in batches], [one[number] for one in weights]
+            terms = self._passed([steps.seeds[number] for steps in asked], x, weight)
             names = list(terms)
             found.append(torch.stack(list(terms.values())))
             self._move([steps.rates[number] for steps in asked])
@@ -88,14 +90,14 @@ class Stack:
             stride.end()
         return [named(step, each) for step, each in zip(self.steps, told, strict=True)]
 
-    def _passed(self, asked: Sequence[Steps], number: int) -> dict[str, Tensor]:
+    def _passed(
+        self, seeds: Sequence[int], batches: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
         """The terms (N,) of one step; gradients are left in the slopes."""
-        batches = [steps.batches[number] for steps in asked]
-        weights = [steps.weights[number] for steps in asked]
         passes = self._passes(len(batches[0]))
         if self.draws:
-            for at, (step, steps, x) in enumerate(zip(self.steps, asked, batches, strict=True)):
-                reseed(steps.seeds[number], x.device)
+            for at, (step, seed, x) in enumerate(zip(self.steps, seeds, batches, strict=True)):
+                reseed(seed, x.device)
                 step.feed(passes.of(at), x)
         else:
             torch.stack([x.flatten(1) for x in batches], out=passes.seen.value)

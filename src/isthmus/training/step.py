@@ -54,20 +54,35 @@ class AutogradStep:
 class Steps(NamedTuple):
     """Some steps to be taken one after the other."""
 
-    batches: Sequence[Tensor]
-    """(B, *shape) rows each."""
+    rows: Tensor
+    """(n, *shape): those of all steps, one batch behind the other."""
+
+    weight: Tensor
+    """(n,): how much each row counts."""
 
     sizes: Sequence[int]
-    """The number of rows of each."""
-
-    weights: Sequence[Tensor]
-    """(B,): how much each row counts."""
+    """The rows of each batch."""
 
     rates: Sequence[float]
     """Learning rates."""
 
     seeds: Sequence[int]
     """Those of the noise."""
+
+    @property
+    def batches(self) -> Sequence[Tensor]:
+        """(B, *shape) rows each."""
+        return torch.split(self.rows, list(self.sizes))
+
+    @property
+    def weights(self) -> Sequence[Tensor]:
+        """(B,) each."""
+        return torch.split(self.weight, list(self.sizes))
+
+    @property
+    def equal(self) -> bool:
+        """Whether rows are known to count alike: their weight is one number, seen many times."""
+        return self.weight.stride(0) == 0
 
 
 class ManySteps(Protocol):

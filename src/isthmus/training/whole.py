@@ -8,7 +8,7 @@ such programs at a time.
 # Shape letters: N networks, K steps, B rows in a batch, D features, P weights.
 
 import importlib.util
-import math
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,11 +20,14 @@ from isthmus.losses import RECONSTRUCTION
 from isthmus.training.closed import ClosedStep
 from isthmus.training.heads import SquaredHead
 from isthmus.training.plan import Plan
-from isthmus.training.slots import ends_of, layers_of, tile
+from isthmus.training.slots import ends_of, layers_of, settings_of, tile
 from isthmus.training.step import Steps, Terms
 from isthmus.training.stride import Stride
 
 MOST_ROWS, MOST_WIDTH, MOST_WORK, BLOCK = 128, 128, 8192, 1024
+
+WARPS, MANY = 4, 4096
+"""Groups of threads for products of so many numbers; twice as many for more."""
 
 FEWEST_STEPS = 20_000
 """Of all networks together, for which it pays to load what compiles kernels. To compile this one
@@ -52,9 +55,7 @@ class Kernel:
         self.layers = torch.tensor(layers, dtype=torch.int32, device=device)
         self.ends = ends_of([step.form for step in steps], self.like)
         self.limited = form.limit is not None
-        self.settings = torch.tensor(
-            [_settings(stride, store.matrices) for stride in strides], device=device
-        )
+        self.settings = torch.tensor([settings_of(stride) for stride in strides], device=device)
         self.slots = 1 + max(layer.target for layer in layers)
         self.rows = tile(max(stride.plan.batch_size for stride in strides))
         self.wide = tile(max(max(layer.ins, layer.outs) for layer in layers))
@@ -63,16 +64,18 @@ class Kernel:
 
     def __call__(self, asked: Sequence[Steps], moving: Moving) -> Tensor:
         """The squared error (N,) of K steps, each before it was taken, summed over all rows."""
-        sizes, told = asked[0].sizes, list[Tensor]()
+        sizes, told, start = asked[0].sizes, list[Tensor](), 0
         rates = sent(torch.tensor([steps.rates for steps in asked]), self.like.device)
-        for run in runs(sizes):
-            rows = torch.stack([_stacked(steps.batches[run]) for steps in asked])
-            equal = all(steps.weights[run.start].stride(0) == 0 for steps in asked)
-            weights = rows if equal else torch.stack([_stacked(s.weights[run]) for s in asked])
-            found = self._launched(
-                rows, weights, rates[:, run].contiguous(), moving, weighs=not equal
-            )
-            told.append(found * sizes[run.start])
+        equal = all(steps.equal for steps in asked)
+        for many, size in runs(sizes):
+            part, first = slice(start, start + many * size), sum(len(found[0]) for found in told)
+            rows = torch.stack([s.rows[part].view(many, size, -1) for s in asked])
+            weights = rows
+            if not equal:
+                weights = torch.stack([s.weight[part].view(many, size) for s in asked])
+            some = rates[:, first : first + many].contiguous()
+            told.append(self._launched(rows, weights, some, moving, weighs=not equal) * size)
+            start += many * size
         return torch.cat(told, 1).double().sum(1)
 
     def _launched(
@@ -105,22 +108,9 @@ class Kernel:
             LIMITED=self.limited,
             APART=isinstance(self.strides[0].optimizer, torch.optim.AdamW),
             BLOCK=BLOCK,
-            num_warps=4 if self.wide * self.rows <= BLOCK * 4 else 8,
+            num_warps=WARPS if self.wide * self.rows <= MANY else 2 * WARPS,
         )
         return told
-
-
-def _settings(stride: Stride, matrices: int) -> list[float]:
-    """What the kernel asks of a network's Adam and losses, by its place there."""
-    group, form, norm = stride.optimizer.param_groups[0], stride.step.form, stride.plan.clip_norm
-    assert isinstance(stride.step.head, SquaredHead)
-    leak = 0.0 if form.limit is None else form.limit.LEAK
-    share, betas = stride.step.head.share, group["betas"]
-    fresh = [1 - beta for beta in betas]
-    logs = [math.log(beta) if beta else -math.inf for beta in betas]
-    clip = math.inf if norm is None else float(norm)
-    decay = float(group["weight_decay"])
-    return [clip, decay, share, leak, float(matrices), *fresh, *logs, group["eps"]]
 
 
 def suits(steps: Sequence[ClosedStep], plans: Sequence[Plan]) -> bool:
@@ -162,12 +152,6 @@ def named(step: ClosedStep, told: Tensor) -> dict[str, Tensor]:
     return {RECONSTRUCTION: told} | silent
 
 
-def runs(sizes: Sequence[int]) -> list[slice]:
-    """The runs of equal sizes."""
-    ends = [at for at in range(1, len(sizes)) if sizes[at] != sizes[at - 1]]
-    return [slice(*pair) for pair in zip([0, *ends], [*ends, len(sizes)], strict=True)]
-
-
-def _stacked(batches: Sequence[Tensor]) -> Tensor:
-    """(K, B, D) of rows, (K, B) of weights."""
-    return torch.stack([x.flatten(1) if x.ndim > 1 else x for x in batches])
+def runs(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """How many there are of a size, and the size, one run after the other."""
+    return [(len(list(run)), size) for size, run in itertools.groupby(sizes)]

@@ -1,0 +1,384 @@
+/* The text of steps.c, for one precision. */
+
+#define LANES ((int64_t)(BYTES / sizeof(REAL)))
+#define WIDE (2 * LANES)
+#define PADDED(n) (((n) + WIDE - 1) / WIDE * WIDE)
+#define Vector NAME(Vector)
+#define Bits NAME(Bits)
+#define Run NAME(Run)
+
+typedef REAL Vector __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
+typedef WHOLE Bits __attribute__((vector_size(BYTES)));
+
+/* One network on its way through some steps. */
+typedef struct {
+    const Layer *layers;
+    int64_t count;
+    const Settings *settings;
+    REAL *values, *slopes, *mean, *square;
+    int64_t weights;
+    REAL **before, **after, **ahead; /* of each slot (rows, PADDED(width)) */
+    REAL *turned;                    /* a layer's weights, in rows of padded width */
+    int64_t *width;                  /* of each slot */
+} Run;
+
+INLINE Vector NAME(chosen)(Bits which, Vector yes, Vector no)
+{
+    return (Vector)((which & (Bits)yes) | (~which & (Bits)no));
+}
+
+/* exp, by powers of two and the polynomial, or the fraction, of Cephes (Moshier 1992). */
+INLINE Vector NAME(exponential)(Vector x)
+{
+    const Vector zero = {0};
+    Vector known = x;
+    x = NAME(chosen)(x > HIGHEST, zero + HIGHEST, x);
+    x = NAME(chosen)(x < -HIGHEST, zero - HIGHEST, x);
+    Vector scaled = x * (REAL)1.44269504088896341;
+    Bits n = __builtin_convertvector(scaled + NAME(chosen)(x < 0, zero - (REAL)0.5, zero + (REAL)0.5), Bits);
+    Vector whole = __builtin_convertvector(n, Vector);
+#ifdef DOUBLE
+    Vector r = x - whole * 6.93145751953125E-1 - whole * 1.42860682030941723212E-6;
+    Vector rr = r * r;
+    Vector p = r * ((1.26177193074810590878E-4 * rr + 3.02994407707441961300E-2) * rr
+                    + 9.99999999999999999910E-1);
+    Vector q = ((3.00198505138664455042E-6 * rr + 2.52448340349684104192E-3) * rr
+                + 2.27265548208155028766E-1) * rr + 2.0;
+    Vector y = 1.0 + 2.0 * p / (q - p);
+#else
+    Vector r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    Vector p = ((((1.9875691500E-4f * r + 1.3981999507E-3f) * r + 8.3334519073E-3f) * r
+                 + 4.1665795894E-2f) * r + 1.6666665459E-1f) * r + 5.0000001201E-1f;
+    Vector y = p * r * r + r + 1.0f;
+#endif
+    y = y * (Vector)((n + BIAS) << MANTISSA);
+    return NAME(chosen)(known != known, known, y); /* what is no number stays none */
+}
+
+INLINE Vector NAME(logistic)(Vector z)
+{
+    return 1 / (1 + NAME(exponential)(-z));
+}
+
+/* a = act(z) for n numbers, a multiple of LANES. */
+static void NAME(bend)(int64_t act, const REAL *z, REAL *a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        Vector v = *(const Vector *)(z + i), zero = {0}, y = v;
+        if (act == SILU)
+            y = v * NAME(logistic)(v);
+        else if (act == RELU)
+            y = NAME(chosen)(v < 0, zero, v);
+        else if (act == TANH)
+            y = 2 * NAME(logistic)(2 * v) - 1;
+        else if (act == SIGMOID)
+            y = NAME(logistic)(v);
+        else if (act == ELU)
+            y = NAME(chosen)(v > 0, v, NAME(exponential)(v) - 1);
+        else if (act == GELU)
+            for (int64_t j = 0; j < LANES; j++)
+                y[j] = v[j] * (REAL)0.5 * (1 + (REAL)erf(v[j] * 0.70710678118654752440));
+        else if (act == SOFTPLUS)
+            for (int64_t j = 0; j < LANES; j++)
+                y[j] = v[j] > 20 ? v[j] : (REAL)log1p(exp(v[j]));
+        *(Vector *)(a + i) = y;
+    }
+}
+
+/* s *= act'(z). */
+static void NAME(unbend)(int64_t act, const REAL *z, REAL *s, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        Vector v = *(const Vector *)(z + i), zero = {0}, one = zero + 1, d = one;
+        if (act == SILU) {
+            Vector l = NAME(logistic)(v);
+            d = l * (1 + v * (1 - l));
+        } else if (act == RELU)
+            d = NAME(chosen)(v > 0, one, zero);
+        else if (act == TANH) {
+            Vector t = 2 * NAME(logistic)(2 * v) - 1;
+            d = 1 - t * t;
+        } else if (act == SIGMOID) {
+            Vector l = NAME(logistic)(v);
+            d = l * (1 - l);
+        } else if (act == ELU)
+            d = NAME(chosen)(v > 0, one, NAME(exponential)(v));
+        else if (act == GELU) {
+            Vector density = (REAL)0.39894228040143267794 * NAME(exponential)((REAL)-0.5 * v * v);
+            for (int64_t j = 0; j < LANES; j++)
+                d[j] = (REAL)(0.5 * (1 + erf(v[j] * 0.70710678118654752440)));
+            d += v * density;
+        } else if (act == SOFTPLUS)
+            d = NAME(chosen)(v > 20, one, NAME(logistic)(v));
+        *(Vector *)(s + i) *= d;
+    }
+}
+
+/* `tall` rows of C, WIDE columns, as sums in registers. */
+INLINE void NAME(tile)(int tall, int64_t inner, const REAL *a, int64_t a_row, int64_t a_inner,
+                       const REAL *b, int64_t b_row, REAL *c, int64_t c_row, int64_t columns, int adds)
+{
+    Vector left[TALL] = {0}, right[TALL] = {0};
+    for (int64_t k = 0; k < inner; k++) {
+        Vector b0 = *(const Vector *)(b + k * b_row), b1 = *(const Vector *)(b + k * b_row + LANES);
+        for (int m = 0; m < tall; m++) {
+            REAL known = a[m * a_row + k * a_inner];
+            left[m] += known * b0;
+            right[m] += known * b1;
+        }
+    }
+    for (int m = 0; m < tall; m++) {
+        REAL *to = c + m * c_row;
+        if (columns >= WIDE) {
+            Vector *out = (Vector *)to, *more = (Vector *)(to + LANES);
+            if (adds)
+                left[m] += *out, right[m] += *more;
+            *out = left[m], *more = right[m];
+            continue;
+        }
+        REAL sums[2 * BYTES / sizeof(REAL)];
+        memcpy(sums, &left[m], BYTES);
+        memcpy(sums + LANES, &right[m], BYTES);
+        for (int64_t j = 0; j < columns; j++)
+            to[j] = adds ? to[j] + sums[j] : sums[j];
+    }
+}
+
+/* C (rows, columns) = or += A B, where A has any strides and rows of B lie in a row, readable up to
+ * the next multiple of WIDE columns. Only `columns` of C are written. */
+static void NAME(product)(int64_t rows, int64_t columns, int64_t inner, const REAL *a, int64_t a_row,
+                          int64_t a_inner, const REAL *b, int64_t b_row, REAL *c, int64_t c_row, int adds)
+{
+    for (int64_t j = 0; j < columns; j += WIDE)
+        for (int64_t i = 0; i < rows; i += TALL) {
+            const REAL *from = a + i * a_row;
+            REAL *to = c + i * c_row + j;
+            int64_t left = rows - i, width = columns - j;
+#define ROWS(n) NAME(tile)(n, inner, from, a_row, a_inner, b + j, b_row, to, c_row, width, adds)
+            if (left >= TALL)
+                ROWS(TALL);
+            else if (left >= 4) {
+                ROWS(4);
+                i -= TALL - 4;
+            } else if (left >= 2) {
+                ROWS(2);
+                i -= TALL - 2;
+            } else {
+                ROWS(1);
+                i -= TALL - 1;
+            }
+#undef ROWS
+        }
+}
+
+/* A layer's weights as (rows, PADDED(columns)), by strides of rows and columns. */
+static void NAME(turn)(const REAL *w, REAL *to, int64_t rows, int64_t columns, int64_t by_row, int64_t by_column)
+{
+    int64_t wide = PADDED(columns);
+    if (wide > columns)
+        for (int64_t i = 0; i < rows; i++)
+            memset(to + i * wide + columns, 0, (wide - columns) * sizeof(REAL));
+    if (by_column == 1)
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(to + i * wide, w + i * by_row, columns * sizeof(REAL));
+    else
+        for (int64_t i = 0; i < rows; i += 8)
+            for (int64_t j = 0; j < columns; j++)
+                for (int64_t k = i; k < i + 8 && k < rows; k++)
+                    to[k * wide + j] = w[k * by_row + j * by_column];
+}
+
+static void NAME(forth)(const Run *run, const Layer *layer, int64_t rows)
+{
+    int64_t wide = PADDED(layer->outs), from = PADDED(layer->ins);
+    REAL *z = run->before[layer->target];
+    const REAL *bias = run->values + layer->bias;
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < layer->outs; j++)
+            z[i * wide + j] = layer->adds ? z[i * wide + j] + bias[j] : bias[j];
+        for (int64_t j = layer->outs; j < wide; j++)
+            z[i * wide + j] = 0;
+    }
+    NAME(turn)(run->values + layer->weight, run->turned, layer->ins, layer->outs, layer->by_input, layer->by_output);
+    NAME(product)(rows, wide, layer->ins, run->after[layer->source], from, 1, run->turned, wide, z, wide, 1);
+    if (layer->act)
+        NAME(bend)(layer->act, z, run->after[layer->target], rows * wide);
+}
+
+static void NAME(back)(const Run *run, const Layer *layer, int64_t rows)
+{
+    int64_t wide = PADDED(layer->outs), from = PADDED(layer->ins);
+    int64_t ins = layer->ins, outs = layer->outs;
+    REAL *s = run->ahead[layer->target], *sums = run->slopes + layer->bias;
+    const REAL *x = run->after[layer->source];
+    REAL *slope = run->slopes + layer->weight;
+    if (layer->act)
+        NAME(unbend)(layer->act, run->before[layer->target], s, rows * wide);
+    if (layer->by_input == 1)
+        NAME(product)(outs, ins, rows, s, 1, wide, x, from, slope, layer->by_output, 0);
+    else
+        NAME(product)(ins, outs, rows, x, 1, from, s, wide, slope, layer->by_input, 0);
+    memset(sums, 0, outs * sizeof(REAL));
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < outs; j++)
+            sums[j] += s[i * wide + j];
+    if (!layer->source)
+        return;
+    NAME(turn)(run->values + layer->weight, run->turned, outs, ins, layer->by_output, layer->by_input);
+    NAME(product)(rows, from, outs, s, wide, 1, run->turned, from, run->ahead[layer->source], from, (int)layer->reached);
+}
+
+/* How far some outputs are off, cut off where they end; `passed` is the share of a slope that gets
+ * through there. */
+INLINE Vector NAME(off)(Vector out, Vector x, Vector low, Vector high, REAL leak, Vector *passed)
+{
+    Vector one = {0}, kept = NAME(chosen)(out < low, low, out);
+    one += 1;
+    kept = NAME(chosen)(kept > high, high, kept);
+    *passed = NAME(chosen)(kept == out, one, one * leak);
+    return kept + leak * (out - kept) - x;
+}
+
+/* The squared error of the last layer's output, whose slope is left. */
+static double NAME(judge)(const Run *run, const REAL *x, const REAL *row_weights, const REAL *ends, int64_t rows)
+{
+    int64_t last = run->layers[run->count - 1].target, width = run->width[last], wide = PADDED(width);
+    double scale = run->settings->share / (double)(rows * width), told = 0;
+    REAL leak = (REAL)run->settings->leak;
+    for (int64_t i = 0; i < rows; i++) {
+        const REAL *raw = run->before[last] + i * wide, *given = x + i * width;
+        REAL *slope = run->ahead[last] + i * wide;
+        REAL weight = (REAL)(2 * scale) * (row_weights ? row_weights[i] : 1);
+        Vector sums = {0};
+        for (int64_t j = 0; j < width; j += LANES) {
+            Vector known = {0}, low = {0}, high = {0}, passed = {0};
+            int64_t size = (width - j < LANES ? width - j : LANES) * (int64_t)sizeof(REAL);
+            memcpy(&known, given + j, size);
+            Vector off = *(const Vector *)(raw + j) - known;
+            passed += 1;
+            if (ends) {
+                memcpy(&low, ends + j, size);
+                memcpy(&high, ends + width + j, size);
+                off = NAME(off)(off + known, known, low, high, leak, &passed);
+            }
+            sums += off * off;
+            *(Vector *)(slope + j) = weight * off * passed;
+        }
+        for (int64_t j = 0; j < LANES; j++)
+            told += (double)sums[j] * (double)weight / 2;
+    }
+    return told;
+}
+
+/* Clip, decay and Adam's or AdamW's step (Kingma and Ba 2015, Loshchilov and Hutter 2019). */
+static void NAME(move)(const Run *run, double rate, double step, int apart)
+{
+    const Settings *set = run->settings;
+    Vector parts = {0};
+    int64_t n = run->weights, i = 0;
+    double norm = 0;
+    for (; i + LANES <= n; i += LANES) {
+        Vector g = *(const Vector *)(run->slopes + i);
+        parts += g * g;
+    }
+    for (; i < n; i++)
+        norm += (double)run->slopes[i] * run->slopes[i];
+    for (int64_t j = 0; j < LANES; j++)
+        norm += parts[j];
+    if (!(norm < 1e30)) { /* squares may be beyond this precision where their root is not */
+        norm = 0;
+        for (i = 0; i < n; i++)
+            norm += (double)run->slopes[i] * run->slopes[i];
+    }
+    double clip = set->clip / (sqrt(norm) + 1e-6);
+    REAL share = (REAL)(clip >= 1 ? 1 : clip), eps = (REAL)set->eps;
+    REAL fresh1 = (REAL)set->fresh1, fresh2 = (REAL)set->fresh2;
+    REAL far = (REAL)(rate / -expm1(step * set->log1));
+    REAL root = (REAL)(1 / sqrt(-expm1(step * set->log2)));
+    int64_t ends[2] = {(int64_t)set->matrices, n}, start = 0;
+    for (int part = 0; part < 2; start = ends[part++]) {
+        REAL pulled = part ? 0 : (REAL)set->decay;
+        REAL kept = apart ? (REAL)(1 - rate * (part ? 0 : set->decay)) : 1;
+        pulled = apart ? 0 : pulled;
+        REAL *restrict w = run->values, *restrict m = run->mean, *restrict v = run->square;
+        const REAL *restrict slopes = run->slopes;
+        for (int64_t k = start; k < ends[part]; k++) {
+            REAL g = slopes[k] * share + w[k] * pulled;
+            m[k] += fresh1 * (g - m[k]);
+            v[k] += fresh2 * (g * g - v[k]);
+#ifdef DOUBLE
+            w[k] = w[k] * kept - far * m[k] / (sqrt(v[k]) * root + eps);
+#else
+            w[k] = w[k] * kept - far * m[k] / (sqrtf(v[k]) * root + eps);
+#endif
+        }
+    }
+}
+
+/* Bytes of memory that `steps` needs to work in. */
+int64_t NAME(room)(const Layer *layers, int64_t count, int64_t rows)
+{
+    int64_t numbers = PADDED(layers[0].ins) * rows * 3, turned = 0;
+    for (int64_t n = 0; n < count; n++) {
+        int64_t ins = PADDED(layers[n].ins), outs = PADDED(layers[n].outs);
+        int64_t most = layers[n].ins * outs > layers[n].outs * ins ? layers[n].ins * outs : layers[n].outs * ins;
+        numbers += outs * rows * 3;
+        turned = most > turned ? most : turned;
+    }
+    return (numbers + turned + 2 * WIDE) * (int64_t)sizeof(REAL);
+}
+
+/* Steps one after the other: K batches of sizes[k] rows (., D), their rates; told[k] is the squared
+ * error of each before its step. Returns the number of steps so far. */
+double NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, REAL *values,
+                   REAL *slopes, REAL *mean, REAL *square, int64_t weights, double done,
+                   const REAL *rows, const REAL *row_weights, const REAL *ends, const double *rates,
+                   const int64_t *sizes, int64_t many, int64_t most, int apart, REAL *room, double *told)
+{
+    enum { SLOTS = 64 };
+    REAL *before[SLOTS], *after[SLOTS], *ahead[SLOTS];
+    int64_t width[SLOTS] = {0};
+    Run run = {layers, count, settings, values, slopes, mean, square, weights, before, after, ahead, room, width};
+    int64_t turned = 0;
+    for (int64_t n = -1; n < count; n++) {
+        int64_t slot = n < 0 ? 0 : layers[n].target, size = n < 0 ? layers[0].ins : layers[n].outs;
+        if (n >= 0) {
+            int64_t one = layers[n].ins * PADDED(size), other = size * PADDED(layers[n].ins);
+            turned = one > turned ? one : turned;
+            turned = other > turned ? other : turned;
+        }
+        width[slot] = size;
+    }
+    REAL *free = room + turned + WIDE;
+    for (int64_t slot = 0; slot < SLOTS; slot++) {
+        int64_t size = PADDED(width[slot]) * most;
+        int bends = 0;
+        for (int64_t n = 0; n < count; n++)
+            bends |= layers[n].target == slot && layers[n].act;
+        before[slot] = free, ahead[slot] = free + size, free += 2 * size;
+        after[slot] = bends ? free : before[slot];
+        free += bends ? size : 0;
+    }
+    int64_t features = layers[0].ins, wide = PADDED(features);
+    for (int64_t k = 0; k < many; k++) {
+        for (int64_t i = 0; i < sizes[k]; i++)
+            memcpy(after[0] + i * wide, rows + i * features, features * sizeof(REAL));
+        for (int64_t n = 0; n < count; n++)
+            NAME(forth)(&run, layers + n, sizes[k]);
+        told[k] = NAME(judge)(&run, rows, row_weights, ends, sizes[k]);
+        for (int64_t n = count - 1; n >= 0; n--)
+            NAME(back)(&run, layers + n, sizes[k]);
+        done += 1;
+        NAME(move)(&run, rates[k], done, apart);
+        rows += sizes[k] * features;
+        row_weights = row_weights ? row_weights + sizes[k] : 0;
+    }
+    return done;
+}
+
+#undef LANES
+#undef WIDE
+#undef PADDED
+#undef Vector
+#undef Bits
+#undef Run
