@@ -1,6 +1,9 @@
 """Several fits at once: each goes its own way, steps that suit are taken together."""
 
+import functools
+import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, Self, TypeVar
@@ -8,6 +11,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
+from isthmus.training.compiled import Compiled
 from isthmus.training.stack import Stack, likeness
 from isthmus.training.step import ManySteps, Steps, Terms
 from isthmus.training.stride import Stride
@@ -43,20 +47,20 @@ class World(NamedTuple):
 
 
 class Member(Generic[R]):
-    """One fit, in a thread of its own that only ever runs while all others wait.
+    """One fit, in a thread of its own that only ever runs while all others wait, or are apart.
 
     Random state and number of threads are its own while it runs: it cannot tell that there are
     others.
     """
 
-    def __init__(self, job: Callable[[], R], world: World, known: Known) -> None:
-        self.job, self.world, self.known = job, world, known
+    def __init__(self, job: Callable[[], R], world: World, known: Known, desk: "Desk") -> None:
+        self.job, self.world, self.known, self.desk = job, world, known, desk
         self.turn, self.over = threading.Semaphore(0), threading.Semaphore(0)
         self.asked: Asked | None = None
         self.answer: Terms | BaseException = {}
         self.results: list[R] = []
         self.error: BaseException | None = None
-        self.running = self.ended = False
+        self.running = self.ended = self.away = False
         self.thread = threading.Thread(target=self._work, daemon=True)
 
     def go_on(self) -> None:
@@ -93,6 +97,22 @@ class Member(Generic[R]):
             raise self.answer
         return self.answer
 
+    def apart(self, work: Callable[[], Terms]) -> Terms:
+        """Do what needs nobody's attention, while another member has its turn."""
+        self.world, self.away = World.now(), True
+        self.over.release()
+        try:
+            with self.desk.cores:
+                answer = work()
+        finally:
+            self.desk.back.put(self)
+            self.turn.acquire()
+            self.world.restore()
+            self.away = False
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return answer
+
     def _work(self) -> None:
         self.turn.acquire()
         MEMBER.set(self)
@@ -110,14 +130,29 @@ MEMBER: ContextVar[Member[Any] | None] = ContextVar("member", default=None)
 """The member whose job runs here."""
 
 
+class Desk(NamedTuple):
+    """Where members who are apart meet again."""
+
+    back: "queue.SimpleQueue[Member[Any]]"
+    """Who has come back."""
+
+    cores: threading.Semaphore
+    """How many may be apart at the same time."""
+
+
 class Shared:
-    """A stride of a member, taken when all others have asked for one too."""
+    """A stride of a member, taken when all others have asked for one too.
+
+    One that Python has no part in is taken at once, while the others go on.
+    """
 
     def __init__(self, stride: Stride, member: Member[Any]) -> None:
         self.stride, self.member = stride, member
 
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows."""
+        if isinstance(self.stride, Compiled):
+            return self.member.apart(functools.partial(self.stride, steps))
         return self.member.steps(self.stride, steps)
 
 
@@ -148,19 +183,29 @@ def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
     Each fit takes the steps it would take alone, within rounding. What is no Exception, such as
     KeyboardInterrupt, is passed on when every job has been told.
     """
-    known = Known()
+    known, world = Known(), World.now()
+    desk = Desk(queue.SimpleQueue(), threading.Semaphore(world.threads))
     with threads_kept():
-        return _together([Member(job, World.now(), known) for job in jobs])
+        return _together([Member(job, world, known, desk) for job in jobs], desk)
 
 
-def _together(members: Sequence[Member[R]]) -> list[R | Exception]:
+def _together(members: Sequence[Member[R]], desk: Desk) -> list[R | Exception]:
     before, crew = World.now(), _Crew()
+    ready, waiting = deque[Member[Any]](members), list[Member[Any]]()
     try:
-        while alive := [member for member in members if not member.ended]:
-            for member in alive:
+        while ready or waiting or any(member.away for member in members):
+            if ready:
+                member = ready.popleft()
                 member.go_on()
                 member.check()
-            crew.serve([member for member in alive if not member.ended])
+                if member.asked is not None and not member.away:
+                    waiting.append(member)
+            elif any(member.away for member in members):
+                ready.append(desk.back.get())
+            else:
+                crew.serve(waiting)
+                ready.extend(waiting)
+                waiting.clear()
     except BaseException as error:
         _stop(members, error)
         raise
