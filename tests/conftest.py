@@ -43,7 +43,7 @@ def apart() -> Callable[[Steps], Iterator[Steps]]:
     """apart(steps) gives each step by itself, as steps again."""
 
     def each(steps: Steps) -> Iterator[Steps]:
-        start = 0
+        start, steps = 0, steps.gathered()
         for size, rate, seed in zip(steps.sizes, steps.rates, steps.seeds, strict=True):
             part = slice(start, start + size)
             yield Steps(steps.rows[part], steps.weight[part], [size], [rate], [seed])

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from isthmus.training.closed import ClosedStep
 from isthmus.training.compiling import library
+from isthmus.training.flat import Flat
 from isthmus.training.heads import SquaredHead
 from isthmus.training.plan import Plan
 from isthmus.training.slots import ends_of, layers_of, settings_of
-from isthmus.training.step import Steps, Terms
+from isthmus.training.step import Most, Steps, Terms
 from isthmus.training.stride import Stride
 from isthmus.training.whole import named
 from isthmus.training.world import SMALL_WORK
@@ -26,7 +27,13 @@ NAMES = {torch.float32: "single", torch.float64: "double"}
 STEPS = [
     *(c_void_p, c_int64, c_void_p),  # layers, how many, settings
     *(c_void_p, c_void_p, c_void_p, c_void_p, c_int64),  # weights, slopes, moments, how many
-    *(c_double, c_void_p, c_void_p, c_void_p),  # steps so far, rows, their weights, ends
+    *(
+        c_double,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+    ),  # steps so far, rows, weights, places, ends
     *(c_void_p, c_void_p, c_int64, c_int64),  # rates, sizes, how many, the largest
     *(c_int, c_void_p, c_void_p),  # whether decay is apart, memory, losses
 ]
@@ -35,37 +42,55 @@ STEPS = [
 class Compiled(Stride):
     """A stride of a small network, every step of it in C."""
 
+    kernel: "Kernel | None" = None
+    most = Most(batches=1024, nbytes=1 << 24)
+
     @torch.no_grad()
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows."""
         flat = self.step.store
         flat.gather()
         mean, square = self.adopt()
-        told = self._taken(steps, mean, square)
+        if self.kernel is None or self.kernel.flat is not flat:
+            self.kernel = Kernel(self, flat)
+        count, told = self.kernel(steps, mean, square, float(self.count))
+        self.count.fill_(count)
         self.end()
         return named(self.step, told)
 
-    def _taken(self, steps: Steps, mean: Tensor, square: Tensor) -> Tensor:
-        """The squared error of all rows together."""
-        flat, most = self.step.store, max(steps.sizes)
-        values, apart = flat.values, isinstance(self.optimizer, torch.optim.AdamW)
-        layers = torch.tensor(layers_of(self.step.form, flat), dtype=torch.int64)
-        room, run = functions(values.dtype)
-        memory = torch.zeros(room(at(layers), len(layers), most), dtype=torch.uint8)
-        ends = ends_of([self.step.form], values) if self.step.form.limit is not None else None
+
+class Kernel:
+    """The kernel with all that stays the same from one call to the next."""
+
+    def __init__(self, stride: Stride, flat: Flat) -> None:
+        form = stride.step.form
+        self.flat, self.room = flat, 0
+        self.layers = torch.tensor(layers_of(form, flat), dtype=torch.int64)
+        self.settings = torch.tensor(settings_of(stride), dtype=torch.float64)
+        self.ends = None if form.limit is None else ends_of([form], flat.values)
+        self.apart = int(isinstance(stride.optimizer, torch.optim.AdamW))
+        self.needs, self.run = functions(flat.values.dtype)
+        self.memory = torch.empty(0)
+
+    def __call__(
+        self, steps: Steps, mean: Tensor, square: Tensor, done: float
+    ) -> tuple[float, Tensor]:
+        """The steps so far, and the squared error of all rows together; moves the weights."""
+        layers, flat, most = self.layers, self.flat, max(steps.sizes)
+        if most > self.room:
+            size = self.needs(at(layers), len(layers), most)
+            self.memory, self.room = torch.zeros(size, dtype=torch.uint8), most
         rows, weights = steps.rows.contiguous(), None if steps.equal else steps.weight.contiguous()
         sizes, rates = torch.tensor(steps.sizes), torch.tensor(steps.rates, dtype=torch.float64)
-        settings = torch.tensor(settings_of(self), dtype=torch.float64)
         told = torch.zeros(len(sizes), dtype=torch.float64)
-        count = run(
-            *(at(layers), len(layers), at(settings)),
-            *(at(values), at(flat.slopes), at(mean), at(square), len(values)),
-            *(float(self.count), at(rows), at(weights), at(ends)),
-            *(at(rates), at(sizes), len(sizes), most),
-            *(int(apart), at(memory), at(told)),
+        count = self.run(
+            *(at(layers), len(layers), at(self.settings)),
+            *(at(flat.values), at(flat.slopes), at(mean), at(square), len(flat.values)),
+            *(done, at(rows), at(weights), at(steps.at), at(self.ends)),
+            *(at(rates), at(sizes), len(sizes), self.room),
+            *(self.apart, at(self.memory), at(told)),
         )
-        self.count.fill_(count)
-        return torch.dot(told, sizes.double())
+        return count, torch.dot(told, sizes.double())
 
 
 def at(tensor: Tensor | None) -> int | None:

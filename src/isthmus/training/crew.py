@@ -147,7 +147,7 @@ class Shared:
     """
 
     def __init__(self, stride: Stride, member: Member[Any]) -> None:
-        self.stride, self.member = stride, member
+        self.stride, self.member, self.most = stride, member, stride.most
 
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows."""

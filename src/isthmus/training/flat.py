@@ -39,6 +39,7 @@ class Flat:
         for view, parameter in zip(self.views(self.values), self.parameters, strict=True):
             view.copy_(parameter.detach())
         self.slopes = torch.zeros_like(self.values)
+        self._parts: tuple[list[Tensor], list[Tensor]] | None = None
         low = self.values.bfloat16() if bf16 else None
         self.low = None if low is None else Place(low, torch.zeros_like(low))
         """Copies of both buffers in lower precision, where a step works on these."""
@@ -53,6 +54,13 @@ class Flat:
         parts = zip(self.whole(buffer), self.parameters, strict=True)
         return [_corner(part, parameter.shape) for part, parameter in parts]
 
+    @property
+    def parts(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The views of both buffers that belong to each parameter."""
+        if self._parts is None:
+            self._parts = self.views(self.values), self.views(self.slopes)
+        return self._parts
+
     def places(self) -> dict[Tensor, Place]:
         """Where each parameter and its gradient are when a step works on them."""
         return self.places_in(*(self.low or (self.values, self.slopes)))
@@ -64,7 +72,7 @@ class Flat:
 
     def move(self, values: Tensor, slopes: Tensor) -> None:
         """Move the parameters to other buffers of the same length."""
-        self.values, self.slopes = values, slopes
+        self.values, self.slopes, self._parts = values, slopes, None
         self.gather()
 
     def lower(self) -> None:
@@ -79,14 +87,14 @@ class Flat:
 
     def gather(self) -> None:
         """Take back parameters that somebody has put elsewhere, as line searches do."""
-        for parameter, value in zip(self.parameters, self.views(self.values), strict=True):
+        for parameter, value in zip(self.parameters, self.parts[0], strict=True):
             if parameter.data_ptr() != value.data_ptr():
                 value.copy_(parameter.detach())
                 parameter.data = value
 
     def attach(self) -> None:
         """Let each parameter's `.grad` be its part of the slopes."""
-        for parameter, slope in zip(self.parameters, self.views(self.slopes), strict=True):
+        for parameter, slope in zip(self.parameters, self.parts[1], strict=True):
             parameter.grad = slope
 
     @contextmanager

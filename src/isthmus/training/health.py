@@ -21,8 +21,8 @@ EVENT = "health"
 
 HEALTHY = Verdict()
 
-STEPS_BETWEEN_LOOKS = 100
-"""At least; a look costs about as much as two to four steps."""
+STEPS_BETWEEN_LOOKS = 400
+"""At least; a look costs about as much as two to forty steps, the more the faster these are."""
 
 LOOKS_TO_WARN = 3
 

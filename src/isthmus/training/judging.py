@@ -1,8 +1,7 @@
 """What a network's losses are on clean rows, between the steps."""
 
-import numpy as np
-
 from isthmus.randomness import reseed
+from isthmus.training.rows import in_order
 from isthmus.training.step import Objective, losses, summed
 from isthmus.types import Network, WeightedRows
 
@@ -19,9 +18,7 @@ def judged(
     size = ROWS_AT_ONCE.get(rows.weight.device.type, ROWS_AT_ONCE["cpu"])
     pieces = [range(n_rows)[start : start + size] for start in range(0, n_rows, size)]
     found = [
-        losses(
-            network, objective, rows.take(np.asarray(piece)), rows.weight[piece.start : piece.stop]
-        )
+        losses(network, objective, in_order(rows, piece), rows.weight[piece.start : piece.stop])
         for piece in pieces
     ]
     sums = summed(found, map(len, pieces))

@@ -25,9 +25,16 @@ from isthmus.training.health import EVENT, Doctor, watched
 from isthmus.training.judging import judged
 from isthmus.training.plan import Plan
 from isthmus.training.progress import Reporter, Silent
-from isthmus.training.rows import NoRows, as_one, batches_at_once, nothing_ahead, weights_at
+from isthmus.training.rows import (
+    NoRows,
+    as_one,
+    batches_at_once,
+    nothing_ahead,
+    steps_on,
+    weights_at,
+)
 from isthmus.training.state import ALL_DONE, Record, State
-from isthmus.training.step import ManySteps, Steps, Terms, TrainingStep, summed
+from isthmus.training.step import ManySteps, Terms, TrainingStep, summed
 from isthmus.types import Index, Network, Step, WeightedRows
 
 RESCUE_SCALE, MOST_RESCUES = 0.25, 5
@@ -239,7 +246,7 @@ class Trainer:
         left = len(batches) - self.state.step
         if left > 1 and self._looks(len(batches)):
             left -= 1  # the last one is looked at by itself
-        return min(left, batches_at_once(self.train, self.plan.batch_size))
+        return min(left, batches_at_once(self.train, self.plan.batch_size, self.stride.most))
 
     def _train_batches(self, batches: Sequence[Index], many: int) -> None:
         assert self.stride is not None
@@ -250,13 +257,8 @@ class Trainer:
         rates = [highest * self.factor(index, total) for index in range(first, first + many)]
         doctor, self.settled = self._doctor(self.state.step + many, len(batches)), False
         with watched(doctor, self.network):
-            steps = Steps(
-                rows=self.train.take(rows),
-                weight=weights_at(self.train.weight, rows),
-                sizes=sizes,
-                rates=rates,
-                seeds=[seed_at(self.state.seed, index) for index in range(first, first + many)],
-            )
+            seeds = [seed_at(self.state.seed, index) for index in range(first, first + many)]
+            steps = steps_on(self.train, rows, sizes=sizes, rates=rates, seeds=seeds)
             found = self.stride(steps)
         self.state.add(found)
         if self.plan.check_every == 1:

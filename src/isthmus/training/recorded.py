@@ -13,7 +13,7 @@ from isthmus.training.closed import ClosedStep
 from isthmus.training.compiled import Compiled, can_compile
 from isthmus.training.flat import Flat
 from isthmus.training.plan import Plan
-from isthmus.training.step import Steps, Terms
+from isthmus.training.step import Most, Steps, Terms
 from isthmus.training.stride import Moved, Stride, shorten
 from isthmus.training.whole import ByKernel, suits
 
@@ -52,6 +52,7 @@ class Recorded(Stride):
     """
 
     names: tuple[str, ...] = ()
+    most = Most(batches=64, nbytes=1 << 28)
 
     def __init__(self, step: ClosedStep, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
         super().__init__(step, optimizer, plan)
@@ -63,7 +64,7 @@ class Recorded(Stride):
     @torch.no_grad()
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows; on the device."""
-        flat = self.step.store
+        flat, steps = self.step.store, steps.gathered()
         flat.gather()
         mean, square = self.adopt()
         self._hold(flat, mean, square)

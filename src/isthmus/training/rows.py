@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from isthmus.data.batches import sent
+from isthmus.training.step import Most, Steps
 from isthmus.types import Index, WeightedRows
-
-MOST_BATCHES = 64
-MOST_BYTES = {"cpu": 1 << 20, "cuda": 1 << 28}
-"""Of rows that are taken in one go: so many as a cache holds, or as a GPU copies in a moment."""
 
 
 class NoRows:
@@ -34,16 +32,19 @@ def nothing_ahead(batches: Sequence[Index], first: int) -> AbstractContextManage
     return nullcontext()
 
 
-def batches_at_once(rows: WeightedRows, size: int) -> int:
-    """How many batches of `size` rows to take in one go, >= 1: so many as 1 MiB holds, or 64.
-
-    On a GPU 256 MiB. Of rows that are not prepared in memory one.
-    """
+def batches_at_once(rows: WeightedRows, size: int, most: Most) -> int:
+    """How many batches of `size` rows to take in one go, >= 1; of rows not in memory one."""
     if getattr(rows, "resident", None) is None:
         return 1
-    one = rows.take(np.arange(1))
-    most = MOST_BYTES.get(one.device.type, MOST_BYTES["cpu"])
-    return min(MOST_BATCHES, max(1, most // (one.nbytes * size)))
+    return min(most.batches, max(1, most.nbytes // (rows.take(np.arange(1)).nbytes * size)))
+
+
+def in_order(rows: WeightedRows, piece: range) -> Tensor:
+    """Consecutive rows; those that lie prepared in memory as they lie there."""
+    resident: Tensor | None = getattr(rows, "resident", None)
+    if resident is None:
+        return rows.take(np.asarray(piece))
+    return resident[piece.start : piece.stop]
 
 
 def as_one(batches: Sequence[Index]) -> Index:
@@ -59,3 +60,11 @@ def weights_at(weight: Tensor, rows: Index) -> Tensor:
     if weight.stride(0) == 0:
         return weight[:1].expand(len(rows))
     return weight[sent(torch.as_tensor(rows), weight.device)]
+
+
+def steps_on(train: WeightedRows, rows: Index, **how: Any) -> Steps:
+    """Steps on the rows at these positions, with everything else as `Steps` has it."""
+    resident: Tensor | None = getattr(train, "resident", None)
+    if resident is None:
+        return Steps(train.take(rows), weights_at(train.weight, rows), **how)
+    return Steps(resident, train.weight, at=sent(torch.as_tensor(rows), resident.device), **how)

@@ -67,6 +67,7 @@ class Stack:
         if self.kernel is not None:
             return self._by_kernel(self.kernel, asked)
         names, found = list[str](), list[Tensor]()
+        asked = [steps.gathered() for steps in asked]
         batches, weights = [steps.batches for steps in asked], [steps.weights for steps in asked]
         for number in range(len(batches[0])):
             x, weight = [one[number] for one in batches], [one[number] for one in weights]

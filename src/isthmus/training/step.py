@@ -55,10 +55,10 @@ class Steps(NamedTuple):
     """Some steps to be taken one after the other."""
 
     rows: Tensor
-    """(n, *shape): those of all steps, one batch behind the other."""
+    """(m, *shape): where the rows of all steps are."""
 
     weight: Tensor
-    """(n,): how much each row counts."""
+    """(m,): how much each of these counts."""
 
     sizes: Sequence[int]
     """The rows of each batch."""
@@ -69,14 +69,25 @@ class Steps(NamedTuple):
     seeds: Sequence[int]
     """Those of the noise."""
 
+    at: Tensor | None = None
+    """(n,): the positions of the rows of all batches, one behind the other; None where they lie so
+    already."""
+
+    def gathered(self) -> "Steps":
+        """The same with the rows one batch behind the other."""
+        if self.at is None:
+            return self
+        weight = self.weight[:1].expand(len(self.at)) if self.equal else self.weight[self.at]
+        return self._replace(rows=self.rows.index_select(0, self.at), weight=weight, at=None)
+
     @property
     def batches(self) -> Sequence[Tensor]:
-        """(B, *shape) rows each."""
+        """(B, *shape) rows each, of what is gathered."""
         return torch.split(self.rows, list(self.sizes))
 
     @property
     def weights(self) -> Sequence[Tensor]:
-        """(B,) each."""
+        """(B,) each, of what is gathered."""
         return torch.split(self.weight, list(self.sizes))
 
     @property
@@ -85,8 +96,20 @@ class Steps(NamedTuple):
         return self.weight.stride(0) == 0
 
 
+class Most(NamedTuple):
+    """How much to ask for in one go."""
+
+    batches: int
+    nbytes: int
+    """Of rows."""
+
+
 class ManySteps(Protocol):
     """Takes steps of an optimizer without coming back in between."""
+
+    @property
+    def most(self) -> Most:
+        """How much it takes at a time."""
 
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows; see `stride.Stride`."""

@@ -12,7 +12,7 @@ from isthmus.randomness import reseed
 from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
 from isthmus.training.plan import Plan
-from isthmus.training.step import Steps, Terms, summed
+from isthmus.training.step import Most, Steps, Terms, summed
 
 MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 """What torch's Adam calls the parts of its state."""
@@ -41,6 +41,9 @@ class Stride:
     `state`, so that it can be saved, loaded and gone on from in either way.
     """
 
+    most = Most(batches=64, nbytes=1 << 20)
+    """Rows that stay in a cache from where they are taken to where they are used."""
+
     def __init__(self, step: ClosedStep, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
         self.step, self.optimizer, self.plan = step, optimizer, plan
         self.moments: tuple[Flat, Tensor, Tensor] | None = None
@@ -50,7 +53,7 @@ class Stride:
     @np.errstate(all="ignore")
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows."""
-        flat = self.step.store
+        flat, steps = self.step.store, steps.gathered()
         flat.gather()
         mean, square = self.adopt()
         moved = Moved(flat.values, flat.slopes, mean, square, self.count)

@@ -21,7 +21,7 @@ from isthmus.training.closed import ClosedStep
 from isthmus.training.heads import SquaredHead
 from isthmus.training.plan import Plan
 from isthmus.training.slots import ends_of, layers_of, settings_of, tile
-from isthmus.training.step import Steps, Terms
+from isthmus.training.step import Most, Steps, Terms
 from isthmus.training.stride import Stride
 
 MOST_ROWS, MOST_WIDTH, MOST_WORK, BLOCK = 128, 128, 8192, 1024
@@ -64,6 +64,7 @@ class Kernel:
 
     def __call__(self, asked: Sequence[Steps], moving: Moving) -> Tensor:
         """The squared error (N,) of K steps, each before it was taken, summed over all rows."""
+        asked = [steps.gathered() for steps in asked]
         sizes, told, start = asked[0].sizes, list[Tensor](), 0
         rates = sent(torch.tensor([steps.rates for steps in asked]), self.like.device)
         equal = all(steps.equal for steps in asked)
@@ -130,6 +131,7 @@ class ByKernel(Stride):
     """A stride of a small network on a GPU."""
 
     kernel: Kernel | None = None
+    most = Most(batches=256, nbytes=1 << 28)
 
     @torch.no_grad()
     def __call__(self, steps: Steps) -> Terms:

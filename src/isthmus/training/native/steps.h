@@ -240,20 +240,19 @@ INLINE Vector NAME(off)(Vector out, Vector x, Vector low, Vector high, REAL leak
 }
 
 /* The squared error of the last layer's output, whose slope is left. */
-static double NAME(judge)(const Run *run, const REAL *x, const REAL *row_weights, const REAL *ends, int64_t rows)
+static double NAME(judge)(const Run *run, const REAL *weights, const REAL *ends, int64_t rows)
 {
     int64_t last = run->layers[run->count - 1].target, width = run->width[last], wide = PADDED(width);
     double scale = run->settings->share / (double)(rows * width), told = 0;
     REAL leak = (REAL)run->settings->leak;
     for (int64_t i = 0; i < rows; i++) {
-        const REAL *raw = run->before[last] + i * wide, *given = x + i * width;
+        const REAL *raw = run->before[last] + i * wide, *given = run->after[0] + i * wide;
         REAL *slope = run->ahead[last] + i * wide;
-        REAL weight = (REAL)(2 * scale) * (row_weights ? row_weights[i] : 1);
+        REAL weight = (REAL)(2 * scale) * weights[i];
         Vector sums = {0};
         for (int64_t j = 0; j < width; j += LANES) {
-            Vector known = {0}, low = {0}, high = {0}, passed = {0};
+            Vector known = *(const Vector *)(given + j), low = {0}, high = {0}, passed = {0};
             int64_t size = (width - j < LANES ? width - j : LANES) * (int64_t)sizeof(REAL);
-            memcpy(&known, given + j, size);
             Vector off = *(const Vector *)(raw + j) - known;
             passed += 1;
             if (ends) {
@@ -325,14 +324,15 @@ int64_t NAME(room)(const Layer *layers, int64_t count, int64_t rows)
         numbers += outs * rows * 3;
         turned = most > turned ? most : turned;
     }
-    return (numbers + turned + 2 * WIDE) * (int64_t)sizeof(REAL);
+    return (numbers + turned + rows + 2 * WIDE) * (int64_t)sizeof(REAL);
 }
 
 /* Steps one after the other: K batches of sizes[k] rows (., D), their rates; told[k] is the squared
  * error of each before its step. Returns the number of steps so far. */
 double NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, REAL *values,
                    REAL *slopes, REAL *mean, REAL *square, int64_t weights, double done,
-                   const REAL *rows, const REAL *row_weights, const REAL *ends, const double *rates,
+                   const REAL *rows, const REAL *row_weights, const int64_t *places,
+                   const REAL *ends, const double *rates,
                    const int64_t *sizes, int64_t many, int64_t most, int apart, REAL *room, double *told)
 {
     enum { SLOTS = 64 };
@@ -349,7 +349,7 @@ double NAME(steps)(const Layer *layers, int64_t count, const Settings *settings,
         }
         width[slot] = size;
     }
-    REAL *free = room + turned + WIDE;
+    REAL *weight = room + turned + WIDE, *free = weight + most;
     for (int64_t slot = 0; slot < SLOTS; slot++) {
         int64_t size = PADDED(width[slot]) * most;
         int bends = 0;
@@ -360,18 +360,19 @@ double NAME(steps)(const Layer *layers, int64_t count, const Settings *settings,
         free += bends ? size : 0;
     }
     int64_t features = layers[0].ins, wide = PADDED(features);
-    for (int64_t k = 0; k < many; k++) {
-        for (int64_t i = 0; i < sizes[k]; i++)
-            memcpy(after[0] + i * wide, rows + i * features, features * sizeof(REAL));
+    for (int64_t k = 0, row = 0; k < many; k++) {
+        for (int64_t i = 0; i < sizes[k]; i++, row++) {
+            int64_t at = places ? places[row] : row;
+            memcpy(after[0] + i * wide, rows + at * features, features * sizeof(REAL));
+            weight[i] = row_weights ? row_weights[at] : 1;
+        }
         for (int64_t n = 0; n < count; n++)
             NAME(forth)(&run, layers + n, sizes[k]);
-        told[k] = NAME(judge)(&run, rows, row_weights, ends, sizes[k]);
+        told[k] = NAME(judge)(&run, weight, ends, sizes[k]);
         for (int64_t n = count - 1; n >= 0; n--)
             NAME(back)(&run, layers + n, sizes[k]);
         done += 1;
         NAME(move)(&run, rates[k], done, apart);
-        rows += sizes[k] * features;
-        row_weights = row_weights ? row_weights + sizes[k] : 0;
     }
     return done;
 }
