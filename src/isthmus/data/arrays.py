@@ -9,7 +9,7 @@ from scipy import sparse
 
 from isthmus.data.schema import Layout, Schema
 from isthmus.errors import DataError, SourceError
-from isthmus.types import Array, Index
+from isthmus.types import Array, Index, Source
 
 IMAGE_CHANNELS = (1, 2, 3, 4)
 IN_MEMORY = "X"
@@ -45,6 +45,18 @@ class ArraySource:
         """The chosen rows, (len(rows), *schema.shape), in this machine's byte order."""
         chosen = np.asarray(self.values[rows])
         return chosen.astype(chosen.dtype.newbyteorder("="), copy=False)
+
+
+def glance(source: Source, rows: Index) -> Array:
+    """The chosen rows, only to be looked at: of an array, rows in a row are a view."""
+    if type(source) is not ArraySource or not len(rows):
+        return source.read(rows)
+    first, last = int(rows[0]), int(rows[-1])
+    values = source.values
+    if last - first != len(rows) - 1 or first < 0 or not values.dtype.isnative:
+        return source.read(rows)
+    in_order = bool((np.diff(rows) == 1).all())
+    return np.asarray(values[first : last + 1]) if in_order else source.read(rows)
 
 
 class SparseSource:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.data.arrays import glance
 from isthmus.data.numbers import AllBut, Pieces
 from isthmus.data.prepare import Preparation
 from isthmus.data.split import blocks
@@ -62,7 +63,11 @@ class Rows:
 
     def in_order(self) -> Iterator[tuple[Index, Tensor]]:
         """All rows in batches of 2048: positions and tensor."""
-        return ((positions, self.take(positions)) for positions in plain_batches(len(self)))
+        for positions in plain_batches(len(self)):
+            if self.resident is not None:
+                yield positions, self.resident[positions[0] : positions[-1] + 1]
+            else:
+                yield positions, self.take(positions)
 
     def batches(self, size: int, *, seed: int, epoch: int) -> Sequence[Index]:
         """The positions of each batch of `size` rows of an epoch."""
@@ -78,7 +83,7 @@ class Rows:
         return torch.ones(1, dtype=self.dtype, device=self.device).expand(len(self.rows))
 
     def _prepare(self, rows: Index, out: Tensor | None = None) -> Tensor:
-        values = self.source.read(rows)
+        values = glance(self.source, rows)
         if out is not None and out.device.type != "cpu":
             return out.copy_(self.preparation.encode(values, self.dtype))
         return self.preparation.encode(values, self.dtype, out).to(self.device)

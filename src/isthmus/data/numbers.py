@@ -31,6 +31,8 @@ class AllBut:
         """The numbers at these positions: an int, a slice, or an array of them."""
         if isinstance(at, slice):
             at = np.arange(*at.indices(len(self)))
+            if not len(self.left_out):
+                return at
         positions = np.asarray(at, np.intp)
         if positions.size and not -len(self) <= positions.min() <= positions.max() < len(self):
             raise IndexError(f"positions beyond the {len(self)} rows there are")

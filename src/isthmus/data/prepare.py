@@ -23,6 +23,9 @@ LIKELIHOODS = {"boolean": "bernoulli", "categorical": "categorical", "count": "c
 """What the values of a column are drawn from, by its role; else they stray around a mean."""
 
 CACHE_BYTES = 1 << 18
+MOST_SHIFT = 16.0
+"""Scales: what may be taken off without losing digits that single precision has."""
+
 """Of numbers on their way to prepared ones: a processor's cache holds them between two steps."""
 
 COUNT_NUMBERS = tuple(one.name for one in fields(CountFacts) if one.name != "sized")
@@ -123,13 +126,14 @@ class Preparation:
             values = scored(values, self.scores)
         if self.expansion is not None:
             values = self.expansion.expand(values)
-        # Bytes are exact in single precision; timestamps, say, are not.
-        exact = values.dtype.itemsize <= 2 and values.dtype.kind in "bui"
-        work = np.float32 if exact and dtype == torch.float32 else np.float64
+        shift, scale = self._shift(), self._scale()
+        work = (
+            np.float32 if dtype == torch.float32 and _is_short(values, shift, scale) else np.float64
+        )
         direct = out is not None and not self._turns
         found = out.view(values.shape) if out is not None and direct else None
         found = torch.empty(values.shape, dtype=dtype) if found is None else found
-        _scale_into(found, values, self._shift().astype(work), self._scale().astype(work))
+        _scale_into(found, values, shift.astype(work), scale.astype(work))
         prepared = self._axes_in(found)
         return prepared if out is None or direct else out.copy_(prepared)
 
@@ -316,10 +320,29 @@ def _or_nan(ends: tuple[float | None, ...]) -> tuple[float, ...]:
     return tuple(np.nan if end is None else end for end in ends)
 
 
+def _is_short(values: Array, shift: Array, scale: Array) -> bool:
+    """Whether single precision loses nothing of what it can hold of the prepared values.
+
+    Bytes are exact there; numbers of that precision are, where what is taken off is not large
+    beside their scale. Timestamps, say, are neither.
+    """
+    if values.dtype.kind in "bui":
+        return values.dtype.itemsize <= 2
+    if values.dtype not in (np.float32, np.float16):
+        return False
+    return bool((np.abs(shift) <= MOST_SHIFT * np.abs(scale)).all())
+
+
 def _scale_into(found: Tensor, values: Array, shift: Array, scale: Array) -> None:
     """Write (values - shift) / scale, worked out in the precision of `shift`, into `found`."""
     size = max(1, math.prod(values.shape[1:]) * shift.itemsize)
     step = min(max(1, CACHE_BYTES // size), max(1, len(values)))
+    if found.device.type == "cpu" and found.numpy().dtype == shift.dtype:
+        for start in range(0, len(values), step):
+            own = found[start : start + step].numpy()
+            np.subtract(values[start : start + step], shift, out=own)
+            own /= scale
+        return
     piece = np.empty((step, *values.shape[1:]), shift.dtype)
     for start in range(0, len(values), step):
         part = values[start : start + step]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isthmus.data.arrays import glance
 from isthmus.data.numbers import AllBut, Pieces
 from isthmus.data.prefetch import ahead
 from isthmus.data.streams.blocks import CHUNK_BYTES, is_on_disk
@@ -35,7 +36,7 @@ def read_blocks(source: Source, rows: Numbers | None = None) -> Generator[tuple[
     """The same pieces with their values; those of a streamed source are read ahead by a thread."""
 
     def read(block: Index) -> tuple[Index, Array]:
-        return block, source.read(block)
+        return block, glance(source, block)
 
     return ahead(read, blocks(source, rows), depth=1 if is_on_disk(source) else 0)
 

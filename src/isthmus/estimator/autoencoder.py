@@ -214,8 +214,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def transform(self, X: Any) -> Array:
         """The codes of the rows of X, (n, n_components_) float32; of recordings, of each window."""
-        codes = [code for _, code in self._coded(self._rows(X))]
-        return np.asarray(torch.cat(codes).float().cpu())
+        rows = self._rows(X)
+        codes, start = np.empty((len(rows), self.n_components_), np.float32), 0
+        for x, code in self._coded(rows):
+            codes[start : start + len(x)] = code.float().cpu()
+            start += len(x)
+        return codes
 
     def inverse_transform(self, X: Any, *, lengths: Any = None, sizes: Any = None) -> Any:
         """What the rows were, rebuilt from codes (n, n_components_): array, frame, images, ...
@@ -334,7 +338,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tell(source)
         dtype, device = self._where()
         everything = AllBut(len(source))
-        return rows_of(source, self.preparation_, everything, dtype=dtype, device=device)
+        how = self.preparation_, everything
+        return rows_of(source, *how, dtype=dtype, device=device, resident=0)
 
     def measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
         """Each batch of rows and what their codes rebuild, in the units of errors, (B, E) each."""

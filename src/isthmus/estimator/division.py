@@ -176,11 +176,23 @@ def rows_of(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    resident: int | None = None,
 ) -> Rows:
-    """Rows as the network will see them, in memory or on disk as the source is."""
+    """Rows as the network will see them, in memory or on disk as the source is.
+
+    Prepared rows of more than `resident` bytes are not kept.
+    """
     if is_streamed(source) and isinstance(rows, AllBut):
         return StreamedRows(source, preparation, rows, dtype=dtype, device=device)
-    return Rows(source, preparation, rows, weight=weight, dtype=dtype, device=device)
+    return Rows(
+        source,
+        preparation,
+        rows,
+        weight=weight,
+        dtype=dtype,
+        device=device,
+        resident=resident,
+    )
 
 
 def mean_row(rows: Rows) -> Tensor:
