@@ -95,6 +95,44 @@ def test_it_is_what_numpy_and_torch_take(seed, dtype):
             torch.testing.assert_close(state[number][name], moment, **PRECISE[dtype])
 
 
+def with_help(step, optimizer, plan):
+    """A stride of which two threads take a half each."""
+    stride = Compiled(step, optimizer, plan)
+    stride.threads = 2
+    return stride
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_threads_give_the_same_bits_as_one(seed):
+    told, weights, _ = taken(with_help, torch.float32, seed)
+    wanted, others, _ = taken(Compiled, torch.float32, seed)
+    assert [float(one["reconstruction"]) for one in told] == [
+        float(one["reconstruction"]) for one in wanted
+    ]
+    for weight, other in zip(weights, others, strict=True):
+        torch.testing.assert_close(weight, other, rtol=0, atol=0)
+
+
+def test_who_waits_too_long_goes_on_alone(monkeypatch):
+    monkeypatch.setattr(compiled, "ALONE", 3)
+    net, objective = network(kinds.Multilayer(hidden=(5,)), 4, 2, torch.float32)
+    step = closed_step(net, objective, None)
+    steps = Steps(torch.rand(8, 4), torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2)
+    helped, stalls = [], iter([0, 1, 0, 0, 0, 0])
+
+    def told(*args):
+        helped.append(args[-3])
+        return next(stalls)
+
+    with step.bound():
+        stride = with_help(step, torch.optim.Adam(net.parameters()), LONG)
+        stride(steps)
+        stride.kernel.run, stride.kernel.alone = told, 0
+        for _ in range(6):
+            stride(steps)
+    assert helped == [1, 1, 0, 0, 0, 1]
+
+
 def test_a_planted_fault_is_caught(monkeypatch):
     settings_of = compiled.settings_of
 

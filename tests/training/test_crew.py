@@ -1,5 +1,6 @@
 """Fits that take their steps together are the fits that they are alone."""
 
+import threading
 import warnings
 
 import numpy as np
@@ -10,7 +11,7 @@ from isthmus import Autoencoder
 from isthmus.kinds import Multilayer
 from isthmus.losses import L1
 from isthmus.optim import Adam, AdamW
-from isthmus.training import stack
+from isthmus.training import compiled, compiling, stack
 from isthmus.training.crew import once, run_together
 
 BASE = {
@@ -98,6 +99,75 @@ def test_rows_may_differ(rng, stacks):
     for one, other in zip(alone, run_together(jobs), strict=True):
         assert_same(one, other)
     assert stacks
+
+
+@pytest.fixture
+def side_by_side(monkeypatch):
+    """How many fits were in C at the same time; any fit goes there."""
+    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1)
+    if compiling.library() is None:
+        pytest.skip("needs a C compiler")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # of which the crew makes use
+    most, inside, call = [], [], compiled.Kernel.__call__
+    met = threading.Barrier(2, timeout=20)
+
+    def counted(self, *args):
+        inside.append(1)
+        most.append(len(inside))
+        if len(most) <= 2:
+            met.wait()  # the first two wait for each other
+        found = call(self, *args)
+        inside.pop()
+        return found
+
+    monkeypatch.setattr(compiled.Kernel, "__call__", counted)
+    return most
+
+
+def test_fits_in_c_go_on_side_by_side(rows, side_by_side):
+    settings = [{"random_state": seed, "batch_size": 20 + seed} for seed in range(4)]
+    fits = [made(one) for one in settings]
+    together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
+    assert max(side_by_side) == 2
+    for one, other in zip(together, settings, strict=True):
+        alone = made(other).fit(rows)
+        for weight, wanted in zip(
+            one.network_.parameters(), alone.network_.parameters(), strict=True
+        ):
+            torch.testing.assert_close(weight, wanted, rtol=0, atol=0)
+
+
+def test_an_interrupt_ends_those_in_c_too(rows, side_by_side, tmp_path):
+    def stop(record):
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    places = [tmp_path / name for name in "abc"]
+    fits = [made({"checkpoint": place, "random_state": at}) for at, place in enumerate(places)]
+    fits[1].set_params(callbacks=(stop,))
+    with pytest.raises(KeyboardInterrupt):
+        run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
+    assert not [one for one in threading.enumerate() if one.daemon and "_work" in one.name]
+    assert side_by_side
+
+
+def test_what_fails_in_c_fails_its_own_fit_alone(rows, monkeypatch):
+    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1)
+    if compiling.library() is None:
+        pytest.skip("needs a C compiler")
+    call = compiled.Compiled.__call__
+
+    def failing(self, steps):
+        if self.plan.batch_size == 33:
+            raise RuntimeError("enough")
+        return call(self, steps)
+
+    monkeypatch.setattr(compiled.Compiled, "__call__", failing)
+    fits = [made({}), made({"batch_size": 33}), made({"random_state": 1})]
+    together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
+    assert str(together[1]) == "enough"
+    assert_same(together[0], made({}).fit(rows))
+    assert_same(together[2], made({"random_state": 1}).fit(rows))
 
 
 def test_a_planted_fault_is_caught(rows, monkeypatch):

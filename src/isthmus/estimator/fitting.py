@@ -72,6 +72,7 @@ class Fitting:
         self.stand_in = self._find_stand_in()
         self.mean: Tensor | None = None
         self.counts_seen = counts_seen(self.preparation.facts)
+        self.threads, self.engine = 1, ""
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
@@ -87,7 +88,9 @@ class Fitting:
             trainer = self._trainer(network)
             self._remark(trainer.state)
             with threads(parts.work_of(network, trainer.plan.batch_size), self.device):
+                self.threads = torch.get_num_threads()
                 parts.pretrain(self.pretraining, self.loss, network, trainer)
+                self.engine = (trainer.stride or trainer.step).engine
                 state = trainer.run()
                 self.refining = self._settle(network, state)
                 gained = solution is None or self._gained(network, solution, state)
@@ -386,6 +389,8 @@ class Fitting:
             "stopped": state.stopped,
             "precision": self.precision,
             "device": str(self.device),
+            "threads": self.threads,
+            "steps": self.engine,
             "pretraining": name_of(self.pretraining),
             "optimizer": type(self.optimizer).__name__,
             "weights": sum(p.numel() for p in network.parameters()),

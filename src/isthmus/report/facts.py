@@ -87,12 +87,16 @@ def _model(ae: Autoencoder) -> dict[str, Any]:
 
 def _training(ae: Autoencoder) -> dict[str, Any]:
     known = ("training_rows", "held_out_rows", "batch_size", "max_epochs", "pretraining")
+    how: dict[str, Any] = {
+        name: ae.facts_[name] for name in ("threads", "steps") if name in ae.facts_
+    }
     epochs = [record["epoch"] for record in ae.history_ if "train" in record]
     return {name: ae.facts_[name] for name in known if name in ae.facts_} | {
         "epochs": max(epochs, default=0),
         "best_epoch": ae.best_epoch_,
         "device": str(ae.facts_["device"]),
         "precision": ae.facts_["precision"],
+        **how,
         "seconds": float(ae.facts_["training_seconds"]),
         **{name: ae.facts_[name] for name in ("pretraining_seconds",) if name in ae.facts_},
     }

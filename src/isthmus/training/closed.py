@@ -33,6 +33,8 @@ class ClosedStep:
     The same numbers as `AutogradStep`'s within rounding, from the same draws of noise.
     """
 
+    engine = "closed form"
+
     def __init__(
         self,
         network: Network,

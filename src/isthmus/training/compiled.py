@@ -22,6 +22,9 @@ FEWEST_STEPS = 2000
 machine."""
 
 MOST_LAYERS = 60
+ALONE = 50
+"""Calls that are taken by one thread when two have waited for each other too long."""
+
 NAMES = {torch.float32: "single", torch.float64: "double"}
 
 STEPS = [
@@ -35,7 +38,7 @@ STEPS = [
         c_void_p,
     ),  # steps so far, rows, weights, places, ends
     *(c_void_p, c_void_p, c_int64, c_int64),  # rates, sizes, how many, the largest
-    *(c_int, c_void_p, c_void_p),  # whether decay is apart, memory, losses
+    *(c_int, c_int, c_void_p, c_void_p),  # whether decay is apart, who helps, memory, losses
 ]
 
 
@@ -43,6 +46,8 @@ class Compiled(Stride):
     """A stride of a small network, every step of it in C."""
 
     kernel: "Kernel | None" = None
+    threads = 1
+    engine = "compiled C"
     most = Most(batches=1024, nbytes=1 << 24)
 
     @torch.no_grad()
@@ -53,8 +58,8 @@ class Compiled(Stride):
         mean, square = self.adopt()
         if self.kernel is None or self.kernel.flat is not flat:
             self.kernel = Kernel(self, flat)
-        count, told = self.kernel(steps, mean, square, float(self.count))
-        self.count.fill_(count)
+        told = self.kernel(steps, mean, square, float(self.count))
+        self.count.add_(len(steps.sizes))
         self.end()
         return named(self.step, told)
 
@@ -62,7 +67,7 @@ class Compiled(Stride):
 class Kernel:
     """The kernel with all that stays the same from one call to the next."""
 
-    def __init__(self, stride: Stride, flat: Flat) -> None:
+    def __init__(self, stride: Compiled, flat: Flat) -> None:
         form = stride.step.form
         self.flat, self.room = flat, 0
         self.layers = torch.tensor(layers_of(form, flat), dtype=torch.int64)
@@ -70,27 +75,30 @@ class Kernel:
         self.ends = None if form.limit is None else ends_of([form], flat.values)
         self.apart = int(isinstance(stride.optimizer, torch.optim.AdamW))
         self.needs, self.run = functions(flat.values.dtype)
-        self.memory = torch.empty(0)
+        self.memory, self.alone = torch.empty(0), 0
+        self.helped = stride.threads > 1
+        """Whether a second thread takes half of each batch. What that gives is the same."""
 
-    def __call__(
-        self, steps: Steps, mean: Tensor, square: Tensor, done: float
-    ) -> tuple[float, Tensor]:
-        """The steps so far, and the squared error of all rows together; moves the weights."""
+    def __call__(self, steps: Steps, mean: Tensor, square: Tensor, done: float) -> Tensor:
+        """The squared error of all rows together; moves the weights."""
         layers, flat, most = self.layers, self.flat, max(steps.sizes)
         if most > self.room:
-            size = self.needs(at(layers), len(layers), most)
+            size = self.needs(at(layers), len(layers), most, len(flat.values))
             self.memory, self.room = torch.zeros(size, dtype=torch.uint8), most
         rows, weights = steps.rows.contiguous(), None if steps.equal else steps.weight.contiguous()
         sizes, rates = torch.tensor(steps.sizes), torch.tensor(steps.rates, dtype=torch.float64)
         told = torch.zeros(len(sizes), dtype=torch.float64)
-        count = self.run(
+        helped = self.helped and not self.alone
+        stalled = self.run(
             *(at(layers), len(layers), at(self.settings)),
             *(at(flat.values), at(flat.slopes), at(mean), at(square), len(flat.values)),
             *(done, at(rows), at(weights), at(steps.at), at(self.ends)),
             *(at(rates), at(sizes), len(sizes), self.room),
-            *(self.apart, at(self.memory), at(told)),
+            *(self.apart, int(helped), at(self.memory), at(told)),
         )
-        return count, torch.dot(told, sizes.double())
+        # Where the second processor is busy with something else, one thread is faster for a while.
+        self.alone = ALONE if stalled else max(0, self.alone - 1)
+        return torch.dot(told, sizes.double())
 
 
 def at(tensor: Tensor | None) -> int | None:
@@ -103,9 +111,9 @@ def functions(dtype: torch.dtype) -> tuple[Any, Any]:
     kernel = library()
     assert kernel is not None
     room = getattr(kernel, f"room_{NAMES[dtype]}")
-    room.restype, room.argtypes = c_int64, [c_void_p, c_int64, c_int64]
+    room.restype, room.argtypes = c_int64, [c_void_p, c_int64, c_int64, c_int64]
     run = getattr(kernel, f"steps_{NAMES[dtype]}")
-    run.restype, run.argtypes = c_double, STEPS
+    run.restype, run.argtypes = c_int, STEPS
     return room, run
 
 

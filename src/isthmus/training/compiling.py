@@ -17,7 +17,15 @@ from pathlib import Path
 from isthmus.files import replacing
 
 SOURCES = [Path(__file__).with_name("native") / name for name in ("steps.c", "steps.h")]
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-shared",
+    "-fPIC",
+    "-pthread",
+)
 FORBIDDEN = "never"
 MOST_SECONDS = 60
 

@@ -147,7 +147,10 @@ class Shared:
     """
 
     def __init__(self, stride: Stride, member: Member[Any]) -> None:
-        self.stride, self.member, self.most = stride, member, stride.most
+        self.stride, self.member = stride, member
+        self.most, self.engine = stride.most, stride.engine
+        if isinstance(stride, Compiled):
+            stride.threads = 1  # the others need the processors
 
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows."""

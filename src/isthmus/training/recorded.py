@@ -52,6 +52,7 @@ class Recorded(Stride):
     """
 
     names: tuple[str, ...] = ()
+    engine = "closed form, as CUDA graphs"
     most = Most(batches=64, nbytes=1 << 28)
 
     def __init__(self, step: ClosedStep, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
@@ -170,5 +171,9 @@ def stride_of(step: object, optimizer: torch.optim.Optimizer, plan: Plan) -> Str
     if not plain or not isinstance(step, ClosedStep):
         return None
     if next(step.network.parameters()).device.type != "cuda":
-        return (Compiled if can_compile(step, plan) else Stride)(step, optimizer, plan)
+        if not can_compile(step, plan):
+            return Stride(step, optimizer, plan)
+        stride = Compiled(step, optimizer, plan)
+        stride.threads = torch.get_num_threads()
+        return stride
     return (ByKernel if suits([step], [plan]) else Recorded)(step, optimizer, plan)

@@ -24,9 +24,15 @@ class TrainingStep(Protocol):
     def bound(self) -> AbstractContextManager[None]:
         """The time of a fit, in which weights may lie elsewhere than they do otherwise."""
 
+    @property
+    def engine(self) -> str:
+        """How it works, in two words for people."""
+
 
 class AutogradStep:
     """Losses and gradients by torch's autograd, for any network and objective."""
+
+    engine = "autograd"
 
     def __init__(
         self, network: Network, objective: Objective, corrupt: Corrupt | None, *, bf16: bool
@@ -110,6 +116,10 @@ class ManySteps(Protocol):
     @property
     def most(self) -> Most:
         """How much it takes at a time."""
+
+    @property
+    def engine(self) -> str:
+        """How it works, in two words for people."""
 
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows; see `stride.Stride`."""

@@ -41,6 +41,7 @@ class Stride:
     `state`, so that it can be saved, loaded and gone on from in either way.
     """
 
+    engine = "closed form, many at a time"
     most = Most(batches=64, nbytes=1 << 20)
     """Rows that stay in a cache from where they are taken to where they are used."""
 

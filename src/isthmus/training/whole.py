@@ -131,6 +131,7 @@ class ByKernel(Stride):
     """A stride of a small network on a GPU."""
 
     kernel: Kernel | None = None
+    engine = "a kernel of the GPU"
     most = Most(batches=256, nbytes=1 << 28)
 
     @torch.no_grad()

@@ -6,21 +6,42 @@
 #define Vector NAME(Vector)
 #define Bits NAME(Bits)
 #define Run NAME(Run)
+#define Work NAME(Work)
 
 typedef REAL Vector __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 typedef WHOLE Bits __attribute__((vector_size(BYTES)));
 
-/* One network on its way through some steps. */
+/* A part of each batch on its way through the network, in memory of its own. */
+typedef struct {
+    const Layer *layers;
+    int64_t count;
+    const REAL *values;
+    REAL *slopes;
+    REAL *before[SLOTS], *after[SLOTS], *ahead[SLOTS]; /* of each slot (rows, PADDED(width)) */
+    REAL *turned;                                      /* a layer's weights, in rows of padded width */
+    REAL *weight;                                      /* of each row */
+} Run;
+
+/* All that some steps are made of, and that the threads that take them share. */
 typedef struct {
     const Layer *layers;
     int64_t count;
     const Settings *settings;
     REAL *values, *slopes, *mean, *square;
     int64_t weights;
-    REAL **before, **after, **ahead; /* of each slot (rows, PADDED(width)) */
-    REAL *turned;                    /* a layer's weights, in rows of padded width */
-    int64_t *width;                  /* of each slot */
-} Run;
+    double done;
+    const REAL *rows, *row_weights;
+    const int64_t *places;
+    const REAL *ends;
+    const double *rates;
+    const int64_t *sizes;
+    int64_t many;
+    int apart;
+    double *told;
+    Run run[PARTS];
+    double lost[PARTS], norm[PARTS];
+    Meeting meeting;
+} Work;
 
 INLINE Vector NAME(chosen)(Bits which, Vector yes, Vector no)
 {
@@ -239,16 +260,17 @@ INLINE Vector NAME(off)(Vector out, Vector x, Vector low, Vector high, REAL leak
     return kept + leak * (out - kept) - x;
 }
 
-/* The squared error of the last layer's output, whose slope is left. */
-static double NAME(judge)(const Run *run, const REAL *weights, const REAL *ends, int64_t rows)
+/* The squared error of a part of a batch of `all` rows; its slope in the last layer is left. */
+static double NAME(judge)(const Run *run, const Settings *settings, const REAL *ends, int64_t rows, int64_t all)
 {
-    int64_t last = run->layers[run->count - 1].target, width = run->width[last], wide = PADDED(width);
-    double scale = run->settings->share / (double)(rows * width), told = 0;
-    REAL leak = (REAL)run->settings->leak;
+    const Layer *layer = run->layers + run->count - 1;
+    int64_t last = layer->target, width = layer->outs, wide = PADDED(width);
+    double scale = settings->share / (double)(all * width), told = 0;
+    REAL leak = (REAL)settings->leak;
     for (int64_t i = 0; i < rows; i++) {
         const REAL *raw = run->before[last] + i * wide, *given = run->after[0] + i * wide;
         REAL *slope = run->ahead[last] + i * wide;
-        REAL weight = (REAL)(2 * scale) * weights[i];
+        REAL weight = (REAL)(2 * scale) * run->weight[i];
         Vector sums = {0};
         for (int64_t j = 0; j < width; j += LANES) {
             Vector known = *(const Vector *)(given + j), low = {0}, high = {0}, passed = {0};
@@ -269,39 +291,75 @@ static double NAME(judge)(const Run *run, const REAL *weights, const REAL *ends,
     return told;
 }
 
-/* Clip, decay and Adam's or AdamW's step (Kingma and Ba 2015, Loshchilov and Hutter 2019). */
-static void NAME(move)(const Run *run, double rate, double step, int apart)
+/* The part of each batch that is `part` of PARTS: rows from and up to. */
+#define FROM(part, size) ((size) * (part) / PARTS)
+
+/* A part of a batch there and back. */
+static void NAME(pass)(Work *work, int part, int64_t first, int64_t size)
 {
-    const Settings *set = run->settings;
+    Run *run = &work->run[part];
+    int64_t features = work->layers[0].ins, wide = PADDED(features);
+    int64_t start = FROM(part, size), rows = FROM(part + 1, size) - start;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t row = first + start + i, at = work->places ? work->places[row] : row;
+        memcpy(run->after[0] + i * wide, work->rows + at * features, features * sizeof(REAL));
+        run->weight[i] = work->row_weights ? work->row_weights[at] : 1;
+    }
+    for (int64_t n = 0; n < work->count; n++)
+        NAME(forth)(run, work->layers + n, rows);
+    work->lost[part] = NAME(judge)(run, work->settings, work->ends, rows, size);
+    for (int64_t n = work->count - 1; n >= 0; n--)
+        NAME(back)(run, work->layers + n, rows);
+}
+
+/* A part of the weights: the sum of the slopes of all parts of the batch, and its square. */
+static void NAME(gather)(Work *work, int part)
+{
+    int64_t i = FROM(part, work->weights), end = FROM(part + 1, work->weights);
+    const REAL *one = work->run[0].slopes, *other = work->run[PARTS - 1].slopes;
     Vector parts = {0};
-    int64_t n = run->weights, i = 0;
     double norm = 0;
-    for (; i + LANES <= n; i += LANES) {
-        Vector g = *(const Vector *)(run->slopes + i);
+    for (int64_t k = i; k < end; k++)
+        work->slopes[k] = one[k] + other[k];
+    for (int64_t k = i; k + LANES <= end; k += LANES, i = k) {
+        Vector g = *(const Vector *)(work->slopes + k);
         parts += g * g;
     }
-    for (; i < n; i++)
-        norm += (double)run->slopes[i] * run->slopes[i];
+    for (; i < end; i++)
+        norm += (double)work->slopes[i] * work->slopes[i];
     for (int64_t j = 0; j < LANES; j++)
         norm += parts[j];
     if (!(norm < 1e30)) { /* squares may be beyond this precision where their root is not */
         norm = 0;
-        for (i = 0; i < n; i++)
-            norm += (double)run->slopes[i] * run->slopes[i];
+        for (i = FROM(part, work->weights); i < end; i++)
+            norm += (double)work->slopes[i] * work->slopes[i];
     }
+    work->norm[part] = norm;
+}
+
+/* Clip, decay and Adam's or AdamW's step (Kingma and Ba 2015, Loshchilov and Hutter 2019), of a part
+ * of the weights. */
+static void NAME(move)(const Work *work, int part, double rate, double step)
+{
+    const Settings *set = work->settings;
+    double norm = 0;
+    for (int p = 0; p < PARTS; p++)
+        norm += work->norm[p];
     double clip = set->clip / (sqrt(norm) + 1e-6);
     REAL share = (REAL)(clip >= 1 ? 1 : clip), eps = (REAL)set->eps;
     REAL fresh1 = (REAL)set->fresh1, fresh2 = (REAL)set->fresh2;
     REAL far = (REAL)(rate / -expm1(step * set->log1));
     REAL root = (REAL)(1 / sqrt(-expm1(step * set->log2)));
-    int64_t ends[2] = {(int64_t)set->matrices, n}, start = 0;
-    for (int part = 0; part < 2; start = ends[part++]) {
-        REAL pulled = part ? 0 : (REAL)set->decay;
-        REAL kept = apart ? (REAL)(1 - rate * (part ? 0 : set->decay)) : 1;
-        pulled = apart ? 0 : pulled;
-        REAL *restrict w = run->values, *restrict m = run->mean, *restrict v = run->square;
-        const REAL *restrict slopes = run->slopes;
-        for (int64_t k = start; k < ends[part]; k++) {
+    int64_t start = FROM(part, work->weights), end = FROM(part + 1, work->weights);
+    int64_t middle = (int64_t)set->matrices;
+    middle = middle < start ? start : middle > end ? end : middle;
+    int64_t ends[2] = {middle, end};
+    for (int half = 0; half < 2; start = ends[half++]) {
+        double decay = half ? 0 : set->decay;
+        REAL kept = (REAL)(work->apart ? 1 - rate * decay : 1), pulled = (REAL)(work->apart ? 0 : decay);
+        REAL *restrict w = work->values, *restrict m = work->mean, *restrict v = work->square;
+        const REAL *restrict slopes = work->slopes;
+        for (int64_t k = start; k < ends[half]; k++) {
             REAL g = slopes[k] * share + w[k] * pulled;
             m[k] += fresh1 * (g - m[k]);
             v[k] += fresh2 * (g * g - v[k]);
@@ -314,72 +372,98 @@ static void NAME(move)(const Run *run, double rate, double step, int apart)
     }
 }
 
-/* Bytes of memory that `steps` needs to work in. */
-int64_t NAME(room)(const Layer *layers, int64_t count, int64_t rows)
+/* The steps as a thread takes them that does the parts from `first` to before `last`. */
+static void NAME(take)(Work *work, int first, int last)
 {
-    int64_t numbers = PADDED(layers[0].ins) * rows * 3, turned = 0;
-    for (int64_t n = 0; n < count; n++) {
-        int64_t ins = PADDED(layers[n].ins), outs = PADDED(layers[n].outs);
-        int64_t most = layers[n].ins * outs > layers[n].outs * ins ? layers[n].ins * outs : layers[n].outs * ins;
-        numbers += outs * rows * 3;
-        turned = most > turned ? most : turned;
+    for (int64_t k = 0, row = 0; k < work->many; row += work->sizes[k++]) {
+        for (int part = first; part < last; part++)
+            NAME(pass)(work, part, row, work->sizes[k]);
+        meet(&work->meeting);
+        for (int part = first; part < last; part++)
+            NAME(gather)(work, part);
+        meet(&work->meeting);
+        if (!first) {
+            work->told[k] = 0;
+            for (int part = 0; part < PARTS; part++)
+                work->told[k] += work->lost[part];
+        }
+        for (int part = first; part < last; part++)
+            NAME(move)(work, part, work->rates[k], work->done + (double)(k + 1));
+        meet(&work->meeting);
     }
-    return (numbers + turned + rows + 2 * WIDE) * (int64_t)sizeof(REAL);
 }
 
-/* Steps one after the other: K batches of sizes[k] rows (., D), their rates; told[k] is the squared
- * error of each before its step. Returns the number of steps so far. */
-double NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, REAL *values,
-                   REAL *slopes, REAL *mean, REAL *square, int64_t weights, double done,
-                   const REAL *rows, const REAL *row_weights, const int64_t *places,
-                   const REAL *ends, const double *rates,
-                   const int64_t *sizes, int64_t many, int64_t most, int apart, REAL *room, double *told)
+static void *NAME(help)(void *work)
 {
-    enum { SLOTS = 64 };
-    REAL *before[SLOTS], *after[SLOTS], *ahead[SLOTS];
-    int64_t width[SLOTS] = {0};
-    Run run = {layers, count, settings, values, slopes, mean, square, weights, before, after, ahead, room, width};
-    int64_t turned = 0;
-    for (int64_t n = -1; n < count; n++) {
-        int64_t slot = n < 0 ? 0 : layers[n].target, size = n < 0 ? layers[0].ins : layers[n].outs;
-        if (n >= 0) {
-            int64_t one = layers[n].ins * PADDED(size), other = size * PADDED(layers[n].ins);
-            turned = one > turned ? one : turned;
-            turned = other > turned ? other : turned;
-        }
-        width[slot] = size;
+    NAME(take)(work, 1, PARTS);
+    return 0;
+}
+
+/* Memory for a part of batches of up to `rows` rows; returns how many numbers, or shares it out. */
+static int64_t NAME(share)(const Layer *layers, int64_t count, int64_t rows, int64_t weights, REAL *room, Run *run)
+{
+    int64_t used = weights + rows + WIDE, turned = 0;
+    for (int64_t n = 0; n < count; n++) {
+        int64_t one = layers[n].ins * PADDED(layers[n].outs), other = layers[n].outs * PADDED(layers[n].ins);
+        turned = one > turned ? one : turned;
+        turned = other > turned ? other : turned;
     }
-    REAL *weight = room + turned + WIDE, *free = weight + most;
-    for (int64_t slot = 0; slot < SLOTS; slot++) {
-        int64_t size = PADDED(width[slot]) * most;
+    if (run)
+        run->slopes = room, run->weight = room + weights, run->turned = room + used;
+    used += turned + WIDE;
+    for (int64_t slot = 0; slot <= count; slot++) {
+        int64_t size = slot ? 0 : PADDED(layers[0].ins) * rows;
+        for (int64_t n = 0; n < count; n++)
+            if (layers[n].target == slot)
+                size = PADDED(layers[n].outs) * rows;
         int bends = 0;
         for (int64_t n = 0; n < count; n++)
             bends |= layers[n].target == slot && layers[n].act;
-        before[slot] = free, ahead[slot] = free + size, free += 2 * size;
-        after[slot] = bends ? free : before[slot];
-        free += bends ? size : 0;
-    }
-    int64_t features = layers[0].ins, wide = PADDED(features);
-    for (int64_t k = 0, row = 0; k < many; k++) {
-        for (int64_t i = 0; i < sizes[k]; i++, row++) {
-            int64_t at = places ? places[row] : row;
-            memcpy(after[0] + i * wide, rows + at * features, features * sizeof(REAL));
-            weight[i] = row_weights ? row_weights[at] : 1;
+        if (run) {
+            run->before[slot] = room + used, run->ahead[slot] = room + used + size;
+            run->after[slot] = bends ? room + used + 2 * size : room + used;
         }
-        for (int64_t n = 0; n < count; n++)
-            NAME(forth)(&run, layers + n, sizes[k]);
-        told[k] = NAME(judge)(&run, weight, ends, sizes[k]);
-        for (int64_t n = count - 1; n >= 0; n--)
-            NAME(back)(&run, layers + n, sizes[k]);
-        done += 1;
-        NAME(move)(&run, rates[k], done, apart);
+        used += 3 * size;
     }
-    return done;
+    return used;
 }
 
+/* Bytes of memory that `steps` needs to work in, for batches of up to `rows` rows. */
+int64_t NAME(room)(const Layer *layers, int64_t count, int64_t rows, int64_t weights)
+{
+    return PARTS * NAME(share)(layers, count, rows, weights, 0, 0) * (int64_t)sizeof(REAL);
+}
+
+/* Steps one after the other: K batches of sizes[k] rows (., D), their rates; told[k] is the squared
+ * error of each before its step. By two threads where `helped`; whether one waited too long. */
+int NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, REAL *values,
+                REAL *slopes, REAL *mean, REAL *square, int64_t weights, double done,
+                const REAL *rows, const REAL *row_weights, const int64_t *places,
+                const REAL *ends, const double *rates, const int64_t *sizes, int64_t many,
+                int64_t most, int apart, int helped, REAL *room, double *told)
+{
+    Work work = {layers, count, settings, values, slopes, mean, square, weights, done, rows,
+                 row_weights, places, ends, rates, sizes, many, apart, told, {{0}}, {0}, {0}, {0}};
+    for (int part = 0; part < PARTS; part++) {
+        Run *run = &work.run[part];
+        run->layers = layers, run->count = count, run->values = values;
+        room += NAME(share)(layers, count, most, weights, room, run);
+    }
+    pthread_t helper;
+    work.meeting.threads = helped ? 2 : 1;
+    if (helped && pthread_create(&helper, 0, NAME(help), &work))
+        helped = 0, work.meeting.threads = 1;
+    NAME(take)(&work, 0, helped ? 1 : PARTS);
+    if (helped)
+        pthread_join(helper, 0);
+    return work.meeting.stalls > MOST_STALLS;
+}
+
+#undef FROM
 #undef LANES
 #undef WIDE
 #undef PADDED
 #undef Vector
 #undef Bits
 #undef Run
+#undef Work
