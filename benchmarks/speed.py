@@ -4,7 +4,8 @@
         [--device cuda] [--quick]
 
 Each measurement is a process of its own, in which a fit of some epochs is taken, then one of twice
-as many: the difference tells rows a second, and the first what a fit costs beside them. Repeats are
+as many: the difference tells rows a second, and the first what a fit costs beside them. Where it is
+short, longer fits tell; the error is that of the first two. Repeats are
 interleaved. Rivals that are not installed are left out, which is said. `--quick` is two sizes
 beside tuned PyTorch, for a look before a release. The rate of matrix products is measured in the
 same run.
@@ -52,6 +53,9 @@ ON_GPU = {
 THREADS = (1, 2)
 QUICK = ("64-32", "784-1000-500-250-30"), ("isthmus", "tuned")
 GEMM_SIDE, MOST_SECONDS = 2048, 5.0
+
+LEAST_SECONDS, LONGER, MOST_EPOCHS = 0.7, 6, 2000
+"""A difference of less is measured again with so many times the epochs."""
 
 
 def _tuned(bf16: bool, last: bool) -> Callable[..., Any]:
@@ -128,14 +132,17 @@ def one(name: str, rival: str, setting: str, threads: str, device: str) -> None:
     train(size, few, 1 if device == "cpu" else size.epochs)  # imports, and what is compiled there
     if rival == "isthmus" and device == "cpu":
         library()  # compiled once on a machine
-    seconds = []
-    for epochs in (size.epochs, 2 * size.epochs):
-        began = time.perf_counter()
-        rebuild = train(size, rows, epochs)
-        seconds.append(time.perf_counter() - began)
-    error = float(((rebuild(rows[:4096]) - rows[:4096]) ** 2).mean())
+    error, seconds, epochs = None, [0.0, 0.0], size.epochs
+    while error is None or (seconds[1] - seconds[0] < LEAST_SECONDS and epochs < MOST_EPOCHS):
+        epochs = size.epochs if error is None else LONGER * epochs
+        for at in (0, 1):
+            began = time.perf_counter()
+            rebuild = train(size, rows, (1 + at) * epochs)
+            seconds[at] = time.perf_counter() - began
+        if error is None:
+            error = float(((rebuild(rows[:4096]) - rows[:4096]) ** 2).mean())
     found = {
-        "rows a second": size.rows * size.epochs / (seconds[1] - seconds[0]),
+        "rows a second": size.rows * epochs / (seconds[1] - seconds[0]),
         "beside": 2 * seconds[0] - seconds[1],
         "error": error,
         "MB": peak(),

@@ -280,6 +280,29 @@ def test_without_a_compiler_nothing_is_lost_but_speed(environment, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_place_that_cannot_be_written_is_none(tmp_path):
+    code = "from isthmus.training.compiling import library; print(library())"
+    (tmp_path / "file").write_text("")
+    assert run(code, tmp_path, XDG_CACHE_HOME=str(tmp_path / "file")).strip() == "None"
+
+
+def test_what_cannot_be_loaded_is_none(tmp_path):
+    code = "from isthmus.training.compiling import library; print(library()._name)"
+    Path(run(code, tmp_path).strip()).write_bytes(b"no library at all")
+    code = "from isthmus.training.compiling import library; print(library())"
+    assert run(code, tmp_path).strip() == "None"
+
+
+def test_a_user_without_a_home_has_none(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert compiling.library.__wrapped__() is None
+
+
 def test_a_compiler_that_fails_is_none(tmp_path):
     fake = tmp_path / "bin"
     fake.mkdir()

@@ -33,15 +33,16 @@ MOST_SECONDS = 60
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernel; None where nothing on this machine can compile it."""
-    compiler = _compiler()
-    if compiler is None or sys.platform == "win32":
+    compiler, folder = _compiler(), _folder()
+    if compiler is None or folder is None or sys.platform == "win32":
         return None
-    place = _folder() / f"steps-{_digest(compiler)}.so"
-    if not place.exists() and not _compile(compiler, place):
-        return None
-    if not _is_ours(place):
-        return None
-    return ctypes.CDLL(str(place))
+    place = folder / f"steps-{_digest(compiler)}.so"
+    try:
+        if (place.exists() or _compile(compiler, place)) and _is_ours(place):
+            return ctypes.CDLL(str(place))
+    except OSError:
+        pass  # a folder that cannot be written, or nothing in which can be run
+    return None
 
 
 def _compiler() -> str | None:
@@ -54,10 +55,13 @@ def _compiler() -> str | None:
     )
 
 
-def _folder() -> Path:
-    """Where compiled files are kept, for this user alone."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "isthmus"
+def _folder() -> Path | None:
+    """Where compiled files are kept, for this user alone; None for one without a home."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "isthmus"
+    except RuntimeError:
+        return None
 
 
 def _digest(compiler: str) -> str:
@@ -79,14 +83,14 @@ def _processor() -> str:
 
 def _compile(compiler: str, place: Path) -> bool:
     """Compile into `place`; whether that went well."""
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replacing(place) as fresh:
             command = [compiler, *FLAGS, str(SOURCES[0]), "-o", str(fresh), "-lm"]
             subprocess.run(  # noqa: S603  what is compiled is ours, and who compiles it the user's
                 command, check=True, capture_output=True, timeout=MOST_SECONDS
             )
-    except (OSError, subprocess.SubprocessError):
+    except subprocess.SubprocessError:
         return False
     return True
 
