@@ -22,17 +22,11 @@ from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Finding
 from isthmus.training.health import EVENT, Doctor, watched
+from isthmus.training.interrupts import uninterrupted
 from isthmus.training.judging import judged
 from isthmus.training.plan import Plan
 from isthmus.training.progress import Reporter, Silent
-from isthmus.training.rows import (
-    NoRows,
-    as_one,
-    batches_at_once,
-    nothing_ahead,
-    steps_on,
-    weights_at,
-)
+from isthmus.training.rows import NoRows, as_one, batches_at_once, nothing_ahead, steps_on, taken
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import ManySteps, Terms, TrainingStep, summed
 from isthmus.types import Index, Network, Step, WeightedRows
@@ -256,15 +250,16 @@ class Trainer:
         rows, highest = as_one(chosen), self.rates[0] * self.state.lr_scale
         rates = [highest * self.factor(index, total) for index in range(first, first + many)]
         doctor, self.settled = self._doctor(self.state.step + many, len(batches)), False
-        with watched(doctor, self.network):
-            seeds = [seed_at(self.state.seed, index) for index in range(first, first + many)]
-            steps = steps_on(self.train, rows, sizes=sizes, rates=rates, seeds=seeds)
-            found = self.stride(steps)
-        self.state.add(found)
-        if self.plan.check_every == 1:
-            self._check(found)
-        self.state.step += many
-        self.settled = doctor is None
+        with uninterrupted():
+            with watched(doctor, self.network):
+                seeds = [seed_at(self.state.seed, index) for index in range(first, first + many)]
+                steps = steps_on(self.train, rows, sizes=sizes, rates=rates, seeds=seeds)
+                found = self.stride(steps)
+            self.state.add(found)
+            if self.plan.check_every == 1:
+                self._check(found)
+            self.state.step += many
+            self.settled = doctor is None
         self.reporter.advance(len(rows))
         self._checkpoint()
 
@@ -299,7 +294,7 @@ class Trainer:
 
     def _take_step(self, rows: Index, seed: int) -> dict[str, Tensor]:
         """One step of the optimizer on these rows; the terms as they were before it."""
-        x, weight = self.train.take(rows), weights_at(self.train.weight, rows)
+        x, weight = taken(self.train, rows)
         before: dict[str, Tensor] = {}
 
         def closure() -> Any:  # torch's annotation says float, its optimizers take tensors

@@ -62,9 +62,14 @@ def weights_at(weight: Tensor, rows: Index) -> Tensor:
     return weight[sent(torch.as_tensor(rows), weight.device)]
 
 
+def taken(train: WeightedRows, rows: Index) -> tuple[Tensor, Tensor]:
+    """The rows at these positions, and how much each counts."""
+    return train.take(rows), weights_at(train.weight, rows)
+
+
 def steps_on(train: WeightedRows, rows: Index, **how: Any) -> Steps:
     """Steps on the rows at these positions, with everything else as `Steps` has it."""
     resident: Tensor | None = getattr(train, "resident", None)
     if resident is None:
-        return Steps(train.take(rows), weights_at(train.weight, rows), **how)
+        return Steps(*taken(train, rows), **how)
     return Steps(resident, train.weight, at=sent(torch.as_tensor(rows), resident.device), **how)
