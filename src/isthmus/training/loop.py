@@ -181,17 +181,17 @@ class Trainer:
         except DivergedError as problem:
             self._rescue(problem)
             return
-        self.settled = False
-        self.state.epoch, self.state.step, self.state.sums = self.state.epoch + 1, 0, {}
-        self._judge(terms)
-        lr = self.optimizer.param_groups[0]["lr"]
-        record = {"epoch": self.state.epoch, "lr": lr, "train": trained, **self._held_out(terms)}
-        record |= health
-        self._record(record)
-        self.reporter.epoch(record)
-        self._warn()
-        self._decide_stop(record)
-        self.settled = True
+        with uninterrupted():
+            self.settled = False
+            self.state.epoch, self.state.step, self.state.sums = self.state.epoch + 1, 0, {}
+            self._judge(terms)
+            lr, epoch = self.optimizer.param_groups[0]["lr"], self.state.epoch
+            record = {"epoch": epoch, "lr": lr, "train": trained, **self._held_out(terms)} | health
+            self._record(record)
+            self.reporter.epoch(record)
+            self._warn()
+            self._decide_stop(record)
+            self.settled = True
         self._checkpoint(force=self.state.done)
 
     def _train_epoch(self) -> dict[str, float]:
@@ -249,8 +249,9 @@ class Trainer:
         sizes, total = [len(rows) for rows in chosen], len(batches) * max(self.plan.max_epochs, 1)
         rows, highest = as_one(chosen), self.rates[0] * self.state.lr_scale
         rates = [highest * self.factor(index, total) for index in range(first, first + many)]
-        doctor, self.settled = self._doctor(self.state.step + many, len(batches)), False
+        doctor = self._doctor(self.state.step + many, len(batches))
         with uninterrupted():
+            self.settled = False
             with watched(doctor, self.network):
                 seeds = [seed_at(self.state.seed, index) for index in range(first, first + many)]
                 steps = steps_on(self.train, rows, sizes=sizes, rates=rates, seeds=seeds)
