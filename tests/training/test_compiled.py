@@ -17,9 +17,9 @@ from isthmus.training import compiled, compiling
 from isthmus.training.closed import closed_step
 from isthmus.training.compiled import Compiled, can_compile
 from isthmus.training.plan import Plan
-from isthmus.training.recorded import stride_of
 from isthmus.training.step import Steps
 from isthmus.training.stride import Stride
+from isthmus.training.strides import stride_of
 from isthmus.types import Facts
 
 PRECISE = {

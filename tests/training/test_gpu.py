@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from isthmus import Autoencoder, OutlierDetector, data, fit_together, kinds, load, losses, optim
-from isthmus.training import recorded, whole
+from isthmus.training import strides, whole
 from isthmus.training.plan import Plan
 from isthmus.training.recorded import Recorded
 from isthmus.training.stride import Stride
@@ -47,6 +47,14 @@ def check_alike(one, other, rtol=2e-3, atol=2e-4):
         torch.testing.assert_close(own[name], wanted, rtol=rtol, atol=atol)
 
 
+def check_told(one, other):
+    """The weights are alike, and the losses on the way to them."""
+    check_alike(one, other)
+    records = [[r["train"] for r in m.history_ if "train" in r] for m in (one, other)]
+    for own, wanted in zip(*records, strict=True):
+        assert own == pytest.approx(wanted, rel=2e-3)
+
+
 @pytest.fixture
 def replays(monkeypatch):
     """How many graphs were launched."""
@@ -79,10 +87,7 @@ def test_it_is_what_a_cpu_gives(name, replays):
     gpu = fitted(X, **SETTINGS[name])
     assert replays
     cpu = fitted(X, device="cpu", **SETTINGS[name])
-    check_alike(gpu, cpu)
-    records = [[r["train"] for r in m.history_ if "train" in r] for m in (gpu, cpu)]
-    for one, other in zip(*records, strict=True):
-        assert one == pytest.approx(other, rel=2e-3)
+    check_told(gpu, cpu)
 
 
 @pytest.fixture
@@ -123,10 +128,7 @@ def test_the_kernel_gives_what_a_cpu_gives(name, launches):
     gpu = fitted(X, **SMALL[name])
     assert launches
     cpu = fitted(X, device="cpu", **SMALL[name])
-    check_alike(gpu, cpu)
-    records = [[r["train"] for r in m.history_ if "train" in r] for m in (gpu, cpu)]
-    for one, other in zip(*records, strict=True):
-        assert one == pytest.approx(other, rel=2e-3)
+    check_told(gpu, cpu)
 
 
 @pytest.mark.parametrize("weighed", [False, True])
@@ -183,7 +185,7 @@ def test_what_is_recorded_is_what_is_taken_step_by_step(settings, monkeypatch, r
     one = fitted(rows(), **settings)
     assert replays
     launched = len(replays)
-    monkeypatch.setattr(recorded, "Recorded", Stride)
+    monkeypatch.setattr(strides, "Recorded", Stride)
     other = fitted(rows(), **settings)
     assert len(replays) == launched
     check_alike(one, other)
@@ -286,9 +288,9 @@ def test_the_detector_runs_on_a_gpu():
 def test_recorded_is_what_a_gpu_takes():
     network = kinds.Multilayer(hidden=(5,)).build(_facts(), 2)
     for device, kind in (("cpu", Stride), ("cuda", Recorded)):
-        step = recorded.ClosedStep(network.to(device), None, None, None)
+        step = strides.ClosedStep(network.to(device), None, None, None)
         adam = torch.optim.Adam(network.parameters())
-        assert type(recorded.stride_of(step, adam, Plan(1, 64, None, None))) is kind
+        assert type(strides.stride_of(step, adam, Plan(1, 64, None, None))) is kind
 
 
 def _facts():

@@ -13,9 +13,8 @@ from isthmus.training import recorded
 from isthmus.training.closed import closed_step
 from isthmus.training.plan import Plan
 from isthmus.training.recorded import Recorded, Recording, pieces
-from isthmus.training.step import Steps
+from isthmus.training.step import Steps, runs
 from isthmus.training.stride import Stride
-from isthmus.training.whole import runs
 from isthmus.types import Facts
 
 PLAN = Plan(max_epochs=1, batch_size=8, patience=None, clip_norm=1.0)
@@ -105,8 +104,7 @@ def test_a_planted_fault_is_caught(monkeypatch):
     "sizes", [[8], [8] * 3, [8] * 4, [8] * 11, [8] * 5 + [3], [3, 8, 8], [1, 2]]
 )
 def test_pieces_are_all_steps_in_order(sizes):
-    steps = Steps(torch.zeros(sum(sizes), 1), torch.ones(sum(sizes)), sizes, [], [])
-    found = list(pieces(steps, 4))
+    found = list(pieces(sizes, 4))
     assert [number for piece in found for number in piece] == list(range(len(sizes)))
     for piece in found:
         assert len(piece) in (1, 4)

@@ -38,9 +38,9 @@ from isthmus.training.crew import shared
 from isthmus.training.health import Doctor
 from isthmus.training.loop import Trainer
 from isthmus.training.plan import Plan
-from isthmus.training.recorded import stride_of
 from isthmus.training.state import State
 from isthmus.training.step import AutogradStep
+from isthmus.training.strides import stride_of
 from isthmus.types import Facts, Index, Source
 
 CHECK_EVERY_ON_GPU = 50

@@ -9,12 +9,11 @@ from torch import Tensor
 from isthmus.training.closed import ClosedStep
 from isthmus.training.compiling import library
 from isthmus.training.flat import Flat
-from isthmus.training.heads import SquaredHead
+from isthmus.training.heads import named
 from isthmus.training.plan import Plan
-from isthmus.training.slots import ends_of, layers_of, settings_of
+from isthmus.training.slots import ends_of, is_told, layers_of, settings_of
 from isthmus.training.step import Most, Steps, Terms
 from isthmus.training.stride import Stride
-from isthmus.training.whole import named
 from isthmus.training.world import SMALL_WORK
 
 FEWEST_STEPS = 2000
@@ -46,9 +45,12 @@ class Compiled(Stride):
     """A stride of a small network, every step of it in C."""
 
     kernel: "Kernel | None" = None
-    threads = 1
     engine = "compiled C"
     most = Most(batches=1024, nbytes=1 << 24)
+
+    def __init__(self, step: ClosedStep, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
+        super().__init__(step, optimizer, plan)
+        self.threads = torch.get_num_threads()
 
     @torch.no_grad()
     def __call__(self, steps: Steps) -> Terms:
@@ -61,7 +63,7 @@ class Compiled(Stride):
         told = self.kernel(steps, mean, square, float(self.count))
         self.count.add_(len(steps.sizes))
         self.end()
-        return named(self.step, told)
+        return named(self.step.head, told)
 
 
 class Kernel:
@@ -122,7 +124,11 @@ def can_compile(step: ClosedStep, plan: Plan) -> bool:
     parameters = list(step.network.parameters())
     work = plan.batch_size * sum(parameter.numel() for parameter in parameters)
     small = parameters[0].device.type == "cpu" and work < SMALL_WORK
-    plain = isinstance(step.head, SquaredHead) and not step.draws and not step.bf16
-    if not small or not plain or parameters[0].dtype not in NAMES or plan.steps < FEWEST_STEPS:
+    if (
+        not small
+        or not is_told(step)
+        or parameters[0].dtype not in NAMES
+        or plan.steps < FEWEST_STEPS
+    ):
         return False
     return len(parameters) <= MOST_LAYERS and library() is not None

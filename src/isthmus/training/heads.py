@@ -9,7 +9,7 @@ from torch import Tensor
 
 from isthmus.losses import RECONSTRUCTION, Objective, PenaltySpec, Squared
 from isthmus.training.dense import Arrays, Passes
-from isthmus.training.step import Terms
+from isthmus.training.step import Terms, alike
 from isthmus.types import Array, Network, Output, Step
 
 
@@ -44,13 +44,13 @@ class SquaredHead:
         """The weighted mean over rows of the mean over features."""
         if passes.arrays is not None:
             return self._by_numpy(passes.arrays, x.numpy(), weight)
-        return self.judged(passes, x.flatten(1), None if _equal(weight) else weight)
+        return self.judged(passes, x.flatten(1), None if alike(weight) else weight)
 
     def _by_numpy(self, arrays: Arrays, x: Array, weight: Tensor) -> dict[str, float]:
         off, slope = arrays.raw, arrays.slope
         np.subtract(off, x.reshape(off.shape), out=off)
         np.multiply(off, 2 * self.share / off.size, out=slope)
-        if not _equal(weight):
+        if not alike(weight):
             slope *= weight.numpy()[:, None]
         terms = dict.fromkeys(self.silent, 0.0)
         terms[RECONSTRUCTION] = float(np.dot(off.ravel(), slope.ravel())) / 2
@@ -70,7 +70,7 @@ class SquaredHead:
         weighted = off if weight is None else off * weight[..., None]
         torch.mul(weighted, 2 * scale, out=slope)
         told = torch.linalg.vecdot(off.flatten(-2), weighted.flatten(-2)) * scale
-        return {RECONSTRUCTION: told} | {name: torch.zeros_like(told) for name in self.silent}
+        return named(self, told)
 
 
 class AnyHead:
@@ -113,11 +113,11 @@ def head_of(network: Network, objective: Objective) -> Head | None:
     return AnyHead(network, objective)
 
 
+def named(head: Head, told: Tensor) -> dict[str, Tensor]:
+    """The terms of a head whose reconstruction error is `told`, and whose penalties are silent."""
+    return {RECONSTRUCTION: told} | {name: torch.zeros_like(told) for name in head.penalties}
+
+
 def _silent(penalty: PenaltySpec) -> bool:
     """Whether a penalty is nothing: one without weight, unless it decides that by itself."""
     return not penalty.weight and type(penalty).__call__ is PenaltySpec.__call__
-
-
-def _equal(weight: Tensor) -> bool:
-    """Whether rows are known to count alike: their weight is one number, seen many times."""
-    return weight.stride(0) == 0

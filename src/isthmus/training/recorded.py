@@ -1,7 +1,7 @@
 """Many steps on a GPU: recorded once as a CUDA graph, then launched as one."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +10,10 @@ from torch import Tensor
 from isthmus.data.batches import sent
 from isthmus.randomness import reseed
 from isthmus.training.closed import ClosedStep
-from isthmus.training.compiled import Compiled, can_compile
 from isthmus.training.flat import Flat
 from isthmus.training.plan import Plan
-from isthmus.training.step import Most, Steps, Terms
-from isthmus.training.stride import Moved, Stride, shorten
-from isthmus.training.whole import ByKernel, suits
+from isthmus.training.step import Most, Steps, Terms, runs
+from isthmus.training.stride import Moved, Stride, clipper
 
 UNROLLED = 8
 """Steps in one graph. A launch costs what two or three kernels of a small network take."""
@@ -76,7 +74,7 @@ class Recorded(Stride):
         ends = [0, *itertools.accumulate(steps.sizes)]
         told = [
             self._taken(steps, piece, slice(ends[piece.start], ends[piece.stop]), rates)
-            for piece in pieces(steps, most)
+            for piece in pieces(steps.sizes, most)
         ]
         self.end()
         sizes = sent(torch.tensor(steps.sizes), flat.values.device)
@@ -93,11 +91,10 @@ class Recorded(Stride):
 
     def _moving(self, flat: Flat, mean: Tensor, square: Tensor) -> Move:
         moved = Moved(flat.values, flat.slopes, mean, square, self.count)
-        mover = self._mover(moved, flat.matrices)
+        mover, clip = self._mover(moved, flat.matrices), clipper(flat.slopes, self.plan.clip_norm)
 
         def move(rate: Tensor) -> None:
-            if self.plan.clip_norm is not None:
-                shorten(flat.slopes, self.plan.clip_norm)
+            clip()
             mover(rate)
 
         return move
@@ -155,25 +152,11 @@ class Recorded(Stride):
         return Recording(rows, weights, rates, told, graph)
 
 
-def pieces(steps: Steps, most: int) -> Iterator[range]:
+def pieces(sizes: Sequence[int], most: int) -> Iterator[range]:
     """Runs of steps with batches of one size: of `most` steps, and what is left one by one."""
-    sizes, start = steps.sizes, 0
-    while start < len(sizes):
-        alike = list(sizes[start : start + most]).count(sizes[start])
-        many = most if alike == most else 1
-        yield range(start, start + many)
-        start += many
-
-
-def stride_of(step: object, optimizer: torch.optim.Optimizer, plan: Plan) -> Stride | None:
-    """A stride where a step has a closed form and the optimizer is Adam or AdamW, else None."""
-    plain = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
-    if not plain or not isinstance(step, ClosedStep):
-        return None
-    if next(step.network.parameters()).device.type != "cuda":
-        if not can_compile(step, plan):
-            return Stride(step, optimizer, plan)
-        stride = Compiled(step, optimizer, plan)
-        stride.threads = torch.get_num_threads()
-        return stride
-    return (ByKernel if suits([step], [plan]) else Recorded)(step, optimizer, plan)
+    start = 0
+    for many, _ in runs(sizes):
+        end, whole = start + many, start + many - many % most
+        yield from (range(at, at + most) for at in range(start, whole, most))
+        yield from (range(at, at + 1) for at in range(whole, end))
+        start = end

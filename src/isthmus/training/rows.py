@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data.batches import sent
-from isthmus.training.step import Most, Steps
+from isthmus.training.step import Most, Steps, alike
 from isthmus.types import Index, WeightedRows
 
 
@@ -57,7 +57,7 @@ def as_one(batches: Sequence[Index]) -> Index:
 
 def weights_at(weight: Tensor, rows: Index) -> Tensor:
     """(len(rows),): the weights of rows; where all have the same, one number seen many times."""
-    if weight.stride(0) == 0:
+    if alike(weight):
         return weight[:1].expand(len(rows))
     return weight[sent(torch.as_tensor(rows), weight.device)]
 

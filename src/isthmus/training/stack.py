@@ -9,11 +9,11 @@ from torch import Tensor
 
 from isthmus.randomness import reseed
 from isthmus.training.dense import Passes, passes_of
-from isthmus.training.heads import SquaredHead
+from isthmus.training.heads import SquaredHead, named
 from isthmus.training.products import OfStacks
 from isthmus.training.step import Steps, Terms
 from isthmus.training.stride import TINY, Moved, Stride, adam
-from isthmus.training.whole import Kernel, Moving, named, suits
+from isthmus.training.whole import Kernel, suits
 
 
 def likeness(stride: Stride, steps: Steps) -> Hashable:
@@ -84,12 +84,12 @@ class Stack:
 
     def _by_kernel(self, kernel: Kernel, asked: Sequence[Steps]) -> list[Terms]:
         counts = torch.stack([stride.count for stride in self.strides])
-        moving = Moving(self.values, self.slopes, self.means, self.squares, counts)
-        told = kernel(asked, moving)
+        moved = Moved(self.values, self.slopes, self.means, self.squares, counts)
+        told = kernel(asked, moved)
         for stride, count in zip(self.strides, counts, strict=True):
             stride.count.copy_(count)
             stride.end()
-        return [named(step, each) for step, each in zip(self.steps, told, strict=True)]
+        return [named(step.head, each) for step, each in zip(self.steps, told, strict=True)]
 
     def _passed(
         self, seeds: Sequence[int], batches: Sequence[Tensor], weights: Sequence[Tensor]

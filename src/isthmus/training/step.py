@@ -1,5 +1,6 @@
 """One training step: batch in, named losses and gradients out."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
@@ -98,8 +99,8 @@ class Steps(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """Whether rows are known to count alike: their weight is one number, seen many times."""
-        return self.weight.stride(0) == 0
+        """Whether rows are known to count alike."""
+        return alike(self.weight)
 
 
 class Most(NamedTuple):
@@ -123,6 +124,16 @@ class ManySteps(Protocol):
 
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows; see `stride.Stride`."""
+
+
+def alike(weight: Tensor) -> bool:
+    """Whether rows are known to count alike: their weight is one number, seen many times."""
+    return weight.stride(0) == 0
+
+
+def runs(sizes: Iterable[int]) -> list[tuple[int, int]]:
+    """How many there are of a size, and the size, one run after the other."""
+    return [(len(list(run)), size) for size, run in itertools.groupby(sizes)]
 
 
 def plain(term: Tensor | float) -> Tensor | float:

@@ -25,7 +25,10 @@ FEW, LARGE = 1 << 16, 1e30
 
 
 class Moved(NamedTuple):
-    """What a step of Adam moves: buffers (P,) of one network, or (N, P), and the steps so far."""
+    """What a step of Adam moves: buffers (P,) of one network, or (N, P), and the steps so far.
+
+    These are one number, or (N,) where each network has its own.
+    """
 
     values: Tensor
     slopes: Tensor
@@ -127,7 +130,7 @@ def clipper(slopes: Tensor, most: float | None) -> Callable[[], None]:
     if most is None:
         return lambda: None
     if slopes.device.type != "cpu":
-        return lambda: shorten(slopes, most)
+        return lambda: _shorten(slopes, most)
     known = slopes.numpy()
 
     def clip() -> None:
@@ -141,7 +144,7 @@ def clipper(slopes: Tensor, most: float | None) -> Callable[[], None]:
     return clip
 
 
-def shorten(slopes: Tensor, most: float) -> None:
+def _shorten(slopes: Tensor, most: float) -> None:
     """The same without waiting for a device."""
     slopes.mul_((most / (torch.linalg.vector_norm(slopes) + TINY)).clamp(max=1.0))
 

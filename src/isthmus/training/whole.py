@@ -8,21 +8,18 @@ such programs at a time.
 # Shape letters: N networks, K steps, B rows in a batch, D features, P weights.
 
 import importlib.util
-import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from isthmus.data.batches import sent
-from isthmus.losses import RECONSTRUCTION
 from isthmus.training.closed import ClosedStep
-from isthmus.training.heads import SquaredHead
+from isthmus.training.heads import named
 from isthmus.training.plan import Plan
-from isthmus.training.slots import ends_of, layers_of, settings_of, tile
-from isthmus.training.step import Most, Steps, Terms
-from isthmus.training.stride import Stride
+from isthmus.training.slots import ends_of, is_told, layers_of, settings_of, tile
+from isthmus.training.step import Most, Steps, Terms, runs
+from isthmus.training.stride import Moved, Stride
 
 MOST_ROWS, MOST_WIDTH, MOST_WORK, BLOCK = 128, 128, 8192, 1024
 
@@ -32,16 +29,6 @@ WARPS, MANY = 4, 4096
 FEWEST_STEPS = 20_000
 """Of all networks together, for which it pays to load what compiles kernels. To compile this one
 takes longer, but once on a machine."""
-
-
-class Moving(NamedTuple):
-    """What the kernel moves: weights and moments (N, P), and the steps so far (N,)."""
-
-    values: Tensor
-    slopes: Tensor
-    mean: Tensor
-    square: Tensor
-    counts: Tensor
 
 
 class Kernel:
@@ -62,7 +49,7 @@ class Kernel:
         size = len(strides), self.slots, 3, self.rows, self.wide
         self.scratch = self.like.new_zeros(size)
 
-    def __call__(self, asked: Sequence[Steps], moving: Moving) -> Tensor:
+    def __call__(self, asked: Sequence[Steps], moved: Moved) -> Tensor:
         """The squared error (N,) of K steps, each before it was taken, summed over all rows."""
         asked = [steps.gathered() for steps in asked]
         sizes, told, start = asked[0].sizes, list[Tensor](), 0
@@ -75,12 +62,12 @@ class Kernel:
             if not equal:
                 weights = torch.stack([s.weight[part].view(many, size) for s in asked])
             some = rates[:, first : first + many].contiguous()
-            told.append(self._launched(rows, weights, some, moving, weighs=not equal) * size)
+            told.append(self._launched(rows, weights, some, moved, weighs=not equal) * size)
             start += many * size
         return torch.cat(told, 1).double().sum(1)
 
     def _launched(
-        self, rows: Tensor, weights: Tensor, rates: Tensor, moving: Moving, *, weighs: bool
+        self, rows: Tensor, weights: Tensor, rates: Tensor, moved: Moved, *, weighs: bool
     ) -> Tensor:
         """The squared error (N, K) of steps with rows (N, K, B, D) and their weights (N, K, B)."""
         from isthmus.training import kernels
@@ -92,7 +79,7 @@ class Kernel:
             self.settings,
             rows,
             weights,
-            *moving,
+            *moved,
             self.scratch,
             self.ends,
             rates,
@@ -100,7 +87,7 @@ class Kernel:
             many,
             batch,
             width,
-            moving.values.shape[-1],
+            moved.values.shape[-1],
             self.count,
             self.slots,
             ROWS=self.rows,
@@ -117,7 +104,7 @@ class Kernel:
 def suits(steps: Sequence[ClosedStep], plans: Sequence[Plan]) -> bool:
     """Whether the kernel can take the steps of networks of one form, and pays."""
     parameters, batch = list(steps[0].network.parameters()), plans[0].batch_size
-    if any(not isinstance(one.head, SquaredHead) or one.draws or one.bf16 for one in steps):
+    if not all(map(is_told, steps)):
         return False
     there = parameters[0].is_cuda and importlib.util.find_spec("triton") is not None
     if not there or parameters[0].dtype != torch.float32:
@@ -144,17 +131,6 @@ class ByKernel(Stride):
         mean, square = self.adopt()
         self.kernel = self.kernel or Kernel([self])
         parts = flat.values, flat.slopes, mean, square, self.count
-        (told,) = self.kernel([steps], Moving(*(part[None] for part in parts)))
+        (told,) = self.kernel([steps], Moved(*(part[None] for part in parts)))
         self.end()
-        return named(self.step, told)
-
-
-def named(step: ClosedStep, told: Tensor) -> dict[str, Tensor]:
-    """The terms of a step whose squared error is `told`."""
-    silent = {name: torch.zeros_like(told) for name in step.head.penalties}
-    return {RECONSTRUCTION: told} | silent
-
-
-def runs(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """How many there are of a size, and the size, one run after the other."""
-    return [(len(list(run)), size) for size, run in itertools.groupby(sizes)]
+        return named(self.step.head, told)

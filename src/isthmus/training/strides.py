@@ -1,0 +1,20 @@
+"""Which way the steps of a fit are taken, many at a time."""
+
+import torch
+
+from isthmus.training.closed import ClosedStep
+from isthmus.training.compiled import Compiled, can_compile
+from isthmus.training.plan import Plan
+from isthmus.training.recorded import Recorded
+from isthmus.training.stride import Stride
+from isthmus.training.whole import ByKernel, suits
+
+
+def stride_of(step: object, optimizer: torch.optim.Optimizer, plan: Plan) -> Stride | None:
+    """A stride where a step has a closed form and the optimizer is Adam or AdamW, else None."""
+    plain = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+    if not plain or not isinstance(step, ClosedStep):
+        return None
+    if next(step.network.parameters()).is_cuda:
+        return (ByKernel if suits([step], [plan]) else Recorded)(step, optimizer, plan)
+    return (Compiled if can_compile(step, plan) else Stride)(step, optimizer, plan)
