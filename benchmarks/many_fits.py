@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
-from sklearn.neural_network import MLPRegressor
 
 import rivals
 import speed
 from common import machine, record, table
 from isthmus import Autoencoder, fit_together, kinds, optim
+
+SIZE = speed.SIZES["64-32"]
 
 
 def ours(rate: float, epochs: int, device: str) -> Autoencoder:
@@ -40,20 +41,6 @@ def ours(rate: float, epochs: int, device: str) -> Autoencoder:
     )
 
 
-def theirs(rate: float, epochs: int) -> MLPRegressor:
-    """One fit of scikit-learn's."""
-    return MLPRegressor(
-        hidden_layer_sizes=(32,),
-        batch_size=64,
-        learning_rate_init=rate,
-        alpha=0.0,
-        max_iter=epochs,
-        tol=0.0,
-        n_iter_no_change=epochs + 1,
-        random_state=0,
-    )
-
-
 def run(
     name: str, rates: list[float], epochs: int, rows: rivals.Rows, device: str
 ) -> tuple[float, float]:
@@ -66,7 +53,7 @@ def run(
     else:
         jobs = 2 if name.endswith("two processes") else 1
         one = delayed(lambda model: clone(model).fit(rows, rows))
-        fits = Parallel(n_jobs=jobs)(one(theirs(rate, epochs)) for rate in rates)
+        fits = Parallel(n_jobs=jobs)(one(rivals.perceptron(SIZE, epochs, rate)) for rate in rates)
     seconds = time.perf_counter() - began
     rebuild = [fit.reconstruct if hasattr(fit, "reconstruct") else fit.predict for fit in fits]
     return seconds, min(float(((one(rows[:4096]) - rows[:4096]) ** 2).mean()) for one in rebuild)
@@ -80,7 +67,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-record", action="store_true")
     wanted = parser.parse_args()
-    rows = speed.rows_of(speed.SIZES["64-32"]._replace(rows=wanted.rows))
+    rows = speed.rows_of(SIZE._replace(rows=wanted.rows))
     rates = np.geomspace(1e-4, 1e-2, wanted.fits).tolist()
     names = ["isthmus, together", "isthmus, one by one", "scikit-learn"]
     names.append("scikit-learn, two processes")

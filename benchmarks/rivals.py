@@ -162,20 +162,25 @@ def tuned_gpu(
     return _by_torch(network)
 
 
-def scikit_learn(size: Size, rows: Rows, epochs: int) -> Rebuild:
-    """MLPRegressor of the rows on themselves; its activation is the same in all hidden layers."""
+def perceptron(size: Size, epochs: int, rate: float) -> Any:
+    """scikit-learn's MLPRegressor, which trains as long as the others do."""
     from sklearn.neural_network import MLPRegressor
 
-    fitted = MLPRegressor(
+    return MLPRegressor(
         hidden_layer_sizes=tuple(size.widths[1:-1]),
         batch_size=size.batch,
-        learning_rate_init=RATE,
+        learning_rate_init=rate,
         alpha=0.0,
         max_iter=epochs,
         tol=0.0,
         n_iter_no_change=epochs + 1,
         random_state=0,
-    ).fit(rows, rows)
+    )
+
+
+def scikit_learn(size: Size, rows: Rows, epochs: int) -> Rebuild:
+    """MLPRegressor of the rows on themselves; its activation is the same in all hidden layers."""
+    fitted = perceptron(size, epochs, RATE).fit(rows, rows)
     return lambda given: np.asarray(fitted.predict(given), np.float32)
 
 
