@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from isthmus.kinds.base import CodeNetwork, LinearPath
 from isthmus.kinds.blocks import ACTIVATIONS, Clipped, Dense, Stack
@@ -30,6 +31,17 @@ class DenseForm(NamedTuple):
 
     limit: Clipped | None
     """What stands behind the decoder."""
+
+    @property
+    def n_features(self) -> int:
+        """The width of the rows."""
+        return len(self.decoder[-1].bias if self.linear is None else self.linear.decode_bias)
+
+    def ends(self, like: Tensor) -> Tensor:
+        """(2, D), as numbers `like` others: where outputs end, below and above; of one limited."""
+        assert self.limit is not None
+        known = [self.limit.get_buffer(name).flatten().to(like) for name in ("floor", "ceiling")]
+        return torch.stack([end.expand(self.n_features) for end in known])
 
     @classmethod
     def of(cls, network: nn.Module) -> "DenseForm | None":

@@ -138,7 +138,7 @@ class _Planner:
         if isinstance(self.products, ByNumpy):
             arrays = Arrays(seen.value.numpy(), raw.value.numpy(), raw.slope.numpy())
         last = form.encoder[-1].weight if form.encoder else self._linear().encode_weight
-        width, size = first.shape[-1], len(last)
+        width, size = form.n_features, len(last)
         own = seen.first(width), before_dropout.first(size), raw.first(width)
         return Passes(*own, self.forward, backward, arrays, self.masks)
 
@@ -248,7 +248,7 @@ class _Planner:
         if limit is None:
             return raw
         kept, out = torch.zeros_like(raw.value), Node(torch.zeros_like(raw.value))
-        floor, ceiling = self._end("floor", kept), self._end("ceiling", kept)
+        floor, ceiling = self._ends(kept)
         beyond = torch.zeros_like(kept, dtype=torch.bool)
         self._do(torch.clamp, raw.value, floor, ceiling, out=kept)
         self._do(torch.lerp, kept, raw.value, limit.LEAK, out=out.value)
@@ -266,15 +266,12 @@ class _Planner:
         self.stages.append(back)
         return out
 
-    def _end(self, name: str, raw: Tensor) -> Tensor:
-        """(D,), or (N, 1, D) of a stack: where outputs end."""
-        width, limits = raw.shape[-1], [form.limit for form in self.forms if form.limit is not None]
-        ends = [limit.get_buffer(name).flatten().to(raw) for limit in limits]
-        wide = [
-            nn.functional.pad(end, (0, width - len(end))) if len(end) > 1 else end for end in ends
-        ]
-        each = [end.expand(width) for end in wide]
-        return torch.stack(each)[:, None] if self.stacked else each[0]
+    def _ends(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """(D,) each, or (N, 1, D) of a stack: where outputs end, below and above."""
+        known = torch.stack([form.ends(raw) for form in self.forms])
+        wide = nn.functional.pad(known, (0, raw.shape[-1] - known.shape[-1]))
+        low, high = wide.unbind(1) if self.stacked else wide[0]
+        return (low[:, None], high[:, None]) if self.stacked else (low, high)
 
     def _do(self, operation: Callable[..., object], *args: object, **options: object) -> None:
         self.forward.append(functools.partial(operation, *args, **options))

@@ -19,7 +19,6 @@ from isthmus.training.stride import Stride
 ACTS = ("linear", "silu", "relu", "gelu", "tanh", "sigmoid", "softplus", "elu")
 """Activations by the numbers that kernels know them by."""
 
-ENDS = "floor", "ceiling"
 FEWEST = 16
 """Rows and columns of the smallest product that a GPU's units for matrices do."""
 
@@ -108,16 +107,9 @@ class _Slots:
 
 def ends_of(forms: Sequence[DenseForm], like: Tensor) -> Tensor:
     """(N, 2, D): where outputs end, below and above; anything where they do not."""
-    limits = [form.limit for form in forms if form.limit is not None]
-    if not limits:
+    if forms[0].limit is None:
         return like
-    path, decoder = forms[0].linear, forms[0].decoder
-    width = len(decoder[-1].bias) if path is None else len(path.decode_bias)
-    each = [
-        torch.stack([limit.get_buffer(name).flatten().to(like).expand(width) for name in ENDS])
-        for limit in limits
-    ]
-    return torch.stack(each)
+    return torch.stack([form.ends(like) for form in forms])
 
 
 def is_told(step: ClosedStep) -> bool:
