@@ -14,7 +14,7 @@ from isthmus.training.flat import Flat
 from isthmus.training.heads import AnyHead, Head, head_of
 from isthmus.training.products import ByNumpy, ByTorch, Products
 from isthmus.training.step import Terms
-from isthmus.training.world import SMALL_WORK
+from isthmus.training.world import is_small
 from isthmus.types import Network
 
 MOST_SIZES = 8
@@ -132,8 +132,8 @@ class ClosedStep:
 
 def products_for(weights: Tensor, batch: int) -> Products:
     """What multiplies: NumPy where each product is so small that asking for it is what costs."""
-    known = weights.device.type == "cpu" and weights.dtype != torch.bfloat16
-    return ByNumpy() if known and batch * weights.numel() < SMALL_WORK else ByTorch()
+    small = is_small(batch * weights.numel(), weights.device)
+    return ByNumpy() if small and weights.dtype != torch.bfloat16 else ByTorch()
 
 
 def multiple_for(form: DenseForm, device: torch.device, *, bf16: bool) -> int:

@@ -14,7 +14,7 @@ from isthmus.training.plan import Plan
 from isthmus.training.slots import ends_of, is_told, layers_of, settings_of
 from isthmus.training.step import Most, Steps, Terms
 from isthmus.training.stride import Stride
-from isthmus.training.world import SMALL_WORK
+from isthmus.training.world import is_small
 
 FEWEST_STEPS = 2000
 """Of a fit, for which it pays to load the kernel. To compile it takes a second or two, once on a
@@ -123,7 +123,7 @@ def can_compile(step: ClosedStep, plan: Plan) -> bool:
     """Whether the kernel can take the steps of a fit, and pays."""
     parameters = list(step.network.parameters())
     work = plan.batch_size * sum(parameter.numel() for parameter in parameters)
-    small = parameters[0].device.type == "cpu" and work < SMALL_WORK
+    small = is_small(work, parameters[0].device)
     if (
         not small
         or not is_told(step)

@@ -81,6 +81,11 @@ def without_compiler() -> Iterator[None]:
             delattr(one, MARK)
 
 
+def is_small(work: int, device: torch.device) -> bool:
+    """Whether a batch of so many multiply-adds is less than what asking for it costs."""
+    return device.type == "cpu" and work < SMALL_WORK
+
+
 @contextmanager
 def threads(work: int, device: torch.device) -> Iterator[None]:
     """Run a block with one thread, torch's and NumPy's, when a batch's `work` is small.
@@ -88,7 +93,7 @@ def threads(work: int, device: torch.device) -> Iterator[None]:
     `work` is in multiply-adds.
     """
     before = torch.get_num_threads()
-    if device.type != "cpu" or work >= SMALL_WORK or before == 1:
+    if before == 1 or not is_small(work, device):
         yield
         return
     with _pools().limit(limits=1, user_api="blas"):
