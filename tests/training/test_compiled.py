@@ -17,7 +17,7 @@ from isthmus.training import compiled, compiling
 from isthmus.training.closed import closed_step
 from isthmus.training.compiled import Compiled, can_compile
 from isthmus.training.plan import Plan
-from isthmus.training.step import Steps
+from isthmus.training.step import Steps, losses
 from isthmus.training.stride import Stride
 from isthmus.training.strides import stride_of
 from isthmus.types import Facts
@@ -113,36 +113,76 @@ def test_two_threads_give_the_same_bits_as_one(seed):
         torch.testing.assert_close(weight, other, rtol=0, atol=0)
 
 
-def test_who_waits_too_long_goes_on_alone(monkeypatch):
-    monkeypatch.setattr(compiled, "ALONE", 3)
+def test_who_waits_too_long_goes_on_alone():
     net, objective = network(kinds.Multilayer(hidden=(5,)), 4, 2, torch.float32)
     step = closed_step(net, objective, None)
     steps = Steps(torch.rand(8, 4), torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2)
-    helped, stalls = [], iter([0, 1, 0, 0, 0, 0])
+    stalls = [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0]
+    helped, coming = [], iter(stalls)
 
     def told(*args):
         helped.append(args[-3])
-        return next(stalls)
+        return next(coming)
 
     with step.bound():
         stride = with_help(step, torch.optim.Adam(net.parameters()), LONG)
         stride(steps)
         stride.kernel.run, stride.kernel.alone = told, 0
-        for _ in range(6):
+        for _ in stalls:
             stride(steps)
-    assert helped == [1, 1, 0, 0, 0, 1]
+    # Alone for two calls, then for four, and for two again when two threads have gone well.
+    assert helped == [1, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1]
 
 
 def test_a_planted_fault_is_caught(monkeypatch):
     settings_of = compiled.settings_of
 
-    def halved(stride):
-        return [one / 2 if at == 5 else one for at, one in enumerate(settings_of(stride))]
+    def halved(stride, **how):
+        return [one / 2 if at == 5 else one for at, one in enumerate(settings_of(stride, **how))]
 
     monkeypatch.setattr(compiled, "settings_of", halved)
     _, weights, _ = taken(Compiled, torch.float64, 3)
     _, others, _ = taken(Stride, torch.float64, 3)
     assert not all(map(torch.allclose, weights, others))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("seed", range(20))
+def test_it_judges_as_the_network_does(seed, threads, dtype):
+    (kind, D, K, limited), _, (_, weighed) = drawn(seed)
+    net, objective = network(kind, D, K, dtype, limited=limited, seed=seed)
+    rows = torch.randn(600, D, dtype=dtype)
+    weight = torch.rand(600, dtype=dtype) if weighed else torch.ones(1).expand(600)
+    step = closed_step(net, objective, None)
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    with step.bound():
+        stride = Compiled(step, torch.optim.Adam(net.parameters()), LONG)
+        stride.threads = threads
+        told = stride.judge(rows, weight)
+    wanted = losses(net.eval(), objective, rows, weight)
+    assert told.keys() == wanted.keys()
+    rtol = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
+    torch.testing.assert_close(
+        told["reconstruction"], wanted["reconstruction"].double(), rtol=rtol, atol=0
+    )
+    for parameter, known in zip(net.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter.detach(), known, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path):
+    widths = {"wide": ("-DBYTES=64",), "narrow": ("-DBYTES=32",)}
+    for name, flags in widths.items():
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        monkeypatch.setattr(compiling, "FLAGS", (*compiling.FLAGS, "-Wno-psabi", *flags))
+        made = compiling.library.__wrapped__()
+        monkeypatch.setattr(compiled, "library", lambda made=made: made)
+        for seed in range(12):
+            _, weights, _ = taken(Compiled, dtype, seed)
+            _, others, _ = taken(Stride, dtype, seed)
+            for weight, other in zip(weights, others, strict=True):
+                torch.testing.assert_close(weight, other, **PRECISE[dtype])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])

@@ -12,7 +12,7 @@ from isthmus.training.flat import Flat
 from isthmus.training.heads import named
 from isthmus.training.plan import Plan
 from isthmus.training.slots import ends_of, is_told, layers_of, settings_of
-from isthmus.training.step import Most, Steps, Terms
+from isthmus.training.step import Judge, Most, Steps, Terms
 from isthmus.training.stride import Stride
 from isthmus.training.world import is_small
 
@@ -21,8 +21,12 @@ FEWEST_STEPS = 2000
 machine."""
 
 MOST_LAYERS = 60
-ALONE = 50
-"""Calls that are taken by one thread when two have waited for each other too long."""
+JUDGED_AT_ONCE = 256
+"""Rows, which stay in a cache on their way through the network."""
+
+ALONE, LONGEST_ALONE = 2, 64
+"""Calls that are taken by one thread when two have waited for each other too long: twice as many
+each time that this happens again, up to so many."""
 
 NAMES = {torch.float32: "single", torch.float64: "double"}
 
@@ -55,15 +59,31 @@ class Compiled(Stride):
     @torch.no_grad()
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows."""
-        flat = self.step.store
-        flat.gather()
+        kernel = self._kernel()
         mean, square = self.adopt()
-        if self.kernel is None or self.kernel.flat is not flat:
-            self.kernel = Kernel(self, flat)
-        told = self.kernel(steps, mean, square, float(self.count))
+        told = kernel(steps, (mean, square), float(self.count))
         self.count.add_(len(steps.sizes))
         self.end()
         return named(self.step.head, told)
+
+    @property
+    def judge(self) -> Judge | None:
+        """The first half of its steps, on rows that nothing is learned from."""
+        return self._judged
+
+    @torch.no_grad()
+    def _judged(self, rows: Tensor, weight: Tensor) -> Terms:
+        sizes = [len(one) for one in torch.split(rows, JUDGED_AT_ONCE)]
+        told = self._kernel()(Steps(rows, weight, sizes, [0.0] * len(sizes), ()))
+        return named(self.step.head, told / len(rows))
+
+    def _kernel(self) -> "Kernel":
+        """The kernel on the weights as they are."""
+        flat = self.step.store
+        flat.gather()
+        if self.kernel is None or self.kernel.flat is not flat:
+            self.kernel = Kernel(self, flat)
+        return self.kernel
 
 
 class Kernel:
@@ -73,16 +93,22 @@ class Kernel:
         form = stride.step.form
         self.flat, self.room = flat, 0
         self.layers = torch.tensor(layers_of(form, flat), dtype=torch.int64)
-        self.settings = torch.tensor(settings_of(stride), dtype=torch.float64)
+        self.settings = {
+            learning: torch.tensor(settings_of(stride, learning=learning), dtype=torch.float64)
+            for learning in (True, False)
+        }
         self.ends = None if form.limit is None else ends_of([form], flat.values)
         self.apart = int(isinstance(stride.optimizer, torch.optim.AdamW))
         self.needs, self.run = functions(flat.values.dtype)
-        self.memory, self.alone = torch.empty(0), 0
+        self.memory, self.alone, self.patience = torch.empty(0), 0, ALONE
         self.helped = stride.threads > 1
         """Whether a second thread takes half of each batch. What that gives is the same."""
 
-    def __call__(self, steps: Steps, mean: Tensor, square: Tensor, done: float) -> Tensor:
-        """The squared error of all rows together; moves the weights."""
+    def __call__(
+        self, steps: Steps, moments: tuple[Tensor, Tensor] | None = None, done: float = 0.0
+    ) -> Tensor:
+        """The squared error of all rows together; moves the weights where it has `moments`."""
+        mean, square = moments or (None, None)
         layers, flat, most = self.layers, self.flat, max(steps.sizes)
         if most > self.room:
             size = self.needs(at(layers), len(layers), most, len(flat.values))
@@ -92,15 +118,23 @@ class Kernel:
         told = torch.zeros(len(sizes), dtype=torch.float64)
         helped = self.helped and not self.alone
         stalled = self.run(
-            *(at(layers), len(layers), at(self.settings)),
+            *(at(layers), len(layers), at(self.settings[mean is not None])),
             *(at(flat.values), at(flat.slopes), at(mean), at(square), len(flat.values)),
             *(done, at(rows), at(weights), at(steps.at), at(self.ends)),
             *(at(rates), at(sizes), len(sizes), self.room),
             *(self.apart, int(helped), at(self.memory), at(told)),
         )
-        # Where the second processor is busy with something else, one thread is faster for a while.
-        self.alone = ALONE if stalled else max(0, self.alone - 1)
+        self._decide(helped=helped, stalled=bool(stalled))
         return torch.dot(told, sizes.double())
+
+    def _decide(self, *, helped: bool, stalled: bool) -> None:
+        """Where the second processor is busy with something else, be alone for a while."""
+        if stalled:
+            self.alone, self.patience = self.patience, min(2 * self.patience, LONGEST_ALONE)
+        elif helped:
+            self.patience = ALONE
+        else:
+            self.alone = max(0, self.alone - 1)
 
 
 def at(tensor: Tensor | None) -> int | None:

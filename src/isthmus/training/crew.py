@@ -13,7 +13,7 @@ from torch import Tensor
 
 from isthmus.training.compiled import Compiled
 from isthmus.training.stack import Stack, likeness
-from isthmus.training.step import ManySteps, Steps, Terms
+from isthmus.training.step import Judge, ManySteps, Steps, Terms
 from isthmus.training.stride import Stride
 from isthmus.training.world import threads, threads_kept
 
@@ -151,6 +151,14 @@ class Shared:
         self.most, self.engine = stride.most, stride.engine
         if isinstance(stride, Compiled):
             stride.threads = 1  # the others need the processors
+
+    @property
+    def judge(self) -> Judge | None:
+        """That of the stride, while the others go on."""
+        judge = self.stride.judge
+        if judge is None:
+            return None
+        return lambda rows, weight: self.member.apart(functools.partial(judge, rows, weight))
 
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows."""

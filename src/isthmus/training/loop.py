@@ -388,7 +388,10 @@ class Trainer:
 
     def evaluate(self, rows: WeightedRows, most: int | None = None) -> dict[str, float]:
         """The terms of clean rows in evaluation mode, averaged over all (or the first `most`)."""
-        return judged(self.network, self.objective, rows, seed_at(self.state.seed, -1), most)
+        # What averages weights puts them where only the network finds them.
+        judge = None if self.stride is None or self.plan.averaging else self.stride.judge
+        seed = seed_at(self.state.seed, -1)
+        return judged(self.network, self.objective, rows, seed, most, judge)
 
 
 def _full_rate(step: int, total: int) -> float:

@@ -117,11 +117,14 @@ def is_told(step: ClosedStep) -> bool:
     return isinstance(step.head, SquaredHead) and not step.draws and not step.bf16
 
 
-def settings_of(stride: Stride) -> list[float]:
-    """What a kernel asks of a network's losses and its Adam, by its place there."""
+def settings_of(stride: Stride, *, learning: bool = True) -> list[float]:
+    """What a kernel asks of a network's losses and its Adam, by its place there.
+
+    Outputs leak over their ends only while it is `learning`.
+    """
     group, form, norm = stride.optimizer.param_groups[0], stride.step.form, stride.plan.clip_norm
     assert isinstance(stride.step.head, SquaredHead)
-    leak = 0.0 if form.limit is None else form.limit.LEAK
+    leak = 0.0 if form.limit is None or not learning else form.limit.LEAK
     share, betas = stride.step.head.share, group["betas"]
     # 1 - beta, and the logarithm of beta: each is exact where the other is not.
     fresh = [1 - beta for beta in betas]

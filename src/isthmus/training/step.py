@@ -111,8 +111,16 @@ class Most(NamedTuple):
     """Of rows."""
 
 
+Judge = Callable[[Tensor, Tensor], Terms]
+"""From clean rows (B, *shape) with weights (B,) to every term, averaged over them."""
+
+
 class ManySteps(Protocol):
     """Takes steps of an optimizer without coming back in between."""
+
+    @property
+    def judge(self) -> Judge | None:
+        """What judges rows in evaluation mode, where that is faster than to ask the network."""
 
     @property
     def most(self) -> Most:

@@ -12,7 +12,7 @@ from isthmus.randomness import reseed
 from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
 from isthmus.training.plan import Plan
-from isthmus.training.step import Most, Steps, Terms, summed
+from isthmus.training.step import Judge, Most, Steps, Terms, summed
 
 MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 """What torch's Adam calls the parts of its state."""
@@ -47,6 +47,11 @@ class Stride:
     engine = "closed form, many at a time"
     most = Most(batches=64, nbytes=1 << 20)
     """Rows that stay in a cache from where they are taken to where they are used."""
+
+    @property
+    def judge(self) -> Judge | None:
+        """What judges rows faster than the network, if anything."""
+        return None
 
     def __init__(self, step: ClosedStep, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
         self.step, self.optimizer, self.plan = step, optimizer, plan

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -70,15 +71,41 @@ def without_compiler() -> Iterator[None]:
     if COMPILER in sys.modules:
         yield
         return
-    functions = [getattr(getattr(Optimizer, name), "__wrapped__", None) for name in LEFT_ALONE]
-    own = [one for one in functions if one is not None and not hasattr(one, MARK)]
-    for one in own:
-        setattr(one, MARK, one)
+    SPARED.enter()
     try:
         yield
     finally:
-        for one in own:
-            delattr(one, MARK)
+        SPARED.leave()
+
+
+class _Spared:
+    """The methods that are told so, from the first of some fits at the same time to the last."""
+
+    def __init__(self) -> None:
+        self.lock, self.fits = threading.Lock(), 0
+        self.told: list[Any] = []
+
+    def enter(self) -> None:
+        with self.lock:
+            self.fits += 1
+            if self.fits > 1:
+                return
+            methods = [
+                getattr(getattr(Optimizer, name), "__wrapped__", None) for name in LEFT_ALONE
+            ]
+            self.told = [one for one in methods if one is not None and not hasattr(one, MARK)]
+            for one in self.told:
+                setattr(one, MARK, one)
+
+    def leave(self) -> None:
+        with self.lock:
+            self.fits -= 1
+            if not self.fits:
+                for one in self.told:
+                    delattr(one, MARK)
+
+
+SPARED = _Spared()
 
 
 def is_small(work: int, device: torch.device) -> bool:

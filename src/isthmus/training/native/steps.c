@@ -3,6 +3,10 @@
  * Compiled on the machine it runs on; see compiled.py. In two precisions by the same text.
  */
 
+#ifdef __linux__
+#define _GNU_SOURCE /* of a thread's processors */
+#endif
+
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -14,13 +18,27 @@
 
 /* Bytes of a vector register, and rows of a product that are worked on together: as many sums as
  * the registers hold. */
+#ifndef BYTES
 #ifdef __AVX512F__
 #define BYTES 64
-#define TALL 12
 #else
 #define BYTES 32
-#define TALL 6
 #endif
+#endif
+#define TALL (BYTES == 64 ? 12 : 6)
+
+/* Numbers of two vectors in turn: of their first halves, or of their second ones. */
+#ifdef __clang__
+#define MIXED(one, other, ...) __builtin_shufflevector(one, other, __VA_ARGS__)
+#else
+#define MIXED(one, other, ...) __builtin_shuffle(one, other, (Bits){__VA_ARGS__})
+#endif
+#define FIRSTS_4 0, 4, 1, 5
+#define SECONDS_4 2, 6, 3, 7
+#define FIRSTS_8 0, 8, 1, 9, 2, 10, 3, 11
+#define SECONDS_8 4, 12, 5, 13, 6, 14, 7, 15
+#define FIRSTS_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define SECONDS_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 
 /* A layer: numbers of slots, and places of weights, as in slots.py. */
 typedef struct {
@@ -77,6 +95,26 @@ INLINE void meet(Meeting *meeting)
         __atomic_add_fetch(&meeting->stalls, 1, __ATOMIC_RELAXED);
 }
 
+/* A thread on any processor but this one: what is begun often runs where it was begun for longer than
+ * all the steps take. */
+static int aside(pthread_t *thread, void *(*does)(void *), void *with)
+{
+    pthread_attr_t how;
+    if (pthread_attr_init(&how))
+        return 1;
+#ifdef __linux__
+    cpu_set_t all;
+    int here = sched_getcpu();
+    if (here >= 0 && here < CPU_SETSIZE && !sched_getaffinity(0, sizeof all, &all) && CPU_COUNT(&all) > 1) {
+        CPU_CLR(here, &all);
+        pthread_attr_setaffinity_np(&how, sizeof all, &all);
+    }
+#endif
+    int failed = pthread_create(thread, &how, does, with);
+    pthread_attr_destroy(&how);
+    return failed;
+}
+
 enum { LINEAR, SILU, RELU, GELU, TANH, SIGMOID, SOFTPLUS, ELU };
 
 #define REAL float
@@ -85,6 +123,13 @@ enum { LINEAR, SILU, RELU, GELU, TANH, SIGMOID, SOFTPLUS, ELU };
 #define HIGHEST 88.0f
 #define BIAS 127
 #define MANTISSA 23
+#if BYTES == 64
+#define FIRSTS FIRSTS_16
+#define SECONDS SECONDS_16
+#else
+#define FIRSTS FIRSTS_8
+#define SECONDS SECONDS_8
+#endif
 #include "steps.h"
 
 #undef REAL
@@ -93,6 +138,8 @@ enum { LINEAR, SILU, RELU, GELU, TANH, SIGMOID, SOFTPLUS, ELU };
 #undef HIGHEST
 #undef BIAS
 #undef MANTISSA
+#undef FIRSTS
+#undef SECONDS
 
 #define REAL double
 #define WHOLE int64_t
@@ -100,5 +147,12 @@ enum { LINEAR, SILU, RELU, GELU, TANH, SIGMOID, SOFTPLUS, ELU };
 #define HIGHEST 708.0
 #define BIAS 1023
 #define MANTISSA 52
+#if BYTES == 64
+#define FIRSTS FIRSTS_8
+#define SECONDS SECONDS_8
+#else
+#define FIRSTS FIRSTS_4
+#define SECONDS SECONDS_4
+#endif
 #define DOUBLE
 #include "steps.h"

@@ -81,57 +81,41 @@ INLINE Vector NAME(logistic)(Vector z)
     return 1 / (1 + NAME(exponential)(-z));
 }
 
-/* a = act(z) for n numbers, a multiple of LANES. */
-static void NAME(bend)(int64_t act, const REAL *z, REAL *a, int64_t n)
+/* a = act(z) for n numbers, a multiple of LANES; act'(z) is left in the place of z. */
+static void NAME(bend)(int64_t act, REAL *z, REAL *a, int64_t n)
 {
     for (int64_t i = 0; i < n; i += LANES) {
-        Vector v = *(const Vector *)(z + i), zero = {0}, y = v;
-        if (act == SILU)
-            y = v * NAME(logistic)(v);
-        else if (act == RELU)
-            y = NAME(chosen)(v < 0, zero, v);
-        else if (act == TANH)
-            y = 2 * NAME(logistic)(2 * v) - 1;
-        else if (act == SIGMOID)
-            y = NAME(logistic)(v);
-        else if (act == ELU)
-            y = NAME(chosen)(v > 0, v, NAME(exponential)(v) - 1);
-        else if (act == GELU)
-            for (int64_t j = 0; j < LANES; j++)
-                y[j] = v[j] * (REAL)0.5 * (1 + (REAL)erf(v[j] * 0.70710678118654752440));
-        else if (act == SOFTPLUS)
-            for (int64_t j = 0; j < LANES; j++)
-                y[j] = v[j] > 20 ? v[j] : (REAL)log1p(exp(v[j]));
-        *(Vector *)(a + i) = y;
-    }
-}
-
-/* s *= act'(z). */
-static void NAME(unbend)(int64_t act, const REAL *z, REAL *s, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += LANES) {
-        Vector v = *(const Vector *)(z + i), zero = {0}, one = zero + 1, d = one;
+        Vector v = *(const Vector *)(z + i), zero = {0}, one = zero + 1, y = v, d = one;
         if (act == SILU) {
             Vector l = NAME(logistic)(v);
+            y = v * l;
             d = l * (1 + v * (1 - l));
-        } else if (act == RELU)
+        } else if (act == RELU) {
+            y = NAME(chosen)(v < 0, zero, v);
             d = NAME(chosen)(v > 0, one, zero);
-        else if (act == TANH) {
-            Vector t = 2 * NAME(logistic)(2 * v) - 1;
-            d = 1 - t * t;
+        } else if (act == TANH) {
+            y = 2 * NAME(logistic)(2 * v) - 1;
+            d = 1 - y * y;
         } else if (act == SIGMOID) {
-            Vector l = NAME(logistic)(v);
-            d = l * (1 - l);
-        } else if (act == ELU)
-            d = NAME(chosen)(v > 0, one, NAME(exponential)(v));
-        else if (act == GELU) {
+            y = NAME(logistic)(v);
+            d = y * (1 - y);
+        } else if (act == ELU) {
+            Vector e = NAME(exponential)(v);
+            y = NAME(chosen)(v > 0, v, e - 1);
+            d = NAME(chosen)(v > 0, one, e);
+        } else if (act == GELU) {
             Vector density = (REAL)0.39894228040143267794 * NAME(exponential)((REAL)-0.5 * v * v);
             for (int64_t j = 0; j < LANES; j++)
-                d[j] = (REAL)(0.5 * (1 + erf(v[j] * 0.70710678118654752440)));
+                d[j] = (REAL)0.5 * (1 + (REAL)erf(v[j] * 0.70710678118654752440));
+            y = v * d;
             d += v * density;
-        } else if (act == SOFTPLUS)
+        } else if (act == SOFTPLUS) {
+            for (int64_t j = 0; j < LANES; j++)
+                y[j] = v[j] > 20 ? v[j] : (REAL)log1p(exp(v[j]));
             d = NAME(chosen)(v > 20, one, NAME(logistic)(v));
-        *(Vector *)(s + i) *= d;
+        }
+        *(Vector *)(a + i) = y;
+        *(Vector *)(z + i) = d;
     }
 }
 
@@ -192,21 +176,41 @@ static void NAME(product)(int64_t rows, int64_t columns, int64_t inner, const RE
         }
 }
 
-/* A layer's weights as (rows, PADDED(columns)), by strides of rows and columns. */
-static void NAME(turn)(const REAL *w, REAL *to, int64_t rows, int64_t columns, int64_t by_row, int64_t by_column)
+/* A square of LANES by LANES numbers with rows and columns exchanged: by as many rounds as halve it,
+ * each like the shuffle of a deck of cards. */
+INLINE void NAME(tile_turned)(const REAL *from, int64_t from_row, REAL *to, int64_t to_row)
 {
-    int64_t wide = PADDED(columns);
-    if (wide > columns)
-        for (int64_t i = 0; i < rows; i++)
-            memset(to + i * wide + columns, 0, (wide - columns) * sizeof(REAL));
-    if (by_column == 1)
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(to + i * wide, w + i * by_row, columns * sizeof(REAL));
-    else
-        for (int64_t i = 0; i < rows; i += 8)
-            for (int64_t j = 0; j < columns; j++)
-                for (int64_t k = i; k < i + 8 && k < rows; k++)
-                    to[k * wide + j] = w[k * by_row + j * by_column];
+    Vector now[BYTES / sizeof(REAL)], next[BYTES / sizeof(REAL)];
+    for (int64_t k = 0; k < LANES; k++)
+        now[k] = *(const Vector *)(from + k * from_row);
+    for (int64_t round = 1; round < LANES; round *= 2) {
+        for (int64_t k = 0; k < LANES / 2; k++) {
+            next[2 * k] = MIXED(now[k], now[k + LANES / 2], FIRSTS);
+            next[2 * k + 1] = MIXED(now[k], now[k + LANES / 2], SECONDS);
+        }
+        for (int64_t k = 0; k < LANES; k++)
+            now[k] = next[k];
+    }
+    for (int64_t k = 0; k < LANES; k++)
+        *(Vector *)(to + k * to_row) = now[k];
+}
+
+/* A layer's weights as (rows, PADDED(columns)), by strides of rows and columns; where they lie so
+ * already, they themselves. */
+static const REAL *NAME(turned)(const REAL *w, REAL *to, int64_t rows, int64_t columns, int64_t by_row, int64_t by_column)
+{
+    int64_t wide = PADDED(columns), i = 0;
+    if (by_column == 1 && by_row == wide)
+        return w;
+    for (; i + LANES <= rows && by_row == 1; i += LANES)
+        for (int64_t j = 0; j + LANES <= columns; j += LANES)
+            NAME(tile_turned)(w + i + j * by_column, by_column, to + i * wide + j, wide);
+    for (int64_t whole = i ? columns / LANES * LANES : 0, k = 0; k < rows; k++)
+        for (int64_t j = k < i ? whole : 0; j < columns; j++)
+            to[k * wide + j] = w[k * by_row + j * by_column];
+    for (i = 0; i < rows && columns < wide; i++)
+        memset(to + i * wide + columns, 0, (wide - columns) * sizeof(REAL));
+    return to;
 }
 
 static void NAME(forth)(const Run *run, const Layer *layer, int64_t rows)
@@ -220,8 +224,9 @@ static void NAME(forth)(const Run *run, const Layer *layer, int64_t rows)
         for (int64_t j = layer->outs; j < wide; j++)
             z[i * wide + j] = 0;
     }
-    NAME(turn)(run->values + layer->weight, run->turned, layer->ins, layer->outs, layer->by_input, layer->by_output);
-    NAME(product)(rows, wide, layer->ins, run->after[layer->source], from, 1, run->turned, wide, z, wide, 1);
+    const REAL *weights = NAME(turned)(run->values + layer->weight, run->turned, layer->ins, layer->outs,
+                                       layer->by_input, layer->by_output);
+    NAME(product)(rows, wide, layer->ins, run->after[layer->source], from, 1, weights, wide, z, wide, 1);
     if (layer->act)
         NAME(bend)(layer->act, z, run->after[layer->target], rows * wide);
 }
@@ -234,7 +239,8 @@ static void NAME(back)(const Run *run, const Layer *layer, int64_t rows)
     const REAL *x = run->after[layer->source];
     REAL *slope = run->slopes + layer->weight;
     if (layer->act)
-        NAME(unbend)(layer->act, run->before[layer->target], s, rows * wide);
+        for (int64_t i = 0; i < rows * wide; i += LANES)
+            *(Vector *)(s + i) *= *(const Vector *)(run->before[layer->target] + i);
     if (layer->by_input == 1)
         NAME(product)(outs, ins, rows, s, 1, wide, x, from, slope, layer->by_output, 0);
     else
@@ -245,8 +251,9 @@ static void NAME(back)(const Run *run, const Layer *layer, int64_t rows)
             sums[j] += s[i * wide + j];
     if (!layer->source)
         return;
-    NAME(turn)(run->values + layer->weight, run->turned, outs, ins, layer->by_output, layer->by_input);
-    NAME(product)(rows, from, outs, s, wide, 1, run->turned, from, run->ahead[layer->source], from, (int)layer->reached);
+    const REAL *weights = NAME(turned)(run->values + layer->weight, run->turned, outs, ins, layer->by_output,
+                                       layer->by_input);
+    NAME(product)(rows, from, outs, s, wide, 1, weights, from, run->ahead[layer->source], from, (int)layer->reached);
 }
 
 /* How far some outputs are off, cut off where they end; `passed` is the share of a slope that gets
@@ -294,7 +301,7 @@ static double NAME(judge)(const Run *run, const Settings *settings, const REAL *
 /* The part of each batch that is `part` of PARTS: rows from and up to. */
 #define FROM(part, size) ((size) * (part) / PARTS)
 
-/* A part of a batch there and back. */
+/* A part of a batch there and, where weights are to move, back. */
 static void NAME(pass)(Work *work, int part, int64_t first, int64_t size)
 {
     Run *run = &work->run[part];
@@ -308,7 +315,7 @@ static void NAME(pass)(Work *work, int part, int64_t first, int64_t size)
     for (int64_t n = 0; n < work->count; n++)
         NAME(forth)(run, work->layers + n, rows);
     work->lost[part] = NAME(judge)(run, work->settings, work->ends, rows, size);
-    for (int64_t n = work->count - 1; n >= 0; n--)
+    for (int64_t n = work->count - 1; n >= 0 && work->mean; n--)
         NAME(back)(run, work->layers + n, rows);
 }
 
@@ -379,14 +386,16 @@ static void NAME(take)(Work *work, int first, int last)
         for (int part = first; part < last; part++)
             NAME(pass)(work, part, row, work->sizes[k]);
         meet(&work->meeting);
-        for (int part = first; part < last; part++)
+        for (int part = first; part < last && work->mean; part++)
             NAME(gather)(work, part);
-        meet(&work->meeting);
         if (!first) {
             work->told[k] = 0;
             for (int part = 0; part < PARTS; part++)
                 work->told[k] += work->lost[part];
         }
+        meet(&work->meeting);
+        if (!work->mean)
+            continue;
         for (int part = first; part < last; part++)
             NAME(move)(work, part, work->rates[k], work->done + (double)(k + 1));
         meet(&work->meeting);
@@ -435,7 +444,8 @@ int64_t NAME(room)(const Layer *layers, int64_t count, int64_t rows, int64_t wei
 }
 
 /* Steps one after the other: K batches of sizes[k] rows (., D), their rates; told[k] is the squared
- * error of each before its step. By two threads where `helped`; whether one waited too long. */
+ * error of each before its step. By two threads where `helped`; whether one waited too long.
+ * Without `mean` no weight moves: batches are judged as they are. */
 int NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, REAL *values,
                 REAL *slopes, REAL *mean, REAL *square, int64_t weights, double done,
                 const REAL *rows, const REAL *row_weights, const int64_t *places,
@@ -451,7 +461,7 @@ int NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, RE
     }
     pthread_t helper;
     work.meeting.threads = helped ? 2 : 1;
-    if (helped && pthread_create(&helper, 0, NAME(help), &work))
+    if (helped && aside(&helper, NAME(help), &work))
         helped = 0, work.meeting.threads = 1;
     NAME(take)(&work, 0, helped ? 1 : PARTS);
     if (helped)
