@@ -128,7 +128,7 @@ def test_fits_in_c_go_on_side_by_side(rows, side_by_side):
     settings = [{"random_state": seed, "batch_size": 20 + seed} for seed in range(4)]
     fits = [made(one) for one in settings]
     together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
-    assert max(side_by_side) == 2
+    assert 2 <= max(side_by_side) <= 3  # two processors, and one more fit that waits for Python
     for one, other in zip(together, settings, strict=True):
         alone = made(other).fit(rows)
         for weight, wanted in zip(

@@ -12,14 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus import artifact, metrics
-from isthmus.data import (
-    SIZES,
-    AllBut,
-    Rows,
-    align,
-    check_rows,
-    plain_batches,
-)
+from isthmus.data import SIZES, AllBut, Rows, align, check_rows, plain_batches
 from isthmus.errors import RequestError
 from isthmus.estimator.continuing import fit_each, one_more_epoch
 from isthmus.estimator.division import rows_of
@@ -44,6 +37,7 @@ from isthmus.estimator.refining import refined
 from isthmus.estimator.request import Request
 from isthmus.estimator.restarts import best_of
 from isthmus.estimator.saving import to_artifact
+from isthmus.estimator.sharing import check
 from isthmus.types import Array, Source
 
 
@@ -176,7 +170,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         del y
         with unless_refused(self), torch.inference_mode(False):
             source = as_source(self, X, reset=True)
-            check_rows(source, gaps=True, later=True)
+            check(source)
             weight = row_weights(sample_weight, source)
             if validation is not None:
                 known = source.schema

@@ -13,7 +13,6 @@ from isthmus.counts import counts_seen
 from isthmus.data import StreamedRows, check_any, check_rows, is_streamed
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, parts, sharing
-from isthmus.estimator.division import mean_row
 from isthmus.estimator.fitted import Fitted
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
 from isthmus.estimator.imputing import Imputer
@@ -23,6 +22,7 @@ from isthmus.kinds import CodeNetwork
 from isthmus.losses import Squared
 from isthmus.pretraining import PCA, PRETRAININGS, PCASolution, Random, name_of
 from isthmus.pretraining.pca import EXACT_SIDE
+from isthmus.randomness import reseed
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
@@ -81,7 +81,7 @@ class Fitting:
 
     def _run(self) -> Fitted:
         with private_randomness(self.device):
-            torch.manual_seed(self.request.seed)
+            reseed(self.request.seed, self.device)
             if not parts.is_dense(self.request, self.kind):
                 import_ahead()
             network, solution = self._built()
@@ -185,7 +185,7 @@ class Fitting:
 
     def _find_stand_in(self) -> Tensor | float:
         """What stands in for missing values at first: (D,), the mean of those that are known."""
-        return mean_row(self.train).flatten() if self.preparation.gaps else 0.0
+        return sharing.mean_of(self.train).flatten() if self.preparation.gaps else 0.0
 
     def _principal(self, n_components: int) -> PCASolution:
         rows = self.train
@@ -374,7 +374,7 @@ class Fitting:
     def _mean_row(self) -> Tensor:
         """The mean row; of rows on disk, one pass over which costs, as it is known already."""
         if self.mean is None or not is_streamed(self.source):
-            return mean_row(self.train)
+            return sharing.mean_of(self.train)
         return self.mean.to(self.train.dtype).reshape(1, *self.preparation.facts.shape).cpu()
 
     def _facts(self, network: CodeNetwork, state: State) -> dict[str, Any]:

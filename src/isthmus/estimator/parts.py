@@ -236,7 +236,7 @@ def trainer_of(
         stride=shared(stride_of(step, method, plan)),
         objective=objective,
         optimizer=method,
-        factor=optimizer.factor,
+        factors=optimizer.factors,
         batches=batches_of(plan.batch_size, request.seed),
         plan=plan,
         state=State(seed=request.seed),

@@ -5,12 +5,17 @@ import hashlib
 import torch
 
 from isthmus.counts import CountsSeen
-from isthmus.data import Preparation, Rows, count_distinct, fit_preparation
-from isthmus.estimator.division import Division
+from isthmus.data import Preparation, Rows, check_rows, count_distinct, fit_preparation
+from isthmus.estimator.division import Division, mean_row
 from isthmus.estimator.request import Request
 from isthmus.pretraining import PCASolution, principal_components
 from isthmus.training.crew import once
 from isthmus.types import Array, Source
+
+
+def check(source: Source) -> None:
+    """Raise DataError unless rows can be learned from; see `check_rows`."""
+    once((source,), "checked", lambda: check_rows(source, gaps=True, later=True))
 
 
 def division_of(
@@ -55,6 +60,11 @@ def opened(
 def distinct_of(rows: Rows) -> int:
     """How many different rows there are."""
     return once((rows,), "distinct", lambda: count_distinct(rows.source, rows.rows))
+
+
+def mean_of(rows: Rows) -> torch.Tensor:
+    """The mean row; see `mean_row`."""
+    return once((rows,), "mean", lambda: mean_row(rows))
 
 
 def principal_of(

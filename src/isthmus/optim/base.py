@@ -90,10 +90,15 @@ class OptimizerSpec(Spec):
 
     def factor(self, step: int, total: int) -> float:
         """The share of `lr` in force at `step` of `total`, in [0, 1]; it has no memory."""
-        rise = round(self.warmup * total)
-        if step < rise:
-            return (step + 1) / rise
-        return SCHEDULES[self.schedule]((step - rise) / max(total - rise, 1))
+        return self.factors(range(step, step + 1), total)[0]
+
+    def factors(self, steps: range, total: int) -> list[float]:
+        """The same of several steps."""
+        rise, schedule = round(self.warmup * total), SCHEDULES[self.schedule]
+        span = max(total - rise, 1)
+        return [
+            (step + 1) / rise if step < rise else schedule((step - rise) / span) for step in steps
+        ]
 
 
 def parameter_groups(

@@ -137,7 +137,8 @@ class Desk(NamedTuple):
     """Who has come back."""
 
     cores: threading.Semaphore
-    """How many may be apart at the same time."""
+    """How many may be apart at the same time: as many as there are processors, and one more who
+    waits for Python to go on."""
 
 
 class Shared:
@@ -195,7 +196,7 @@ def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
     KeyboardInterrupt, is passed on when every job has been told.
     """
     known, world = Known(), World.now()
-    desk = Desk(queue.SimpleQueue(), threading.Semaphore(world.threads))
+    desk = Desk(queue.SimpleQueue(), threading.Semaphore(world.threads + 1))
     with threads_kept():
         return _together([Member(job, world, known, desk) for job in jobs], desk)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.randomness import reseed
+from isthmus.training.crew import once
 from isthmus.training.diagnosis import Finding, Verdict, average_of, diagnose, is_average
 from isthmus.training.sample import CodeFigures, Look, Sample, error_of, share_rebuilt_linearly
 from isthmus.training.state import Record
@@ -104,7 +105,7 @@ class Doctor:
     def _look(self, network: Network, rows: WeightedRows) -> Look | None:
         """What the network does to the sample, or None where that says nothing."""
         if self.sample is None:
-            self.sample = Sample.of(rows)
+            self.sample = once((rows,), "sample", lambda: Sample.of(rows))
         x, weight, mean, distinct, mean_error = self.sample
         if mean_error == 0:
             return None
@@ -139,4 +140,5 @@ def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
             yield
         finally:
             for module, training in modes:
-                module.training = training
+                if module.training != training:  # to set it costs more than to look
+                    module.training = training

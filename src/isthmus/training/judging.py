@@ -24,7 +24,8 @@ def judged(
     """
     judge = judge or functools.partial(losses, network, objective)
     n_rows = len(rows) if most is None else min(most, len(rows))
-    network.eval()
+    if network.training:
+        network.eval()
     reseed(seed, rows.weight.device)
     size = ROWS_AT_ONCE.get(rows.weight.device.type, ROWS_AT_ONCE["cpu"])
     pieces = [range(n_rows)[start : start + size] for start in range(0, n_rows, size)]

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from isthmus.errors import DivergenceError
-from isthmus.randomness import reseed, seed_at
+from isthmus.randomness import Seeds, reseed, seed_at
 from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Finding
@@ -53,7 +53,7 @@ class Trainer:
     step: TrainingStep
     objective: Callable[[Step], dict[str, Tensor]]
     optimizer: torch.optim.Optimizer
-    factor: Callable[[int, int], float]
+    factors: Callable[[range, int], list[float]]
     batches: Callable[[int, int], Sequence[Index]]
     """(rows, epoch) to the positions of each batch."""
 
@@ -123,7 +123,7 @@ class Trainer:
 
         Raises DivergenceError, with the weights as they were before, when the loss is not finite.
         """
-        self.train, self.factor, self.health = rows, _full_rate, None
+        self.train, self.factors, self.health = rows, _full_rate, None
         before = copy.deepcopy(self.network.state_dict())
         self.state.sums, self.state.step = {}, 0
         try:
@@ -207,7 +207,7 @@ class Trainer:
                 else:
                     self._train_batch(batches, self.state.step)
         # Told here too, for an epoch that is resumed after its last step.
-        self._set_rate(self.factor((self.state.epoch + 1) * len(batches) - 1, total))
+        self._set_rate((self.state.epoch + 1) * len(batches) - 1, total)
         self.network.eval()
         trained = {name: float(value) / len(self.train) for name, value in self.state.sums.items()}
         self._check(trained)
@@ -215,7 +215,7 @@ class Trainer:
 
     def _train_batch(self, batches: Sequence[Index], position: int) -> None:
         index = self.state.epoch * len(batches) + position
-        self._set_rate(self.factor(index, len(batches) * max(self.plan.max_epochs, 1)))
+        self._set_rate(index, len(batches) * max(self.plan.max_epochs, 1))
         rows = batches[position]
         doctor = self._doctor(position + 1, len(batches))
         with watched(doctor, self.network):
@@ -248,12 +248,12 @@ class Trainer:
         chosen = [batches[self.state.step + i] for i in range(many)]
         sizes, total = [len(rows) for rows in chosen], len(batches) * max(self.plan.max_epochs, 1)
         rows, highest = as_one(chosen), self.rates[0] * self.state.lr_scale
-        rates = [highest * self.factor(index, total) for index in range(first, first + many)]
+        rates = [highest * one for one in self.factors(range(first, first + many), total)]
         doctor = self._doctor(self.state.step + many, len(batches))
         with uninterrupted():
             self.settled = False
             with watched(doctor, self.network):
-                seeds = [seed_at(self.state.seed, index) for index in range(first, first + many)]
+                seeds = Seeds(self.state.seed, range(first, first + many))
                 steps = steps_on(self.train, rows, sizes=sizes, rates=rates, seeds=seeds)
                 found = self.stride(steps)
             self.state.add(found)
@@ -313,7 +313,8 @@ class Trainer:
         self.optimizer.step(closure)
         return before
 
-    def _set_rate(self, factor: float) -> None:
+    def _set_rate(self, step: int, total: int) -> None:
+        (factor,) = self.factors(range(step, step + 1), total)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor * self.state.lr_scale
 
@@ -394,6 +395,6 @@ class Trainer:
         return judged(self.network, self.objective, rows, seed, most, judge)
 
 
-def _full_rate(step: int, total: int) -> float:
-    del step, total
-    return 1.0
+def _full_rate(steps: range, total: int) -> list[float]:
+    del total
+    return [1.0] * len(steps)

@@ -213,7 +213,8 @@ static const REAL *NAME(turned)(const REAL *w, REAL *to, int64_t rows, int64_t c
     return to;
 }
 
-static void NAME(forth)(const Run *run, const Layer *layer, int64_t rows)
+/* A part of a batch through a layer, whose weights are (ins, PADDED(outs)). */
+static void NAME(forth)(const Run *run, const Layer *layer, const REAL *weights, int64_t rows)
 {
     int64_t wide = PADDED(layer->outs), from = PADDED(layer->ins);
     REAL *z = run->before[layer->target];
@@ -224,14 +225,13 @@ static void NAME(forth)(const Run *run, const Layer *layer, int64_t rows)
         for (int64_t j = layer->outs; j < wide; j++)
             z[i * wide + j] = 0;
     }
-    const REAL *weights = NAME(turned)(run->values + layer->weight, run->turned, layer->ins, layer->outs,
-                                       layer->by_input, layer->by_output);
     NAME(product)(rows, wide, layer->ins, run->after[layer->source], from, 1, weights, wide, z, wide, 1);
     if (layer->act)
         NAME(bend)(layer->act, z, run->after[layer->target], rows * wide);
 }
 
-static void NAME(back)(const Run *run, const Layer *layer, int64_t rows)
+/* The way back, by weights (outs, PADDED(ins)). */
+static void NAME(back)(const Run *run, const Layer *layer, const REAL *weights, int64_t rows)
 {
     int64_t wide = PADDED(layer->outs), from = PADDED(layer->ins);
     int64_t ins = layer->ins, outs = layer->outs;
@@ -249,11 +249,9 @@ static void NAME(back)(const Run *run, const Layer *layer, int64_t rows)
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < outs; j++)
             sums[j] += s[i * wide + j];
-    if (!layer->source)
-        return;
-    const REAL *weights = NAME(turned)(run->values + layer->weight, run->turned, outs, ins, layer->by_output,
-                                       layer->by_input);
-    NAME(product)(rows, from, outs, s, wide, 1, weights, from, run->ahead[layer->source], from, (int)layer->reached);
+    if (layer->source)
+        NAME(product)(rows, from, outs, s, wide, 1, weights, from, run->ahead[layer->source], from,
+                      (int)layer->reached);
 }
 
 /* How far some outputs are off, cut off where they end; `passed` is the share of a slope that gets
@@ -301,22 +299,42 @@ static double NAME(judge)(const Run *run, const Settings *settings, const REAL *
 /* The part of each batch that is `part` of PARTS: rows from and up to. */
 #define FROM(part, size) ((size) * (part) / PARTS)
 
-/* A part of a batch there and, where weights are to move, back. */
-static void NAME(pass)(Work *work, int part, int64_t first, int64_t size)
+#define ROWS_OF(part, size) (FROM((part) + 1, size) - FROM(part, size))
+
+/* The rows of a part of the batch that begins at row `first`. */
+static void NAME(load)(const Work *work, int part, int64_t first, int64_t size)
 {
-    Run *run = &work->run[part];
-    int64_t features = work->layers[0].ins, wide = PADDED(features);
-    int64_t start = FROM(part, size), rows = FROM(part + 1, size) - start;
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t row = first + start + i, at = work->places ? work->places[row] : row;
+    const Run *run = &work->run[part];
+    int64_t features = work->layers[0].ins, wide = PADDED(features), start = first + FROM(part, size);
+    for (int64_t i = 0; i < ROWS_OF(part, size); i++) {
+        int64_t at = work->places ? work->places[start + i] : start + i;
         memcpy(run->after[0] + i * wide, work->rows + at * features, features * sizeof(REAL));
         run->weight[i] = work->row_weights ? work->row_weights[at] : 1;
     }
-    for (int64_t n = 0; n < work->count; n++)
-        NAME(forth)(run, work->layers + n, rows);
-    work->lost[part] = NAME(judge)(run, work->settings, work->ends, rows, size);
-    for (int64_t n = work->count - 1; n >= 0 && work->mean; n--)
-        NAME(back)(run, work->layers + n, rows);
+}
+
+/* Parts of a batch there and, where weights are to move, back: each layer's weights are turned for all
+ * of them at once. */
+static void NAME(pass)(Work *work, int begin, int end, int64_t first, int64_t size)
+{
+    REAL *room = work->run[begin].turned;
+    for (int part = begin; part < end; part++)
+        NAME(load)(work, part, first, size);
+    for (const Layer *layer = work->layers; layer < work->layers + work->count; layer++) {
+        const REAL *weights = NAME(turned)(work->values + layer->weight, room, layer->ins, layer->outs,
+                                           layer->by_input, layer->by_output);
+        for (int part = begin; part < end; part++)
+            NAME(forth)(&work->run[part], layer, weights, ROWS_OF(part, size));
+    }
+    for (int part = begin; part < end; part++)
+        work->lost[part] = NAME(judge)(&work->run[part], work->settings, work->ends, ROWS_OF(part, size), size);
+    for (int64_t n = work->count - 1; n >= 0 && work->mean; n--) {
+        const Layer *layer = work->layers + n;
+        const REAL *weights = layer->source ? NAME(turned)(work->values + layer->weight, room, layer->outs,
+                                                           layer->ins, layer->by_output, layer->by_input) : 0;
+        for (int part = begin; part < end; part++)
+            NAME(back)(&work->run[part], layer, weights, ROWS_OF(part, size));
+    }
 }
 
 /* A part of the weights: the sum of the slopes of all parts of the batch, and its square. */
@@ -326,14 +344,15 @@ static void NAME(gather)(Work *work, int part)
     const REAL *one = work->run[0].slopes, *other = work->run[PARTS - 1].slopes;
     Vector parts = {0};
     double norm = 0;
-    for (int64_t k = i; k < end; k++)
-        work->slopes[k] = one[k] + other[k];
-    for (int64_t k = i; k + LANES <= end; k += LANES, i = k) {
-        Vector g = *(const Vector *)(work->slopes + k);
+    for (; i + LANES <= end; i += LANES) {
+        Vector g = *(const Vector *)(one + i) + *(const Vector *)(other + i);
+        *(Vector *)(work->slopes + i) = g;
         parts += g * g;
     }
-    for (; i < end; i++)
+    for (; i < end; i++) {
+        work->slopes[i] = one[i] + other[i];
         norm += (double)work->slopes[i] * work->slopes[i];
+    }
     for (int64_t j = 0; j < LANES; j++)
         norm += parts[j];
     if (!(norm < 1e30)) { /* squares may be beyond this precision where their root is not */
@@ -383,8 +402,7 @@ static void NAME(move)(const Work *work, int part, double rate, double step)
 static void NAME(take)(Work *work, int first, int last)
 {
     for (int64_t k = 0, row = 0; k < work->many; row += work->sizes[k++]) {
-        for (int part = first; part < last; part++)
-            NAME(pass)(work, part, row, work->sizes[k]);
+        NAME(pass)(work, first, last, row, work->sizes[k]);
         meet(&work->meeting);
         for (int part = first; part < last && work->mean; part++)
             NAME(gather)(work, part);
@@ -470,6 +488,7 @@ int NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, RE
 }
 
 #undef FROM
+#undef ROWS_OF
 #undef LANES
 #undef WIDE
 #undef PADDED
