@@ -16,6 +16,9 @@ from isthmus.types import Array, Index, Numbers, Source, WeightedRows
 
 RESIDENT_BYTES = 1 << 30
 ROWS_AT_ONCE = 2048
+
+MOST_NUMBERS, ROWS_IN_ORDER = 1 << 21, range(256, 8192)
+"""Of rows taken in order: so many numbers at a time, but at least and at most so many rows."""
 """Rows a network codes in one go when it is not training."""
 
 
@@ -62,8 +65,8 @@ class Rows:
         return self._prepare(self.rows[positions])
 
     def in_order(self) -> Iterator[tuple[Index, Tensor]]:
-        """All rows in batches of 2048: positions and tensor."""
-        for positions in plain_batches(len(self)):
+        """All rows in batches: positions and tensor."""
+        for positions in plain_batches(len(self), rows_at_once(self.preparation.facts.n_features)):
             if self.resident is not None:
                 yield positions, self.resident[positions[0] : positions[-1] + 1]
             else:
@@ -155,6 +158,15 @@ def epoch_batches(
     """
     order = np.random.default_rng((seed, epoch)).permutation(n_rows)
     return [order[start : start + batch_size][rank::size] for start in range(0, n_rows, batch_size)]
+
+
+def rows_at_once(n_features: int) -> int:
+    """How many rows of so many features to take at a time.
+
+    Enough that asking costs little, and no more than memory holds easily.
+    """
+    fewest, most = ROWS_IN_ORDER.start, ROWS_IN_ORDER.stop
+    return min(most, max(fewest, MOST_NUMBERS // max(1, n_features)))
 
 
 def plain_batches(n_rows: int, batch_size: int | None = None) -> Pieces:

@@ -34,9 +34,13 @@ class AllBut:
             if not len(self.left_out):
                 return at
         positions = np.asarray(at, np.intp)
-        if positions.size and not -len(self) <= positions.min() <= positions.max() < len(self):
+        lowest = positions.min(initial=0)
+        if positions.size and not -len(self) <= lowest <= positions.max() < len(self):
             raise IndexError(f"positions beyond the {len(self)} rows there are")
-        positions = np.where(positions < 0, positions + len(self), positions)
+        if lowest < 0:
+            positions = np.where(positions < 0, positions + len(self), positions)
+        if not len(self.left_out):
+            return positions[()]  # of a single one a number, not an array
         return positions + np.searchsorted(self._before, positions, side="right")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:

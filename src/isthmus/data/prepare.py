@@ -23,10 +23,17 @@ LIKELIHOODS = {"boolean": "bernoulli", "categorical": "categorical", "count": "c
 """What the values of a column are drawn from, by its role; else they stray around a mean."""
 
 CACHE_BYTES = 1 << 18
+"""Of numbers on their way to prepared ones: a processor's cache holds them between two steps."""
+
+SHORT = 1024
+"""Numbers of a row up to which rows are scaled several at a time."""
+
+SHARED = tuple(map(np.dtype, (np.float32, np.float64, np.uint8, np.int16)))
+"""Numbers that torch, which has threads, takes from where NumPy has them; it warns of those that
+may not be written."""
+
 MOST_SHIFT = 16.0
 """Scales: what may be taken off without losing digits that single precision has."""
-
-"""Of numbers on their way to prepared ones: a processor's cache holds them between two steps."""
 
 COUNT_NUMBERS = tuple(one.name for one in fields(CountFacts) if one.name != "sized")
 """The facts of counts that are numbers, one a column."""
@@ -335,14 +342,38 @@ def _is_short(values: Array, shift: Array, scale: Array) -> bool:
 
 def _scale_into(found: Tensor, values: Array, shift: Array, scale: Array) -> None:
     """Write (values - shift) / scale, worked out in the precision of `shift`, into `found`."""
-    size = max(1, math.prod(values.shape[1:]) * shift.itemsize)
-    step = min(max(1, CACHE_BYTES // size), max(1, len(values)))
-    if found.device.type == "cpu" and found.numpy().dtype == shift.dtype:
-        for start in range(0, len(values), step):
-            own = found[start : start + step].numpy()
-            np.subtract(values[start : start + step], shift, out=own)
-            own /= scale
+    row = values.shape[1:]
+    step = max(1, CACHE_BYTES // max(1, math.prod(row) * shift.itemsize))
+    if found.device.type != "cpu" or found.numpy().dtype != shift.dtype:
+        _scale_by_way(found, values, shift, scale, min(step, max(1, len(values))))
         return
+    several = min(SHORT // max(1, math.prod(row)), len(values))
+    if several > 1 and values.flags.c_contiguous and max(shift.size, scale.size) > 1:
+        # What is done between two rows takes longer than to scale a short one: several in one.
+        whole, long = len(values) // several * several, (len(values) // several, -1)
+        shifts, scales = (
+            np.tile(np.broadcast_to(one, row).ravel(), several) for one in (shift, scale)
+        )
+        own, given = found[:whole].view(long), values[:whole].reshape(long)
+        _scale_in_place(own, given, shifts, scales, max(1, step // several))
+        found, values = found[whole:], values[whole:]
+    _scale_in_place(found, values, shift, scale, step)
+
+
+def _scale_in_place(found: Tensor, values: Array, shift: Array, scale: Array, step: int) -> None:
+    """The same where `found` has the precision already; by NumPy `step` rows at a time."""
+    if values.dtype in SHARED and values.flags.c_contiguous and values.flags.writeable:
+        torch.sub(torch.from_numpy(values), torch.from_numpy(shift), out=found)
+        found.div_(torch.from_numpy(scale))
+        return
+    for start in range(0, len(values), step):
+        own = found[start : start + step].numpy()
+        np.subtract(values[start : start + step], shift, out=own)
+        own /= scale
+
+
+def _scale_by_way(found: Tensor, values: Array, shift: Array, scale: Array, step: int) -> None:
+    """The same by way of an array of the precision asked for."""
     piece = np.empty((step, *values.shape[1:]), shift.dtype)
     for start in range(0, len(values), step):
         part = values[start : start + step]

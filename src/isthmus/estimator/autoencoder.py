@@ -12,10 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus import artifact, metrics
-from isthmus.data import SIZES, AllBut, Rows, align, check_rows, plain_batches
+from isthmus.data import SIZES, AllBut, Rows, align, check_rows, plain_batches, rows_at_once
 from isthmus.errors import RequestError
 from isthmus.estimator.continuing import fit_each, one_more_epoch
 from isthmus.estimator.division import rows_of
+from isthmus.estimator.errors import row_errors
 from isthmus.estimator.fitted import Fitted
 from isthmus.estimator.fitting import Fitting
 from isthmus.estimator.imputing import impute
@@ -268,14 +269,13 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if by == "sample":
             source = self._source(X)
             return by_sample(source, self.reconstruction_error(source, by="value"))
+        if by == "row":
+            off = [row_errors(self.preparation_, x, r) for x, r in self._pairs(X)]
+            return np.concatenate(off)
         measured = self.evaluate(X)
-        answers = {
-            "total": measured.total,
-            "row": measured.per_row,
-            "feature": measured.per_feature,
-        }
+        answers = {"total": measured.total, "feature": measured.per_feature}
         if by not in answers:
-            known = ", ".join(map(repr, (*answers, "value", "sample")))
+            known = ", ".join(map(repr, ("total", "row", "feature", "value", "sample")))
             raise RequestError(f"by={by!r} is not known; use one of {known}")
         return answers[by]
 
@@ -337,9 +337,13 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
         """Each batch of rows and what their codes rebuild, in the units of errors, (B, E) each."""
-        rows, measured = self._rows(X), self.preparation_.measured
-        for x, code in self._coded(rows):
-            yield measured(x), measured(self._decode(code, self.loss_.sizes(x)))
+        measured = self.preparation_.measured
+        return ((measured(x), measured(rebuilt)) for x, rebuilt in self._pairs(X))
+
+    def _pairs(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each batch of prepared rows and what their codes rebuild."""
+        for x, code in self._coded(self._rows(X)):
+            yield x, self._decode(code, self.loss_.sizes(x))
 
     def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """Each batch of prepared rows with its codes; DataError where those are not finite."""
@@ -360,7 +364,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _rebuild(self, codes: Tensor, sizes: Tensor | None) -> Array:
         if not len(codes):
             return np.empty((0, *self.preparation_.schema.shape))
-        batches = plain_batches(len(codes))
+        batches = plain_batches(len(codes), rows_at_once(self.preparation_.facts.n_features))
         parts = [self._decode(codes[p], None if sizes is None else sizes[p]) for p in batches]
         return np.concatenate([self.preparation_.decode(part) for part in parts])
 
