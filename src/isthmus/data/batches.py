@@ -1,5 +1,6 @@
 """Rows as prepared tensors, and the batches of an epoch decided by (seed, epoch) alone."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -17,8 +18,9 @@ from isthmus.types import Array, Index, Numbers, Source, WeightedRows
 RESIDENT_BYTES = 1 << 30
 ROWS_AT_ONCE = 2048
 
-MOST_NUMBERS, ROWS_IN_ORDER = 1 << 21, range(256, 8192)
-"""Of rows taken in order: so many numbers at a time, but at least and at most so many rows."""
+MOST_NUMBERS, MOST_PIXELS, ROWS_IN_ORDER = 1 << 21, 1 << 18, range(128, 8192)
+"""Of rows taken in order: so many numbers at a time (of images and signals, of which convolutions
+make several times as many), but at least and at most so many rows."""
 """Rows a network codes in one go when it is not training."""
 
 
@@ -66,7 +68,7 @@ class Rows:
 
     def in_order(self) -> Iterator[tuple[Index, Tensor]]:
         """All rows in batches: positions and tensor."""
-        for positions in plain_batches(len(self), rows_at_once(self.preparation.facts.n_features)):
+        for positions in plain_batches(len(self), rows_at_once(self.preparation.network_shape)):
             if self.resident is not None:
                 yield positions, self.resident[positions[0] : positions[-1] + 1]
             else:
@@ -160,13 +162,14 @@ def epoch_batches(
     return [order[start : start + batch_size][rank::size] for start in range(0, n_rows, batch_size)]
 
 
-def rows_at_once(n_features: int) -> int:
-    """How many rows of so many features to take at a time.
+def rows_at_once(shape: tuple[int, ...]) -> int:
+    """How many rows of this shape to take at a time.
 
     Enough that asking costs little, and no more than memory holds easily.
     """
     fewest, most = ROWS_IN_ORDER.start, ROWS_IN_ORDER.stop
-    return min(most, max(fewest, MOST_NUMBERS // max(1, n_features)))
+    numbers = MOST_NUMBERS if len(shape) == 1 else MOST_PIXELS
+    return min(most, max(fewest, numbers // max(1, math.prod(shape))))
 
 
 def plain_batches(n_rows: int, batch_size: int | None = None) -> Pieces:

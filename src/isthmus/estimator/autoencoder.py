@@ -364,7 +364,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _rebuild(self, codes: Tensor, sizes: Tensor | None) -> Array:
         if not len(codes):
             return np.empty((0, *self.preparation_.schema.shape))
-        batches = plain_batches(len(codes), rows_at_once(self.preparation_.facts.n_features))
+        batches = plain_batches(len(codes), rows_at_once(self.preparation_.network_shape))
         parts = [self._decode(codes[p], None if sizes is None else sizes[p]) for p in batches]
         return np.concatenate([self.preparation_.decode(part) for part in parts])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 from isthmus.errors import require
@@ -16,6 +17,10 @@ from isthmus.types import Facts
 FIRST_CHANNELS, DOUBLINGS, SMALLEST_SIDE, DEEPEST = 16, 2, 4, 5
 """Feature maps of the first stage for each axis, so that it makes as many numbers of a signal's
 sample as of an image's pixel; how often they double; the shortest side; the most stages."""
+
+
+IMAGES = 4
+"""Axes of a batch of images."""
 
 
 class Axes(NamedTuple):
@@ -139,7 +144,7 @@ class ConvEncoder(Stack):
     def layer(self, i: int, x: Tensor) -> Tensor:
         """(B, channels, *sizes[i]) to those of stage i + 1, at the end to (B, K)."""
         if i == 0:
-            x = x.reshape(-1, *self.shape)
+            x = _laid_out(x.reshape(-1, *self.shape))
         return super().layer(i, x if i < len(self.convolutions) else x.flatten(1))
 
 
@@ -179,9 +184,20 @@ class ConvDecoder(Stack):
     def layer(self, i: int, x: Tensor) -> Tensor:
         """(B, K) to (B, channels, *smallest size), then stage by stage to the size of a row."""
         if i == 0:
-            return super().layer(i, x).reshape(-1, *self.start)
+            return _laid_out(super().layer(i, x).reshape(-1, *self.start))
         convolution: Any = self.affine(i)
-        return convolution(x, output_size=self.sizes[i - 1])  # type: ignore[no-any-return]
+        made: Tensor = convolution(x, output_size=self.sizes[i - 1])
+        return made.contiguous() if i == len(self.convolutions) else made
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """Feature maps of images as convolutions on a processor take them fastest.
+
+    The maps of a pixel lie side by side, which the convolutions that follow keep up.
+    """
+    if x.ndim == IMAGES and x.device.type == "cpu":
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
 
 
 def _volume(size: Sequence[int]) -> int:

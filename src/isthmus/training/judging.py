@@ -2,12 +2,15 @@
 
 import functools
 
+import numpy as np
+
+from isthmus.data import rows_at_once
 from isthmus.randomness import reseed
 from isthmus.training.rows import in_order
 from isthmus.training.step import Judge, Objective, losses, summed
 from isthmus.types import Network, WeightedRows
 
-ROWS_AT_ONCE = {"cpu": 2048, "cuda": 16_384}
+ROWS_AT_ONCE, FEW = {"cpu": 2048, "cuda": 16_384}, 128
 
 
 def judged(
@@ -28,6 +31,8 @@ def judged(
         network.eval()
     reseed(seed, rows.weight.device)
     size = ROWS_AT_ONCE.get(rows.weight.device.type, ROWS_AT_ONCE["cpu"])
+    if rows.weight.device.type == "cpu" and n_rows > FEW:
+        size = min(size, rows_at_once(tuple(rows.take(np.arange(1)).shape[1:])))
     pieces = [range(n_rows)[start : start + size] for start in range(0, n_rows, size)]
     found = [
         judge(in_order(rows, piece), rows.weight[piece.start : piece.stop]) for piece in pieces
