@@ -17,11 +17,11 @@ from isthmus.types import Array, Index, Numbers, Source, WeightedRows
 
 RESIDENT_BYTES = 1 << 30
 ROWS_AT_ONCE = 2048
+"""Rows a network codes in one go when it is not training."""
 
 MOST_NUMBERS, MOST_PIXELS, ROWS_IN_ORDER = 1 << 21, 1 << 18, range(128, 8192)
 """Of rows taken in order: so many numbers at a time (of images and signals, of which convolutions
 make several times as many), but at least and at most so many rows."""
-"""Rows a network codes in one go when it is not training."""
 
 
 class Rows:

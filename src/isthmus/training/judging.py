@@ -2,7 +2,7 @@
 
 import functools
 
-import numpy as np
+from torch import Tensor
 
 from isthmus.data import rows_at_once
 from isthmus.randomness import reseed
@@ -10,7 +10,7 @@ from isthmus.training.rows import in_order
 from isthmus.training.step import Judge, Objective, losses, summed
 from isthmus.types import Network, WeightedRows
 
-ROWS_AT_ONCE, FEW = {"cpu": 2048, "cuda": 16_384}, 128
+ROWS_AT_ONCE = {"cpu": 2048, "cuda": 16_384}
 
 
 def judged(
@@ -31,8 +31,9 @@ def judged(
         network.eval()
     reseed(seed, rows.weight.device)
     size = ROWS_AT_ONCE.get(rows.weight.device.type, ROWS_AT_ONCE["cpu"])
-    if rows.weight.device.type == "cpu" and n_rows > FEW:
-        size = min(size, rows_at_once(tuple(rows.take(np.arange(1)).shape[1:])))
+    resident: Tensor | None = getattr(rows, "resident", None)
+    if resident is not None and resident.device.type == "cpu":
+        size = min(size, rows_at_once(tuple(resident.shape[1:])))
     pieces = [range(n_rows)[start : start + size] for start in range(0, n_rows, size)]
     found = [
         judge(in_order(rows, piece), rows.weight[piece.start : piece.stop]) for piece in pieces
