@@ -70,14 +70,10 @@ def isthmus(size: Size, rows: Rows, epochs: int, device: str = "cpu") -> Rebuild
     return lambda given: np.asarray(fitted.reconstruct(given), np.float32)
 
 
-def dense(size: Size) -> nn.Module:
-    """The network of a size in plain torch; of convolutions, this library's own module."""
+def dense(size: Size) -> nn.Sequential:
+    """The network of a size in plain torch, dense or convolutional."""
     if len(size.shape) > 1:
-        from isthmus.kinds import Convolutional
-        from isthmus.types import Facts
-
-        kind = Convolutional(channels=size.hidden, activation="relu", skip=False)
-        return kind.build(Facts(shape=size.shape), size.code)
+        return convolutional(size)
     widths, middle = size.widths, len(size.hidden) + 1
     layers: list[nn.Module] = []
     for at, (wide, narrow) in enumerate(itertools.pairwise(widths), 1):
@@ -87,16 +83,27 @@ def dense(size: Size) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def _rebuilt(network: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-    out = network(rows)
-    return out if isinstance(out, torch.Tensor) else out.reconstruction
+def convolutional(size: Size) -> nn.Sequential:
+    """Convolutions of width 3 and stride 2, a dense code, and the same back."""
+    maps, sides = [size.shape[0], *size.hidden], [size.shape[1]]
+    forth: list[nn.Module] = []
+    back: list[nn.Module] = []
+    for before, after in itertools.pairwise(maps):
+        sides.append((sides[-1] + 1) // 2)
+        forth += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
+        beyond = sides[-2] - (2 * sides[-1] - 1)
+        turned = nn.ConvTranspose2d(after, before, 3, 2, padding=1, output_padding=beyond)
+        back = [nn.ReLU(), turned, *back]
+    wide = maps[-1] * sides[-1] ** 2
+    code = [nn.Flatten(), nn.Linear(wide, size.code), nn.Linear(size.code, wide)]
+    return nn.Sequential(*forth, *code, nn.Unflatten(1, (maps[-1], sides[-1], sides[-1])), *back)
 
 
 def _by_torch(network: nn.Module) -> Rebuild:
     @torch.no_grad()
     def rebuild(given: Rows) -> Rows:
         network.eval()
-        return _rebuilt(network, torch.from_numpy(given)).float().numpy()
+        return network(torch.from_numpy(given)).float().numpy()
 
     return rebuild
 
@@ -112,7 +119,7 @@ def tutorial(size: Size, rows: Rows, epochs: int) -> Rebuild:
     for _ in range(epochs):
         for (x,) in loader:
             optimizer.zero_grad()
-            loss(_rebuilt(network, x), x).backward()
+            loss(network(x), x).backward()
             optimizer.step()
     return _by_torch(network)
 
@@ -130,7 +137,7 @@ def tuned(size: Size, rows: Rows, epochs: int, *, bf16: bool, channels_last: boo
         for start in range(0, len(x), size.batch):
             batch = x[order[start : start + size.batch]]
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                out = _rebuilt(network, batch)
+                out = network(batch)
             nn.functional.mse_loss(out.float(), batch).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -147,7 +154,7 @@ def tuned_gpu(
 
     def slopes(batch: torch.Tensor) -> None:
         with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
-            out = _rebuilt(network, batch)
+            out = network(batch)
         nn.functional.mse_loss(out.float(), batch).backward()
 
     step = torch.compile(slopes, mode="reduce-overhead") if compiled else slopes

@@ -326,11 +326,39 @@ def test_a_place_that_cannot_be_written_is_none(tmp_path):
     assert run(code, tmp_path, XDG_CACHE_HOME=str(tmp_path / "file")).strip() == "None"
 
 
-def test_what_cannot_be_loaded_is_none(tmp_path):
+@pytest.mark.parametrize("left", [b"", b"no library at all", 4096, 9000])
+def test_what_was_damaged_is_compiled_anew(left, tmp_path):
     code = "from isthmus.training.compiling import library; print(library()._name)"
-    Path(run(code, tmp_path).strip()).write_bytes(b"no library at all")
+    place = Path(run(code, tmp_path).strip())
+    whole = place.read_bytes()
+    place.write_bytes(whole[:left] if isinstance(left, int) else left)
+    assert run(code, tmp_path).strip() == str(place)
+    assert place.read_bytes() == whole
+
+
+def test_another_library_of_that_name_is_not_taken(tmp_path):
+    code = "from isthmus.training.compiling import library; print(library()._name)"
+    place = Path(run(code, tmp_path).strip())
+    source = tmp_path / "other.c"
+    source.write_text("int other(void) { return 1; }")
+    subprocess.run(["cc", "-shared", "-fPIC", source, "-o", place], check=True)
+    whole = "; import ctypes; print(ctypes.CDLL(library()._name).steps_double is not None)"
+    assert run(code + whole, tmp_path).split() == [str(place), "True"]
+
+
+@pytest.mark.parametrize("kept", ["x/cache", "."])
+def test_a_folder_that_is_not_absolute_is_not_taken(kept, tmp_path):
+    code = "from isthmus.training.compiling import _folder; print(_folder())"
+    found = run(code, tmp_path, XDG_CACHE_HOME=kept, HOME=str(tmp_path)).strip()
+    assert found == str(tmp_path / ".cache" / "isthmus")
+
+
+@pytest.mark.parametrize(
+    "compiler", ["env cc", "cc -std=gnu11", "false", "echo", "true", "no", '"']
+)
+def test_any_command_may_compile_and_others_are_tried_after_it(compiler, tmp_path):
     code = "from isthmus.training.compiling import library; print(library())"
-    assert run(code, tmp_path).strip() == "None"
+    assert "CDLL" in run(code, tmp_path, CC=compiler)
 
 
 def test_a_user_without_a_home_has_none(monkeypatch):

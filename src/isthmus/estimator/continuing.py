@@ -13,6 +13,7 @@ from isthmus.estimator.division import rows_of
 from isthmus.estimator.request import FULL, Request
 from isthmus.training.loop import Trainer
 from isthmus.training.state import State
+from isthmus.training.world import private_randomness
 from isthmus.types import Array, Source
 
 
@@ -39,7 +40,8 @@ def one_more_epoch(estimator: Any, source: Source, weight: Array) -> None:
     trainer = estimator._trainer
     size = len(rows) if estimator.batch_size == FULL else trainer.plan.batch_size
     parts.read_by(trainer, rows, size)
-    trainer.one_more(rows)
+    with private_randomness(device):
+        trainer.one_more(rows)
     trainer.batches = parts.batches_of(size, trainer.state.seed)
     if estimator.imputer_ is not None:
         network, loss = estimator.network_, estimator.loss_

@@ -23,17 +23,11 @@ from isthmus.losses import Squared
 from isthmus.pretraining import PCA, PRETRAININGS, PCASolution, Random, name_of
 from isthmus.pretraining.pca import EXACT_SIDE
 from isthmus.randomness import reseed
+from isthmus.training import memory, world
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
 from isthmus.training.state import ALL_DONE, State
-from isthmus.training.world import (
-    import_ahead,
-    private_randomness,
-    resolve_device,
-    threads,
-    without_compiler,
-)
 from isthmus.types import Array, Source
 
 SQUARED, LAYERWISE = "squared", "layerwise"
@@ -50,7 +44,7 @@ class Fitting:
         self, request: Request, source: Source, weight: Array, validation: Source | None = None
     ) -> None:
         self.request, self.source = request, source
-        self.device = resolve_device(request.device)
+        self.device = world.resolve_device(request.device)
         self.division = sharing.division_of(request, source, weight, validation)
         self.loss, self.preparation = parts.loss_and_preparation(request, self.division)
         self.kind = parts.kind_of(request, source, self.loss)
@@ -76,18 +70,19 @@ class Fitting:
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
-        with without_compiler():
+        with world.without_compiler():
             return self._run()
 
     def _run(self) -> Fitted:
-        with private_randomness(self.device):
+        with world.private_randomness(self.device):
             reseed(self.request.seed, self.device)
             if not parts.is_dense(self.request, self.kind):
-                import_ahead()
+                world.import_ahead()
             network, solution = self._built()
             trainer = self._trainer(network)
             self._remark(trainer.state)
-            with threads(parts.work_of(network, trainer.plan.batch_size), self.device):
+            work = parts.work_of(network, trainer.plan.batch_size), self.device
+            with world.threads(*work), memory.kept(*work):
                 self.threads = torch.get_num_threads()
                 parts.pretrain(self.pretraining, self.loss, network, trainer)
                 self.engine = (trainer.stride or trainer.step).engine

@@ -195,9 +195,13 @@ def _laid_out(x: Tensor) -> Tensor:
 
     The maps of a pixel lie side by side, which the convolutions that follow keep up.
     """
-    if x.ndim == IMAGES and x.device.type == "cpu":
-        return x.contiguous(memory_format=torch.channels_last)
-    return x
+    if x.ndim != IMAGES or x.device.type != "cpu":
+        return x
+    if x.shape[1] == 1:
+        # Of one map both layouts are the same memory, and torch keeps the strides that it finds:
+        # by those of the other layout, a first layer's weights take seven times as long.
+        return x.squeeze(1).contiguous().unsqueeze(3).permute(0, 3, 1, 2)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _volume(size: Sequence[int]) -> int:

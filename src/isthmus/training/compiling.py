@@ -3,17 +3,21 @@
 Where there is no compiler, nothing is lost but speed. ISTHMUS_COMPILE=never forbids it.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from isthmus.errors import RequestError
 from isthmus.files import replacing
 
 SOURCES = [Path(__file__).with_name("native") / name for name in ("steps.c", "steps.h")]
@@ -28,49 +32,98 @@ FLAGS = (
 )
 FORBIDDEN = "never"
 MOST_SECONDS = 60
+SYMBOL = "steps_double"
+"""One of the functions that the kernel has."""
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernel; None where nothing on this machine can compile it."""
-    compiler, folder = _compiler(), _folder()
-    if compiler is None or folder is None or sys.platform == "win32":
+    folder = _folder()
+    if folder is None or sys.platform == "win32":
         return None
-    place = folder / f"steps-{_digest(compiler)}.so"
-    try:
-        if (place.exists() or _compile(compiler, place)) and _is_ours(place):
-            return ctypes.CDLL(str(place))
-    except OSError:
-        pass  # a folder that cannot be written, or nothing in which can be run
-    return None
+    found = (_kept(folder, compiler) or _made(folder, compiler) for compiler in _compilers())
+    return next((kernel for kernel in found if kernel is not None), None)
 
 
-def _compiler() -> str | None:
-    """The C compiler that $CC names, or the first that is found."""
+def _compilers() -> list[list[str]]:
+    """Commands that compile C: what $CC says, and those that go by a usual name."""
     if os.environ.get("ISTHMUS_COMPILE") == FORBIDDEN:
-        return None
-    wanted = os.environ.get("CC", "").split()[:1]
-    return next(
-        (found for name in [*wanted, "cc", "gcc", "clang"] if (found := shutil.which(name))), None
-    )
+        return []
+    commands = [_words(os.environ.get("CC", "")), ["cc"], ["gcc"], ["clang"]]
+    return [
+        [found, *command[1:]]
+        for command in commands
+        if command and (found := shutil.which(command[0]))
+    ]
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quotation that does not end
+        return []
 
 
 def _folder() -> Path | None:
     """Where compiled files are kept, for this user alone; None for one without a home."""
-    base = os.environ.get("XDG_CACHE_HOME")
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        return (Path(base) if base else Path.home() / ".cache") / "isthmus"
+        return (base if base.is_absolute() else Path.home() / ".cache") / "isthmus"
     except RuntimeError:
         return None
 
 
-def _digest(compiler: str) -> str:
+def _kept(folder: Path, compiler: list[str]) -> ctypes.CDLL | None:
+    """What this compiler made before, if its bytes are still those that its name tells."""
+    for place in sorted(folder.glob(f"steps-{_digest(compiler)}-*.so")):
+        with contextlib.suppress(OSError):
+            if place.name.endswith(f"-{_digest_of(place.read_bytes())}.so") and _is_ours(place):
+                return _loaded(place)
+    return None
+
+
+def _made(folder: Path, compiler: list[str]) -> ctypes.CDLL | None:
+    """Compile and keep it; None where that cannot be done, or what was made cannot be run."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError, RequestError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        content = _compiled(compiler)
+        place = folder / f"steps-{_digest(compiler)}-{_digest_of(content)}.so"
+        with replacing(place) as fresh:
+            fresh.write_bytes(content)
+        if _is_ours(place):
+            return _loaded(place)
+    return None
+
+
+def _compiled(compiler: list[str]) -> bytes:
+    """The bytes of the compiled file."""
+    with tempfile.TemporaryDirectory() as work:
+        made = Path(work) / "steps.so"
+        command = [*compiler, *FLAGS, str(SOURCES[0]), "-o", str(made), "-lm"]
+        subprocess.run(  # noqa: S603  what is compiled is ours, and who compiles it the user's
+            command, check=True, capture_output=True, timeout=MOST_SECONDS
+        )
+        return made.read_bytes()
+
+
+def _loaded(place: Path) -> ctypes.CDLL | None:
+    kernel = ctypes.CDLL(str(place))
+    return kernel if hasattr(kernel, SYMBOL) else None
+
+
+def _digest(compiler: list[str]) -> str:
     """What tells one compiled file from others: sources, compiler, processor."""
     told = hashlib.blake2b(digest_size=12)
     for source in SOURCES:
         told.update(source.read_bytes())
-    told.update(repr((compiler, Path(compiler).stat().st_mtime_ns, FLAGS, _processor())).encode())
+    changed = Path(compiler[0]).stat().st_mtime_ns
+    told.update(repr((compiler, changed, FLAGS, _processor())).encode())
     return told.hexdigest()
+
+
+def _digest_of(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
 
 
 def _processor() -> str:
@@ -79,20 +132,6 @@ def _processor() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     known = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
     return "\n".join([platform.machine(), platform.processor(), *known])
-
-
-def _compile(compiler: str, place: Path) -> bool:
-    """Compile into `place`; whether that went well."""
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with replacing(place) as fresh:
-            command = [compiler, *FLAGS, str(SOURCES[0]), "-o", str(fresh), "-lm"]
-            subprocess.run(  # noqa: S603  what is compiled is ours, and who compiles it the user's
-                command, check=True, capture_output=True, timeout=MOST_SECONDS
-            )
-    except subprocess.SubprocessError:
-        return False
-    return True
 
 
 def _is_ours(place: Path) -> bool:

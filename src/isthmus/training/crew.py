@@ -15,7 +15,7 @@ from isthmus.training.compiled import Compiled
 from isthmus.training.stack import Stack, likeness
 from isthmus.training.step import Judge, ManySteps, Steps, Terms
 from isthmus.training.stride import Stride
-from isthmus.training.world import threads, threads_kept
+from isthmus.training.world import TAKEN, one_at_a_time, threads, threads_kept
 
 R = TypeVar("R")
 
@@ -116,6 +116,7 @@ class Member(Generic[R]):
     def _work(self) -> None:
         self.turn.acquire()
         MEMBER.set(self)
+        TAKEN.set(True)  # by whoever runs the crew
         self.world.restore()
         try:
             self.results.append(self.job())
@@ -195,9 +196,9 @@ def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
     Each fit takes the steps it would take alone, within rounding. What is no Exception, such as
     KeyboardInterrupt, is passed on when every job has been told.
     """
-    known, world = Known(), World.now()
-    desk = Desk(queue.SimpleQueue(), threading.Semaphore(world.threads + 1))
-    with threads_kept():
+    with one_at_a_time(), threads_kept():
+        known, world = Known(), World.now()
+        desk = Desk(queue.SimpleQueue(), threading.Semaphore(world.threads + 1))
         return _together([Member(job, world, known, desk) for job in jobs], desk)
 
 

@@ -4,8 +4,9 @@ import functools
 import importlib
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -61,51 +62,52 @@ def import_ahead() -> None:
     threading.Thread(target=importlib.import_module, args=(COMPILER,), daemon=True).start()
 
 
+class Overlapping:
+    """A change to the whole process, for the time from when the first of some blocks begins.
+
+    It is undone when the last of those that ran at the same time has ended.
+    """
+
+    def __init__(self, change: Callable[[], AbstractContextManager[None]]) -> None:
+        self.change, self.lock, self.blocks = change, threading.Lock(), 0
+        self.made = ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.blocks:
+                self.made.enter_context(self.change())
+            self.blocks += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.blocks -= 1
+            if not self.blocks:
+                self.made.close()
+
+
 @contextmanager
-def without_compiler() -> Iterator[None]:
+def _optimizers_told() -> Iterator[None]:
+    methods = [getattr(getattr(Optimizer, name), "__wrapped__", None) for name in LEFT_ALONE]
+    told: list[Any] = [one for one in methods if one is not None and not hasattr(one, MARK)]
+    for one in told:
+        setattr(one, MARK, one)
+    try:
+        yield
+    finally:
+        for one in told:
+            delattr(one, MARK)
+
+
+_OPTIMIZERS_TOLD = Overlapping(_optimizers_told)
+
+
+def without_compiler() -> AbstractContextManager[None]:
     """Spare a fit the import of torch's compiler, which takes longer than many a fit.
 
     Some methods of torch's optimizers import it at their first use, to tell it to leave them alone
     (`torch._compile._disable_dynamo`). While it is not there, they need not tell it.
     """
-    if COMPILER in sys.modules:
-        yield
-        return
-    SPARED.enter()
-    try:
-        yield
-    finally:
-        SPARED.leave()
-
-
-class _Spared:
-    """The methods that are told so, from the first of some fits at the same time to the last."""
-
-    def __init__(self) -> None:
-        self.lock, self.fits = threading.Lock(), 0
-        self.told: list[Any] = []
-
-    def enter(self) -> None:
-        with self.lock:
-            self.fits += 1
-            if self.fits > 1:
-                return
-            methods = [
-                getattr(getattr(Optimizer, name), "__wrapped__", None) for name in LEFT_ALONE
-            ]
-            self.told = [one for one in methods if one is not None and not hasattr(one, MARK)]
-            for one in self.told:
-                setattr(one, MARK, one)
-
-    def leave(self) -> None:
-        with self.lock:
-            self.fits -= 1
-            if not self.fits:
-                for one in self.told:
-                    delattr(one, MARK)
-
-
-SPARED = _Spared()
+    return nullcontext() if COMPILER in sys.modules else _OPTIMIZERS_TOLD
 
 
 def is_small(work: int, device: torch.device) -> bool:
@@ -148,9 +150,31 @@ def _pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+_TURN, TAKEN = threading.Lock(), ContextVar("taken", default=False)
+"""Whose turn it is to fit, and whether this thread, or the one that it fits for, has it."""
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait for the fits of other threads to end.
+
+    Random numbers and the number of threads are the process's: two fits would draw from each
+    other's. A fit within a fit, of a callback say, goes on in the turn that its thread has.
+    """
+    if TAKEN.get():
+        yield
+        return
+    with _TURN:
+        before = TAKEN.set(True)
+        try:
+            yield
+        finally:
+            TAKEN.reset(before)
+
+
 @contextmanager
 def private_randomness(device: torch.device) -> Iterator[None]:
-    """Leave torch's global random state as it was found."""
+    """Leave torch's global random state as it was found, and draw from it alone."""
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with one_at_a_time(), torch.random.fork_rng(devices=devices):
         yield
