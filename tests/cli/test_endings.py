@@ -160,6 +160,28 @@ def test_what_the_system_refuses_takes_one_line(capsys, error, line):
     assert capsys.readouterr().err.startswith(f"isthmus: {line}")
 
 
+def test_an_import_that_was_interrupted_is_an_interruption(capsys):
+    def halfway():
+        try:
+            raise faults.Terminated
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    assert faults.guarded(halfway) == 143
+    assert capsys.readouterr().err == "isthmus: interrupted\n"
+
+
+def test_an_import_that_fails_of_itself_is_our_fault(capsys):
+    def missing():
+        try:
+            raise KeyError("sklearn")
+        except KeyError as error:
+            raise ImportError("no module") from error
+
+    assert faults.guarded(missing) == 1
+    assert "ImportError: no module" in capsys.readouterr().err
+
+
 def test_a_reader_that_goes_away_is_no_fault(table_model):
     command = f'"{sys.executable}" -m isthmus info "{table_model}" --json; echo $? >&2'
     reader, writer = os.pipe()

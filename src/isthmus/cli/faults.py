@@ -46,7 +46,7 @@ def guarded(action: Callable[[], None]) -> int:
             warnings.simplefilter("default", UserWarning)
             action()
     except BaseException as error:  # the one place where every error ends
-        return _end(error)
+        return _end(_behind(error))
     return DONE
 
 
@@ -62,6 +62,16 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         reason = os.strerror(number) if number else str(error)
         remedy = SYSTEM.get(number or 0, "choose another place")
         raise SourceError(f"{path}: cannot be written ({reason}); {remedy}") from error
+
+
+def _behind(error: BaseException) -> BaseException:
+    """An ImportError may be what a library's import makes of an interruption: then that one."""
+    cause = error.__cause__ or error.__context__
+    while isinstance(error, ImportError) and cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
 
 
 def _end(error: BaseException) -> int:
