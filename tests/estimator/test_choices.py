@@ -18,7 +18,11 @@ CPU = torch.device("cpu")
     [
         ("table", (9,), "multilayer"),
         ("signal", (50, 2), "convolutional"),
-        ("image", (8, 8), "convolutional"),
+        ("signal", (8, 2), "convolutional"),
+        ("image", (8, 8), "multilayer"),
+        ("image", (12, 30, 3), "multilayer"),
+        ("image", (13, 30, 3), "convolutional"),
+        ("image", (28, 28), "convolutional"),
     ],
 )
 def test_the_kind_follows_the_layout(layout, shape, kind):
