@@ -19,6 +19,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from isthmus.data import Subset, is_streamed, open_source
+from isthmus.data.arrays import is_sparse
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.training.crew import run_together
@@ -106,8 +107,9 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         `error_score="raise"`; else a FitFailedWarning tells of fits that failed.
         """
         candidates = self._candidates()
-        rows = X if hasattr(X, "__len__") else open_source(X)
-        folds = list(check_cv(self.cv, y).split(np.empty(len(rows)), y, groups))
+        rows = _counted(X)
+        n_rows = rows.shape[0] if is_sparse(rows) else len(rows)
+        folds = list(check_cv(self.cv, y).split(np.empty(n_rows), y, groups))
         parts = [(open_source(_some(rows, train)), _some(rows, test)) for train, test in folds]
         jobs = [
             functools.partial(self._tried, settings, *part)
@@ -175,6 +177,13 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
             best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
             self.best_estimator_ = best.fit(X)
             self.n_features_in_ = self.best_estimator_.n_features_in_
+
+
+def _counted(X: Any) -> Any:
+    """X as something of which the number of rows is known, and of which some can be taken."""
+    if is_sparse(X):
+        return X.tocsr()
+    return X if hasattr(X, "__len__") else open_source(X)
 
 
 def _some(X: Any, rows: Index) -> Any:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
@@ -57,6 +58,16 @@ def test_it_finds_what_scikit_learns_grid_search_finds(rows):
     np.testing.assert_array_equal(
         ours.inverse_transform(codes), ours.best_estimator_.inverse_transform(codes)
     )
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csr_array, sparse.coo_array])
+def test_sparse_rows_are_searched_as_scikit_learn_does(rows, form):
+    given = form(np.where(np.abs(rows) > 0.5, rows, 0))
+    grid = {"n_components": [1, 3]}
+    ours, theirs = (search(BASE, grid, cv=2).fit(given) for search in (SearchCV, GridSearchCV))
+    for name in ("split0_test_score", "split1_test_score"):
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], rtol=1e-5)
+    np.testing.assert_allclose(ours.transform(given), theirs.transform(given), rtol=1e-4, atol=1e-6)
 
 
 def test_fits_together_are_fits_one_by_one(rows):
