@@ -7,6 +7,7 @@ take little longer than a few; each ends with the weights that it has alone, wit
 import functools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -20,10 +21,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.data import Subset, is_streamed, open_source
 from isthmus.data.arrays import is_sparse
-from isthmus.errors import RequestError, require
+from isthmus.errors import ArtifactError, RequestError, require
 from isthmus.estimator import Autoencoder
+from isthmus.estimator.request import folder_of
 from isthmus.training.crew import run_together
 from isthmus.types import Array, Index, Source
+
+TRIED, BEST = "candidate-{}/split-{}", "best"
+"""Inside the folder that `checkpoint` names: where each fit of a search keeps its state. Numbers
+are those of `cv_results_`."""
 
 MOST_TOGETHER = 64
 """Fits that run at the same time: more would not be faster, and each has its weights in memory."""
@@ -35,9 +41,11 @@ def fit_together(
     """Fit each of some autoencoders to the rows of X, all at the same time.
 
     Takes what `Autoencoder.fit` takes, and gives the estimators back. What one of them raises is
-    raised when all have ended.
+    raised when all have ended. Raises RequestError, before anything is fitted, where two of them
+    keep their checkpoints in one folder.
     """
     given = list(estimators)
+    _check_places(given)
     source = open_source(X)
     outcomes = _run(
         [functools.partial(one.fit, source, sample_weight=sample_weight) for one in given]
@@ -46,6 +54,20 @@ def fit_together(
         if isinstance(outcome, Exception):
             raise outcome
     return given
+
+
+def _check_places(given: Sequence[Autoencoder]) -> None:
+    """Raise RequestError where the checkpoints of two fits would lie in one folder."""
+    taken: dict[Path, int] = {}
+    for number, one in enumerate(given):
+        folder = folder_of(one.checkpoint)
+        if folder is not None:
+            first = taken.setdefault(folder.resolve(), number)
+            require(
+                first == number,
+                f"checkpoint={str(folder)!r} is the folder of estimators {first} and {number}, "
+                "which would overwrite each other's state; give each a folder of its own",
+            )
 
 
 def _run(jobs: Sequence[Any]) -> list[Any]:
@@ -59,7 +81,8 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
     As scikit-learn's GridSearchCV and RandomizedSearchCV, but all fits are taken together.
 
     Parameters:
-        estimator: The Autoencoder whose settings are tried.
+        estimator: The Autoencoder whose settings are tried. Where it has a `checkpoint`, each fit
+            has a folder of its own there: candidate-0/split-0 and so on, and best.
         param_grid: Lists of values by setting, every combination of which is tried, or a sequence
             of such; with `n_iter`, lists or distributions that have a method `rvs`.
         n_iter: How many combinations to draw at random, or None for all.
@@ -99,12 +122,14 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         self.error_score = error_score
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, groups: Any = None, resume: bool = False) -> Self:
         """Try all combinations on all folds of the rows of X, and keep the best.
 
-        `y` only decides the folds, where `cv` asks for it, and `groups` likewise. Raises
-        RequestError for settings that make no sense, and what a fit raises for
-        `error_score="raise"`; else a FitFailedWarning tells of fits that failed.
+        `y` only decides the folds, where `cv` asks for it, and `groups` likewise. `resume` goes on
+        from the checkpoints of a search that was stopped, each fit from its own. Raises
+        RequestError for settings that make no sense, ArtifactError for checkpoints of another
+        search, and what a fit raises for `error_score="raise"`; else a FitFailedWarning tells of
+        fits that failed.
         """
         candidates = self._candidates()
         rows = _counted(X)
@@ -112,14 +137,14 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         folds = list(check_cv(self.cv, y).split(np.empty(n_rows), y, groups))
         parts = [(open_source(_some(rows, train)), _some(rows, test)) for train, test in folds]
         jobs = [
-            functools.partial(self._tried, settings, *part)
-            for settings in candidates
-            for part in parts
+            functools.partial(self._tried, self._made(one, TRIED.format(at, split)), *part, resume)
+            for at, one in enumerate(candidates)
+            for split, part in enumerate(parts)
         ]
         scores = np.array([self._score(outcome) for outcome in _run(jobs)], float)
         self.n_splits_ = len(folds)
         self.cv_results_ = _results(candidates, scores.reshape(len(candidates), len(folds)))
-        self._choose(X)
+        self._choose(X, resume=resume)
         return self
 
     def transform(self, X: Any) -> Array:
@@ -152,21 +177,27 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         require(not strange, f"param_grid: Autoencoder has no settings {', '.join(strange)}")
         return found
 
-    def _tried(self, settings: dict[str, Any], train: Any, test: Any) -> float:
+    def _made(self, settings: Mapping[str, Any], place: str) -> Autoencoder:
+        """An estimator of one combination, its checkpoints in a folder of its own."""
+        made: Autoencoder = clone(self.estimator).set_params(**clone(settings, safe=False))
+        folder = folder_of(made.checkpoint)
+        return made if folder is None else made.set_params(checkpoint=folder / place)
+
+    def _tried(self, estimator: Autoencoder, train: Any, test: Any, resume: bool) -> float:
         """The score of one combination on one fold."""
-        estimator = clone(self.estimator).set_params(**clone(settings, safe=False))
         scorer = check_scoring(estimator, scoring=self.scoring)
-        return float(scorer(estimator.fit(train), test))
+        return float(scorer(estimator.fit(train, resume=resume), test))
 
     def _score(self, outcome: float | Exception) -> float:
         if not isinstance(outcome, Exception):
             return outcome
-        if self.error_score == "raise":
+        # A checkpoint of another search is no failure of its combination.
+        if self.error_score == "raise" or isinstance(outcome, ArtifactError):
             raise outcome
         warnings.warn(f"a fit failed: {outcome}", FitFailedWarning, stacklevel=3)
         return float(self.error_score)
 
-    def _choose(self, X: Any) -> None:
+    def _choose(self, X: Any, *, resume: bool) -> None:
         results = self.cv_results_
         if np.isnan(results["mean_test_score"]).all():
             raise RequestError("param_grid: every fit failed; see the warnings for the reasons")
@@ -174,8 +205,7 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         self.best_params_ = results["params"][self.best_index_]
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
         if self.refit:
-            best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
-            self.best_estimator_ = best.fit(X)
+            self.best_estimator_ = self._made(self.best_params_, BEST).fit(X, resume=resume)
             self.n_features_in_ = self.best_estimator_.n_features_in_
 
 

@@ -10,10 +10,11 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, KFold
 
 from isthmus import Autoencoder, SearchCV, data, fit_together
-from isthmus.errors import RequestError
+from isthmus.errors import ArtifactError, RequestError
 from isthmus.kinds import Multilayer
 from isthmus.losses import L1
 from isthmus.optim import AdamW
+from isthmus.training import checkpoint
 
 BASE = Autoencoder(
     2,
@@ -148,3 +149,54 @@ def test_rows_on_disk_are_refused(rows, tmp_path):
     source = data.open_source(tmp_path / "rows.npy", stream=True)
     with pytest.raises(RequestError, match=r"rows\.npy.*cannot be cut into folds"):
         SearchCV(BASE, {"n_components": [1, 2]}).fit(source)
+
+
+def test_two_fits_with_one_checkpoint_are_refused(rows, tmp_path):
+    (tmp_path / "linked").symlink_to(tmp_path / "place")
+    for other in ("place", "../" + tmp_path.name + "/place", "linked"):
+        given = [
+            clone(BASE).set_params(checkpoint=str(tmp_path / name)) for name in ("place", other)
+        ]
+        with pytest.raises(
+            RequestError, match=r"estimators 0 and 1, .* a folder of its own"
+        ) as why:
+            fit_together(given, rows)
+        assert "\n" not in str(why.value)
+        assert not any(hasattr(one, "network_") for one in given)
+        assert not (tmp_path / "place").exists()
+    apart = [clone(BASE).set_params(checkpoint=tmp_path / f"{at}") for at in range(2)]
+    fit_together([*apart, clone(BASE), clone(BASE)], rows)
+    assert {path.name for path in tmp_path.iterdir()} == {"linked", "0", "1"}
+
+
+def test_each_fit_of_a_search_has_checkpoints_of_its_own(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    place, epochs = tmp_path / "place", []
+
+    def stop(record):
+        epochs.append(record["epoch"])
+        if len(epochs) == 13:
+            raise KeyboardInterrupt
+
+    grid = {"n_components": [1, 2]}
+    base = clone(BASE).set_params(checkpoint=place, callbacks=(stop,))
+    with pytest.raises(KeyboardInterrupt):
+        SearchCV(base, grid, cv=2).fit(rows)
+    search = SearchCV(clone(base), grid, cv=2)
+    before = len(epochs)
+    search.fit(rows, resume=True)
+    whole = SearchCV(BASE, grid, cv=2).fit(rows)
+    assert 0 < len(epochs) - before < 5 * BASE.max_epochs  # four fits and the best one
+    np.testing.assert_allclose(
+        search.cv_results_["mean_test_score"], whole.cv_results_["mean_test_score"], rtol=1e-9
+    )
+    np.testing.assert_allclose(search.transform(rows), whole.transform(rows), rtol=1e-6, atol=1e-8)
+    found = {str(path.parent.relative_to(place)) for path in place.rglob("*.safetensors")}
+    assert found == {f"candidate-{i}/split-{j}" for i in range(2) for j in range(2)} | {"best"}
+    assert base.checkpoint == place
+    with pytest.raises(ArtifactError, match=r"split-0.*n_components"):
+        SearchCV(base, {"n_components": [2, 1]}, cv=2).fit(rows, resume=True)
+    alone = clone(BASE).set_params(n_components=2, checkpoint=place / "candidate-1" / "split-0")
+    (train, test), _ = KFold(2).split(rows)
+    again = alone.fit(rows[train], resume=True).score(rows[test])
+    assert again == search.cv_results_["split0_test_score"][1]
