@@ -8,7 +8,7 @@ import functools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.stats import rankdata
@@ -23,7 +23,9 @@ from isthmus.data import Subset, is_streamed, open_source
 from isthmus.data.arrays import is_sparse
 from isthmus.errors import ArtifactError, RequestError, require
 from isthmus.estimator import Autoencoder
+from isthmus.estimator.inputs import row_weights
 from isthmus.estimator.request import folder_of
+from isthmus.spec import shown
 from isthmus.training.crew import run_together
 from isthmus.types import Array, Index, Source
 
@@ -36,43 +38,74 @@ MOST_TOGETHER = 64
 
 
 def fit_together(
-    estimators: Iterable[Autoencoder], X: Any, *, sample_weight: Any = None
+    estimators: Iterable[Autoencoder],
+    X: Any,
+    *,
+    sample_weight: Any = None,
+    validation: Any = None,
+    resume: bool = False,
 ) -> list[Autoencoder]:
     """Fit each of some autoencoders to the rows of X, all at the same time.
 
     Takes what `Autoencoder.fit` takes, and gives the estimators back. What one of them raises is
-    raised when all have ended. Raises RequestError, before anything is fitted, where two of them
-    keep their checkpoints in one folder.
+    raised when all have ended. Raises RequestError, before anything is fitted, for what is no list
+    of autoencoders, where one is given twice, or where two keep their checkpoints in one folder.
     """
-    given = list(estimators)
-    _check_places(given)
+    given = _listed(estimators)
     source = open_source(X)
-    outcomes = _run(
-        [functools.partial(one.fit, source, sample_weight=sample_weight) for one in given]
-    )
+    if validation is not None and source.schema.recording is None:
+        validation = open_source(validation)  # once for all; recordings are cut by each fit
+    asked = {"sample_weight": sample_weight, "validation": validation, "resume": resume}
+    outcomes = _run([functools.partial(one.fit, source, **asked) for one in given])
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome
     return given
 
 
-def _check_places(given: Sequence[Autoencoder]) -> None:
-    """Raise RequestError where the checkpoints of two fits would lie in one folder."""
-    taken: dict[Path, int] = {}
+def _listed(estimators: Any) -> list[Autoencoder]:
+    """The autoencoders; RequestError unless each is one of its own, with a place of its own."""
+    listed = isinstance(estimators, Iterable)
+    given = list(estimators) if listed else [estimators]
+    strange = [one for one in given if not (listed and isinstance(one, Autoencoder))]
+    if strange:
+        where = "holds" if listed else "is"
+        raise RequestError(
+            f"estimators {where} {shown(strange[0])}, which is no "
+            f"{'Autoencoder' if listed else 'list'}; give a list such as "
+            "[Autoencoder(8), Autoencoder(16)]"
+        )
+    objects: dict[int, int] = {}
+    places: dict[Path, int] = {}
     for number, one in enumerate(given):
+        first = objects.setdefault(id(one), number)
+        require(
+            first == number,
+            f"estimators {first} and {number} are one object, which can hold but one fit; give "
+            "another one, such as sklearn.base.clone makes",
+        )
         folder = folder_of(one.checkpoint)
         if folder is not None:
-            first = taken.setdefault(folder.resolve(), number)
+            first = places.setdefault(folder.resolve(), number)
             require(
                 first == number,
                 f"checkpoint={str(folder)!r} is the folder of estimators {first} and {number}, "
                 "which would overwrite each other's state; give each a folder of its own",
             )
+    return given
 
 
 def _run(jobs: Sequence[Any]) -> list[Any]:
     starts = range(0, len(jobs), MOST_TOGETHER)
     return [one for at in starts for one in run_together(jobs[at : at + MOST_TOGETHER])]
+
+
+class Fold(NamedTuple):
+    """Some rows to learn from, and the others."""
+
+    train: Source
+    weight: Array | None
+    test: Any
 
 
 class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -122,29 +155,47 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         self.error_score = error_score
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, groups: Any = None, resume: bool = False) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: Any = None,
+        sample_weight: Any = None,
+        resume: bool = False,
+    ) -> Self:
         """Try all combinations on all folds of the rows of X, and keep the best.
 
-        `y` only decides the folds, where `cv` asks for it, and `groups` likewise. `resume` goes on
-        from the checkpoints of a search that was stopped, each fit from its own. Raises
-        RequestError for settings that make no sense, ArtifactError for checkpoints of another
-        search, and what a fit raises for `error_score="raise"`; else a FitFailedWarning tells of
-        fits that failed.
+        `y` only decides the folds, where `cv` asks for it, and `groups` likewise. `sample_weight`
+        (n,) counts a row as that many where it is learned from; scores of held-out rows are not
+        weighted, as scikit-learn's are not. `resume` goes on from the checkpoints of a search that
+        was stopped, each fit from its own. Raises RequestError for settings that make no sense,
+        DataError for weights that make none, ArtifactError for checkpoints of another search, and
+        what a fit raises for `error_score="raise"`; else a FitFailedWarning tells of fits that
+        failed.
         """
         candidates = self._candidates()
         rows = _counted(X)
         n_rows = rows.shape[0] if is_sparse(rows) else len(rows)
-        folds = list(check_cv(self.cv, y).split(np.empty(n_rows), y, groups))
-        parts = [(open_source(_some(rows, train)), _some(rows, test)) for train, test in folds]
+        counted: Any = np.empty(n_rows)
+        weight = None if sample_weight is None else row_weights(sample_weight, counted)
+        folds = [
+            Fold(
+                open_source(_some(rows, train)),
+                None if weight is None else weight[train],
+                _some(rows, test),
+            )
+            for train, test in check_cv(self.cv, y).split(counted, y, groups)
+        ]
         jobs = [
-            functools.partial(self._tried, self._made(one, TRIED.format(at, split)), *part, resume)
+            functools.partial(self._tried, self._made(one, TRIED.format(at, split)), fold, resume)
             for at, one in enumerate(candidates)
-            for split, part in enumerate(parts)
+            for split, fold in enumerate(folds)
         ]
         scores = np.array([self._score(outcome) for outcome in _run(jobs)], float)
         self.n_splits_ = len(folds)
         self.cv_results_ = _results(candidates, scores.reshape(len(candidates), len(folds)))
-        self._choose(X, resume=resume)
+        self._choose(X, weight, resume)
         return self
 
     def transform(self, X: Any) -> Array:
@@ -183,10 +234,11 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         folder = folder_of(made.checkpoint)
         return made if folder is None else made.set_params(checkpoint=folder / place)
 
-    def _tried(self, estimator: Autoencoder, train: Any, test: Any, resume: bool) -> float:
+    def _tried(self, estimator: Autoencoder, fold: Fold, resume: bool) -> float:
         """The score of one combination on one fold."""
         scorer = check_scoring(estimator, scoring=self.scoring)
-        return float(scorer(estimator.fit(train, resume=resume), test))
+        fitted = estimator.fit(fold.train, sample_weight=fold.weight, resume=resume)
+        return float(scorer(fitted, fold.test))
 
     def _score(self, outcome: float | Exception) -> float:
         if not isinstance(outcome, Exception):
@@ -197,7 +249,7 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         warnings.warn(f"a fit failed: {outcome}", FitFailedWarning, stacklevel=3)
         return float(self.error_score)
 
-    def _choose(self, X: Any, *, resume: bool) -> None:
+    def _choose(self, X: Any, weight: Array | None, resume: bool) -> None:
         results = self.cv_results_
         if np.isnan(results["mean_test_score"]).all():
             raise RequestError("param_grid: every fit failed; see the warnings for the reasons")
@@ -205,7 +257,8 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         self.best_params_ = results["params"][self.best_index_]
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
         if self.refit:
-            self.best_estimator_ = self._made(self.best_params_, BEST).fit(X, resume=resume)
+            best = self._made(self.best_params_, BEST)
+            self.best_estimator_ = best.fit(X, sample_weight=weight, resume=resume)
             self.n_features_in_ = self.best_estimator_.n_features_in_
 
 

@@ -1,16 +1,19 @@
 """Searches over settings against scikit-learn's own, and against fits one by one."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.stats import loguniform
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, KFold
 
 from isthmus import Autoencoder, SearchCV, data, fit_together
-from isthmus.errors import ArtifactError, RequestError
+from isthmus.errors import ArtifactError, DataError, RequestError
 from isthmus.kinds import Multilayer
 from isthmus.losses import L1
 from isthmus.optim import AdamW
@@ -200,3 +203,88 @@ def test_each_fit_of_a_search_has_checkpoints_of_its_own(rows, tmp_path, monkeyp
     (train, test), _ = KFold(2).split(rows)
     again = alone.fit(rows[train], resume=True).score(rows[test])
     assert again == search.cv_results_["split0_test_score"][1]
+
+
+def test_weights_are_cut_with_the_rows(rows):
+    weight = np.random.default_rng(1).integers(0, 4, size=150).astype(float)
+    grid = {"n_components": [1, 3]}
+    ours = SearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not support sample_weight")
+        theirs = GridSearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight)
+    plain = SearchCV(BASE, grid, cv=3).fit(rows)
+    for name in (*(f"split{at}_test_score" for at in range(3)), "mean_test_score"):
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], rtol=1e-5)
+        assert not np.allclose(ours.cv_results_[name], plain.cv_results_[name], rtol=1e-5)
+    np.testing.assert_allclose(ours.transform(rows), theirs.transform(rows), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"sample_weight.*149.*150"):
+        SearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight[1:])
+    with pytest.raises(DataError, match="negative"):
+        SearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight - 1)
+
+
+def test_what_is_no_list_of_autoencoders_is_refused(rows):
+    for given in (BASE, [BASE, PCA(2)], 3, "abc", [Autoencoder]):
+        with pytest.raises(RequestError, match=r"a list such as \[Autoencoder") as why:
+            fit_together(given, rows)
+        assert "\n" not in str(why.value)
+    one, other = clone(BASE), clone(BASE)
+    with pytest.raises(RequestError, match="estimators 0 and 2 are one object"):
+        fit_together([one, other, one], rows)
+    assert not hasattr(one, "network_")
+    assert not hasattr(other, "network_")
+    assert fit_together([], rows) == []
+
+
+def test_rows_to_judge_by_reach_every_fit(rows, rng):
+    judges = np.tanh(rng.normal(size=(50, 3)) @ rng.normal(size=(3, 7)))
+    settings = [{"n_components": size, "early_stopping": False} for size in (1, 2, 3)]
+    for kind in (np.asarray, lambda values: pd.DataFrame(values, columns=list("abcdefg"))):
+        X, V = kind(rows), kind(judges)
+        alone = [clone(BASE).set_params(**one).fit(X, validation=V) for one in settings]
+        together = fit_together(
+            [clone(BASE).set_params(**one) for one in settings], X, validation=V
+        )
+        for one, other in zip(alone, together, strict=True):
+            assert len(one.held_out_rows_) == len(other.held_out_rows_) == 0
+            np.testing.assert_allclose(one.transform(X), other.transform(X), atol=1e-6)
+            ours, theirs = ([r for r in fit.history_ if "train" in r] for fit in (other, one))
+            assert len(ours) == BASE.max_epochs + 1
+            for found, known in zip(ours, theirs, strict=True):
+                assert found["held_out"] == pytest.approx(known["held_out"], rel=1e-9)
+
+
+def test_recordings_to_judge_by_are_cut_as_the_others(rng):
+    sounds = [
+        np.sin(np.arange(length) / 7)[:, None] + 0.1 * rng.normal(size=(length, 2))
+        for length in (900, 400)
+    ]
+    cut = data.windows(sounds[0], length=30)
+    base = Autoencoder(2, kind="multilayer", max_epochs=2, random_state=0)
+    alone = clone(base).fit(cut, validation=sounds[1])
+    (other,) = fit_together([clone(base)], cut, validation=sounds[1])
+    np.testing.assert_allclose(alone.transform(cut), other.transform(cut), rtol=1e-4, atol=1e-5)
+
+
+def test_fits_together_are_resumed(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    epochs = []
+
+    def stop(record):
+        epochs.append(record["epoch"])
+        if len(epochs) == 6:
+            raise KeyboardInterrupt
+
+    def made(**changes):
+        return [
+            clone(BASE).set_params(random_state=seed, callbacks=(stop,), **changes)
+            for seed in range(2)
+        ]
+
+    kept = [one.set_params(checkpoint=tmp_path / f"{at}") for at, one in enumerate(made())]
+    with pytest.raises(KeyboardInterrupt):
+        fit_together(kept, rows)
+    fit_together(kept, rows, resume=True)
+    assert len(epochs) < 6 + 2 * BASE.max_epochs
+    for one, other in zip(kept, fit_together(made(), rows), strict=True):
+        np.testing.assert_allclose(one.transform(rows), other.transform(rows), atol=1e-6)
