@@ -12,7 +12,7 @@ from torch import Tensor
 from isthmus.counts import counts_seen
 from isthmus.data import StreamedRows, check_any, check_rows, is_streamed
 from isthmus.errors import RequestError
-from isthmus.estimator import choices, parts, sharing
+from isthmus.estimator import choices, outcome, parts, sharing
 from isthmus.estimator.fitted import Fitted
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
 from isthmus.estimator.imputing import Imputer
@@ -26,7 +26,7 @@ from isthmus.randomness import reseed
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
-from isthmus.training.state import ALL_DONE, State
+from isthmus.training.state import State
 from isthmus.training.world import (
     import_ahead,
     private_randomness,
@@ -239,14 +239,8 @@ class Fitting:
         return beats_pca(rebuild, network.limited, *rows, solution, self.distinct)
 
     def _return_to_pca(self, network: CodeNetwork, state: State, solution: PCASolution) -> None:
-        text = "training gained nothing over PCA above chance: the model is the PCA of all rows"
-        if not self._judgeable:
-            text = (
-                f"{self.distinct} different rows held out cannot show whether training gains "
-                "anything over PCA: the model is the PCA of all rows, untrained"
-            )
-        elif state.stopped == ALL_DONE and state.epoch < self._enough_epochs(self.plan.batch_size):
-            text += "; more epochs may gain something"
+        few = state.epoch < self._enough_epochs(self.plan.batch_size)
+        text = outcome.why_pca(state, self.distinct, few_epochs=few)
         event = {"event": "pca", "epoch": 0, "message": text}
         if self.held_out is not None:
             event["held_out"] = pca_figures(solution, self.held_out, network, self.preparation.unit)
