@@ -40,6 +40,8 @@ def one_more_epoch(estimator: Any, source: Source, weight: Array) -> None:
     size = len(rows) if estimator.batch_size == FULL else trainer.plan.batch_size
     parts.read_by(trainer, rows, size)
     trainer.one_more(rows)
+    epoch = trainer.state.epoch
+    estimator.facts_["outcome"] = f"the network of epoch {epoch}, the last one by partial_fit"
     trainer.batches = parts.batches_of(size, trainer.state.seed)
     if estimator.imputer_ is not None:
         network, loss = estimator.network_, estimator.loss_

@@ -73,6 +73,7 @@ class Fitting:
         self.mean: Tensor | None = None
         self.counts_seen = counts_seen(self.preparation.facts)
         self.threads, self.engine = 1, ""
+        self.outcome = outcome.Outcome(len(self.division.train), len(self.division.held_out))
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
@@ -246,6 +247,7 @@ class Fitting:
             event["held_out"] = pca_figures(solution, self.held_out, network, self.preparation.unit)
         # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
         self.division = self.division.together()
+        self.outcome.returned(len(self.division.train), self.distinct)
         self.train = self.division.open_train(self.preparation, DTYPES[self.precision], self.device)
         self.stand_in = self._find_stand_in()
         network.stand_in_with(self.stand_in)
@@ -373,9 +375,10 @@ class Fitting:
 
     def _facts(self, network: CodeNetwork, state: State) -> dict[str, Any]:
         return {
+            "outcome": self.outcome.told(state, self.plan.max_epochs),
             "rows": len(self.source),
-            "training_rows": len(self.division.train),
-            "held_out_rows": len(self.division.held_out),
+            "training_rows": self.outcome.learned,
+            "held_out_rows": self.outcome.held_out,
             "n_components": self.n_components,
             "batch_size": self.plan.batch_size,
             "max_epochs": self.plan.max_epochs,

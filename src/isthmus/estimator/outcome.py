@@ -1,7 +1,41 @@
 """What has become of a fit, in words."""
 
+from dataclasses import dataclass
+
 from isthmus.estimator.guard import FEWEST_ROWS
 from isthmus.training.state import ALL_DONE, State
+
+
+@dataclass
+class Outcome:
+    """What the model is in the end, and of which rows."""
+
+    learned: int
+    """Rows that the network was trained on."""
+
+    held_out: int
+    """Rows that were held out of training."""
+
+    pca: str = ""
+    """What PCA the model is, where it came back to it."""
+
+    def returned(self, rows: int, distinct: int) -> None:
+        """The model is the PCA of so many rows."""
+        those = f", the {self.held_out} held out among them" if self.held_out else ""
+        why = "training gained nothing over it"
+        if distinct < FEWEST_ROWS:
+            why = f"too few different rows ({distinct}) were held out to show a gain over it"
+        self.pca = f"PCA of all {rows} rows{those}; {why}"
+
+    def told(self, state: State, max_epochs: int) -> str:
+        """What the model is, in words."""
+        if self.pca:
+            return self.pca
+        if max_epochs == 0:
+            return "the start, untrained"
+        if state.best_epoch == 0:
+            return "the start, as no epoch was better"
+        return f"the network of epoch {state.best_epoch}"
 
 
 def why_pca(state: State, distinct: int, *, few_epochs: bool) -> str:
