@@ -9,8 +9,10 @@ from scipy import sparse
 from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.metrics import make_scorer, mean_squared_error
 from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.neighbors import KNeighborsClassifier
 
 from isthmus import Autoencoder, SearchCV, data, fit_together
 from isthmus.errors import ArtifactError, DataError, RequestError
@@ -288,3 +290,109 @@ def test_fits_together_are_resumed(rows, tmp_path, monkeypatch):
     assert len(epochs) < 6 + 2 * BASE.max_epochs
     for one, other in zip(kept, fit_together(made(), rows), strict=True):
         np.testing.assert_allclose(one.transform(rows), other.transform(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "scoring", ["explained_variance", "r2", make_scorer(mean_squared_error), mean_squared_error, 3]
+)
+def test_scorers_that_need_predictions_are_refused_before_any_fit(rows, scoring):
+    seen = []
+    base = clone(BASE).set_params(callbacks=(seen.append,))
+    with pytest.raises(RequestError, match=r"scoring=.* Autoencoder\.explained_variance") as why:
+        SearchCV(base, {"n_components": [1, 2]}, cv=2, scoring=scoring).fit(rows)
+    assert "\n" not in str(why.value)
+    assert not seen
+
+
+def test_the_scoring_that_messages_name_works(rows):
+    grid, scoring = {"n_components": [1, 3]}, Autoencoder.explained_variance
+    ours, theirs = (
+        search(BASE, grid, cv=2, scoring=scoring).fit(rows) for search in (SearchCV, GridSearchCV)
+    )
+    np.testing.assert_allclose(
+        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"], rtol=1e-5
+    )
+    assert ours.score(rows) == ours.best_estimator_.explained_variance(rows)
+
+
+def test_scoring_is_given_the_y_of_its_rows(rows):
+    labels = (rows[:, 0] > 0).astype(int)
+
+    def nearest(estimator, X, y):
+        codes = estimator.transform(X)
+        return float(KNeighborsClassifier(1).fit(codes[::2], y[::2]).score(codes[1::2], y[1::2]))
+
+    grid = {"n_components": [1, 3]}
+    ours, theirs = (
+        search(BASE, grid, cv=3, scoring=nearest).fit(rows, labels)
+        for search in (SearchCV, GridSearchCV)
+    )
+    for at in range(3):
+        name = f"split{at}_test_score"
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name])
+    assert ours.score(rows, labels) == nearest(ours.best_estimator_, rows, labels)
+    # A function without y is asked without, whatever decides the folds.
+    alone = SearchCV(BASE, grid, cv=2, scoring=Autoencoder.explained_variance).fit(rows, labels)
+    assert np.isfinite(alone.best_score_)
+
+
+def test_scores_that_fail_are_told_from_fits_that_do(rows):
+    def picky(estimator, X):
+        if estimator.n_components == 2:
+            raise ValueError("no twos")
+        return estimator.score(X)
+
+    with pytest.warns(UserWarning, match="scoring failed: no twos") as told:
+        found = SearchCV(BASE, {"n_components": [1, 2]}, cv=2, scoring=picky).fit(rows)
+    assert not [one for one in told if issubclass(one.category, FitFailedWarning)]
+    assert found.best_params_ == {"n_components": 1}
+    assert np.isnan(found.cv_results_["mean_test_score"][1])
+    with (
+        pytest.warns(UserWarning, match="no twos"),
+        pytest.raises(RequestError, match="scoring: it failed for every fit"),
+    ):
+        SearchCV(BASE, {"n_components": [2]}, cv=2, scoring=picky).fit(rows)
+    with pytest.raises(ValueError, match=r"^no twos$"):
+        SearchCV(BASE, {"n_components": [2]}, cv=2, scoring=picky, error_score="raise").fit(rows)
+    with pytest.raises(RequestError, match="scoring: every combination has a score that is NaN"):
+        SearchCV(BASE, {"n_components": [2]}, cv=2, scoring=lambda *_: np.nan).fit(rows)
+
+
+def test_without_a_refit_the_reason_is_named(rows):
+    search = SearchCV(BASE, {"n_components": [1, 2]}, cv=2)
+    with pytest.raises(NotFittedError):
+        search.transform(rows)
+    search.fit(rows).set_params(refit=False).fit(rows)
+    for asked in (search.transform, search.inverse_transform, search.score):
+        with pytest.raises(RequestError, match=r"refit=False.*best_params_"):
+            asked(rows)
+
+
+@pytest.mark.parametrize(
+    ("grid", "cure"),
+    [
+        ({"kind__hidden": [(4,)]}, r"kind='auto' is none; give kind=kinds\.Multilayer\(\)"),
+        ({"optimizer__lr": [0.1]}, r"optimizer='auto' is none; give optimizer=optim\.AdamW\(\)"),
+        ({"penalties__weight": [0.1]}, "give lists of whole penalties"),
+        (
+            {"optimizer": [AdamW()], "optimizer__rate": [1]},
+            "AdamW has no settings rate; it has.*lr",
+        ),
+        ({"n_components": loguniform(1, 4)}, "n_components can only be drawn from; give n_iter"),
+        ([{}, {"n_components": loguniform(1, 4)}], "n_components can only be drawn.* give n_iter"),
+        ({"n_components": 3}, "param_grid: .*n_components"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused_with_its_cure(rows, grid, cure):
+    with pytest.raises(RequestError, match=cure) as why:
+        SearchCV(Autoencoder(2, max_epochs=1), grid, cv=2).fit(rows)
+    assert "\n" not in str(why.value)
+
+
+def test_settings_of_a_spec_are_searched_beside_the_spec(rows):
+    grid = {"kind": [Multilayer()], "kind__hidden": [(4,), (5, 3)]}
+    found = SearchCV(Autoencoder(2, max_epochs=1, random_state=0), grid, cv=2).fit(rows)
+    assert [one["kind__hidden"] for one in found.cv_results_["params"]] == [(4,), (5, 3)]
+    assert found.best_estimator_.kind.hidden == found.best_params_["kind__hidden"]
+    with pytest.raises(RequestError, match="n_iter=0 must be a whole number"):
+        SearchCV(BASE, {"n_components": [1]}, n_iter=0).fit(rows)

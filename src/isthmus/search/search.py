@@ -1,21 +1,15 @@
-"""Many fits at once: several settings of an autoencoder, and which of them suits the data best.
-
-Networks of one form are trained by the same products of stacks of matrices, so that many small fits
-take little longer than a few; each ends with the weights that it has alone, within rounding.
-"""
+"""SearchCV: which settings of an autoencoder suit the data best."""
 
 import functools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.exceptions import FitFailedWarning
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
+from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,79 +19,14 @@ from isthmus.errors import ArtifactError, RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.inputs import row_weights
 from isthmus.estimator.request import folder_of
-from isthmus.spec import shown
-from isthmus.training.crew import run_together
+from isthmus.search.candidates import candidates_of
+from isthmus.search.scoring import ScoringError, check_scoring, scored
+from isthmus.search.together import run_some
 from isthmus.types import Array, Index, Source
 
 TRIED, BEST = "candidate-{}/split-{}", "best"
 """Inside the folder that `checkpoint` names: where each fit of a search keeps its state. Numbers
 are those of `cv_results_`."""
-
-MOST_TOGETHER = 64
-"""Fits that run at the same time: more would not be faster, and each has its weights in memory."""
-
-
-def fit_together(
-    estimators: Iterable[Autoencoder],
-    X: Any,
-    *,
-    sample_weight: Any = None,
-    validation: Any = None,
-    resume: bool = False,
-) -> list[Autoencoder]:
-    """Fit each of some autoencoders to the rows of X, all at the same time.
-
-    Takes what `Autoencoder.fit` takes, and gives the estimators back. What one of them raises is
-    raised when all have ended. Raises RequestError, before anything is fitted, for what is no list
-    of autoencoders, where one is given twice, or where two keep their checkpoints in one folder.
-    """
-    given = _listed(estimators)
-    source = open_source(X)
-    if validation is not None and source.schema.recording is None:
-        validation = open_source(validation)  # once for all; recordings are cut by each fit
-    asked = {"sample_weight": sample_weight, "validation": validation, "resume": resume}
-    outcomes = _run([functools.partial(one.fit, source, **asked) for one in given])
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-    return given
-
-
-def _listed(estimators: Any) -> list[Autoencoder]:
-    """The autoencoders; RequestError unless each is one of its own, with a place of its own."""
-    listed = isinstance(estimators, Iterable)
-    given = list(estimators) if listed else [estimators]
-    strange = [one for one in given if not (listed and isinstance(one, Autoencoder))]
-    if strange:
-        where = "holds" if listed else "is"
-        raise RequestError(
-            f"estimators {where} {shown(strange[0])}, which is no "
-            f"{'Autoencoder' if listed else 'list'}; give a list such as "
-            "[Autoencoder(8), Autoencoder(16)]"
-        )
-    objects: dict[int, int] = {}
-    places: dict[Path, int] = {}
-    for number, one in enumerate(given):
-        first = objects.setdefault(id(one), number)
-        require(
-            first == number,
-            f"estimators {first} and {number} are one object, which can hold but one fit; give "
-            "another one, such as sklearn.base.clone makes",
-        )
-        folder = folder_of(one.checkpoint)
-        if folder is not None:
-            first = places.setdefault(folder.resolve(), number)
-            require(
-                first == number,
-                f"checkpoint={str(folder)!r} is the folder of estimators {first} and {number}, "
-                "which would overwrite each other's state; give each a folder of its own",
-            )
-    return given
-
-
-def _run(jobs: Sequence[Any]) -> list[Any]:
-    starts = range(0, len(jobs), MOST_TOGETHER)
-    return [one for at in starts for one in run_together(jobs[at : at + MOST_TOGETHER])]
 
 
 class Fold(NamedTuple):
@@ -106,6 +35,7 @@ class Fold(NamedTuple):
     train: Source
     weight: Array | None
     test: Any
+    test_y: Any
 
 
 class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -120,8 +50,10 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
             of such; with `n_iter`, lists or distributions that have a method `rvs`.
         n_iter: How many combinations to draw at random, or None for all.
         cv: Folds, or a splitter of scikit-learn's.
-        scoring: A name or function as in scikit-learn; None is the estimator's own `score`, minus
-            the mean squared error of held-out rows.
+        scoring: A function of (estimator, X) or (estimator, X, y), such as
+            `Autoencoder.explained_variance`; higher is better. None is the estimator's own `score`,
+            minus the mean squared error of held-out rows. scikit-learn's names are refused, as all
+            of them compare predictions with a y.
         refit: Whether to fit the best settings to all rows in the end.
         error_score: The score of a fit that fails: "raise", or a number.
         random_state: What draws the combinations.
@@ -166,15 +98,18 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
     ) -> Self:
         """Try all combinations on all folds of the rows of X, and keep the best.
 
-        `y` only decides the folds, where `cv` asks for it, and `groups` likewise. `sample_weight`
-        (n,) counts a row as that many where it is learned from; scores of held-out rows are not
-        weighted, as scikit-learn's are not. `resume` goes on from the checkpoints of a search that
-        was stopped, each fit from its own. Raises RequestError for settings that make no sense,
-        DataError for weights that make none, ArtifactError for checkpoints of another search, and
-        what a fit raises for `error_score="raise"`; else a FitFailedWarning tells of fits that
-        failed.
+        `y` decides the folds, where `cv` asks for it, and goes to `scoring`; `groups` only decides
+        the folds. `sample_weight` (n,) counts a row as that many where it is learned from; scores
+        of held-out rows are not weighted, as scikit-learn's are not. `resume` goes on from the
+        checkpoints of a search that was stopped, each fit from its own.
+
+        Raises RequestError for settings that make no sense, DataError for weights that make none,
+        ArtifactError for checkpoints of another search, and what a fit or `scoring` raises for
+        `error_score="raise"`; else a FitFailedWarning tells of fits that failed, and a UserWarning
+        of scores that did.
         """
-        candidates = self._candidates()
+        check_scoring(self.scoring)
+        candidates = candidates_of(self.estimator, self.param_grid, self.n_iter, self.random_state)
         rows = _counted(X)
         n_rows = rows.shape[0] if is_sparse(rows) else len(rows)
         counted: Any = np.empty(n_rows)
@@ -184,6 +119,7 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
                 open_source(_some(rows, train)),
                 None if weight is None else weight[train],
                 _some(rows, test),
+                None if y is None else _safe_indexing(y, test),
             )
             for train, test in check_cv(self.cv, y).split(counted, y, groups)
         ]
@@ -192,9 +128,12 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
             for at, one in enumerate(candidates)
             for split, fold in enumerate(folds)
         ]
-        scores = np.array([self._score(outcome) for outcome in _run(jobs)], float)
+        outcomes = run_some(jobs)
+        scores = np.array([self._score(outcome) for outcome in outcomes], float)
         self.n_splits_ = len(folds)
         self.cv_results_ = _results(candidates, scores.reshape(len(candidates), len(folds)))
+        if np.isnan(self.cv_results_["mean_test_score"]).all():
+            raise RequestError(_why_none(outcomes))
         self._choose(X, weight, resume)
         return self
 
@@ -208,25 +147,18 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
 
     def score(self, X: Any, y: Any = None) -> float:
         """How well the best estimator does on the rows of X, by `scoring`."""
-        scorer = check_scoring(self._best, scoring=self.scoring)
-        return float(scorer(self._best, X, y))
+        return scored(self._best, self.scoring, X, y)
 
     @property
     def _best(self) -> Autoencoder:
-        check_is_fitted(self, "best_estimator_")
+        check_is_fitted(self, "cv_results_")
+        require(
+            hasattr(self, "best_estimator_"),
+            "SearchCV: refit=False left no estimator to ask; give refit=True, or fit the estimator "
+            "with the settings best_params_",
+        )
         best: Autoencoder = self.best_estimator_
         return best
-
-    def _candidates(self) -> list[dict[str, Any]]:
-        known = self.estimator.get_params()
-        if self.n_iter is None:
-            found = list(ParameterGrid(self.param_grid))
-        else:
-            draws = ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
-            found = list(draws)
-        strange = sorted({name for one in found for name in one} - set(known))
-        require(not strange, f"param_grid: Autoencoder has no settings {', '.join(strange)}")
-        return found
 
     def _made(self, settings: Mapping[str, Any], place: str) -> Autoencoder:
         """An estimator of one combination, its checkpoints in a folder of its own."""
@@ -236,23 +168,27 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
 
     def _tried(self, estimator: Autoencoder, fold: Fold, resume: bool) -> float:
         """The score of one combination on one fold."""
-        scorer = check_scoring(estimator, scoring=self.scoring)
         fitted = estimator.fit(fold.train, sample_weight=fold.weight, resume=resume)
-        return float(scorer(fitted, fold.test))
+        try:
+            return scored(fitted, self.scoring, fold.test, fold.test_y)
+        except Exception as error:  # whoever looks at the outcome tells it from a fit's
+            raise ScoringError from error
 
     def _score(self, outcome: float | Exception) -> float:
         if not isinstance(outcome, Exception):
             return outcome
+        scoring = isinstance(outcome, ScoringError)
+        failure = outcome.__cause__ if isinstance(outcome, ScoringError) else outcome
         # A checkpoint of another search is no failure of its combination.
         if self.error_score == "raise" or isinstance(outcome, ArtifactError):
-            raise outcome
-        warnings.warn(f"a fit failed: {outcome}", FitFailedWarning, stacklevel=3)
+            raise failure or outcome
+        what, category = ("scoring", UserWarning) if scoring else ("a fit", FitFailedWarning)
+        warnings.warn(f"{what} failed: {failure}", category, stacklevel=3)
         return float(self.error_score)
 
     def _choose(self, X: Any, weight: Array | None, resume: bool) -> None:
         results = self.cv_results_
-        if np.isnan(results["mean_test_score"]).all():
-            raise RequestError("param_grid: every fit failed; see the warnings for the reasons")
+        self.__dict__.pop("best_estimator_", None)  # that of an earlier search
         self.best_index_ = int(results["rank_test_score"].argmin())
         self.best_params_ = results["params"][self.best_index_]
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
@@ -260,6 +196,17 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
             best = self._made(self.best_params_, BEST)
             self.best_estimator_ = best.fit(X, sample_weight=weight, resume=resume)
             self.n_features_in_ = self.best_estimator_.n_features_in_
+
+
+def _why_none(outcomes: Sequence[float | Exception]) -> str:
+    """Why there is no best combination, in a sentence."""
+    failed = [one for one in outcomes if isinstance(one, Exception)]
+    if not failed:
+        return "scoring: every combination has a score that is NaN; give another function"
+    every = "every fit" if len(failed) == len(outcomes) else "some fit of every combination"
+    if all(isinstance(one, ScoringError) for one in failed):
+        return f"scoring: it failed for {every}, which itself did not; see the warnings for why"
+    return f"param_grid: {every} failed; see the warnings for the reasons"
 
 
 def _counted(X: Any) -> Any:
