@@ -87,3 +87,13 @@ def test_too_few_rows_to_judge_by_are_said(rng):
         "PCA of all 8 rows, the 2 held out among them; "
         "too few different rows (2) were held out to show a gain over it"
     )
+
+
+def test_steps_are_named_as_they_were_taken(rng):
+    """A running mean of the weights is kept step by step, and so none are taken many at a time."""
+    rows = rng.normal(size=(200, 6))
+    told = [
+        Autoencoder(2, max_epochs=2, optimizer=optim.AdamW(averaging=averaging)).fit(rows)
+        for averaging in (0.0, 0.9)
+    ]
+    assert [fit.facts_["steps"] for fit in told] == ["closed form, many at a time", "closed form"]

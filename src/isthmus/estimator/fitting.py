@@ -91,7 +91,9 @@ class Fitting:
             with threads(parts.work_of(network, trainer.plan.batch_size), self.device):
                 self.threads = torch.get_num_threads()
                 parts.pretrain(self.pretraining, self.loss, network, trainer)
-                self.engine = (trainer.stride or trainer.step).engine
+                # Who keeps a running mean of the weights takes one step after the other.
+                many = None if trainer.plan.averaging else trainer.stride
+                self.engine = (many or trainer.step).engine
                 state = trainer.run()
                 self.refining = self._settle(network, state)
                 gained = solution is None or self._gained(network, solution, state)

@@ -1,7 +1,8 @@
 """Many fits at once: several settings of an autoencoder, and which of them suits the data best.
 
 Networks of one form are trained by the same products of stacks of matrices, so that many small fits
-take little longer than a few; each ends with the weights that it has alone, within rounding.
+take little longer than a few. Each takes the steps that it takes alone, within rounding, which in
+single precision grows over many of them.
 """
 
 from isthmus.search.search import SearchCV
