@@ -363,6 +363,12 @@ def test_without_a_refit_the_reason_is_named(rows):
     with pytest.raises(NotFittedError):
         search.transform(rows)
     search.fit(rows).set_params(refit=False).fit(rows)
+    again = (
+        SearchCV(BASE, {"n_components": [1]}, cv=2).fit(rows).set_params(scoring=lambda *_: np.nan)
+    )
+    with pytest.raises(RequestError, match="every combination"):
+        again.fit(rows)
+    assert not hasattr(again, "best_estimator_")  # of the search before
     for asked in (search.transform, search.inverse_transform, search.score):
         with pytest.raises(RequestError, match=r"refit=False.*best_params_"):
             asked(rows)

@@ -130,6 +130,7 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         ]
         outcomes = run_some(jobs)
         scores = np.array([self._score(outcome) for outcome in outcomes], float)
+        self.__dict__.pop("best_estimator_", None)  # that of an earlier search
         self.n_splits_ = len(folds)
         self.cv_results_ = _results(candidates, scores.reshape(len(candidates), len(folds)))
         if np.isnan(self.cv_results_["mean_test_score"]).all():
@@ -188,7 +189,6 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
 
     def _choose(self, X: Any, weight: Array | None, resume: bool) -> None:
         results = self.cv_results_
-        self.__dict__.pop("best_estimator_", None)  # that of an earlier search
         self.best_index_ = int(results["rank_test_score"].argmin())
         self.best_params_ = results["params"][self.best_index_]
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
