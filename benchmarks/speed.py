@@ -1,14 +1,14 @@
 """How fast does a network train, encode and start, beside other libraries and the machine's floor?
 
     python benchmarks/speed.py [--sizes 64-32 ...] [--rivals isthmus tuned ...] [--repeats 3]
-        [--device cuda] [--quick]
+        [--device cuda] [--quick] [--no-record]
 
 Each measurement is a process of its own, in which a fit of some epochs is taken, then one of twice
 as many: the difference tells rows a second, and the first what a fit costs beside them. Where it is
 short, longer fits tell; the error is that of the first two. Repeats are
 interleaved. Rivals that are not installed are left out, which is said. `--quick` is two sizes
-beside tuned PyTorch, for a look before a release. The rate of matrix products is measured in the
-same run.
+beside tuned PyTorch, once each and the larger one of few rows, for a look before a release. The
+rate of matrix products is measured in the same run.
 """
 
 import argparse
@@ -50,9 +50,18 @@ ON_GPU = {
 }
 """More rows and epochs there, and larger batches: a GPU is idle in small ones."""
 
+QUICK_SIZES = {
+    "64-32": SIZES["64-32"],
+    "784-1000-500-250-30, few rows": SIZES["784-1000-500-250-30"]._replace(rows=4_000),
+}
+QUICK_ON_GPU, QUICK_RIVALS = ("64-32", "784-1000-500-250-30"), ("isthmus", "tuned")
+
+Key = tuple[str, str, int]
+"""A rival, its setting, and the threads it may use."""
+
 THREADS = (1, 2)
-QUICK = ("64-32", "784-1000-500-250-30"), ("isthmus", "tuned")
-GEMM_SIDE, MOST_SECONDS = 2048, 5.0
+REPEATS = 3
+GEMM_SIDE, SMALLER, MOST_SECONDS = 2048, 8, 5.0
 
 LEAST_SECONDS, LONGER, MOST_EPOCHS = 0.7, 6, 2000
 """A difference of less is measured again with so many times the epochs."""
@@ -101,7 +110,7 @@ def entered(name: str, device: str) -> dict[str, dict[str, Callable[..., Any]]]:
 
 def size_of(name: str, device: str) -> Size:
     """The size of that name."""
-    return (SIZES if device == "cpu" else ON_GPU)[name]
+    return (QUICK_SIZES | SIZES if device == "cpu" else ON_GPU)[name]
 
 
 def rows_of(size: Size) -> Rows:
@@ -151,10 +160,22 @@ def one(name: str, rival: str, setting: str, threads: str, device: str) -> None:
 
 
 def gemm(threads: int, dtype: torch.dtype, device: str = "cpu") -> float:
-    """Products of square matrices a second, in 10^9 operations; the best of ten, or of 5 s."""
+    """Products of square matrices a second, in 10^9 operations; the best of ten, or of 5 s.
+
+    Where one of that size would take so long (bf16 on processors without it), smaller ones tell.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     side = GEMM_SIDE if device == "cpu" else 4 * GEMM_SIDE
+    small = side // SMALLER
+    best = _product_seconds(small, dtype, device)
+    if best * SMALLER**3 < MOST_SECONDS:
+        small, best = side, _product_seconds(side, dtype, device)
+    torch.set_num_threads(before)
+    return 2 * small**3 / best / 1e9
+
+
+def _product_seconds(side: int, dtype: torch.dtype, device: str) -> float:
     wait = (lambda: None) if device == "cpu" else torch.cuda.synchronize
     a = torch.randn(side, side, device=device).to(dtype)
     best, spent = 1e9, 0.0
@@ -167,8 +188,7 @@ def gemm(threads: int, dtype: torch.dtype, device: str = "cpu") -> float:
         spent += time.perf_counter() - began
         if spent > MOST_SECONDS:
             break
-    torch.set_num_threads(before)
-    return 2 * side**3 / best / 1e9
+    return best
 
 
 def measured(*arguments: object) -> dict[str, Any] | None:
@@ -180,39 +200,47 @@ def measured(*arguments: object) -> dict[str, Any] | None:
         command, capture_output=True, text=True, check=False, env=os.environ | threads | keras
     )
     if done.returncode:
-        print(*arguments, "failed:", done.stderr.strip().splitlines()[-1:], flush=True)
+        print("failed:", done.stderr.strip().splitlines()[-1:], flush=True)
         return None
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(*arguments, found, flush=True)
+    print(found, flush=True)
     return found
 
 
-def side_by_side(
+def planned(
     name: str, wanted: list[str] | None, repeats: int, device: str, *, bf16: bool
-) -> list[dict[str, Any]]:
-    """All rivals on one size, interleaved; each by its fastest setting.
+) -> list[Key]:
+    """The measurements of one size, all rivals interleaved, in their order.
 
     Settings in bf16 are tried only where the machine multiplies it faster.
     """
     known = entered(name, device)
-    chosen = {rival: known[rival] for rival in wanted or known if rival in known}
-    alone = device != "cpu"
-    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for _ in range(repeats):
-        for rival, settings in chosen.items():
-            # This library chooses the threads by itself, of all that there are.
-            for threads in THREADS[-1:] if alone or rival == "isthmus" else THREADS:
-                for setting in (one for one in settings if bf16 or "bf16" not in rival + one):
-                    key = rival, setting, threads
-                    told = found.get(key, []) is not None and measured(name, *key, device)
-                    if told:
-                        found.setdefault(key, []).append(told)
-    there = [rival for rival in chosen if any(key[0] == rival for key in found)]
+    keys = []
+    for rival in (one for one in wanted or known if one in known):
+        # This library chooses the threads by itself, of all that there are.
+        alone = device != "cpu" or rival == "isthmus"
+        for threads in THREADS[-1:] if alone else THREADS:
+            settings = [one for one in known[rival] if bf16 or "bf16" not in rival + one]
+            keys += [(rival, setting, threads) for setting in settings]
+    return keys * repeats
+
+
+def side_by_side(
+    name: str, keys: list[Key], device: str, first: int, total: int
+) -> list[dict[str, Any]]:
+    """All rivals on one size, each by its fastest setting; numbers begin at `first`."""
+    found: dict[Key, list[dict[str, Any]]] = {}
+    for number, key in enumerate(keys, first):
+        print(f"{number} of {total}:", name, *key, device, end=" ", flush=True)
+        told = measured(name, *key, device)
+        if told:
+            found.setdefault(key, []).append(told)
+    there = dict.fromkeys(key[0] for key in keys if key in found)
     return [_line(name, size_of(name, device), rival, found) for rival in there]
 
 
 def _line(
-    name: str, size: Size, rival: str, found: dict[tuple[str, str, int], list[dict[str, Any]]]
+    name: str, size: Size, rival: str, found: dict[Key, list[dict[str, Any]]]
 ) -> dict[str, Any]:
     """The median of a rival's fastest setting."""
     own = {key: runs for key, runs in found.items() if key[0] == rival}
@@ -236,43 +264,93 @@ def _line(
     }
 
 
-def main() -> None:
-    """Measure and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", nargs="+")
-    parser.add_argument("--rivals", nargs="+")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--no-record", action="store_true")
+def floor_of(device: str) -> dict[str, float]:
+    """The machine's rate of matrix products, in 10^9 operations a second, by precision, threads."""
+    return {
+        f"GEMM {str(dtype).removeprefix('torch.')}, {threads} threads": round(
+            gemm(threads, dtype, device), 1
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+        for threads in (THREADS if device == "cpu" else THREADS[-1:])
+    }
+
+
+def asked() -> argparse.Namespace:
+    """What the command line asks for, all of it known."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    sizes, rivals = list(SIZES), list(dict.fromkeys([*RIVALS, *GPU_RIVALS, *CONVOLUTIONAL]))
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        metavar="SIZE",
+        help=f"networks to train, all unless given: {', '.join(map(repr, sizes))} on a processor, "
+        f"{', '.join(map(repr, ON_GPU))} on a GPU",
+    )
+    parser.add_argument(
+        "--rivals",
+        nargs="+",
+        metavar="RIVAL",
+        help=f"libraries to train them with, all unless given: {', '.join(map(repr, rivals))}",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        help=f"measurements of each, of which the median counts ({REPEATS}; with --quick 1)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU as torch calls it (cpu)")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="two sizes beside tuned PyTorch, once each, in two minutes or so; nothing is recorded",
+    )
+    parser.add_argument(
+        "--no-record",
+        action="store_true",
+        help="do not append the results to benchmarks/results.jsonl, as is done else",
+    )
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     wanted = parser.parse_args()
+    cpu = wanted.device == "cpu"
+    known = QUICK_SIZES | SIZES if cpu else ON_GPU
+    for name in wanted.sizes or ():
+        if name not in known:
+            parser.error(f"--sizes {name!r} is not known; use of {', '.join(map(repr, known))}")
+    for name in wanted.rivals or ():
+        if name not in rivals:
+            parser.error(f"--rivals {name!r} is not known; use of {', '.join(map(repr, rivals))}")
+    if wanted.quick:
+        wanted.sizes = wanted.sizes or list(QUICK_SIZES if cpu else QUICK_ON_GPU)
+        wanted.rivals = wanted.rivals or list(QUICK_RIVALS)
+    wanted.sizes = wanted.sizes or list(SIZES if cpu else ON_GPU)
+    wanted.repeats = wanted.repeats or (1 if wanted.quick else REPEATS)
+    return wanted
+
+
+def main() -> None:
+    """Measure and write the results."""
+    wanted = asked()
     if wanted.one:
         one(*wanted.one)
         return
-    all_sizes = SIZES if wanted.device == "cpu" else ON_GPU
-    sizes, names = wanted.sizes or list(all_sizes), wanted.rivals
-    sizes, names = (sizes, names) if not wanted.quick else map(list, QUICK)
-    counts = THREADS if wanted.device == "cpu" else THREADS[-1:]
-    floor = {
-        f"GEMM {str(dtype).removeprefix('torch.')}, {threads} threads": round(
-            gemm(threads, dtype, wanted.device)
-        )
-        for dtype in (torch.float32, torch.bfloat16)
-        for threads in counts
-    }
+    floor = floor_of(wanted.device)
     print(machine(), floor, flush=True)
     fast = [rate for kind, rate in floor.items() if "bfloat16" in kind]
     plain = [rate for kind, rate in floor.items() if "bfloat16" not in kind]
-    compare = functools.partial(
-        side_by_side,
-        wanted=names,
-        repeats=wanted.repeats,
-        device=wanted.device,
-        bf16=max(fast) > max(plain) or wanted.device != "cpu",
-    )
-    results = [line for size in sizes for line in compare(size)]
-    if not wanted.no_record:
+    bf16 = max(fast) > max(plain) or wanted.device != "cpu"
+    plans = {
+        size: planned(size, wanted.rivals, wanted.repeats, wanted.device, bf16=bf16)
+        for size in wanted.sizes
+    }
+    total, first = sum(map(len, plans.values())), 1
+    results: list[dict[str, Any]] = []
+    for size, keys in plans.items():
+        results += side_by_side(size, keys, wanted.device, first, total)
+        first += len(keys)
+    if not results:
+        return
+    if not (wanted.quick or wanted.no_record):
         record("speed", [floor, *results])
     print(table(results))
 

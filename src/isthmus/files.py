@@ -80,7 +80,8 @@ def check_free(path: str | Path, *, force: bool) -> None:
         raise RequestError(f"{target}: is a link to nothing; remove it, or choose another name")
     if target.exists() and not force:
         raise RequestError(
-            f"{target}: already exists; choose another name or pass --force to replace it"
+            f"{target}: already exists; choose another name, or replace it with force=True "
+            "(command line: --force)"
         )
 
 

@@ -249,7 +249,9 @@ def test_a_report_json_that_was_edited(isthmus, reported, tmp_path):
 def test_info(isthmus, table_model):
     done = isthmus("info", table_model)
     assert (done.code, done.err) == (0, "")
-    for fact in ("Multilayer", "a, b, c, d", "torch", "n_components          2"):
+    outcome = "PCA of all 40 rows, the 10 held out among them; training gained nothing over it"
+    told = (f"outcome               {outcome}", "held_out_rows         10")
+    for fact in ("Multilayer", "a, b, c, d", "torch", "n_components          2", *told):
         assert fact in done.out
     facts = json.loads(isthmus("info", table_model, "--json").out)
     assert facts == json.loads((table_model / "model.json").read_text())

@@ -1,10 +1,13 @@
 """Several starts: the best of the fits that each of them is alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from isthmus import Autoencoder, load
+from isthmus.data.arrays import array_source
 from isthmus.errors import DivergenceError
 from isthmus.estimator import restarts
 from isthmus.kinds import Multilayer
@@ -74,6 +77,58 @@ def test_a_start_that_fails_is_given_up(rows, monkeypatch):
     with pytest.warns(UserWarning, match="a start was given up: too far"):
         fit = Autoencoder(2, n_init=3, random_state=1, **BASE).fit(rows)
     assert len(fit.facts_["init_errors"]) == 2
+    (told,) = [record["message"] for record in fit.history_ if record.get("event") == "restarts"]
+    number = 1 if fit.facts_["init_errors"][0] == min(fit.facts_["init_errors"]) else 3
+    assert told.startswith(f"the best of 3 starts, number {number}: ")
+    assert told.endswith("; 1 diverged")
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ((1.950, 1.974, 1.906, 1.943, 1.938), "number 3: error 1.906 on them, the others 1.938 to"),
+        ((1.5, 1.25), "number 2: error 1.25 on them, the other 1.5"),
+        ((1.5, 1.5), "number 1: error 1.5 on them, the other 1.5"),
+        ((2.0, 1.5, 1.5), "number 2: error 1.5 on them, the others 1.5 to 2"),
+        ((2.0, 1.5, 2.0), "number 2: error 1.5 on them, the others 2"),
+        ((0.5,), "the best of 1 starts, number 1: error 0.5 on them"),
+    ],
+)
+def test_the_best_is_not_counted_among_the_others(errors, told):
+    numbered = dict(enumerate(errors, 1))
+    best = min(numbered, key=numbered.__getitem__)
+    found = restarts._sentence(numbered, best, "them", 0)
+    whole = "the others 1.938 to 1.974" if len(errors) == 5 else told
+    assert told in found
+    assert found.endswith(whole)
+
+
+def test_all_starts_are_judged_by_the_same_rows(rows, monkeypatch):
+    """One that came back to PCA too, though it has learned from the rows held out by the others."""
+    before, calls = restarts._fit, []
+
+    def learned(request, source, weight, validation):
+        calls.append(1)
+        if len(calls) == 2:
+            request = replace(request, validation_fraction=0.0)
+        return before(request, source, weight, validation)
+
+    monkeypatch.setattr(restarts, "_fit", learned)
+    fit = Autoencoder(2, n_init=2, random_state=1, **BASE).fit(rows)
+    (_, second) = seeds_of(1, 2)
+    alone = Autoencoder(2, validation_fraction=0.0, random_state=1, **BASE)
+    request = replace(alone._request(resume=False), seed=second[0])
+    alone.keep(before(request, array_source(rows), np.ones(len(rows)), None))
+    held_out = Autoencoder(2, random_state=1, **BASE).fit(rows).held_out_rows_
+    assert fit.facts_["init_errors"][1] == pytest.approx(
+        alone.reconstruction_error(rows[held_out]), rel=1e-6
+    )
+
+
+def test_without_held_out_rows_none_are_named(rows):
+    fit = Autoencoder(2, n_init=2, random_state=1, validation_fraction=0, **BASE).fit(rows)
+    (told,) = [record["message"] for record in fit.history_ if record.get("event") == "restarts"]
+    assert "on the rows of training, the other " in told
 
 
 def test_it_is_resumed(rows, tmp_path):

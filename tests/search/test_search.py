@@ -1,18 +1,25 @@
 """Searches over settings against scikit-learn's own, and against fits one by one."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from scipy.stats import loguniform
 from sklearn.base import clone
-from sklearn.exceptions import FitFailedWarning
+from sklearn.decomposition import PCA
+from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.metrics import make_scorer, mean_squared_error
 from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.neighbors import KNeighborsClassifier
 
 from isthmus import Autoencoder, SearchCV, data, fit_together
-from isthmus.errors import RequestError
+from isthmus.errors import ArtifactError, DataError, RequestError
 from isthmus.kinds import Multilayer
 from isthmus.losses import L1
 from isthmus.optim import AdamW
+from isthmus.training import checkpoint
 
 BASE = Autoencoder(
     2,
@@ -57,6 +64,16 @@ def test_it_finds_what_scikit_learns_grid_search_finds(rows):
     np.testing.assert_array_equal(
         ours.inverse_transform(codes), ours.best_estimator_.inverse_transform(codes)
     )
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csr_array, sparse.coo_array])
+def test_sparse_rows_are_searched_as_scikit_learn_does(rows, form):
+    given = form(np.where(np.abs(rows) > 0.5, rows, 0))
+    grid = {"n_components": [1, 3]}
+    ours, theirs = (search(BASE, grid, cv=2).fit(given) for search in (SearchCV, GridSearchCV))
+    for name in ("split0_test_score", "split1_test_score"):
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], rtol=1e-5)
+    np.testing.assert_allclose(ours.transform(given), theirs.transform(given), rtol=1e-4, atol=1e-6)
 
 
 def test_fits_together_are_fits_one_by_one(rows):
@@ -137,3 +154,251 @@ def test_rows_on_disk_are_refused(rows, tmp_path):
     source = data.open_source(tmp_path / "rows.npy", stream=True)
     with pytest.raises(RequestError, match=r"rows\.npy.*cannot be cut into folds"):
         SearchCV(BASE, {"n_components": [1, 2]}).fit(source)
+
+
+def test_two_fits_with_one_checkpoint_are_refused(rows, tmp_path):
+    (tmp_path / "linked").symlink_to(tmp_path / "place")
+    for other in ("place", "../" + tmp_path.name + "/place", "linked"):
+        given = [
+            clone(BASE).set_params(checkpoint=str(tmp_path / name)) for name in ("place", other)
+        ]
+        with pytest.raises(
+            RequestError, match=r"estimators 0 and 1, .* a folder of its own"
+        ) as why:
+            fit_together(given, rows)
+        assert "\n" not in str(why.value)
+        assert not any(hasattr(one, "network_") for one in given)
+        assert not (tmp_path / "place").exists()
+    apart = [clone(BASE).set_params(checkpoint=tmp_path / f"{at}") for at in range(2)]
+    fit_together([*apart, clone(BASE), clone(BASE)], rows)
+    assert {path.name for path in tmp_path.iterdir()} == {"linked", "0", "1"}
+
+
+def test_each_fit_of_a_search_has_checkpoints_of_its_own(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    place, epochs = tmp_path / "place", []
+
+    def stop(record):
+        epochs.append(record["epoch"])
+        if len(epochs) == 13:
+            raise KeyboardInterrupt
+
+    grid = {"n_components": [1, 2]}
+    base = clone(BASE).set_params(checkpoint=place, callbacks=(stop,))
+    with pytest.raises(KeyboardInterrupt):
+        SearchCV(base, grid, cv=2).fit(rows)
+    search = SearchCV(clone(base), grid, cv=2)
+    before = len(epochs)
+    search.fit(rows, resume=True)
+    whole = SearchCV(BASE, grid, cv=2).fit(rows)
+    assert 0 < len(epochs) - before < 5 * BASE.max_epochs  # four fits and the best one
+    np.testing.assert_allclose(
+        search.cv_results_["mean_test_score"], whole.cv_results_["mean_test_score"], rtol=1e-9
+    )
+    np.testing.assert_allclose(search.transform(rows), whole.transform(rows), rtol=1e-6, atol=1e-8)
+    found = {str(path.parent.relative_to(place)) for path in place.rglob("*.safetensors")}
+    assert found == {f"candidate-{i}/split-{j}" for i in range(2) for j in range(2)} | {"best"}
+    assert base.checkpoint == place
+    with pytest.raises(ArtifactError, match=r"split-0.*n_components"):
+        SearchCV(base, {"n_components": [2, 1]}, cv=2).fit(rows, resume=True)
+    alone = clone(BASE).set_params(n_components=2, checkpoint=place / "candidate-1" / "split-0")
+    (train, test), _ = KFold(2).split(rows)
+    again = alone.fit(rows[train], resume=True).score(rows[test])
+    assert again == search.cv_results_["split0_test_score"][1]
+
+
+def test_weights_are_cut_with_the_rows(rows):
+    weight = np.random.default_rng(1).integers(0, 4, size=150).astype(float)
+    grid = {"n_components": [1, 3]}
+    ours = SearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not support sample_weight")
+        theirs = GridSearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight)
+    plain = SearchCV(BASE, grid, cv=3).fit(rows)
+    for name in (*(f"split{at}_test_score" for at in range(3)), "mean_test_score"):
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], rtol=1e-5)
+        assert not np.allclose(ours.cv_results_[name], plain.cv_results_[name], rtol=1e-5)
+    np.testing.assert_allclose(ours.transform(rows), theirs.transform(rows), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"sample_weight.*149.*150"):
+        SearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight[1:])
+    with pytest.raises(DataError, match="negative"):
+        SearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight - 1)
+
+
+def test_what_is_no_list_of_autoencoders_is_refused(rows):
+    for given in (BASE, [BASE, PCA(2)], 3, "abc", [Autoencoder]):
+        with pytest.raises(RequestError, match=r"a list such as \[Autoencoder") as why:
+            fit_together(given, rows)
+        assert "\n" not in str(why.value)
+    one, other = clone(BASE), clone(BASE)
+    with pytest.raises(RequestError, match="estimators 0 and 2 are one object"):
+        fit_together([one, other, one], rows)
+    assert not hasattr(one, "network_")
+    assert not hasattr(other, "network_")
+    assert fit_together([], rows) == []
+
+
+def test_rows_to_judge_by_reach_every_fit(rows, rng):
+    judges = np.tanh(rng.normal(size=(50, 3)) @ rng.normal(size=(3, 7)))
+    settings = [{"n_components": size, "early_stopping": False} for size in (1, 2, 3)]
+    for kind in (np.asarray, lambda values: pd.DataFrame(values, columns=list("abcdefg"))):
+        X, V = kind(rows), kind(judges)
+        alone = [clone(BASE).set_params(**one).fit(X, validation=V) for one in settings]
+        together = fit_together(
+            [clone(BASE).set_params(**one) for one in settings], X, validation=V
+        )
+        for one, other in zip(alone, together, strict=True):
+            assert len(one.held_out_rows_) == len(other.held_out_rows_) == 0
+            np.testing.assert_allclose(one.transform(X), other.transform(X), atol=1e-6)
+            ours, theirs = ([r for r in fit.history_ if "train" in r] for fit in (other, one))
+            assert len(ours) == BASE.max_epochs + 1
+            for found, known in zip(ours, theirs, strict=True):
+                assert found["held_out"] == pytest.approx(known["held_out"], rel=1e-9)
+
+
+def test_recordings_to_judge_by_are_cut_as_the_others(rng):
+    sounds = [
+        np.sin(np.arange(length) / 7)[:, None] + 0.1 * rng.normal(size=(length, 2))
+        for length in (900, 400)
+    ]
+    cut = data.windows(sounds[0], length=30)
+    base = Autoencoder(2, kind="multilayer", max_epochs=2, random_state=0)
+    alone = clone(base).fit(cut, validation=sounds[1])
+    (other,) = fit_together([clone(base)], cut, validation=sounds[1])
+    np.testing.assert_allclose(alone.transform(cut), other.transform(cut), rtol=1e-4, atol=1e-5)
+
+
+def test_fits_together_are_resumed(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    epochs = []
+
+    def stop(record):
+        epochs.append(record["epoch"])
+        if len(epochs) == 6:
+            raise KeyboardInterrupt
+
+    def made(**changes):
+        return [
+            clone(BASE).set_params(random_state=seed, callbacks=(stop,), **changes)
+            for seed in range(2)
+        ]
+
+    kept = [one.set_params(checkpoint=tmp_path / f"{at}") for at, one in enumerate(made())]
+    with pytest.raises(KeyboardInterrupt):
+        fit_together(kept, rows)
+    fit_together(kept, rows, resume=True)
+    assert len(epochs) < 6 + 2 * BASE.max_epochs
+    for one, other in zip(kept, fit_together(made(), rows), strict=True):
+        np.testing.assert_allclose(one.transform(rows), other.transform(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "scoring", ["explained_variance", "r2", make_scorer(mean_squared_error), mean_squared_error, 3]
+)
+def test_scorers_that_need_predictions_are_refused_before_any_fit(rows, scoring):
+    seen = []
+    base = clone(BASE).set_params(callbacks=(seen.append,))
+    with pytest.raises(RequestError, match=r"scoring=.* Autoencoder\.explained_variance") as why:
+        SearchCV(base, {"n_components": [1, 2]}, cv=2, scoring=scoring).fit(rows)
+    assert "\n" not in str(why.value)
+    assert not seen
+
+
+def test_the_scoring_that_messages_name_works(rows):
+    grid, scoring = {"n_components": [1, 3]}, Autoencoder.explained_variance
+    ours, theirs = (
+        search(BASE, grid, cv=2, scoring=scoring).fit(rows) for search in (SearchCV, GridSearchCV)
+    )
+    np.testing.assert_allclose(
+        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"], rtol=1e-5
+    )
+    assert ours.score(rows) == ours.best_estimator_.explained_variance(rows)
+
+
+def test_scoring_is_given_the_y_of_its_rows(rows):
+    labels = (rows[:, 0] > 0).astype(int)
+
+    def nearest(estimator, X, y):
+        codes = estimator.transform(X)
+        return float(KNeighborsClassifier(1).fit(codes[::2], y[::2]).score(codes[1::2], y[1::2]))
+
+    grid = {"n_components": [1, 3]}
+    ours, theirs = (
+        search(BASE, grid, cv=3, scoring=nearest).fit(rows, labels)
+        for search in (SearchCV, GridSearchCV)
+    )
+    for at in range(3):
+        name = f"split{at}_test_score"
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name])
+    assert ours.score(rows, labels) == nearest(ours.best_estimator_, rows, labels)
+    # A function without y is asked without, whatever decides the folds.
+    alone = SearchCV(BASE, grid, cv=2, scoring=Autoencoder.explained_variance).fit(rows, labels)
+    assert np.isfinite(alone.best_score_)
+
+
+def test_scores_that_fail_are_told_from_fits_that_do(rows):
+    def picky(estimator, X):
+        if estimator.n_components == 2:
+            raise ValueError("no twos")
+        return estimator.score(X)
+
+    with pytest.warns(UserWarning, match="scoring failed: no twos") as told:
+        found = SearchCV(BASE, {"n_components": [1, 2]}, cv=2, scoring=picky).fit(rows)
+    assert not [one for one in told if issubclass(one.category, FitFailedWarning)]
+    assert found.best_params_ == {"n_components": 1}
+    assert np.isnan(found.cv_results_["mean_test_score"][1])
+    with (
+        pytest.warns(UserWarning, match="no twos"),
+        pytest.raises(RequestError, match="scoring: it failed for every fit"),
+    ):
+        SearchCV(BASE, {"n_components": [2]}, cv=2, scoring=picky).fit(rows)
+    with pytest.raises(ValueError, match=r"^no twos$"):
+        SearchCV(BASE, {"n_components": [2]}, cv=2, scoring=picky, error_score="raise").fit(rows)
+    with pytest.raises(RequestError, match="scoring: every combination has a score that is NaN"):
+        SearchCV(BASE, {"n_components": [2]}, cv=2, scoring=lambda *_: np.nan).fit(rows)
+
+
+def test_without_a_refit_the_reason_is_named(rows):
+    search = SearchCV(BASE, {"n_components": [1, 2]}, cv=2)
+    with pytest.raises(NotFittedError):
+        search.transform(rows)
+    search.fit(rows).set_params(refit=False).fit(rows)
+    again = (
+        SearchCV(BASE, {"n_components": [1]}, cv=2).fit(rows).set_params(scoring=lambda *_: np.nan)
+    )
+    with pytest.raises(RequestError, match="every combination"):
+        again.fit(rows)
+    assert not hasattr(again, "best_estimator_")  # of the search before
+    for asked in (search.transform, search.inverse_transform, search.score):
+        with pytest.raises(RequestError, match=r"refit=False.*best_params_"):
+            asked(rows)
+
+
+@pytest.mark.parametrize(
+    ("grid", "cure"),
+    [
+        ({"kind__hidden": [(4,)]}, r"kind='auto' is none; give kind=kinds\.Multilayer\(\)"),
+        ({"optimizer__lr": [0.1]}, r"optimizer='auto' is none; give optimizer=optim\.AdamW\(\)"),
+        ({"penalties__weight": [0.1]}, "give lists of whole penalties"),
+        (
+            {"optimizer": [AdamW()], "optimizer__rate": [1]},
+            "AdamW has no settings rate; it has.*lr",
+        ),
+        ({"n_components": loguniform(1, 4)}, "n_components can only be drawn from; give n_iter"),
+        ([{}, {"n_components": loguniform(1, 4)}], "n_components can only be drawn.* give n_iter"),
+        ({"n_components": 3}, "param_grid: .*n_components"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused_with_its_cure(rows, grid, cure):
+    with pytest.raises(RequestError, match=cure) as why:
+        SearchCV(Autoencoder(2, max_epochs=1), grid, cv=2).fit(rows)
+    assert "\n" not in str(why.value)
+
+
+def test_settings_of_a_spec_are_searched_beside_the_spec(rows):
+    grid = {"kind": [Multilayer()], "kind__hidden": [(4,), (5, 3)]}
+    found = SearchCV(Autoencoder(2, max_epochs=1, random_state=0), grid, cv=2).fit(rows)
+    assert [one["kind__hidden"] for one in found.cv_results_["params"]] == [(4,), (5, 3)]
+    assert found.best_estimator_.kind.hidden == found.best_params_["kind__hidden"]
+    with pytest.raises(RequestError, match="n_iter=0 must be a whole number"):
+        SearchCV(BASE, {"n_components": [1]}, n_iter=0).fit(rows)

@@ -92,8 +92,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         history_: One dict an epoch: every loss term of training and held-out rows. Others tell
             of an "event", or of a layer and epoch of "pretraining".
         best_epoch_: The epoch whose weights were kept; 0 is the start.
-        train_rows_, held_out_rows_: Row numbers of the last fit.
-        facts_: What was chosen and what it cost.
+        train_rows_, held_out_rows_: Numbers of the rows that the model has learned from, and has
+            not: of one that came back to PCA, all and none.
+        facts_: What the model is (`outcome`), what was chosen and what it cost.
         n_features_in_, feature_names_in_: As in scikit-learn.
 
     All errors are in the data's own units where all features share one scale (0 to 1 for 8-bit

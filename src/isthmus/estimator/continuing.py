@@ -42,6 +42,8 @@ def one_more_epoch(estimator: Any, source: Source, weight: Array) -> None:
     parts.read_by(trainer, rows, size)
     with private_randomness(device):
         trainer.one_more(rows)
+    epoch = trainer.state.epoch
+    estimator.facts_["outcome"] = f"the network of epoch {epoch}, the last one by partial_fit"
     trainer.batches = parts.batches_of(size, trainer.state.seed)
     if estimator.imputer_ is not None:
         network, loss = estimator.network_, estimator.loss_

@@ -12,7 +12,7 @@ from torch import Tensor
 from isthmus.counts import counts_seen
 from isthmus.data import StreamedRows, check_any, check_rows, is_streamed
 from isthmus.errors import RequestError
-from isthmus.estimator import choices, parts, sharing
+from isthmus.estimator import choices, outcome, parts, sharing
 from isthmus.estimator.fitted import Fitted
 from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
 from isthmus.estimator.imputing import Imputer
@@ -27,7 +27,7 @@ from isthmus.training import memory, world
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
-from isthmus.training.state import ALL_DONE, State
+from isthmus.training.state import State
 from isthmus.types import Array, Source
 
 SQUARED, LAYERWISE = "squared", "layerwise"
@@ -67,6 +67,7 @@ class Fitting:
         self.mean: Tensor | None = None
         self.counts_seen = counts_seen(self.preparation.facts)
         self.threads, self.engine = 1, ""
+        self.outcome = outcome.Outcome(len(self.division.train), len(self.division.held_out))
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
@@ -85,7 +86,9 @@ class Fitting:
             with world.threads(*work), memory.kept(*work):
                 self.threads = torch.get_num_threads()
                 parts.pretrain(self.pretraining, self.loss, network, trainer)
-                self.engine = (trainer.stride or trainer.step).engine
+                # Who keeps a running mean of the weights takes one step after the other.
+                many = None if trainer.plan.averaging else trainer.stride
+                self.engine = (many or trainer.step).engine
                 state = trainer.run()
                 self.refining = self._settle(network, state)
                 gained = solution is None or self._gained(network, solution, state)
@@ -234,19 +237,14 @@ class Fitting:
         return beats_pca(rebuild, network.limited, *rows, solution, self.distinct)
 
     def _return_to_pca(self, network: CodeNetwork, state: State, solution: PCASolution) -> None:
-        text = "training gained nothing over PCA above chance: the model is the PCA of all rows"
-        if not self._judgeable:
-            text = (
-                f"{self.distinct} different rows held out cannot show whether training gains "
-                "anything over PCA: the model is the PCA of all rows, untrained"
-            )
-        elif state.stopped == ALL_DONE and state.epoch < self._enough_epochs(self.plan.batch_size):
-            text += "; more epochs may gain something"
+        few = state.epoch < self._enough_epochs(self.plan.batch_size)
+        text = outcome.why_pca(state, self.distinct, few_epochs=few)
         event = {"event": "pca", "epoch": 0, "message": text}
         if self.held_out is not None:
             event["held_out"] = pca_figures(solution, self.held_out, network, self.preparation.unit)
         # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
         self.division = self.division.together()
+        self.outcome.returned(len(self.division.train), self.distinct)
         self.train = self.division.open_train(self.preparation, DTYPES[self.precision], self.device)
         self.stand_in = self._find_stand_in()
         network.stand_in_with(self.stand_in)
@@ -374,9 +372,10 @@ class Fitting:
 
     def _facts(self, network: CodeNetwork, state: State) -> dict[str, Any]:
         return {
+            "outcome": self.outcome.told(state, self.plan.max_epochs),
             "rows": len(self.source),
-            "training_rows": len(self.division.train),
-            "held_out_rows": len(self.division.held_out),
+            "training_rows": self.outcome.learned,
+            "held_out_rows": self.outcome.held_out,
             "n_components": self.n_components,
             "batch_size": self.plan.batch_size,
             "max_epochs": self.plan.max_epochs,

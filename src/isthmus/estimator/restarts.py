@@ -3,7 +3,7 @@
 import copy
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,10 +35,10 @@ def best_of(
     jobs = [functools.partial(_fit, one, source, weight, validation) for one in _requests(request)]
     if len(jobs) == 1:
         return jobs[0]()
-    fits, lost = [], []
-    for outcome in run_together(jobs):
+    fits, lost = dict[int, Fitted](), list[DivergenceError]()
+    for number, outcome in enumerate(run_together(jobs), 1):
         if isinstance(outcome, Fitted):
-            fits.append(outcome)
+            fits[number] = outcome
         elif isinstance(outcome, DivergenceError):
             lost.append(outcome)
         else:
@@ -47,10 +47,10 @@ def best_of(
         raise lost[0]
     for failure in lost:
         warnings.warn(f"a start was given up: {failure}", ConvergenceWarning, stacklevel=4)
-    errors = [_error(estimator, fit, source, validation) for fit in fits]
-    idle = [fit.state.best_epoch == 0 for fit in fits]
-    best = min(range(len(fits)), key=lambda at: (idle[at], errors[at]))
-    return _told(request, fits[best], errors, best)
+    rows, whose = _judges(list(fits.values()), source, validation)
+    errors = {number: _error(estimator, fit, rows) for number, fit in fits.items()}
+    best = min(fits, key=lambda number: (fits[number].state.best_epoch == 0, errors[number]))
+    return _told(request, fits[best], _sentence(errors, best, whose, len(lost)), errors)
 
 
 def _requests(request: Request) -> list[Request]:
@@ -73,23 +73,42 @@ def _fit(request: Request, source: Source, weight: Array, validation: Source | N
     return Fitting(request, source, weight, validation).run()
 
 
-def _error(estimator: Any, fit: Fitted, source: Source, validation: Source | None) -> float:
-    """The fit's error on rows that it has not learned from, as its estimator would tell it."""
+def _judges(
+    fits: Sequence[Fitted], source: Source, validation: Source | None
+) -> tuple[Source, str]:
+    """The rows to judge all fits by, as they were held out where any were, and what they are."""
+    if validation is not None:
+        return validation, "rows held out"
+    # A fit that came back to PCA has learned from the others' held-out rows, and names none.
+    held_out = [fit.held_out for fit in fits if len(fit.held_out)]
+    if held_out:
+        return Subset(source, held_out[0]), "rows held out"
+    return Subset(source, np.asarray(fits[0].train)), "the rows of training"
+
+
+def _error(estimator: Any, fit: Fitted, rows: Source) -> float:
+    """The fit's error on some rows, as its estimator would tell it."""
     model = copy.copy(estimator)
     model.keep(fit)
-    if validation is not None:
-        return float(model.reconstruction_error(validation))
-    rows = fit.held_out if len(fit.held_out) else np.asarray(fit.train)
-    return float(model.reconstruction_error(Subset(source, rows)))
+    return float(model.reconstruction_error(rows))
 
 
-def _told(request: Request, fit: Fitted, errors: Sequence[float], best: int) -> Fitted:
-    """The fit, with a word on what the others came to."""
+def _sentence(errors: Mapping[int, float], best: int, whose: str, lost: int) -> str:
+    """Which start was the best, and what the others came to."""
     text = (
-        f"the best of {len(errors)} starts, number {best + 1}: error {errors[best]:.4g} on rows "
-        f"held out, the others {min(errors):.4g} to {max(errors):.4g}"
+        f"the best of {len(errors) + lost} starts, number {best}: error {errors[best]:.4g} on "
+        f"{whose}"
     )
+    others = [error for number, error in errors.items() if number != best]
+    if others:
+        ends = dict.fromkeys(f"{error:.4g}" for error in (min(others), max(others)))
+        text += f", the other{'s' if len(others) > 1 else ''} {' to '.join(ends)}"
+    return f"{text}; {lost} diverged" if lost else text
+
+
+def _told(request: Request, fit: Fitted, text: str, errors: Mapping[int, float]) -> Fitted:
+    """The fit, with a word on what the others came to."""
     fit.state.history.append({"event": "restarts", "epoch": fit.state.best_epoch, "message": text})
-    fit.facts |= {"n_init": request.n_init, "init_errors": list(errors)}
+    fit.facts |= {"n_init": request.n_init, "init_errors": list(errors.values())}
     request.reporter.message(text)
     return fit

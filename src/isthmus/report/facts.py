@@ -86,7 +86,8 @@ def _model(ae: Autoencoder) -> dict[str, Any]:
 
 
 def _training(ae: Autoencoder) -> dict[str, Any]:
-    known = ("training_rows", "held_out_rows", "batch_size", "max_epochs", "pretraining")
+    rows = ("outcome", "training_rows", "held_out_rows")
+    known = (*rows, "batch_size", "max_epochs", "pretraining")
     how: dict[str, Any] = {
         name: ae.facts_[name] for name in ("threads", "steps") if name in ae.facts_
     }

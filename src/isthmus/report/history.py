@@ -57,7 +57,7 @@ def _comparable(evidence: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         evidence["model"]["loss"],
         ", ".join(evidence["history"]["terms"]),
-        # Not how many were held out: a fit that came back to PCA has learned from those too.
+        # Not how many were held out: the share may be another one.
         training["training_rows"] + training["held_out_rows"],
         evidence["data"]["features"],
     )

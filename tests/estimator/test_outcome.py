@@ -1,0 +1,99 @@
+"""What is said of a fit when it is over."""
+
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+
+from isthmus import Autoencoder, kinds, load, optim
+from isthmus.data.arrays import array_source
+from isthmus.report import gather, render
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits().data[:1500]
+
+
+def last_message(model):
+    (event,) = [record for record in model.history_ if record.get("event") == "pca"]
+    return event["message"]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("lr", [1e6, 3e3])  # brought back four times; accepted at once
+def test_who_diverged_is_not_told_to_go_on(digits, lr):
+    fit = Autoencoder(8, max_epochs=5, random_state=0, optimizer=optim.SGD(lr=lr)).fit(digits)
+    trained = [record["train"]["reconstruction"] for record in fit.history_ if "train" in record]
+    rescues = sum(record.get("event") == "diverged" for record in fit.history_)
+    assert rescues > 0 or trained[-1] > 1e6 * trained[0]
+    assert "more epochs" not in last_message(fit)
+    assert last_message(fit).endswith(
+        "; training diverged, so a lower learning rate may gain something"
+    )
+
+
+def test_who_was_only_short_is(rng):
+    fit = Autoencoder(2, max_epochs=1, random_state=0).fit(rng.normal(size=(200, 6)))
+    assert last_message(fit).endswith("; more epochs may gain something")
+
+
+def test_who_came_back_to_pca_says_so(rng, tmp_path):
+    rows = rng.normal(size=(200, 6))
+    fit = Autoencoder(2, max_epochs=1, random_state=0).fit(rows)
+    assert fit.facts_["outcome"] == (
+        "PCA of all 200 rows, the 50 held out among them; training gained nothing over it"
+    )
+    assert (fit.facts_["training_rows"], fit.facts_["held_out_rows"]) == (150, 50)
+    # That is what it is: the model equals scikit-learn's PCA of all rows.
+    assert len(fit.held_out_rows_) == 0
+    pca = PCA(2).fit(rows)
+    rebuilt = pca.inverse_transform(pca.transform(rows))
+    assert fit.reconstruction_error(rows) == pytest.approx(((rows - rebuilt) ** 2).mean())
+    fit.save(tmp_path / "model")
+    assert load(tmp_path / "model").facts_["outcome"] == fit.facts_["outcome"]
+    shown = gather(fit, array_source(rows))["training"]
+    assert (shown["outcome"], shown["held_out_rows"]) == (fit.facts_["outcome"], 50)
+    assert fit.facts_["outcome"] in render(gather(fit, array_source(rows)))
+    assert fit.partial_fit(rows).facts_["outcome"].endswith("the last one by partial_fit")
+
+
+def test_rows_given_to_judge_by_are_not_among_those_of_pca(rng):
+    rows = rng.normal(size=(200, 6))
+    fit = Autoencoder(2, max_epochs=1, random_state=0).fit(
+        rows, validation=rng.normal(size=(50, 6))
+    )
+    assert fit.facts_["outcome"] == "PCA of all 200 rows; training gained nothing over it"
+    assert (fit.facts_["training_rows"], fit.facts_["held_out_rows"]) == (200, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [
+        ({"max_epochs": 0}, "the start, untrained"),
+        ({"kind": kinds.Multilayer(hidden=(6,), skip=False), "max_epochs": 3}, "the network of"),
+    ],
+)
+def test_others_say_what_they_are(rng, settings, outcome):
+    fit = Autoencoder(2, random_state=0, **settings).fit(rng.normal(size=(100, 6)))
+    number = "" if outcome.endswith("untrained") else f" epoch {fit.best_epoch_}"
+    assert fit.facts_["outcome"] == outcome + number
+    assert fit.facts_["training_rows"] == len(fit.train_rows_)
+    assert fit.facts_["held_out_rows"] == len(fit.held_out_rows_) == 25
+
+
+def test_too_few_rows_to_judge_by_are_said(rng):
+    fit = Autoencoder(2, random_state=0).fit(rng.normal(size=(8, 6)))
+    assert fit.facts_["outcome"] == (
+        "PCA of all 8 rows, the 2 held out among them; "
+        "too few different rows (2) were held out to show a gain over it"
+    )
+
+
+def test_steps_are_named_as_they_were_taken(rng):
+    """A running mean of the weights is kept step by step, and so none are taken many at a time."""
+    rows = rng.normal(size=(200, 6))
+    told = [
+        Autoencoder(2, max_epochs=2, optimizer=optim.AdamW(averaging=averaging)).fit(rows)
+        for averaging in (0.0, 0.9)
+    ]
+    assert [fit.facts_["steps"] for fit in told] == ["closed form, many at a time", "closed form"]
