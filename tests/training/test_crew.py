@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from isthmus import Autoencoder
+from isthmus import Autoencoder, fit_together
 from isthmus.kinds import Multilayer
 from isthmus.losses import L1
 from isthmus.optim import Adam, AdamW
@@ -251,3 +251,31 @@ def test_what_they_share_is_worked_out_once(rows):
 
 def test_no_jobs_no_results():
     assert run_together([]) == []
+
+
+WAYS = {
+    "in C": {},
+    "a stack": {"corruption": "gaussian"},
+    "step by step": {"optimizer": "muon"},
+    "no closed form": {"kind": Multilayer(hidden=(8,), tied=True)},
+}
+
+
+@pytest.fixture
+def _soon_in_c(monkeypatch):
+    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1)
+
+
+@pytest.mark.usefixtures("_soon_in_c")
+@pytest.mark.parametrize("way", WAYS)
+def test_partial_fit_goes_on_as_behind_a_fit_alone(rows, way):
+    settings = [WAYS[way], WAYS[way] | {"random_state": 3}]
+    alone = [made(one).fit(rows).partial_fit(rows) for one in settings]
+    together = fit_together([made(one) for one in settings], rows)
+    for one, other in zip(alone, together, strict=True):
+        assert_same(one, other.partial_fit(rows))
+    starts = made(WAYS[way] | {"n_init": 2}).fit(rows)
+    before = [weight.detach().clone() for weight in starts.network_.parameters()]
+    starts.partial_fit(rows)
+    moved = zip(before, starts.network_.parameters(), strict=True)
+    assert not all(torch.equal(one, other) for one, other in moved)

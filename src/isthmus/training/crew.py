@@ -167,6 +167,10 @@ class Shared:
             return self.member.apart(functools.partial(self.stride, steps))
         return self.member.steps(self.stride, steps)
 
+    def anew(self) -> Stride:
+        """The stride alone: there is no crew where its fit has ended."""
+        return self.stride.anew()
+
 
 def once(owners: tuple[object, ...], key: Hashable, make: Callable[[], R]) -> R:
     """What `make` gives, worked out once for all fits of a crew.

@@ -24,7 +24,7 @@ from isthmus.training.diagnosis import Finding
 from isthmus.training.health import EVENT, Doctor, watched
 from isthmus.training.interrupts import uninterrupted
 from isthmus.training.judging import judged
-from isthmus.training.plan import Plan
+from isthmus.training.plan import Plan, full_rate
 from isthmus.training.progress import Reporter, Silent
 from isthmus.training.rows import NoRows, as_one, batches_at_once, nothing_ahead, steps_on, taken
 from isthmus.training.state import ALL_DONE, Record, State
@@ -116,6 +116,7 @@ class Trainer:
         self.train, self.held_out = NoRows(), None
         self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
         self.health, self.ahead = None, nothing_ahead
+        self.stride = self.stride and self.stride.anew()
         return self
 
     def one_more(self, rows: WeightedRows) -> None:
@@ -123,7 +124,7 @@ class Trainer:
 
         Raises DivergenceError, with the weights as they were before, when the loss is not finite.
         """
-        self.train, self.factors, self.health = rows, _full_rate, None
+        self.train, self.factors, self.health = rows, full_rate, None
         before = copy.deepcopy(self.network.state_dict())
         self.state.sums, self.state.step = {}, 0
         try:
@@ -393,8 +394,3 @@ class Trainer:
         judge = None if self.stride is None or self.plan.averaging else self.stride.judge
         seed = seed_at(self.state.seed, -1)
         return judged(self.network, self.objective, rows, seed, most, judge)
-
-
-def _full_rate(steps: range, total: int) -> list[float]:
-    del total
-    return [1.0] * len(steps)
