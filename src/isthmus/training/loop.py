@@ -113,11 +113,15 @@ class Trainer:
         self.optimizer.load_state_dict(self.fresh_optimizer)
         self.state = replace(self.state, best={}, average={})
         self.plan = replace(self.plan, averaging=0.0)  # what goes on goes on from what was kept
-        self.train, self.held_out = NoRows(), None
         self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
-        self.health, self.ahead = None, nothing_ahead
-        self.stride = self.stride and self.stride.anew()
+        self.health = None
+        self._rest()
         return self
+
+    def _rest(self) -> None:
+        """Keep nothing of rows, nor of what is bound to memory: a fitted model may be copied."""
+        self.train, self.held_out, self.ahead = NoRows(), None, nothing_ahead
+        self.stride = self.stride and self.stride.anew()
 
     def one_more(self, rows: WeightedRows) -> None:
         """One epoch over `rows` at the full rate, with the optimizer as it was left.
@@ -137,7 +141,7 @@ class Trainer:
             ) from problem
         finally:
             self.network.eval()
-            self.train, self.ahead = NoRows(), nothing_ahead
+            self._rest()
         self.state.epoch += 1
         self._remember({"epoch": self.state.epoch, "train": trained})
 

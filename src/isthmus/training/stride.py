@@ -82,8 +82,11 @@ class Stride:
     def anew(self) -> Self:
         """The same, which has found no memory yet: what is bound to it is made when it is needed.
 
-        Nothing is lost: moments and the steps so far are in the optimizer.
+        Nothing is lost: moments, now each in memory of its own, and the steps so far are in the
+        optimizer.
         """
+        for state in self.optimizer.state.values():
+            state |= {name: state[name].clone() for name in (MEAN, SQUARE) if name in state}
         return type(self)(self.step, self.optimizer, self.plan)
 
     def end(self) -> None:
