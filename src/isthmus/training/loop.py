@@ -6,14 +6,12 @@ It imports no kind, loss, optimizer or source: it is handed them.
 import copy
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from isthmus.errors import DivergenceError
@@ -22,10 +20,10 @@ from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Finding
 from isthmus.training.health import EVENT, Doctor, watched
-from isthmus.training.interrupts import uninterrupted
+from isthmus.training.interrupts import heed, uninterrupted
 from isthmus.training.judging import judged
 from isthmus.training.plan import Plan, full_rate
-from isthmus.training.progress import Reporter, Silent
+from isthmus.training.progress import Reporter, Silent, warn
 from isthmus.training.rows import NoRows, as_one, batches_at_once, nothing_ahead, steps_on, taken
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import ManySteps, Terms, TrainingStep, summed
@@ -206,6 +204,7 @@ class Trainer:
         total = len(batches) * max(self.plan.max_epochs, 1)
         with self.ahead(batches, self.state.step):
             while self.state.step < len(batches):
+                heed()
                 many = self._steps_at_once(batches)
                 if many:
                     self._train_batches(batches, many)
@@ -356,7 +355,7 @@ class Trainer:
         state.history.append({"event": "diverged", "epoch": state.epoch + 1, "message": text})
         self.settled = True
         self.reporter.message(text)
-        warnings.warn(text, ConvergenceWarning, stacklevel=2)
+        warn(text)
 
     def _judge(self, terms: dict[str, float]) -> None:
         if sum(terms.values()) < self.state.best_loss:

@@ -2,7 +2,10 @@
 
 import sys
 import time
+import warnings
 from typing import Any, Protocol, TextIO
+
+from sklearn.exceptions import ConvergenceWarning
 
 from isthmus.training.state import Record
 
@@ -121,6 +124,11 @@ class Bar(Silent):
         self.bar = Progress(*columns, console=console, transient=True, disable=hidden)
         self.task = self.bar.add_task("fit", total=self.total, completed=self.rows_done, note="")
         self.bar.start()
+
+
+def warn(text: str) -> None:
+    """A ConvergenceWarning, at whoever called the caller."""
+    warnings.warn(text, ConvergenceWarning, stacklevel=3)
 
 
 def describe(record: Record) -> str:
