@@ -14,6 +14,7 @@ from torch import Tensor
 
 from isthmus.training.compiled import Compiled
 from isthmus.training.interrupts import STOP, Stop, heed, uninterrupted
+from isthmus.training.progress import WHO
 from isthmus.training.stack import Stack, likeness
 from isthmus.training.step import Judge, ManySteps, Steps, Terms
 from isthmus.training.stride import Stride
@@ -58,8 +59,11 @@ class Member(Generic[R]):
     others.
     """
 
-    def __init__(self, job: Callable[[], R], world: World, known: Known, desk: "Desk") -> None:
-        self.job, self.world, self.known, self.desk = job, world, known, desk
+    def __init__(
+        self, job: Callable[[], R], name: str, world: World, known: Known, desk: "Desk"
+    ) -> None:
+        self.job, self.name, self.world, self.known, self.desk = job, name, world, known, desk
+        self.who = WHO.get() + (f"{name}: " if name else "")
         self.turn, self.over = threading.Semaphore(0), threading.Semaphore(0)
         self.asked: Asked | None = None
         self.answer: Terms = {}
@@ -123,11 +127,14 @@ class Member(Generic[R]):
     def _work(self) -> None:
         MEMBER.set(self)
         STOP.set(self.desk.stop)
+        WHO.set(self.who)
         try:
             self._resume()
             self.results.append(self.job())
         except BaseException as error:  # whoever runs the crew is told
             self.error = error
+            if self.name:
+                error.add_note(f"raised by {self.name}")
         finally:
             self.ended.set()
             self.over.release()
@@ -208,12 +215,17 @@ def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
 
     Each fit takes the steps it would take alone, within rounding. What is no Exception, such as
     KeyboardInterrupt, is passed on when every job has ended. Ctrl-C, however often it comes, ends
-    each of them before its next step.
+    each of them before its next step. Lines and warnings of a fit begin with its number, from 1,
+    and what it raises has a note of it.
     """
     known, world, stop = Known(), World.now(), Stop(STOP.get())
     desk = Desk(queue.SimpleQueue(), threading.Semaphore(world.threads + 1), stop)
     with uninterrupted(stop), threads_kept():
-        return _together([Member(job, world, known, desk) for job in jobs], desk)
+        names = [
+            f"fit {at} of {len(jobs)}" if len(jobs) > 1 else "" for at in range(1, len(jobs) + 1)
+        ]
+        members = [Member(*each, world, known, desk) for each in zip(jobs, names, strict=True)]
+        return _together(members, desk)
 
 
 def _together(members: Sequence[Member[R]], desk: Desk) -> list[R | Exception]:

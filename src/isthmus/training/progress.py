@@ -3,6 +3,7 @@
 import sys
 import time
 import warnings
+from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
 
 from sklearn.exceptions import ConvergenceWarning
@@ -10,6 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 from isthmus.training.state import Record
 
 BAR_AFTER_S = 2.0
+
+WHO: ContextVar[str] = ContextVar("who", default="")
+"""What every line of the fit under way begins with, where it is one of several at once."""
 
 
 class Reporter(Protocol):
@@ -62,7 +66,7 @@ class Lines(Silent):
 
     def message(self, text: str) -> None:
         """Writes one line."""
-        self.stream.write(text + "\n")
+        self.stream.write(f"{WHO.get()}{text}\n")
 
 
 class Bar(Silent):
@@ -97,6 +101,7 @@ class Bar(Silent):
 
     def message(self, text: str) -> None:
         """Writes one line above the bar."""
+        text = WHO.get() + text
         if self.bar is not None:
             self.bar.console.print(text)
         else:
@@ -128,7 +133,7 @@ class Bar(Silent):
 
 def warn(text: str) -> None:
     """A ConvergenceWarning, at whoever called the caller."""
-    warnings.warn(text, ConvergenceWarning, stacklevel=3)
+    warnings.warn(WHO.get() + text, ConvergenceWarning, stacklevel=3)
 
 
 def describe(record: Record) -> str:
