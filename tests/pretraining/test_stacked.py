@@ -1,5 +1,7 @@
 """Autoencoders layer by layer, on dense and convolutional networks."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from isthmus import kinds, losses
 from isthmus.errors import DivergenceError, RequestError
 from isthmus.pretraining import AutoencoderStack
 from isthmus.pretraining.greedy import Ladder
+from isthmus.pretraining.stacked import AutoencoderLevel
 
 
 @pytest.fixture
@@ -45,6 +48,24 @@ def test_each_level_learns_to_rebuild_what_lies_below(images, job, kind, noise):
     assert lines[0].startswith(f"layer 1 of {len(lines)}, 64 to ")
     assert all("free_energy_gap" not in r and r["held_out_error"] > 0 for r in records)
     assert all(p.grad is None and p.isfinite().all() for p in work.network.parameters())
+
+
+def test_it_ends_before_the_step_at_which_it_is_told_to(images, job, monkeypatch):
+    steps, step = [], AutoencoderLevel.step
+
+    def counted(self, *batch):
+        steps.append(1)
+        step(self, *batch)
+
+    def heed():
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(AutoencoderLevel, "step", counted)
+    work = dataclasses.replace(job(images, size=4), heed=heed)
+    with pytest.raises(KeyboardInterrupt):
+        AutoencoderStack(epochs=8, batch_size=20).run(work)
+    assert len(steps) == 4
 
 
 def test_the_first_level_is_learned_by_the_loss_of_the_fit(bits, job):

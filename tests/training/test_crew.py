@@ -6,8 +6,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
-from isthmus import Autoencoder
+from isthmus import Autoencoder, fit_together
+from isthmus.errors import RequestError
 from isthmus.kinds import Multilayer
 from isthmus.losses import L1
 from isthmus.optim import Adam, AdamW
@@ -251,3 +253,68 @@ def test_what_they_share_is_worked_out_once(rows):
 
 def test_no_jobs_no_results():
     assert run_together([]) == []
+
+
+WAYS = {
+    "in C": {},
+    "a stack": {"corruption": "gaussian"},
+    "step by step": {"optimizer": "muon"},
+    "no closed form": {"kind": Multilayer(hidden=(8,), tied=True)},
+}
+
+
+@pytest.fixture
+def _soon_in_c(monkeypatch):
+    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1)
+
+
+@pytest.mark.usefixtures("_soon_in_c")
+@pytest.mark.parametrize("way", WAYS)
+def test_partial_fit_goes_on_as_behind_a_fit_alone(rows, way):
+    settings = [WAYS[way], WAYS[way] | {"random_state": 3}]
+    alone = [made(one).fit(rows).partial_fit(rows) for one in settings]
+    together = fit_together([made(one) for one in settings], rows)
+    for one, other in zip(alone, together, strict=True):
+        assert_same(one, other.partial_fit(rows))
+    starts = made(WAYS[way] | {"n_init": 2}).fit(rows)
+    before = [weight.detach().clone() for weight in starts.network_.parameters()]
+    starts.partial_fit(rows)
+    moved = zip(before, starts.network_.parameters(), strict=True)
+    assert not all(torch.equal(one, other) for one, other in moved)
+
+
+def test_each_says_which_it_is(rows, capsys):
+    wild = {"optimizer": AdamW(lr=100.0, clip_norm=None), "preparation": "none", "verbose": 1}
+    fits = [made({"verbose": 1, "max_epochs": 2}), made(wild), made({"max_epochs": 2})]
+    with pytest.warns(ConvergenceWarning) as told:
+        fit_together(fits, rows)
+    warned = [str(one.message) for one in told if one.category is ConvergenceWarning]
+    assert warned
+    assert all(line.startswith("fit 2 of 3: the loss reached ") for line in warned)
+    lines = capsys.readouterr().err.splitlines()
+    assert {line[:12] for line in lines} == {"fit 1 of 3: ", "fit 2 of 3: "}
+    assert [line[:24] for line in lines if line.startswith("fit 1 of 3: epoch")] == [
+        "fit 1 of 3: epoch 1  tra",
+        "fit 1 of 3: epoch 2  tra",
+    ]
+    assert not [one for fit in fits for one in fit.history_ if "fit 2" in one.get("message", "")]
+    made({"verbose": 1, "max_epochs": 1}).fit(rows)
+    assert capsys.readouterr().err.startswith("epoch 1  ")
+
+
+def test_fits_inside_a_fit_say_both(rows, capsys):
+    fits = [made({}), made({"verbose": 1, "n_init": 3, "max_epochs": 1})]
+    fit_together(fits, rows)
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.startswith("fit 2 of 2: fit 1 of 3: epoch 1  ")
+    assert others[-1].startswith("fit 2 of 2: the best of 3 starts")
+
+
+def test_an_error_has_a_note_of_the_fit_that_raised_it(rows):
+    fits = [made({}), made({"n_components": 0}), made({})]
+    with pytest.raises(RequestError, match="n_components") as caught:
+        fit_together(fits, rows)
+    assert caught.value.__notes__ == ["raised by fit 2 of 3"]
+    with pytest.raises(RequestError) as caught:
+        fit_together(fits[1:2], rows)
+    assert not hasattr(caught.value, "__notes__")

@@ -3,13 +3,16 @@
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from isthmus import Autoencoder, kinds
-from isthmus.training.interrupts import uninterrupted
+from isthmus import Autoencoder, fit_together, kinds
+from isthmus.training import compiled
+from isthmus.training.interrupts import STOP, Stop, heed, uninterrupted
+from isthmus.training.progress import Silent
 from isthmus.training.stride import Stride
 
 
@@ -97,3 +100,70 @@ def test_a_fit_stopped_in_mid_stride_is_kept(tmp_path, monkeypatch, rng):
     model = made(checkpoint=tmp_path / "c").fit(X, resume=True)
     for one, other in zip(model.network_.parameters(), whole.network_.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_word_is_for_the_fits_below_it_too():
+    above = Stop()
+    below = Stop(Stop(above))
+    assert not below.asked
+    above.told = True
+    assert below.asked
+    above.told = False
+    below.told = True
+    assert below.asked
+    assert not above.asked
+    heed()  # no fit is under way
+
+
+class Pressing(Silent):
+    """Presses Ctrl-C in the third stride that is told, and again each time that a fit ends."""
+
+    def __init__(self):
+        self.strides = self.ends = 0
+
+    def advance(self, rows):
+        self.strides += 1
+        if self.strides == 3:
+            press()
+            while not STOP.get().asked:  # until the main thread has noticed
+                time.sleep(0.001)
+
+    def finish(self):
+        self.ends += 1
+        press()
+
+
+def raising(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, raising])
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"batch_size": 10},
+        {"corruption": "gaussian"},
+        {"optimizer": "muon"},
+        {"kind": "convolutional"},
+        {"optimizer": "sgd", "n_init": 2},
+    ],
+    ids=lambda way: next(iter(way)),
+)
+def test_however_often_it_comes_no_fit_goes_on(rng, monkeypatch, way, handler):
+    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1)
+    signal.signal(signal.SIGINT, handler)
+    X = np.tanh(rng.normal(size=(200, 3)) @ rng.normal(size=(3, 16)))
+    X = X.reshape(200, 4, 4) if "kind" in way else X
+    told = Pressing()
+    base = {"max_epochs": 40, "early_stopping": False, "verbose": told, "batch_size": 16}
+    fits = [Autoencoder(2, random_state=seed, **base | way) for seed in range(3)]
+    torch.manual_seed(3)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        fit_together(fits, X)
+    assert not [one for one in threading.enumerate() if "_work" in one.name]
+    assert told.strides == 3
+    assert told.ends >= 1
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -1,12 +1,10 @@
 """One fit from rows to a trained network: split, prepare, build, start, train."""
 
 import functools
-import warnings
 from dataclasses import replace
 from typing import Any
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from isthmus.counts import counts_seen
@@ -27,6 +25,7 @@ from isthmus.training import memory, world
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Disease
 from isthmus.training.loop import Trainer
+from isthmus.training.progress import warn
 from isthmus.training.state import State
 from isthmus.types import Array, Source
 
@@ -105,7 +104,7 @@ class Fitting:
             self.refining = self._settle(network, state)
         elif trainer.health is not None:
             for finding in trainer.health.verdict.grave:
-                warnings.warn(finding.message, ConvergenceWarning, stacklevel=3)
+                warn(finding.message)
         return self._fitted(network, trainer)
 
     def _built(self) -> tuple[CodeNetwork, PCASolution | None]:

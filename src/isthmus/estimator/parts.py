@@ -36,6 +36,7 @@ from isthmus.spec import is_truth, resolve
 from isthmus.training.closed import closed_step
 from isthmus.training.crew import shared
 from isthmus.training.health import Doctor
+from isthmus.training.interrupts import heed
 from isthmus.training.loop import Trainer
 from isthmus.training.plan import Plan
 from isthmus.training.state import State
@@ -134,6 +135,7 @@ def pretrain(
             held_out=trainer.held_out,
             seed=trainer.state.seed,
             tell=trainer.reporter.message,
+            heed=heed,
         )
     )
     trainer.state.history += [{"pretraining": name_of(start)} | record for record in records]

@@ -101,6 +101,17 @@ class OptimizerSpec(Spec):
         ]
 
 
+class Whole(torch.optim.Optimizer):
+    """An optimizer whose copies are all that it is.
+
+    torch's own have only what all optimizers have, and cannot go on where a method adds to that.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything."""
+        return self.__dict__.copy()
+
+
 def parameter_groups(
     parameters: Iterable[nn.Parameter], weight_decay: float
 ) -> list[dict[str, Any]]:

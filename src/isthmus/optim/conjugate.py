@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from isthmus.errors import require
+from isthmus.optim.base import Whole
 from isthmus.optim.line_search import LineSearched, Point, StrongWolfe
 
 ORTHOGONAL = 0.2
@@ -66,7 +67,7 @@ UPDATES: dict[str, Callable[[Turn], float]] = {
 }
 
 
-class NonlinearConjugateGradient(torch.optim.Optimizer):
+class NonlinearConjugateGradient(Whole):
     """Line searches along conjugate directions; `step(closure)` makes a few on one batch.
 
     The direction is carried from step to step as long as the loss at the start of a step is what

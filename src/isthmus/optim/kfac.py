@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from isthmus.errors import RequestError, require
 from isthmus.optim.adaptive import AdamW
-from isthmus.optim.base import OptimizerSpec, parameter_groups
+from isthmus.optim.base import OptimizerSpec, Whole, parameter_groups
 from isthmus.optim.curvature import Curvature, Layer, Watch
 from isthmus.types import Predictive
 
@@ -59,7 +59,7 @@ class Move:
     """What the model foretells for the loss, <= 0."""
 
 
-class KroneckerFactored(torch.optim.Optimizer):
+class KroneckerFactored(Whole):
     """K-FAC for every linear layer of `network` and AdamW for all other parameters.
 
     `step(closure)` watches the first call of `closure`, which must run `network` forward once and
@@ -87,10 +87,6 @@ class KroneckerFactored(torch.optim.Optimizer):
         self.adamw_lr = adamw_lr
         self.trained = [p for group in self.param_groups for p in group["params"]]
         self.decay: float = max(group["weight_decay"] for group in self.param_groups)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything: torch's own would leave a copy without its network."""
-        return self.__dict__.copy()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]

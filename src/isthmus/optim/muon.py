@@ -9,12 +9,12 @@ import torch
 
 from isthmus.errors import require
 from isthmus.optim.adaptive import AdamW
-from isthmus.optim.base import OptimizerSpec
+from isthmus.optim.base import OptimizerSpec, Whole
 
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_AN_EPOCH = 64, 2048, 30
 
 
-class Together(torch.optim.Optimizer):
+class Together(Whole):
     """Several optimizers as one, each over its own parameters, with one state to save."""
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:

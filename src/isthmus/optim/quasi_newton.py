@@ -6,7 +6,12 @@ from typing import Any
 import torch
 
 from isthmus.errors import require
+from isthmus.optim.base import Whole
 from isthmus.optim.line_search import LineSearched
+
+
+class QuasiNewton(torch.optim.LBFGS, Whole):
+    """torch's, which can be copied."""
 
 
 @dataclass(kw_only=True)
@@ -32,7 +37,7 @@ class LBFGS(LineSearched):
 
     def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """torch.optim.LBFGS over all parameters, which it wants in one group."""
-        return torch.optim.LBFGS(
+        return QuasiNewton(
             [p for group in groups for p in group["params"]],
             lr=self.lr,
             max_iter=self.iterations,

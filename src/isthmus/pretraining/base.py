@@ -30,6 +30,9 @@ class Job:
     tell: Callable[[str], None]
     """Takes a line that a person should read."""
 
+    heed: Callable[[], None] = lambda: None
+    """Asked before each step; raises KeyboardInterrupt where the fit shall end."""
+
 
 @dataclass(kw_only=True)
 class Pretraining(Spec):

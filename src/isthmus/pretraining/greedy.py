@@ -174,6 +174,7 @@ class LayerWise(Pretraining):
         batches = shuffled(job.train, self.batch_size, seed=seed, epoch=epoch)
         with read_ahead(job.train, batches):
             for number, positions in enumerate(batches):
+                job.heed()
                 x, weight = job.train.take(positions), job.train.weight[torch.as_tensor(positions)]
                 reseed(mixed(job.seed, i + 1, epoch, number), x.device)
                 level.step(ladder.below(i, x), weight, epoch)

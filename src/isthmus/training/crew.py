@@ -5,6 +5,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
@@ -12,12 +13,17 @@ import torch
 from torch import Tensor
 
 from isthmus.training.compiled import Compiled
+from isthmus.training.interrupts import STOP, Stop, heed, uninterrupted
+from isthmus.training.progress import WHO
 from isthmus.training.stack import Stack, likeness
 from isthmus.training.step import Judge, ManySteps, Steps, Terms
 from isthmus.training.stride import Stride
 from isthmus.training.world import TAKEN, one_at_a_time, threads, threads_kept
 
 R = TypeVar("R")
+
+A_WHILE = 0.1
+"""Seconds."""
 
 Asked = tuple[Stride, Steps]
 Known = dict[Hashable, tuple[tuple[object, ...], Any]]
@@ -53,28 +59,34 @@ class Member(Generic[R]):
     others.
     """
 
-    def __init__(self, job: Callable[[], R], world: World, known: Known, desk: "Desk") -> None:
-        self.job, self.world, self.known, self.desk = job, world, known, desk
+    def __init__(
+        self, job: Callable[[], R], name: str, world: World, known: Known, desk: "Desk"
+    ) -> None:
+        self.job, self.name, self.world, self.known, self.desk = job, name, world, known, desk
+        self.who = WHO.get() + (f"{name}: " if name else "")
         self.turn, self.over = threading.Semaphore(0), threading.Semaphore(0)
         self.asked: Asked | None = None
-        self.answer: Terms | BaseException = {}
+        self.answer: Terms = {}
         self.results: list[R] = []
         self.error: BaseException | None = None
-        self.running = self.ended = self.away = False
+        self.away, self.ended = False, threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True)
 
     def go_on(self) -> None:
         """Let it run until it asks for steps, or ends."""
-        self.running = True
         if self.thread.ident is None:
             self.thread.start()
         self.turn.release()
-        self.wait()
+        # Ctrl-C in the very moment in which a wait begins is seen when that ends.
+        while not self.over.acquire(timeout=A_WHILE):
+            pass
 
-    def wait(self) -> None:
-        """Wait until it asks for steps, or ends."""
-        self.over.acquire()
-        self.running = False
+    def end(self) -> None:
+        """Wait until it has ended, as it was told to; it may be anywhere on its way."""
+        self.turn.release()  # nobody else is let run any more, so one too many does no harm
+        if self.thread.ident is not None:
+            self.ended.wait()  # of a join that is interrupted Python 3.11 makes an end
+            self.thread.join()
 
     @property
     def outcome(self) -> R | Exception:
@@ -90,11 +102,8 @@ class Member(Generic[R]):
         """Ask for steps, from inside the job, and wait until they were taken."""
         self.asked, self.world = (stride, steps), World.now()
         self.over.release()
-        self.turn.acquire()
-        self.world.restore()
+        self._resume()
         self.asked = None
-        if isinstance(self.answer, BaseException):
-            raise self.answer
         return self.answer
 
     def apart(self, work: Callable[[], Terms]) -> Terms:
@@ -103,27 +112,32 @@ class Member(Generic[R]):
         self.over.release()
         try:
             with self.desk.cores:
-                answer = work()
+                return work()
         finally:
             self.desk.back.put(self)
-            self.turn.acquire()
-            self.world.restore()
-            self.away = False
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return answer
+            self._resume()
+
+    def _resume(self) -> None:
+        """Wait for its turn, and find everything as it was left."""
+        self.turn.acquire()
+        self.world.restore()
+        self.away = False
+        heed()
 
     def _work(self) -> None:
-        self.turn.acquire()
         MEMBER.set(self)
         TAKEN.set(True)  # by whoever runs the crew
-        self.world.restore()
+        STOP.set(self.desk.stop)
+        WHO.set(self.who)
         try:
+            self._resume()
             self.results.append(self.job())
         except BaseException as error:  # whoever runs the crew is told
             self.error = error
+            if self.name:
+                error.add_note(f"raised by {self.name}")
         finally:
-            self.ended = True
+            self.ended.set()
             self.over.release()
 
 
@@ -140,6 +154,9 @@ class Desk(NamedTuple):
     cores: threading.Semaphore
     """How many may be apart at the same time: as many as there are processors, and one more who
     waits for Python to go on."""
+
+    stop: Stop
+    """The word that ends all of them."""
 
 
 class Shared:
@@ -168,6 +185,10 @@ class Shared:
             return self.member.apart(functools.partial(self.stride, steps))
         return self.member.steps(self.stride, steps)
 
+    def anew(self) -> Stride:
+        """The stride alone: there is no crew where its fit has ended."""
+        return self.stride.anew()
+
 
 def once(owners: tuple[object, ...], key: Hashable, make: Callable[[], R]) -> R:
     """What `make` gives, worked out once for all fits of a crew.
@@ -194,12 +215,19 @@ def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
     """What each job returns, or the exception it ended with; fits inside them share their steps.
 
     Each fit takes the steps it would take alone, within rounding. What is no Exception, such as
-    KeyboardInterrupt, is passed on when every job has been told.
+    KeyboardInterrupt, is passed on when every job has ended. Ctrl-C, however often it comes, ends
+    each of them before its next step. Lines and warnings of a fit begin with its number, from 1,
+    and what it raises has a note of it.
     """
-    with one_at_a_time(), threads_kept():
+    stop = Stop(STOP.get())
+    with one_at_a_time(), uninterrupted(stop), threads_kept():
         known, world = Known(), World.now()
-        desk = Desk(queue.SimpleQueue(), threading.Semaphore(world.threads + 1))
-        return _together([Member(job, world, known, desk) for job in jobs], desk)
+        desk = Desk(queue.SimpleQueue(), threading.Semaphore(world.threads + 1), stop)
+        names = [
+            f"fit {at} of {len(jobs)}" if len(jobs) > 1 else "" for at in range(1, len(jobs) + 1)
+        ]
+        members = [Member(*each, world, known, desk) for each in zip(jobs, names, strict=True)]
+        return _together(members, desk)
 
 
 def _together(members: Sequence[Member[R]], desk: Desk) -> list[R | Exception]:
@@ -207,6 +235,7 @@ def _together(members: Sequence[Member[R]], desk: Desk) -> list[R | Exception]:
     ready, waiting = deque[Member[Any]](members), list[Member[Any]]()
     try:
         while ready or waiting or any(member.away for member in members):
+            desk.stop.heed()
             if ready:
                 member = ready.popleft()
                 member.go_on()
@@ -219,22 +248,27 @@ def _together(members: Sequence[Member[R]], desk: Desk) -> list[R | Exception]:
                 crew.serve(waiting)
                 ready.extend(waiting)
                 waiting.clear()
-    except BaseException as error:
-        _stop(members, error)
+    except BaseException:
+        desk.stop.told = True  # before anything that may be interrupted in turn
+        _end(members)
         raise
     finally:
         before.restore()
+    for member in members:
+        member.end()
     return [member.outcome for member in members]
 
 
-def _stop(members: Sequence[Member[Any]], error: BaseException) -> None:
-    """End every job that has begun with an error where it waits, so that it can tidy up."""
-    for member in members:
-        if member.running:
-            member.wait()
-        while member.thread.ident is not None and not member.ended:
-            member.answer = error
-            member.go_on()
+def _end(members: Sequence[Member[Any]]) -> None:
+    """End every job that has begun, one after the other, so that each can tidy up.
+
+    However often that is interrupted, where it can be: what has to be told is on its way already.
+    """
+    while True:
+        with suppress(BaseException):
+            for member in members:
+                member.end()
+            return
 
 
 class _Crew:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from isthmus.data import rows_at_once
 from isthmus.randomness import reseed
+from isthmus.training.interrupts import heed
 from isthmus.training.rows import in_order
 from isthmus.training.step import Judge, Objective, losses, summed
 from isthmus.types import Network, WeightedRows
@@ -35,8 +36,9 @@ def judged(
     if resident is not None and resident.device.type == "cpu":
         size = min(size, rows_at_once(tuple(resident.shape[1:])))
     pieces = [range(n_rows)[start : start + size] for start in range(0, n_rows, size)]
-    found = [
-        judge(in_order(rows, piece), rows.weight[piece.start : piece.stop]) for piece in pieces
-    ]
+    found = []
+    for piece in pieces:
+        heed()
+        found.append(judge(in_order(rows, piece), rows.weight[piece.start : piece.stop]))
     sums = summed(found, map(len, pieces))
     return {name: float(value) / n_rows for name, value in sums.items()}

@@ -6,14 +6,12 @@ It imports no kind, loss, optimizer or source: it is handed them.
 import copy
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from isthmus.errors import DivergenceError
@@ -22,10 +20,10 @@ from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnosis import Finding
 from isthmus.training.health import EVENT, Doctor, watched
-from isthmus.training.interrupts import uninterrupted
+from isthmus.training.interrupts import heed, uninterrupted
 from isthmus.training.judging import judged
-from isthmus.training.plan import Plan
-from isthmus.training.progress import Reporter, Silent
+from isthmus.training.plan import Plan, full_rate
+from isthmus.training.progress import Reporter, Silent, warn
 from isthmus.training.rows import NoRows, as_one, batches_at_once, nothing_ahead, steps_on, taken
 from isthmus.training.state import ALL_DONE, Record, State
 from isthmus.training.step import ManySteps, Terms, TrainingStep, summed
@@ -113,17 +111,22 @@ class Trainer:
         self.optimizer.load_state_dict(self.fresh_optimizer)
         self.state = replace(self.state, best={}, average={})
         self.plan = replace(self.plan, averaging=0.0)  # what goes on goes on from what was kept
-        self.train, self.held_out = NoRows(), None
         self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
-        self.health, self.ahead = None, nothing_ahead
+        self.health = None
+        self._rest()
         return self
+
+    def _rest(self) -> None:
+        """Keep nothing of rows, nor of what is bound to memory: a fitted model may be copied."""
+        self.train, self.held_out, self.ahead = NoRows(), None, nothing_ahead
+        self.stride = self.stride and self.stride.anew()
 
     def one_more(self, rows: WeightedRows) -> None:
         """One epoch over `rows` at the full rate, with the optimizer as it was left.
 
         Raises DivergenceError, with the weights as they were before, when the loss is not finite.
         """
-        self.train, self.factors, self.health = rows, _full_rate, None
+        self.train, self.factors, self.health = rows, full_rate, None
         before = copy.deepcopy(self.network.state_dict())
         self.state.sums, self.state.step = {}, 0
         try:
@@ -136,7 +139,7 @@ class Trainer:
             ) from problem
         finally:
             self.network.eval()
-            self.train, self.ahead = NoRows(), nothing_ahead
+            self._rest()
         self.state.epoch += 1
         self._remember({"epoch": self.state.epoch, "train": trained})
 
@@ -201,6 +204,7 @@ class Trainer:
         total = len(batches) * max(self.plan.max_epochs, 1)
         with self.ahead(batches, self.state.step):
             while self.state.step < len(batches):
+                heed()
                 many = self._steps_at_once(batches)
                 if many:
                     self._train_batches(batches, many)
@@ -351,7 +355,7 @@ class Trainer:
         state.history.append({"event": "diverged", "epoch": state.epoch + 1, "message": text})
         self.settled = True
         self.reporter.message(text)
-        warnings.warn(text, ConvergenceWarning, stacklevel=2)
+        warn(text)
 
     def _judge(self, terms: dict[str, float]) -> None:
         if sum(terms.values()) < self.state.best_loss:
@@ -393,8 +397,3 @@ class Trainer:
         judge = None if self.stride is None or self.plan.averaging else self.stride.judge
         seed = seed_at(self.state.seed, -1)
         return judged(self.network, self.objective, rows, seed, most, judge)
-
-
-def _full_rate(steps: range, total: int) -> list[float]:
-    del total
-    return [1.0] * len(steps)

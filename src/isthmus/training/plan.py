@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 
 
+def full_rate(steps: range, total: int) -> list[float]:
+    """The share of the learning rate in force at some steps of `total`, without a schedule."""
+    del total
+    return [1.0] * len(steps)
+
+
 @dataclass
 class Plan:
     """How long to train, and when to stop."""

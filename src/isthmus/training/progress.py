@@ -2,11 +2,18 @@
 
 import sys
 import time
+import warnings
+from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
+
+from sklearn.exceptions import ConvergenceWarning
 
 from isthmus.training.state import Record
 
 BAR_AFTER_S = 2.0
+
+WHO: ContextVar[str] = ContextVar("who", default="")
+"""What every line of the fit under way begins with, where it is one of several at once."""
 
 
 class Reporter(Protocol):
@@ -59,7 +66,7 @@ class Lines(Silent):
 
     def message(self, text: str) -> None:
         """Writes one line."""
-        self.stream.write(text + "\n")
+        self.stream.write(f"{WHO.get()}{text}\n")
 
 
 class Bar(Silent):
@@ -94,6 +101,7 @@ class Bar(Silent):
 
     def message(self, text: str) -> None:
         """Writes one line above the bar."""
+        text = WHO.get() + text
         if self.bar is not None:
             self.bar.console.print(text)
         else:
@@ -121,6 +129,11 @@ class Bar(Silent):
         self.bar = Progress(*columns, console=console, transient=True, disable=hidden)
         self.task = self.bar.add_task("fit", total=self.total, completed=self.rows_done, note="")
         self.bar.start()
+
+
+def warn(text: str) -> None:
+    """A ConvergenceWarning, at whoever called the caller."""
+    warnings.warn(WHO.get() + text, ConvergenceWarning, stacklevel=3)
 
 
 def describe(record: Record) -> str:

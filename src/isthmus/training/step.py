@@ -133,6 +133,9 @@ class ManySteps(Protocol):
     def __call__(self, steps: Steps) -> Terms:
         """Every term as it was before its step, summed over all rows; see `stride.Stride`."""
 
+    def anew(self) -> "ManySteps":
+        """The same for another time: on its own, and without what only a running fit needs."""
+
 
 def alike(weight: Tensor) -> bool:
     """Whether rows are known to count alike: their weight is one number, seen many times."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -78,6 +78,16 @@ class Stride:
             move(rate)
         self.end()
         return summed(found, steps.sizes)
+
+    def anew(self) -> Self:
+        """The same, which has found no memory yet: what is bound to it is made when it is needed.
+
+        Nothing is lost: moments, now each in memory of its own, and the steps so far are in the
+        optimizer.
+        """
+        for state in self.optimizer.state.values():
+            state |= {name: state[name].clone() for name in (MEAN, SQUARE) if name in state}
+        return type(self)(self.step, self.optimizer, self.plan)
 
     def end(self) -> None:
         """Leave steps, weights and gradients where others look for them."""
