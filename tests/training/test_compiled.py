@@ -170,6 +170,17 @@ def test_it_judges_as_the_network_does(seed, threads, dtype):
         torch.testing.assert_close(parameter.detach(), known, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("processors", "helped"), [(1, False), (2, True)])
+def test_it_begins_no_second_thread_on_one_processor(processors, helped, monkeypatch):
+    monkeypatch.setattr(compiled, "processors", lambda: processors)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    net, objective = network(kinds.Vanilla(), 6, 2, torch.float32)
+    step, adam = closed_step(net, objective, None), torch.optim.Adam(net.parameters())
+    with step.bound():
+        stride = Compiled(step, adam, Plan(1, 8, None, None, steps=1_000_000))
+        assert stride._kernel().helped == helped
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path):
     widths = {"wide": ("-DBYTES=64",), "narrow": ("-DBYTES=32",)}

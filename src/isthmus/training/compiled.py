@@ -14,7 +14,7 @@ from isthmus.training.plan import Plan
 from isthmus.training.slots import ends_of, is_told, layers_of, settings_of
 from isthmus.training.step import Judge, Most, Steps, Terms
 from isthmus.training.stride import Stride
-from isthmus.training.world import is_small
+from isthmus.training.world import is_small, processors
 
 FEWEST_STEPS = 2000
 """Of a fit, for which it pays to load the kernel. To compile it takes a second or two, once on a
@@ -54,7 +54,7 @@ class Compiled(Stride):
 
     def __init__(self, step: ClosedStep, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
         super().__init__(step, optimizer, plan)
-        self.threads = torch.get_num_threads()
+        self.threads = min(torch.get_num_threads(), processors())
 
     @torch.no_grad()
     def __call__(self, steps: Steps) -> Terms:

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -108,6 +109,13 @@ def without_compiler() -> AbstractContextManager[None]:
     (`torch._compile._disable_dynamo`). While it is not there, they need not tell it.
     """
     return nullcontext() if COMPILER in sys.modules else _OPTIMIZERS_TOLD
+
+
+def processors() -> int:
+    """How many processors this process may use, whatever torch was told."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def is_small(work: int, device: torch.device) -> bool:
