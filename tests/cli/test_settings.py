@@ -20,7 +20,7 @@ from isthmus.errors import RequestError
 from isthmus.estimator import Autoencoder
 
 TABLE = Schema(layout="table", shape=(9,), dtypes=("float64",))
-IMAGES = Schema(layout="image", shape=(8, 8), dtypes=("uint8",))
+IMAGES = Schema(layout="image", shape=(28, 28), dtypes=("uint8",))
 
 
 @pytest.mark.parametrize(

@@ -328,12 +328,10 @@ class Trainer:
             raise DivergedError(f"the loss reached {total:.4g}")
 
     def _check_growth(self, judged: Mapping[str, float], learned: Mapping[str, float]) -> None:
-        # A batch may hold the one row that outweighs all others, dropout raises the loss of
-        # training, learning by heart that of held-out rows: only both together are divergence.
         self._check(judged)
-        total = min(sum(judged.values()), sum(learned.values()))
-        if not total <= self.state.ceiling:
-            raise DivergedError(f"the loss reached {total:.4g}")
+        loss = self.state.strayed(judged, learned)
+        if loss is not None:
+            raise DivergedError(f"the loss reached {loss:.4g}")
 
     def _rescue(self, problem: DivergedError) -> None:
         state, self.settled = self.state, False

@@ -1,5 +1,6 @@
 """Everything that changes during a fit: what a checkpoint must hold for an exact resume."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,9 @@ from isthmus.training.step import Terms
 Record = dict[str, Any]
 
 TENSOR_FIELDS = ("average", "best")
+
+FAR = 1e3
+"""How many times the ceiling nobody's training loss reaches but by divergence."""
 
 ALL_DONE = "all epochs done"
 """Why a fit stopped that went through every epoch."""
@@ -70,6 +74,18 @@ class State:
     def done(self) -> bool:
         """Whether the fit has ended."""
         return bool(self.stopped)
+
+    def strayed(self, judged: Mapping[str, float], learned: Mapping[str, float]) -> float | None:
+        """The loss of an epoch that tells that training has diverged; None where none does."""
+        ours, theirs = sum(judged.values()), sum(learned.values())
+        # Outputs that are cut off where ranges end bound the loss of held-out rows, however far off
+        # the network is: where these are no better than before, training rows alone tell it.
+        if theirs > FAR * self.ceiling and ours > self.best_loss:
+            return theirs
+        # A batch may hold the one row that outweighs all others, dropout raises the loss of
+        # training, learning by heart that of held-out rows: only both together are divergence.
+        both = min(ours, theirs)
+        return None if both <= self.ceiling else both
 
     def add(self, sums: Terms) -> None:
         """Add the terms of some steps, summed over their rows."""
