@@ -8,7 +8,17 @@ import torch
 
 from isthmus.data import CORRUPTIONS
 from isthmus.kinds import ACTIVATIONS, Convolutional, Multilayer, Regularized, Vanilla
-from isthmus.losses import KL, L1, Bernoulli, Contraction, Huber, Mixed, Objective, Squared
+from isthmus.losses import (
+    KL,
+    L1,
+    SLOPES,
+    Bernoulli,
+    Contraction,
+    Huber,
+    Mixed,
+    Objective,
+    Squared,
+)
 from isthmus.randomness import reseed
 from isthmus.training import closed as closed_module
 from isthmus.training.closed import closed_step, products_for
@@ -83,6 +93,33 @@ def test_it_is_autograds(seed, by, monkeypatch):
         torch.testing.assert_close(terms[name], term, rtol=1e-10, atol=1e-12)
     for name, gradient in gradients.items():
         torch.testing.assert_close(slopes[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("by", [ByNumpy, ByTorch])
+@pytest.mark.parametrize("noise", [None, "gaussian"])
+@pytest.mark.parametrize(
+    "others", [[], [L1(weight=0.3), Contraction(weight=0.2)], [Contraction(weight=0.0)]]
+)
+@pytest.mark.parametrize("name", SLOPES)
+def test_contraction_of_one_layer_is_autograds(name, others, noise, by, monkeypatch):
+    monkeypatch.setattr(closed_module, "products_for", lambda weights, batch: by())
+    facts = Facts(shape=(2, 3))
+    torch.manual_seed(5)
+    network = Vanilla(activation=name).build(facts, 4).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_()
+    corrupt = None if noise is None else functools.partial(CORRUPTIONS[noise](), facts=facts)
+    objective = Objective(Squared().bound(facts), [Contraction(weight=0.7), *others])
+    x, weight = torch.randn(5, 2, 3).double(), torch.rand(5).double()
+    closed = closed_step(network, objective, corrupt)
+    for _ in range(2):  # what the first has left must not count in the second
+        terms, slopes = taken(closed, network, x, weight)
+        wanted, gradients = taken(
+            AutogradStep(network, objective, corrupt, bf16=False), network, x, weight
+        )
+        torch.testing.assert_close(terms, wanted, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(slopes, gradients, rtol=1e-9, atol=1e-12)
 
 
 def drops(seed):
@@ -189,7 +226,8 @@ def test_a_planted_fault_is_caught(monkeypatch):
         (Multilayer(), Facts(shape=(6,), gaps=True), Objective(Squared(), gaps=True)),
         (Multilayer(output="bounded"), Facts(shape=(6,), low=0, high=1), Objective(Squared())),
         (Convolutional(), Facts(shape=(1, 16, 16)), Objective(Squared())),
-        (Vanilla(), Facts(shape=(6,)), Objective(Squared(), [Contraction()])),
+        (Multilayer(), Facts(shape=(6,)), Objective(Squared(), [Contraction()])),
+        (Vanilla(activation="gelu"), Facts(shape=(6,)), Objective(Squared(), [Contraction()])),
     ],
 )
 def test_what_it_cannot_do_is_left_to_autograd(kind, facts, objective):

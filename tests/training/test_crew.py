@@ -10,8 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from isthmus import Autoencoder, fit_together
 from isthmus.errors import RequestError
-from isthmus.kinds import Multilayer
-from isthmus.losses import L1
+from isthmus.kinds import Multilayer, Vanilla
+from isthmus.losses import L1, Contraction
 from isthmus.optim import Adam, AdamW
 from isthmus.training import compiled, compiling, stack
 from isthmus.training.crew import once, run_together
@@ -35,6 +35,10 @@ SETTINGS = {
     "penalties": [{"penalties": (L1(weight=weight),)} for weight in (0.01, 0.1)],
     "penalties of other names": [{"penalties": p} for p in (("l1",), ("kl",), ("l1", "kl"))],
     "penalties without weight": [{"penalties": p} for p in ((L1(weight=0),), (), ())],
+    "contractions": [
+        {"kind": Vanilla(activation="tanh"), "penalties": (Contraction(weight=weight), "l1")}
+        for weight in (0.01, 0.1)
+    ],
     "noise": [{"corruption": name} for name in ("gaussian", "masking", None)],
     "dropout": [{"kind": DROPPING, "random_state": seed} for seed in range(3)],
     "losses": [{"loss": loss} for loss in ("squared", "huber")],

@@ -1,6 +1,7 @@
 """The objective: named, weighted terms of one batch."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
@@ -28,6 +29,12 @@ class Objective:
         rows = self.row_loss(step.output.reconstruction, step.x)
         terms = {RECONSTRUCTION: step.mean(rows), **step.output.terms}
         return terms | {name: penalty(step) for name, penalty in self.penalties.items()}
+
+    def without(self, names: Collection[str]) -> "Objective":
+        """The same without some of its penalties; the others keep their names."""
+        rest = copy.copy(self)
+        rest.penalties = {k: one for k, one in self.penalties.items() if k not in names}
+        return rest
 
 
 def _distinct(penalties: Sequence[PenaltySpec]) -> list[str]:

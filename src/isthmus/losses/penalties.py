@@ -149,3 +149,30 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": lambda z: torch.where(z > 0, torch.ones_like(z), functional.elu(z) + 1),
 }
 """Derivatives of the activations, for the closed form."""
+
+
+def _sigmoid_curve(z: Tensor) -> Tensor:
+    value = torch.sigmoid(z)
+    return value * (1 - value) * (1 - 2 * value)
+
+
+def _tanh_curve(z: Tensor) -> Tensor:
+    value = torch.tanh(z)
+    return -2 * value * (1 - value.square())
+
+
+def _silu_curve(z: Tensor) -> Tensor:
+    value = torch.sigmoid(z)
+    return value * (1 - value) * (2 + z * (1 - 2 * value))
+
+
+CURVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": torch.zeros_like,
+    "sigmoid": _sigmoid_curve,
+    "tanh": _tanh_curve,
+    "relu": torch.zeros_like,
+    "softplus": _sigmoid_slope,
+    "silu": _silu_curve,
+    "elu": lambda z: torch.where(z > 0, torch.zeros_like(z), functional.elu(z) + 1),
+}
+"""Second derivatives of the same activations."""

@@ -11,7 +11,7 @@ from isthmus.kinds import DenseForm
 from isthmus.losses import Objective
 from isthmus.training.dense import Passes, passes_of
 from isthmus.training.flat import Flat
-from isthmus.training.heads import AnyHead, Head, head_of
+from isthmus.training.heads import Head, head_of
 from isthmus.training.products import ByNumpy, ByTorch, Products
 from isthmus.training.step import Terms
 from isthmus.training.world import is_small
@@ -111,11 +111,6 @@ class ClosedStep:
         self.store.move(values, slopes)
         self.kept = {}
 
-    @property
-    def code_slope(self) -> bool:
-        """Whether the losses have a slope in the code itself."""
-        return isinstance(self.head, AnyHead) and self.head.of_code
-
     def _passes(self, batch: int) -> Passes:
         found = self.kept.get(batch)
         if found is None:
@@ -124,7 +119,12 @@ class ClosedStep:
             low = self.store.low
             products = products_for(self.store.values if low is None else low.value, batch)
             found = passes_of(
-                [self.form], batch, self.store.places(), products, code_slope=self.code_slope
+                [self.form],
+                batch,
+                self.store.places(),
+                products,
+                code_slope=self.head.of_code,
+                extra=self.head.of_layer,
             )
             self.kept[batch] = found
         return found

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from isthmus.kinds import DenseForm
 from isthmus.kinds.base import LinearPath
 from isthmus.training.bending import BENDS
-from isthmus.training.flat import Place
+from isthmus.training.flat import Place, corner
 from isthmus.training.products import ByNumpy, Products, Work
 from isthmus.types import Array
 
@@ -74,6 +74,9 @@ class Passes:
     masks: list[tuple[Tensor, float]] = field(default_factory=list)
     """What dropout keeps, and how often it keeps it, in the order of the draws."""
 
+    extra: list[Tensor] = field(default_factory=list)
+    """What is to be added to the slopes of some parameters, filled in between the passes."""
+
     def draw(self) -> None:
         """Draw what is dropped, as nn.Dropout does on the way."""
         for mask, kept in self.masks:
@@ -83,7 +86,8 @@ class Passes:
         """The part of one network of a stack, which has no work of its own."""
         seen, code, raw = (node.of(number) for node in (self.seen, self.code, self.raw))
         masks = [(mask[number], kept) for mask, kept in self.masks]
-        return Passes(seen, code, raw, masks=masks)
+        extra = [slope[number] for slope in self.extra]
+        return Passes(seen, code, raw, masks=masks, extra=extra)
 
 
 def passes_of(
@@ -93,13 +97,19 @@ def passes_of(
     products: Products,
     *,
     code_slope: bool,
+    extra: Sequence[Tensor] = (),
 ) -> Passes:
     """The passes over batches of `batch` rows of one network, or of a stack of several.
 
     `places` are those of the parameters of the first network. With `code_slope`, the code's own
-    slope (of penalties) is there before the way back begins.
+    slope (of penalties) is there before the way back begins; so are parts of the slopes of the
+    parameters `extra` of the first network.
     """
-    return _Planner(forms, batch, places, products).passes(code_slope=code_slope)
+    planner = _Planner(forms, batch, places, products)
+    passes = planner.passes(code_slope=code_slope)
+    for parameter in extra:
+        passes.extra.append(planner.added(passes, places[parameter], parameter))
+    return passes
 
 
 class _Planner:
@@ -141,6 +151,13 @@ class _Planner:
         width, size = form.n_features, len(last)
         own = seen.first(width), before_dropout.first(size), raw.first(width)
         return Passes(*own, self.forward, backward, arrays, self.masks)
+
+    def added(self, passes: Passes, place: Place, parameter: Tensor) -> Tensor:
+        """What is added to a slope at the end of the way back, as the parameter is."""
+        more = parameter.detach().new_zeros(*self.lead, *parameter.shape)
+        slope = corner(place.slope, parameter.shape)
+        passes.backward.append(functools.partial(slope.add_, more))
+        return more
 
     def _linear(self) -> LinearPath:
         assert self.form.linear is not None

@@ -52,7 +52,7 @@ class Flat:
     def views(self, buffer: Tensor) -> list[Tensor]:
         """The parts of a buffer (..., P) that are shaped as each parameter is."""
         parts = zip(self.whole(buffer), self.parameters, strict=True)
-        return [_corner(part, parameter.shape) for part, parameter in parts]
+        return [corner(part, parameter.shape) for part, parameter in parts]
 
     @property
     def parts(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -109,7 +109,7 @@ class Flat:
                 parameter.data, parameter.grad = own, None
 
 
-def _corner(part: Tensor, shape: Sequence[int]) -> Tensor:
+def corner(part: Tensor, shape: Sequence[int]) -> Tensor:
     """The first numbers along each of the last dimensions."""
     for back, size in enumerate(reversed(shape), 1):
         part = part.narrow(-back, 0, size)

@@ -1,13 +1,22 @@
 """What stands at the end of a forward pass: the losses, and their slopes to begin the way back."""
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.losses import RECONSTRUCTION, Objective, PenaltySpec, Squared
+from isthmus.kinds import CodeNetwork
+from isthmus.losses import (
+    CURVES,
+    RECONSTRUCTION,
+    SLOPES,
+    Contraction,
+    Objective,
+    PenaltySpec,
+    Squared,
+)
 from isthmus.training.dense import Arrays, Passes
 from isthmus.training.step import Terms, alike
 from isthmus.types import Array, Network, Output, Step
@@ -15,6 +24,12 @@ from isthmus.types import Array, Network, Output, Step
 
 class Head(Protocol):
     """Named losses of a batch whose forward pass is done; slopes are left in the passes."""
+
+    of_code: bool
+    """Whether the code has a slope of its own."""
+
+    of_layer: tuple[Tensor, ...]
+    """The parameters that have slopes of their own, which the way back does not know of."""
 
     @property
     def penalties(self) -> tuple[str, ...]:
@@ -26,6 +41,9 @@ class Head(Protocol):
 
 class SquaredHead:
     """The mean squared error, in three operations."""
+
+    of_code = False
+    of_layer: tuple[Tensor, ...] = ()
 
     def __init__(self, loss: Squared, silent: Iterable[str] = ()) -> None:
         self.silent = tuple(silent)
@@ -76,10 +94,11 @@ class SquaredHead:
 class AnyHead:
     """Any loss, and penalties on the code, by autograd from the raw output on."""
 
+    of_layer: tuple[Tensor, ...] = ()
+
     def __init__(self, network: Network, objective: Objective) -> None:
         self.network, self.objective = network, objective
         self.of_code = bool(objective.penalties)
-        """Whether the code has a slope of its own."""
 
     @property
     def penalties(self) -> tuple[str, ...]:
@@ -103,14 +122,69 @@ class AnyHead:
         return {name: term.detach() for name, term in terms.items()}
 
 
+class Contracted:
+    """Another head, and how much the code of one dense layer follows its input.
+
+    The penalty is sum_k act'(z_k)^2 |W_k|^2 of the clean rows (Rifai et al. 2011). Its slopes are
+    2 act'(z_k) act''(z_k) |W_k|^2 in z_k, and 2 act'(z_k)^2 W_k in the weights themselves.
+    """
+
+    def __init__(self, rest: Head, weights: Mapping[str, float], network: CodeNetwork) -> None:
+        """With the `weights` of the penalty, by name: it may be there more than once."""
+        assert network.linear is not None
+        self.rest, self.weights = rest, weights
+        self.name = network.code_activation_name
+        self.of_code = rest.of_code
+        layer = network.linear.encode_weight, network.linear.encode_bias
+        self.of_layer: tuple[Tensor, ...] = layer
+
+    @property
+    def penalties(self) -> tuple[str, ...]:
+        """Those of the other head, and its own."""
+        return (*self.rest.penalties, *self.weights)
+
+    def __call__(self, passes: Passes, x: Tensor, weight: Tensor) -> Terms:
+        """What the other says, and this."""
+        terms = dict(self.rest(passes, x, weight))
+        layer, bias = (parameter.detach() for parameter in self.of_layer)
+        rows = x.flatten(1).to(layer.dtype)
+        z = torch.addmm(bias, rows, layer.mT)
+        slope, norms = SLOPES[self.name](z), layer.square().sum(1)
+        share = weight.to(layer.dtype) / len(rows)
+        squares = share @ slope.square()
+        value = squares @ norms
+        terms |= {name: factor * value for name, factor in self.weights.items()}
+        whole = 2 * sum(self.weights.values())
+        back = slope.mul_(CURVES[self.name](z)).mul_(norms).mul_(share[:, None])
+        of_layer, of_bias = passes.extra
+        torch.addmm(squares[:, None] * layer, back.mT, rows, out=of_layer).mul_(whole)
+        torch.sum(back, 0, out=of_bias).mul_(whole)
+        return terms
+
+
 def head_of(network: Network, objective: Objective) -> Head | None:
-    """What suits an objective; None where its terms ask for more than the code and the output."""
-    heard = [penalty for penalty in objective.penalties.values() if not _silent(penalty)]
-    if not all(penalty.OF_CODE for penalty in heard):
+    """What suits an objective; None where its terms ask for more than there is in closed form."""
+    heard = {name: one for name, one in objective.penalties.items() if not _silent(one)}
+    beyond = {name: one for name, one in heard.items() if not one.OF_CODE}
+    if not beyond:
+        return _head_of_code(network, objective)
+    if not all(type(one) is Contraction for one in beyond.values()) or not _is_one_layer(network):
         return None
-    if type(objective.loss) is Squared and not heard and not objective.gaps:
+    rest = _head_of_code(network, objective.without(beyond))
+    return Contracted(rest, {name: one.weight for name, one in beyond.items()}, network)
+
+
+def _head_of_code(network: Network, objective: Objective) -> Head:
+    """That of a loss, and penalties that ask for the code alone."""
+    silent = all(map(_silent, objective.penalties.values()))
+    if type(objective.loss) is Squared and silent and not objective.gaps:
         return SquaredHead(objective.loss, objective.penalties)
     return AnyHead(network, objective)
+
+
+def _is_one_layer(network: Network) -> TypeGuard[CodeNetwork]:
+    layer = network.one_layer() if type(network) is CodeNetwork else None
+    return layer is not None and layer[1] in SLOPES
 
 
 def named(head: Head, told: Tensor) -> dict[str, Tensor]:

@@ -29,8 +29,9 @@ def likeness(stride: Stride, steps: Steps) -> Hashable:
         stride.plan.clip_norm is None,
     )
     sizes = tuple(steps.sizes)
-    place = flat.values.dtype, flat.values.device, stride.step.code_slope
-    return path, ways, shapes, method, sizes, place, stride.step.head.penalties
+    place, head = (flat.values.dtype, flat.values.device), stride.step.head
+    terms = head.of_code, len(head.of_layer), head.penalties
+    return path, ways, shapes, method, sizes, place, terms
 
 
 class Stack:
@@ -160,6 +161,13 @@ class Stack:
     def _passes(self, batch: int) -> Passes:
         if batch not in self.kept:
             places = self.flat.places_in(self.values, self.slopes)
-            forms, code_slope = [step.form for step in self.steps], self.steps[0].code_slope
-            self.kept[batch] = passes_of(forms, batch, places, OfStacks(), code_slope=code_slope)
+            forms, head = [step.form for step in self.steps], self.steps[0].head
+            self.kept[batch] = passes_of(
+                forms,
+                batch,
+                places,
+                OfStacks(),
+                code_slope=head.of_code,
+                extra=head.of_layer,
+            )
         return self.kept[batch]
