@@ -44,6 +44,24 @@ class Size(NamedTuple):
         one_way = [int(np.prod(self.shape)), *self.hidden, self.code]
         return one_way + one_way[-2::-1]
 
+    @property
+    def sides(self) -> list[int]:
+        """The sides of the maps of images, from stage to stage."""
+        found = [self.shape[1]]
+        for _ in self.hidden:
+            found.append((found[-1] + 1) // 2)
+        return found
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds that a row takes on its way through the network."""
+        if len(self.shape) == 1:
+            return sum(a * b for a, b in itertools.pairwise(self.widths))
+        maps, sides = [self.shape[0], *self.hidden], self.sides
+        stages = zip(itertools.pairwise(maps), sides[1:], strict=True)
+        convolutions = sum(9 * a * b * side**2 for (a, b), side in stages)
+        return 2 * (convolutions + maps[-1] * sides[-1] ** 2 * self.code)
+
 
 def isthmus(size: Size, rows: Rows, epochs: int, device: str = "cpu") -> Rebuild:
     """This library, with everything but the training itself switched off."""
@@ -85,13 +103,13 @@ def dense(size: Size) -> nn.Sequential:
 
 def convolutional(size: Size) -> nn.Sequential:
     """Convolutions of width 3 and stride 2, a dense code, and the same back."""
-    maps, sides = [size.shape[0], *size.hidden], [size.shape[1]]
+    maps, sides = [size.shape[0], *size.hidden], size.sides
     forth: list[nn.Module] = []
     back: list[nn.Module] = []
-    for before, after in itertools.pairwise(maps):
-        sides.append((sides[-1] + 1) // 2)
+    stages = zip(itertools.pairwise(maps), itertools.pairwise(sides), strict=True)
+    for (before, after), (large, small) in stages:
         forth += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
-        beyond = sides[-2] - (2 * sides[-1] - 1)
+        beyond = large - (2 * small - 1)
         turned = nn.ConvTranspose2d(after, before, 3, 2, padding=1, output_padding=beyond)
         back = [nn.ReLU(), turned, *back]
     wide = maps[-1] * sides[-1] ** 2

@@ -13,7 +13,6 @@ rate of matrix products is measured in the same run.
 
 import argparse
 import functools
-import itertools
 import json
 import os
 import statistics
@@ -226,7 +225,7 @@ def planned(
 
 
 def side_by_side(
-    name: str, keys: list[Key], device: str, first: int, total: int
+    name: str, keys: list[Key], device: str, first: int, total: int, floor: float
 ) -> list[dict[str, Any]]:
     """All rivals on one size, each by its fastest setting; numbers begin at `first`."""
     found: dict[Key, list[dict[str, Any]]] = {}
@@ -236,28 +235,28 @@ def side_by_side(
         if told:
             found.setdefault(key, []).append(told)
     there = dict.fromkeys(key[0] for key in keys if key in found)
-    return [_line(name, size_of(name, device), rival, found) for rival in there]
+    return [_line(name, size_of(name, device), rival, found, floor) for rival in there]
 
 
 def _line(
-    name: str, size: Size, rival: str, found: dict[Key, list[dict[str, Any]]]
+    name: str, size: Size, rival: str, found: dict[Key, list[dict[str, Any]]], floor: float
 ) -> dict[str, Any]:
-    """The median of a rival's fastest setting."""
+    """The median of a rival's fastest setting; `floor` is the machine's best rate of products."""
     own = {key: runs for key, runs in found.items() if key[0] == rival}
     rate = {
         key: statistics.median(run["rows a second"] for run in runs) for key, runs in own.items()
     }
     best = max(rate, key=lambda key: rate[key])
     rates = [run["rows a second"] for run in own[best]]
-    weights = sum(a * b for a, b in itertools.pairwise(size.widths))
-    dense = len(size.shape) == 1
+    operations = 6 * size.products * rate[best] / 1e9
     return {
         "size": name,
         "library": rival,
         "setting": ", ".join(part for part in (best[1], f"{best[2]} threads") if part),
         "rows a second": round(rate[best]),
         "spread": f"{min(rates) / rate[best]:.2f}-{max(rates) / rate[best]:.2f}",
-        "GFLOP/s": round(6 * weights * rate[best] / 1e9, 1) if dense else "",
+        "GFLOP/s": round(operations, 1),
+        "of GEMM": round(operations / floor, 2),
         "beside s": round(statistics.median(run["beside"] for run in own[best]), 3),
         "error": round(statistics.median(run["error"] for run in own[best]), 5),
         "MB": round(max(run["MB"] for run in own[best])),
@@ -346,7 +345,7 @@ def main() -> None:
     total, first = sum(map(len, plans.values())), 1
     results: list[dict[str, Any]] = []
     for size, keys in plans.items():
-        results += side_by_side(size, keys, wanted.device, first, total)
+        results += side_by_side(size, keys, wanted.device, first, total, max(fast + plain))
         first += len(keys)
     if not results:
         return
