@@ -120,6 +120,30 @@ def test_only_a_regularized_code_may_be_wider_than_its_input():
         assert kind.build(Facts(shape=(3,)), 3)(torch.randn(2, 3)).code.shape == (2, 3)
 
 
+@pytest.mark.parametrize("shape", [(1, 9, 14), (3, 8, 8)])
+def test_maps_lie_as_asked_and_give_the_same(shape):
+    told, strides = {}, {}
+    for name in ("auto", "channels_last", "contiguous"):
+        torch.manual_seed(0)
+        kind = Convolutional(channels=(4, 6), memory_format=name)
+        network = kind.build(Facts(shape=shape), 3).double()
+        convolution = network.encoder.convolutions[0]
+        seen = []
+        convolution.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+        x = torch.rand(5, *shape, dtype=torch.float64)
+        rebuilt = network(x).reconstruction
+        (rebuilt - x).square().mean().backward()
+        assert rebuilt.is_contiguous()
+        told[name] = [rebuilt, *(parameter.grad for parameter in network.parameters())]
+        strides[name] = seen[0].stride(1)
+        chosen = kind.chosen_on(torch.device("cpu"), Facts(shape=shape))
+        assert chosen == {"memory_format": "channels_last" if name == "auto" else name}
+    # Also of a single map, which is the same memory either way: torch asks for its strides.
+    assert strides == {"auto": 1, "channels_last": 1, "contiguous": shape[1] * shape[2]}
+    torch.testing.assert_close(told["auto"], told["contiguous"])
+    torch.testing.assert_close(told["channels_last"], told["contiguous"])
+
+
 BAD_SETTINGS = (
     ({"activation": "swish"}, "activation='swish' is not known; use one of linear, silu"),
     ({"output": "clipped"}, "output='clipped' is not known"),
@@ -133,6 +157,7 @@ BAD_SETTINGS = (
     ({"channels": (-1,)}, r"channels=\(-1,\)"),
     ({"kernel_size": 4}, "kernel_size=4 must be odd and positive"),
     ({"kernel_size": -1}, "kernel_size=-1"),
+    ({"memory_format": "last"}, "memory_format='last' is not known; use one of auto, channels_"),
     ({"denoising": 1.5}, "denoising=1.5"),
     ({"target_rate": 1.0}, "target_rate=1.0 must lie between 0 and 1"),
     ({"code_activation": "step"}, "activation='step' is not known"),

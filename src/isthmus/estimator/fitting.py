@@ -384,6 +384,7 @@ class Fitting:
             "device": str(self.device),
             "threads": self.threads,
             "steps": self.engine,
+            **self.kind.chosen_on(self.device, self.preparation.facts),
             "pretraining": name_of(self.pretraining),
             "optimizer": type(self.optimizer).__name__,
             "weights": sum(p.numel() for p in network.parameters()),

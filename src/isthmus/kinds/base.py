@@ -258,6 +258,11 @@ class Kind(Spec):
         """Whether the network has a linear path that can start at the PCA solution."""
         return True
 
+    def chosen_on(self, device: torch.device, facts: Facts) -> dict[str, str]:
+        """What it decides by the device it runs on, for the facts of a fit."""
+        del device, facts
+        return {}
+
     def settled(self, facts: Facts, n_components: int) -> Self:
         """The same kind with the sizes it leaves to the rows chosen, so that they can be read."""
         del facts, n_components

@@ -22,6 +22,9 @@ sample as of an image's pixel; how often they double; the shortest side; the mos
 IMAGES = 4
 """Axes of a batch of images."""
 
+CHANNELS_LAST = "channels_last"
+FORMATS = ("auto", CHANNELS_LAST, "contiguous")
+
 
 class Axes(NamedTuple):
     """The layers of one dimensionality."""
@@ -56,6 +59,10 @@ class Convolutional(Kind):
     skip: bool = True
     """Whether a linear path runs beside the convolutions."""
 
+    memory_format: str = "auto"
+    """How feature maps of images lie: "channels_last", those of a pixel side by side, "contiguous",
+    one after the other, or "auto", the first on a processor, which is faster there."""
+
     @property
     def starts_linear(self) -> bool:
         """Whether the network has a linear path that can start at the PCA solution."""
@@ -66,9 +73,20 @@ class Convolutional(Kind):
         del n_components
         return replace(self, channels=self._channels(facts))
 
+    def chosen_on(self, device: torch.device, facts: Facts) -> dict[str, str]:
+        """How the feature maps of images lie."""
+        if len(facts.shape) + 1 != IMAGES:
+            return {}
+        last = lies_last(self.memory_format, device)
+        return {"memory_format": CHANNELS_LAST if last else "contiguous"}
+
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
         """The network for rows of `facts.shape`; (D,) is taken as (1, D)."""
         self.check_width(facts, n_components)
+        require(
+            self.memory_format in FORMATS,
+            f"memory_format={self.memory_format!r} is not known; use one of {', '.join(FORMATS)}",
+        )
         check_rate("dropout", self.dropout)
         require(
             self.kernel_size >= 1 and self.kernel_size % 2 == 1,
@@ -118,7 +136,7 @@ class ConvEncoder(Stack):
     ) -> None:
         super().__init__()
         axes = AXES[len(shape) - 1]
-        self.shape = tuple(shape)
+        self.shape, self.memory_format = tuple(shape), spec.memory_format
         self.sizes = [
             tuple(_halved(side, stage) for side in shape[1:]) for stage in range(len(channels) + 1)
         ]
@@ -144,7 +162,7 @@ class ConvEncoder(Stack):
     def layer(self, i: int, x: Tensor) -> Tensor:
         """(B, channels, *sizes[i]) to those of stage i + 1, at the end to (B, K)."""
         if i == 0:
-            x = _laid_out(x.reshape(-1, *self.shape))
+            x = _laid_out(x.reshape(-1, *self.shape), self.memory_format)
         return super().layer(i, x if i < len(self.convolutions) else x.flatten(1))
 
 
@@ -160,7 +178,7 @@ class ConvDecoder(Stack):
     ) -> None:
         super().__init__()
         axes = AXES[len(sizes[0])]
-        self.start = (channels[-1], *sizes[-1])
+        self.start, self.memory_format = (channels[-1], *sizes[-1]), spec.memory_format
         self.activation = activation(spec.activation)
         self.dropout = axes.dropout(spec.dropout)
         self.dense = nn.Linear(n_components, channels[-1] * _volume(sizes[-1]))
@@ -184,18 +202,20 @@ class ConvDecoder(Stack):
     def layer(self, i: int, x: Tensor) -> Tensor:
         """(B, K) to (B, channels, *smallest size), then stage by stage to the size of a row."""
         if i == 0:
-            return _laid_out(super().layer(i, x).reshape(-1, *self.start))
+            return _laid_out(super().layer(i, x).reshape(-1, *self.start), self.memory_format)
         convolution: Any = self.affine(i)
         made: Tensor = convolution(x, output_size=self.sizes[i - 1])
         return made.contiguous() if i == len(self.convolutions) else made
 
 
-def _laid_out(x: Tensor) -> Tensor:
-    """Feature maps of images as convolutions on a processor take them fastest.
+def lies_last(memory_format: str, device: torch.device) -> bool:
+    """Whether the feature maps of a pixel lie side by side there."""
+    return memory_format == CHANNELS_LAST or (memory_format == "auto" and device.type == "cpu")
 
-    The maps of a pixel lie side by side, which the convolutions that follow keep up.
-    """
-    if x.ndim != IMAGES or x.device.type != "cpu":
+
+def _laid_out(x: Tensor, memory_format: str) -> Tensor:
+    """Feature maps of images as they are to lie, which the convolutions that follow keep up."""
+    if x.ndim != IMAGES or not lies_last(memory_format, x.device):
         return x
     if x.shape[1] == 1:
         # Of one map both layouts are the same memory, and torch keeps the strides that it finds:

@@ -89,7 +89,7 @@ def _training(ae: Autoencoder) -> dict[str, Any]:
     rows = ("outcome", "training_rows", "held_out_rows")
     known = (*rows, "batch_size", "max_epochs", "pretraining")
     how: dict[str, Any] = {
-        name: ae.facts_[name] for name in ("threads", "steps") if name in ae.facts_
+        name: ae.facts_[name] for name in ("threads", "steps", "memory_format") if name in ae.facts_
     }
     epochs = [record["epoch"] for record in ae.history_ if "train" in record]
     return {name: ae.facts_[name] for name in known if name in ae.facts_} | {
