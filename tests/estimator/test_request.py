@@ -264,6 +264,11 @@ def test_a_checkpoint_in_a_folder_that_is_read_only_is_named_at_once(tmp_path):
     assert "Permission denied" in reason(make(checkpoint=tmp_path / "closed" / "kept"))
 
 
+def test_who_has_no_checkpoint_cannot_go_on_from_it():
+    with pytest.raises(RequestError, match="the estimator has none; give checkpoint="):
+        make().fit(X, resume=True)
+
+
 def test_asking_for_a_checkpoint_leaves_nothing_behind(tmp_path, monkeypatch):
     def stop(fitting):
         raise InterruptedError

@@ -152,6 +152,11 @@ def check_request(request: Request) -> None:
     _check_callbacks(request.callbacks)
     if request.checkpoint is not None:
         _check_place(request.checkpoint)
+    elif request.resume:
+        raise RequestError(
+            "resume=True goes on from a checkpoint, and the estimator has none; give "
+            "checkpoint=, the folder where it is kept"
+        )
 
 
 def _counts(value: Any, least: int) -> bool:
