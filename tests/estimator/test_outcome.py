@@ -7,7 +7,9 @@ from sklearn.decomposition import PCA
 from isthmus import Autoencoder, kinds, load, optim
 from isthmus.data.arrays import array_source
 from isthmus.errors import DivergenceError
+from isthmus.estimator.outcome import why_pca
 from isthmus.report import gather, render
+from isthmus.training.state import ALL_DONE, State
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +23,29 @@ def last_message(model):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_who_diverged_is_brought_back_and_not_told_to_go_on(digits):
+def test_who_diverged_is_brought_back(digits):
     fit = Autoencoder(8, max_epochs=5, random_state=0, optimizer=optim.SGD(lr=3e3)).fit(digits)
     trained = [record["train"]["reconstruction"] for record in fit.history_ if "train" in record]
     assert sum(record.get("event") == "diverged" for record in fit.history_) > 0
     # Outputs end where values end, and with them held-out losses: training rows alone told it.
     assert max(trained) < 1e4 * trained[0]
-    assert last_message(fit).endswith(
-        "; training diverged, so a lower learning rate may gain something"
-    )
+
+
+@pytest.mark.parametrize(
+    ("rescues", "trained", "told"),
+    [
+        (0, 0.4, "; more epochs may gain something"),
+        (1, 0.4, "; training diverged, so a lower learning rate may gain something"),
+        (0, 11.0, "; training diverged, so a lower learning rate may gain something"),
+    ],
+)
+def test_who_diverged_is_not_told_to_go_on(rescues, trained, told):
+    records = [
+        {"epoch": at, "train": {"reconstruction": loss}} for at, loss in ((0, 0.3), (1, trained))
+    ]
+    state = State(seed=0, rescues=rescues, ceiling=10.0, stopped=ALL_DONE, history=records)
+    assert why_pca(state, 150, few_epochs=True).endswith(told)
+    assert "more epochs" not in why_pca(state, 150, few_epochs=False)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
