@@ -86,15 +86,21 @@ class ClosedStep:
     @torch.no_grad()
     def passed(self, x: Tensor, weight: Tensor) -> Terms:
         """The terms of a batch; its gradient is left in the flat slopes."""
-        passes = self._passes(len(x))
         self.store.lower()
+        terms = self.worked(x, weight)
+        self.store.lift()
+        return terms
+
+    @torch.no_grad()
+    def worked(self, x: Tensor, weight: Tensor) -> Terms:
+        """The same on copies in lower precision, where there are any, as they are."""
+        passes = self._passes(len(x))
         self.feed(passes, x)
         for work in passes.forward:
             work()
         terms = self.head(passes, x, weight)
         for work in passes.backward:
             work()
-        self.store.lift()
         return terms
 
     def feed(self, passes: Passes, x: Tensor) -> None:

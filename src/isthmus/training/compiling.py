@@ -20,7 +20,7 @@ from pathlib import Path
 from isthmus.errors import RequestError
 from isthmus.files import replacing
 
-SOURCES = [Path(__file__).with_name("native") / name for name in ("steps.c", "steps.h")]
+SOURCES = [Path(__file__).with_name("native") / name for name in ("steps.c", "moves.c", "steps.h")]
 FLAGS = (
     "-O3",
     "-march=native",
@@ -100,7 +100,8 @@ def _compiled(compiler: list[str]) -> bytes:
     """The bytes of the compiled file."""
     with tempfile.TemporaryDirectory() as work:
         made = Path(work) / "steps.so"
-        command = [*compiler, *FLAGS, str(SOURCES[0]), "-o", str(made), "-lm"]
+        texts = [str(source) for source in SOURCES if source.suffix == ".c"]
+        command = [*compiler, *FLAGS, *texts, "-o", str(made), "-lm"]
         subprocess.run(  # noqa: S603  what is compiled is ours, and who compiles it the user's
             command, check=True, capture_output=True, timeout=MOST_SECONDS
         )

@@ -13,7 +13,7 @@ from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
 from isthmus.training.plan import Plan
 from isthmus.training.step import Most, Steps, Terms, runs
-from isthmus.training.stride import Moved, Stride, clipper
+from isthmus.training.stride import Stride
 
 UNROLLED = 8
 """Steps in one graph. A launch costs what two or three kernels of a small network take."""
@@ -87,17 +87,7 @@ class Recorded(Stride):
         if held != self.held:
             self.recordings.clear()
             self.tried.clear()
-            self.held, self.move = held, self._moving(flat, mean, square)
-
-    def _moving(self, flat: Flat, mean: Tensor, square: Tensor) -> Move:
-        moved = Moved(flat.values, flat.slopes, mean, square, self.count)
-        mover, clip = self._mover(moved, flat.matrices), clipper(flat.slopes, self.plan.clip_norm)
-
-        def move(rate: Tensor) -> None:
-            clip()
-            mover(rate)
-
-        return move
+            self.held, self.move = held, self.advance(flat, mean, square)
 
     def _taken(self, steps: Steps, piece: range, part: slice, rates: Tensor) -> Tensor:
         """The terms (U, terms) of some steps of one size, whose rows are a part of all."""

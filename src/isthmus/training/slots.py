@@ -120,12 +120,13 @@ def is_told(step: ClosedStep) -> bool:
 def settings_of(stride: Stride, *, learning: bool = True) -> list[float]:
     """What a kernel asks of a network's losses and its Adam, by its place there.
 
-    Outputs leak over their ends only while it is `learning`.
+    Outputs leak over their ends only while it is `learning`. Of losses but the squared error no
+    kernel asks anything.
     """
     group, form, norm = stride.optimizer.param_groups[0], stride.step.form, stride.plan.clip_norm
-    assert isinstance(stride.step.head, SquaredHead)
+    head = stride.step.head
     leak = 0.0 if form.limit is None or not learning else form.limit.LEAK
-    share, betas = stride.step.head.share, group["betas"]
+    share, betas = head.share if isinstance(head, SquaredHead) else math.nan, group["betas"]
     # 1 - beta, and the logarithm of beta: each is exact where the other is not.
     fresh = [1 - beta for beta in betas]
     logs = [math.log(beta) if beta else -math.inf for beta in betas]

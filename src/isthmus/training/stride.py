@@ -64,20 +64,20 @@ class Stride:
         """Every term as it was before its step, summed over all rows."""
         flat, steps = self.step.store, steps.gathered()
         flat.gather()
-        mean, square = self.adopt()
-        moved = Moved(flat.values, flat.slopes, mean, square, self.count)
-        move, clip = self._mover(moved, flat.matrices), clipper(flat.slopes, self.plan.clip_norm)
-        draws, passed, found = self.step.draws, self.step.passed, []
+        advance, found = self.advance(flat, *self.adopt()), list[Terms]()
         for x, weight, rate, seed in zip(
             steps.batches, steps.weights, steps.rates, steps.seeds, strict=True
         ):
-            if draws:
+            if self.step.draws:
                 reseed(seed, x.device)
-            found.append(passed(x, weight))
-            clip()
-            move(rate)
+            found.append(self.passed(x, weight))
+            advance(rate)
         self.end()
         return summed(found, steps.sizes)
+
+    def passed(self, x: Tensor, weight: Tensor) -> Terms:
+        """The terms of a batch (B, *shape) with weights (B,); its slopes are left for `advance`."""
+        return self.step.passed(x, weight)
 
     def anew(self) -> Self:
         """The same, which has found no memory yet: what is bound to it is made when it is needed.
@@ -122,6 +122,17 @@ class Stride:
             state |= {STEP: self.count.clone(), MEAN: one, SQUARE: other}
         self.moments = flat, mean, square
         return mean, square
+
+    def advance(self, flat: Flat, mean: Tensor, square: Tensor) -> Callable[[float | Tensor], None]:
+        """What clips slopes and moves weights and moments by a step at some rate."""
+        moved = Moved(flat.values, flat.slopes, mean, square, self.count)
+        move, clip = self._mover(moved, flat.matrices), clipper(flat.slopes, self.plan.clip_norm)
+
+        def advance(rate: float | Tensor) -> None:
+            clip()
+            move(rate)
+
+        return advance
 
     def _mover(self, moved: Moved, matrices: int) -> Callable[[float | Tensor], None]:
         """What moves the weights by a step at some rate; a decay is of matrices alone."""

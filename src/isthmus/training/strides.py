@@ -4,6 +4,7 @@ import torch
 
 from isthmus.training.closed import ClosedStep
 from isthmus.training.compiled import Compiled, can_compile
+from isthmus.training.lowered import Lowered, can_lower
 from isthmus.training.plan import Plan
 from isthmus.training.recorded import Recorded
 from isthmus.training.stride import Stride
@@ -17,4 +18,6 @@ def stride_of(step: object, optimizer: torch.optim.Optimizer, plan: Plan) -> Str
         return None
     if next(step.network.parameters()).is_cuda:
         return (ByKernel if suits([step], [plan]) else Recorded)(step, optimizer, plan)
+    if can_lower(step, plan):
+        return Lowered(step, optimizer, plan)
     return (Compiled if can_compile(step, plan) else Stride)(step, optimizer, plan)
