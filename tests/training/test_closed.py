@@ -223,7 +223,11 @@ def test_a_planted_fault_is_caught(monkeypatch):
     ("kind", "facts", "objective"),
     [
         (Multilayer(tied=True), Facts(shape=(6,)), Objective(Squared())),
-        (Multilayer(), Facts(shape=(6,), gaps=True), Objective(Squared(), gaps=True)),
+        (
+            Vanilla(),
+            Facts(shape=(6,), gaps=True),
+            Objective(Squared(), [Contraction()], gaps=True),
+        ),
         (Multilayer(output="bounded"), Facts(shape=(6,), low=0, high=1), Objective(Squared())),
         (Convolutional(), Facts(shape=(1, 16, 16)), Objective(Squared())),
         (Multilayer(), Facts(shape=(6,)), Objective(Squared(), [Contraction()])),

@@ -12,7 +12,7 @@ import torch
 
 from isthmus import Autoencoder, kinds, optim
 from isthmus.data import Masking
-from isthmus.losses import Huber, Objective, Squared
+from isthmus.losses import L1, Objective, Squared
 from isthmus.training import compiled, compiling
 from isthmus.training.closed import closed_step
 from isthmus.training.compiled import Compiled, can_compile
@@ -283,18 +283,18 @@ def test_going_on_takes_rows_of_any_number(calls):
 
 
 @pytest.mark.parametrize(
-    ("kind", "loss", "corrupt", "plan"),
+    ("kind", "penalties", "corrupt", "plan"),
     [
-        (kinds.Multilayer(hidden=(5,)), Huber(), None, LONG),
-        (kinds.Multilayer(hidden=(5,)), Squared(), Masking(rate=0.1), LONG),
-        (kinds.Multilayer(hidden=(5,), dropout=0.1), Squared(), None, LONG),
-        (kinds.Multilayer(hidden=(5,)), Squared(), None, Plan(1, 64, None, None, steps=100)),
-        (kinds.Multilayer(hidden=(5000,)), Squared(), None, LONG),
+        (kinds.Multilayer(hidden=(5,)), [L1(weight=0.1)], None, LONG),
+        (kinds.Multilayer(hidden=(5,)), [], Masking(rate=0.1), LONG),
+        (kinds.Multilayer(hidden=(5,), dropout=0.1), [], None, LONG),
+        (kinds.Multilayer(hidden=(5,)), [], None, Plan(1, 64, None, None, steps=100)),
+        (kinds.Multilayer(hidden=(5000,)), [], None, LONG),
     ],
 )
-def test_what_it_cannot_do_is_left_to_others(kind, loss, corrupt, plan):
+def test_what_it_cannot_do_is_left_to_others(kind, penalties, corrupt, plan):
     facts = Facts(shape=(40,))
-    step = closed_step(kind.build(facts, 2), Objective(loss.bound(facts)), corrupt)
+    step = closed_step(kind.build(facts, 2), Objective(Squared().bound(facts), penalties), corrupt)
     assert not can_compile(step, plan)
     adam = torch.optim.Adam(step.network.parameters())
     assert type(stride_of(step, adam, plan)) is Stride

@@ -32,6 +32,9 @@ class DenseForm(NamedTuple):
     limit: Clipped | None
     """What stands behind the decoder."""
 
+    stand_in: nn.Parameter | None
+    """(D,): what is seen in the place of missing values; None where none is missing."""
+
     @property
     def n_features(self) -> int:
         """The width of the rows."""
@@ -50,7 +53,7 @@ class DenseForm(NamedTuple):
             return None
         if NAMES.get(type(network.code_activation)) != network.code_activation_name:
             return None
-        if network.gate is not None or network.facts.gaps or network.counts is not None:
+        if network.gate is not None or network.counts is not None:
             return None
         limit, path = network.output, network.linear
         if not isinstance(limit, Clipped | None) or (path is not None and path.tied):
@@ -68,6 +71,7 @@ class DenseForm(NamedTuple):
             dropout=rate_of(between.dropout) if between is not None else 0.0,
             code_dropout=rate_of(network.code_dropout),
             limit=limit,
+            stand_in=network.stand_in,
         )
 
 

@@ -81,7 +81,7 @@ class Mixed(Reconstruction):
     def _errors(self, raw: Tensor, x: Tensor, sizes: Tensor | None) -> Tensor:
         if self.columns is None:
             return self._of_numbers(raw, x)
-        plan = self._plan.to(raw)
+        plan = self.plan.to(raw)
         parts = [self._of_numbers(raw[:, plan.numbers], x[:, plan.numbers])]
         values = x * plan.scale
         if len(plan.truths):
@@ -102,7 +102,7 @@ class Mixed(Reconstruction):
         """(B, E): numbers as they are, probabilities of truths and levels, rates of counts."""
         if self.columns is None:
             return raw
-        plan = self._plan.to(raw)
+        plan = self.plan.to(raw)
         parts = [raw[:, plan.numbers]]
         if len(plan.truths):
             parts.append(torch.sigmoid(raw[:, plan.truths]) / plan.scale[plan.truths])
@@ -128,13 +128,13 @@ class Mixed(Reconstruction):
         """The tangents at the mean, less steep where that is near an end."""
         if self.columns is None:
             return 1.0, 0.0
-        return self._plan.slope, self._plan.offset
+        return self.plan.slope, self.plan.offset
 
     def curvature(self, raw: Tensor) -> Tensor:
         """Elementwise; of a category, the variance of each level's indicator."""
         if self.columns is None:
             return super().curvature(raw)
-        plan = self._plan.to(raw)
+        plan = self.plan.to(raw)
         values = self.mean(raw.detach()) * plan.scale
         found = torch.full_like(raw, 2.0)
         for at in (plan.truths, *plan.levels):
@@ -146,7 +146,7 @@ class Mixed(Reconstruction):
     def bound(self, facts: Facts) -> Self:
         """The same loss, which knows what the columns of the rows are."""
         known = super().bound(facts)
-        for name in ("_plan", "_depth"):
+        for name in ("plan", "_depth"):
             known.__dict__.pop(name, None)
         return known
 
@@ -156,7 +156,8 @@ class Mixed(Reconstruction):
         return 2 * functional.huber_loss(raw, x, reduction="none", delta=self.delta)
 
     @cached_property
-    def _plan(self) -> "Plan":
+    def plan(self) -> "Plan":
+        """Where the features of each kind of column are; of a loss that knows its rows."""
         assert self.facts is not None
         return Plan.of(self.facts, self.counts)
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from isthmus.kinds import DenseForm
 from isthmus.losses import Objective
+from isthmus.training.choosing import head_of
 from isthmus.training.dense import Passes, passes_of
 from isthmus.training.flat import Flat
-from isthmus.training.heads import Head, head_of
+from isthmus.training.heads import Head
 from isthmus.training.products import ByNumpy, ByTorch, Products
 from isthmus.training.step import Terms
 from isthmus.training.world import is_small
@@ -159,4 +160,6 @@ def closed_step(
     form, head = DenseForm.of(network), head_of(network, objective)
     if form is None or head is None:
         return None
+    if form.stand_in is not None and form.stand_in.is_cuda:
+        return None  # losses of rows with gaps copy numbers to the device, which no graph can
     return ClosedStep(network, form, head, corrupt, bf16=bf16)

@@ -1,12 +1,17 @@
 """Steps of small networks on a processor, by the kernel in C: see `native/steps.h`."""
 
+import ctypes
+import math
 from ctypes import c_double, c_int, c_int64, c_void_p
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.kinds import DenseForm
 from isthmus.training.closed import ClosedStep
+from isthmus.training.columns import KINDS, ColumnHead, Parts
 from isthmus.training.compiling import library
 from isthmus.training.flat import Flat
 from isthmus.training.heads import named
@@ -40,7 +45,7 @@ STEPS = [
         c_void_p,
         c_void_p,
     ),  # steps so far, rows, weights, places, ends
-    *(c_void_p, c_void_p, c_int64, c_int64),  # rates, sizes, how many, the largest
+    *(c_void_p, c_void_p, c_void_p, c_int64, c_int64),  # table, rates, sizes, how many, the largest
     *(c_int, c_int, c_void_p, c_void_p),  # whether decay is apart, who helps, memory, losses
 ]
 
@@ -98,6 +103,8 @@ class Kernel:
             for learning in (True, False)
         }
         self.ends = None if form.limit is None else ends_of([form], flat.values)
+        head = stride.step.head
+        self.table = Table.of(head.parts, form, flat) if isinstance(head, ColumnHead) else None
         self.apart = int(isinstance(stride.optimizer, torch.optim.AdamW))
         self.needs, self.run = functions(flat.values.dtype)
         self.memory, self.alone, self.patience = torch.empty(0), 0, ALONE
@@ -107,7 +114,7 @@ class Kernel:
     def __call__(
         self, steps: Steps, moments: tuple[Tensor, Tensor] | None = None, done: float = 0.0
     ) -> Tensor:
-        """The squared error of all rows together; moves the weights where it has `moments`."""
+        """The loss of all rows together; moves the weights where it has `moments`."""
         mean, square = moments or (None, None)
         layers, flat, most = self.layers, self.flat, max(steps.sizes)
         if most > self.room:
@@ -121,6 +128,7 @@ class Kernel:
             *(at(layers), len(layers), at(self.settings[mean is not None])),
             *(at(flat.values), at(flat.slopes), at(mean), at(square), len(flat.values)),
             *(done, at(rows), at(weights), at(steps.at), at(self.ends)),
+            None if self.table is None else ctypes.byref(self.table),
             *(at(rates), at(sizes), len(sizes), self.room),
             *(self.apart, int(helped), at(self.memory), at(told)),
         )
@@ -135,6 +143,33 @@ class Kernel:
             self.patience = ALONE
         else:
             self.alone = max(0, self.alone - 1)
+
+
+class Table(ctypes.Structure):
+    """How rows are judged whose columns are of several kinds, or of which values are missing."""
+
+    _fields_ = (
+        *(("columns", c_void_p), ("count", c_int64), ("has_levels", c_int64)),
+        *(("stand_in", c_int64), ("least", c_double), ("delta", c_double)),
+        ("features", c_void_p),
+    )
+    held: tuple[Tensor, Tensor]
+    """The memory that it points to."""
+
+    @classmethod
+    def of(cls, parts: Parts, form: DenseForm, flat: Flat) -> Self:
+        """That of the columns of a head, for weights that lie in `flat`."""
+        runs = parts.runs()
+        columns = torch.tensor(runs, dtype=torch.int64)
+        numbers = np.stack([parts.scale, parts.weight, parts.share])
+        features = torch.as_tensor(numbers, dtype=flat.values.dtype).contiguous()
+        stand_in = -1 if form.stand_in is None else flat.start(form.stand_in)
+        delta = math.inf if parts.delta is None else parts.delta
+        has_levels = int(any(kind == KINDS.index("levels") for kind, _, _ in runs))
+        places = at(columns), len(runs), has_levels, stand_in
+        made = cls(*places, parts.least, delta, at(features))
+        made.held = columns, features
+        return made
 
 
 def at(tensor: Tensor | None) -> int | None:
@@ -153,6 +188,11 @@ def functions(dtype: torch.dtype) -> tuple[Any, Any]:
     return room, run
 
 
+def is_table(step: ClosedStep) -> bool:
+    """Whether a step has losses of columns, and nothing else that only NumPy or torch know."""
+    return isinstance(step.head, ColumnHead) and not step.draws and not step.bf16
+
+
 def can_compile(step: ClosedStep, plan: Plan) -> bool:
     """Whether the kernel can take the steps of a fit, and pays."""
     parameters = list(step.network.parameters())
@@ -160,7 +200,7 @@ def can_compile(step: ClosedStep, plan: Plan) -> bool:
     small = is_small(work, parameters[0].device)
     if (
         not small
-        or not is_told(step)
+        or not (is_told(step) or is_table(step))
         or parameters[0].dtype not in NAMES
         or plan.steps < FEWEST_STEPS
     ):

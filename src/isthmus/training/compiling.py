@@ -20,7 +20,8 @@ from pathlib import Path
 from isthmus.errors import RequestError
 from isthmus.files import replacing
 
-SOURCES = [Path(__file__).with_name("native") / name for name in ("steps.c", "moves.c", "steps.h")]
+NAMES = ("steps.c", "moves.c", "steps.h", "columns.h")
+SOURCES = [Path(__file__).with_name("native") / name for name in NAMES]
 FLAGS = (
     "-O3",
     "-march=native",

@@ -135,7 +135,7 @@ class _Planner:
         form = self.form
         first = form.encoder[0].weight if form.encoder else self._linear().encode_weight
         seen = Node(self._buffer(self.places[first].value.shape[-1]), asked=False)
-        code = self._path(seen, form.encoder, encode=True)
+        code = self._path(self._completed(seen), form.encoder, encode=True)
         before_dropout = code = self._bent(code, form.code_activation)
         raw = self._path(self._dropped(code, form.code_dropout), form.decoder, encode=False)
         raw = self._limited(raw)
@@ -158,6 +158,24 @@ class _Planner:
         slope = corner(place.slope, parameter.shape)
         passes.backward.append(functools.partial(slope.add_, more))
         return more
+
+    def _completed(self, seen: Node) -> Node:
+        """A learned number in the place of each that is missing, where any may be."""
+        if self.form.stand_in is None:
+            return seen
+        place, like = self.places[self.form.stand_in], seen.value
+        missing, zero = torch.zeros_like(like, dtype=torch.bool), like.new_zeros(())
+        x = Node(torch.zeros_like(like))
+        self._do(torch.ne, like, like, out=missing)  # nothing else is not itself
+        self._do(torch.where, missing, place.value[..., None, :], like, out=x.value)
+
+        def back() -> list[Work]:
+            slope = self._with_slope(x)
+            alone = functools.partial(torch.where, missing, slope, zero, out=slope)
+            return [alone, *self.products.sums(slope, place.slope)]
+
+        self.stages.append(back)
+        return x
 
     def _linear(self) -> LinearPath:
         assert self.form.linear is not None

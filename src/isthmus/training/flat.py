@@ -54,6 +54,11 @@ class Flat:
         parts = zip(self.whole(buffer), self.parameters, strict=True)
         return [corner(part, parameter.shape) for part, parameter in parts]
 
+    def start(self, parameter: Tensor) -> int:
+        """Where a parameter begins in the buffer."""
+        known = (one is parameter for one in self.parameters)
+        return sum(self.sizes[: next(n for n, same in enumerate(known) if same)])
+
     @property
     def parts(self) -> tuple[list[Tensor], list[Tensor]]:
         """The views of both buffers that belong to each parameter."""

@@ -1,22 +1,14 @@
 """What stands at the end of a forward pass: the losses, and their slopes to begin the way back."""
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from isthmus.kinds import CodeNetwork
-from isthmus.losses import (
-    CURVES,
-    RECONSTRUCTION,
-    SLOPES,
-    Contraction,
-    Objective,
-    PenaltySpec,
-    Squared,
-)
+from isthmus.losses import CURVES, RECONSTRUCTION, SLOPES, Objective, Squared
 from isthmus.training.dense import Arrays, Passes
 from isthmus.training.step import Terms, alike
 from isthmus.types import Array, Network, Output, Step
@@ -162,36 +154,6 @@ class Contracted:
         return terms
 
 
-def head_of(network: Network, objective: Objective) -> Head | None:
-    """What suits an objective; None where its terms ask for more than there is in closed form."""
-    heard = {name: one for name, one in objective.penalties.items() if not _silent(one)}
-    beyond = {name: one for name, one in heard.items() if not one.OF_CODE}
-    if not beyond:
-        return _head_of_code(network, objective)
-    if not all(type(one) is Contraction for one in beyond.values()) or not _is_one_layer(network):
-        return None
-    rest = _head_of_code(network, objective.without(beyond))
-    return Contracted(rest, {name: one.weight for name, one in beyond.items()}, network)
-
-
-def _head_of_code(network: Network, objective: Objective) -> Head:
-    """That of a loss, and penalties that ask for the code alone."""
-    silent = all(map(_silent, objective.penalties.values()))
-    if type(objective.loss) is Squared and silent and not objective.gaps:
-        return SquaredHead(objective.loss, objective.penalties)
-    return AnyHead(network, objective)
-
-
-def _is_one_layer(network: Network) -> TypeGuard[CodeNetwork]:
-    layer = network.one_layer() if type(network) is CodeNetwork else None
-    return layer is not None and layer[1] in SLOPES
-
-
 def named(head: Head, told: Tensor) -> dict[str, Tensor]:
     """The terms of a head whose reconstruction error is `told`, and whose penalties are silent."""
     return {RECONSTRUCTION: told} | {name: torch.zeros_like(told) for name in head.penalties}
-
-
-def _silent(penalty: PenaltySpec) -> bool:
-    """Whether a penalty is nothing: one without weight, unless it decides that by itself."""
-    return not penalty.weight and type(penalty).__call__ is PenaltySpec.__call__

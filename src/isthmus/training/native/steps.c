@@ -50,6 +50,22 @@ typedef struct {
     double clip, decay, share, leak, matrices, fresh1, fresh2, log1, log2, eps;
 } Settings;
 
+/* A column of a table, or several that are judged alike: its kind, its first feature and how many. */
+typedef struct {
+    int64_t kind, start, size;
+} Column;
+
+enum { NUMBERS, TRUTHS, LEVELS };
+
+/* How rows are judged whose columns are of several kinds, or of which values are missing. */
+typedef struct {
+    const Column *columns;
+    int64_t count, has_levels;
+    int64_t stand_in;     /* the first of the weights that stand in for missing values, or -1 */
+    double least, delta;  /* columns that a row has at least; where squares of numbers end */
+    const void *features; /* (3, D): what each was divided by, its weight, its share of a column */
+} Table;
+
 /* Each batch is taken in so many parts, by one thread or by two: sums are the same either way. */
 enum { PARTS = 2, SLOTS = 64 };
 

@@ -20,6 +20,7 @@ typedef struct {
     REAL *before[SLOTS], *after[SLOTS], *ahead[SLOTS]; /* of each slot (rows, PADDED(width)) */
     REAL *turned;                                      /* a layer's weights, in rows of padded width */
     REAL *weight;                                      /* of each row */
+    REAL *given;                                       /* the rows, as after[0] but for what is missing */
 } Run;
 
 /* All that some steps are made of, and that the threads that take them share. */
@@ -33,6 +34,7 @@ typedef struct {
     const REAL *rows, *row_weights;
     const int64_t *places;
     const REAL *ends;
+    const Table *table;
     const double *rates;
     const int64_t *sizes;
     int64_t many;
@@ -230,8 +232,8 @@ static void NAME(forth)(const Run *run, const Layer *layer, const REAL *weights,
         NAME(bend)(layer->act, z, run->after[layer->target], rows * wide);
 }
 
-/* The way back, by weights (outs, PADDED(ins)). */
-static void NAME(back)(const Run *run, const Layer *layer, const REAL *weights, int64_t rows)
+/* The way back, by weights (outs, PADDED(ins)) where the slope in the input is asked for. */
+static void NAME(back)(const Run *run, const Layer *layer, const REAL *weights, int64_t rows, int asked)
 {
     int64_t wide = PADDED(layer->outs), from = PADDED(layer->ins);
     int64_t ins = layer->ins, outs = layer->outs;
@@ -249,7 +251,7 @@ static void NAME(back)(const Run *run, const Layer *layer, const REAL *weights, 
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < outs; j++)
             sums[j] += s[i * wide + j];
-    if (layer->source)
+    if (asked)
         NAME(product)(rows, from, outs, s, wide, 1, weights, from, run->ahead[layer->source], from,
                       (int)layer->reached);
 }
@@ -296,6 +298,8 @@ static double NAME(judge)(const Run *run, const Settings *settings, const REAL *
     return told;
 }
 
+#include "columns.h"
+
 /* The part of each batch that is `part` of PARTS: rows from and up to. */
 #define FROM(part, size) ((size) * (part) / PARTS)
 
@@ -308,9 +312,20 @@ static void NAME(load)(const Work *work, int part, int64_t first, int64_t size)
     int64_t features = work->layers[0].ins, wide = PADDED(features), start = first + FROM(part, size);
     for (int64_t i = 0; i < ROWS_OF(part, size); i++) {
         int64_t at = work->places ? work->places[start + i] : start + i;
-        memcpy(run->after[0] + i * wide, work->rows + at * features, features * sizeof(REAL));
+        memcpy(run->given + i * wide, work->rows + at * features, features * sizeof(REAL));
         run->weight[i] = work->row_weights ? work->row_weights[at] : 1;
     }
+    if (work->table)
+        NAME(complete)(run, work->table, ROWS_OF(part, size), features);
+}
+
+/* The loss of a part of a batch. */
+static double NAME(told)(const Work *work, int part, int64_t size)
+{
+    const Run *run = &work->run[part];
+    if (work->table)
+        return NAME(judge_columns)(run, work->table, work->ends, (REAL)work->settings->leak, ROWS_OF(part, size), size);
+    return NAME(judge)(run, work->settings, work->ends, ROWS_OF(part, size), size);
 }
 
 /* Parts of a batch there and, where weights are to move, back: each layer's weights are turned for all
@@ -327,14 +342,18 @@ static void NAME(pass)(Work *work, int begin, int end, int64_t first, int64_t si
             NAME(forth)(&work->run[part], layer, weights, ROWS_OF(part, size));
     }
     for (int part = begin; part < end; part++)
-        work->lost[part] = NAME(judge)(&work->run[part], work->settings, work->ends, ROWS_OF(part, size), size);
+        work->lost[part] = NAME(told)(work, part, size);
+    int stands = work->table && work->table->stand_in >= 0;
     for (int64_t n = work->count - 1; n >= 0 && work->mean; n--) {
         const Layer *layer = work->layers + n;
-        const REAL *weights = layer->source ? NAME(turned)(work->values + layer->weight, room, layer->outs,
-                                                           layer->ins, layer->by_output, layer->by_input) : 0;
+        int asked = layer->source || stands;
+        const REAL *weights = asked ? NAME(turned)(work->values + layer->weight, room, layer->outs,
+                                                   layer->ins, layer->by_output, layer->by_input) : 0;
         for (int part = begin; part < end; part++)
-            NAME(back)(&work->run[part], layer, weights, ROWS_OF(part, size));
+            NAME(back)(&work->run[part], layer, weights, ROWS_OF(part, size), asked);
     }
+    for (int part = begin; part < end && stands && work->mean; part++)
+        NAME(completed_back)(&work->run[part], work->table, ROWS_OF(part, size), work->layers[0].ins);
 }
 
 /* A part of the weights: the sum of the slopes of all parts of the batch, and its square. */
@@ -427,7 +446,8 @@ static void *NAME(help)(void *work)
 }
 
 /* Memory for a part of batches of up to `rows` rows; returns how many numbers, or shares it out. */
-static int64_t NAME(share)(const Layer *layers, int64_t count, int64_t rows, int64_t weights, REAL *room, Run *run)
+static int64_t NAME(share)(const Layer *layers, int64_t count, const Table *table, int64_t rows, int64_t weights,
+                           REAL *room, Run *run)
 {
     int64_t used = weights + rows + WIDE, turned = 0;
     for (int64_t n = 0; n < count; n++) {
@@ -449,6 +469,8 @@ static int64_t NAME(share)(const Layer *layers, int64_t count, int64_t rows, int
         if (run) {
             run->before[slot] = room + used, run->ahead[slot] = room + used + size;
             run->after[slot] = bends ? room + used + 2 * size : room + used;
+            if (!slot) /* with a table, two copies of the rows */
+                run->given = table ? room + used + 2 * size : run->after[0];
         }
         used += 3 * size;
     }
@@ -458,24 +480,24 @@ static int64_t NAME(share)(const Layer *layers, int64_t count, int64_t rows, int
 /* Bytes of memory that `steps` needs to work in, for batches of up to `rows` rows. */
 int64_t NAME(room)(const Layer *layers, int64_t count, int64_t rows, int64_t weights)
 {
-    return PARTS * NAME(share)(layers, count, rows, weights, 0, 0) * (int64_t)sizeof(REAL);
+    return PARTS * NAME(share)(layers, count, 0, rows, weights, 0, 0) * (int64_t)sizeof(REAL);
 }
 
-/* Steps one after the other: K batches of sizes[k] rows (., D), their rates; told[k] is the squared
- * error of each before its step. By two threads where `helped`; whether one waited too long.
+/* Steps one after the other: K batches of sizes[k] rows (., D), their rates; told[k] is the loss of
+ * each before its step, the squared error unless a table says another. By two threads where `helped`; whether one waited too long.
  * Without `mean` no weight moves: batches are judged as they are. */
 int NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, REAL *values,
                 REAL *slopes, REAL *mean, REAL *square, int64_t weights, double done,
                 const REAL *rows, const REAL *row_weights, const int64_t *places,
-                const REAL *ends, const double *rates, const int64_t *sizes, int64_t many,
+                const REAL *ends, const Table *table, const double *rates, const int64_t *sizes, int64_t many,
                 int64_t most, int apart, int helped, REAL *room, double *told)
 {
     Work work = {layers, count, settings, values, slopes, mean, square, weights, done, rows,
-                 row_weights, places, ends, rates, sizes, many, apart, told, {{0}}, {0}, {0}, {0}};
+                 row_weights, places, ends, table, rates, sizes, many, apart, told, {{0}}, {0}, {0}, {0}};
     for (int part = 0; part < PARTS; part++) {
         Run *run = &work.run[part];
         run->layers = layers, run->count = count, run->values = values;
-        room += NAME(share)(layers, count, most, weights, room, run);
+        room += NAME(share)(layers, count, table, most, weights, room, run);
     }
     pthread_t helper;
     work.meeting.threads = helped ? 2 : 1;
