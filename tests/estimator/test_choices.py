@@ -91,6 +91,16 @@ def test_large_networks_take_bf16_only_where_it_is_fast(monkeypatch, fast, preci
     assert choices.choose_precision(10**6, small, CPU) == "float32"
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_that_is_slow_is_said_to_be(monkeypatch, fast):
+    monkeypatch.setattr(choices, "has_fast_bf16", lambda device: fast)
+    rows = np.random.default_rng(0).random((40, 5))
+    for precision, told in (("bf16", not fast), ("float32", False)):
+        model = Autoencoder(2, max_epochs=1, precision=precision, random_state=0).fit(rows)
+        notes = [record["message"] for record in model.history_ if record.get("event") == "note"]
+        assert any("'bf16' is slower here" in note for note in notes) == told
+
+
 def test_bf16_ends_where_single_precision_ends(digits):
     rows = digits.reshape(len(digits), -1)
     errors = {}

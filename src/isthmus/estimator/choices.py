@@ -112,6 +112,13 @@ def choose_plateau(epochs: int) -> int:
     return max(2, epochs // 20)
 
 
+def remarks_on(precision: str, device: torch.device) -> tuple[str, ...]:
+    """What is to be said of a precision that was asked for."""
+    if precision != "bf16" or has_fast_bf16(device):
+        return ()
+    return ("precision='bf16' is slower here than 'float32', which this device multiplies faster",)
+
+
 def choose_precision(values: int, network: nn.Module | None, device: torch.device) -> str:
     """Double for small data, bf16 for large networks where it is fast, else single.
 

@@ -12,7 +12,7 @@ from isthmus.data import StreamedRows, check_any, check_rows, is_streamed
 from isthmus.errors import RequestError
 from isthmus.estimator import choices, outcome, parts, sharing
 from isthmus.estimator.fitted import Fitted
-from isthmus.estimator.guard import FEWEST_ROWS, beats_pca, pca_figures
+from isthmus.estimator.guard import beats_pca, is_evidence, pca_figures
 from isthmus.estimator.imputing import Imputer
 from isthmus.estimator.refining import NOT_AT_ALL, Refining, check_free, obstacle, rebuilt, settle
 from isthmus.estimator.request import AUTO, FULL, Request
@@ -153,7 +153,8 @@ class Fitting:
         return cured
 
     def _remark(self, state: State) -> None:
-        for text in (*self.preparation.remarks, *self.division.remarks):
+        slow = choices.remarks_on(self.precision, self.device)
+        for text in (*self.preparation.remarks, *self.division.remarks, *slow):
             state.history.append({"event": "note", "epoch": 0, "message": text})
             self.request.reporter.message(text)
 
@@ -216,16 +217,11 @@ class Fitting:
         trusted = self.held_out is None and self.request.validation_fraction != "auto"
         return plain and not trusted and self.request.max_epochs != 0
 
-    @property
-    def _judgeable(self) -> bool:
-        """Whether enough different rows are held out to tell a gain over PCA from chance."""
-        return self.distinct >= FEWEST_ROWS
-
     def _gained(self, network: CodeNetwork, solution: PCASolution, state: State) -> bool:
         if not self._asks():
             return True
         # The start itself, read through another precision, is no gain.
-        if self.held_out is None or not self._judgeable or state.best_epoch == 0:
+        if self.held_out is None or not is_evidence(self.distinct) or state.best_epoch == 0:
             return False
         plane = network.decoder is None and network.output is None and not self.preparation.gaps
         if plane and self.noise is None and isinstance(self.loss, Squared):
@@ -260,7 +256,7 @@ class Fitting:
         batch = int(asked or wish or choices.choose_batch_size(rows))
         epochs = request.max_epochs
         epochs = self._enough_epochs(batch) if epochs is None else epochs
-        if self.at_pca and self._asks() and not self._judgeable:
+        if self.at_pca and self._asks() and not is_evidence(self.distinct):
             epochs = 0  # what cannot be judged would be thrown away
         values = rows * self.preparation.facts.n_features
         open_yet = request.precision == "auto" and self.precision == "float32"

@@ -19,6 +19,11 @@ PARTS, MOST_ROWS_TO_PART = 8, 10_000
 """Of cross-validation; beyond so many rows, a thousand of them held out tell enough."""
 
 
+def is_evidence(distinct: int) -> bool:
+    """Whether so many different rows held out can tell a gain over PCA from chance."""
+    return distinct >= FEWEST_ROWS
+
+
 @torch.no_grad()
 def beats_pca(
     rebuild: Callable[[Tensor], Tensor],
@@ -38,7 +43,7 @@ def beats_pca(
     f (error on new rows - error on its own) / 2. New rows are those held out and, where they are
     few, each part of the training rows to a PCA of the rest of these: a few held-out rows may lack
     the odd ones that tell the most. They only ever ask for more. Only the `distinct` held-out rows
-    are evidence: copies of a row say nothing new, and fewer than FEWEST_ROWS say nothing at all.
+    are evidence: copies of a row say nothing new, and too few say nothing at all (`is_evidence`).
     """
     theirs = pca_errors(solution, held_out, limited)
     gain = theirs - _errors(rebuild, held_out)

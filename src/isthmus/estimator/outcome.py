@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from isthmus.estimator.guard import FEWEST_ROWS
+from isthmus.estimator.guard import is_evidence
 from isthmus.training.state import ALL_DONE, State
 
 
@@ -23,7 +23,7 @@ class Outcome:
         """The model is the PCA of so many rows."""
         those = f", the {self.held_out} held out among them" if self.held_out else ""
         why = "training gained nothing over it"
-        if distinct < FEWEST_ROWS:
+        if not is_evidence(distinct):
             why = f"too few different rows ({distinct}) were held out to show a gain over it"
         self.pca = f"PCA of all {rows} rows{those}; {why}"
 
@@ -44,7 +44,7 @@ def why_pca(state: State, distinct: int, *, few_epochs: bool) -> str:
     `distinct` is how many different rows were held out, `few_epochs` whether there were fewer than
     such rows need.
     """
-    if distinct < FEWEST_ROWS:
+    if not is_evidence(distinct):
         return (
             f"{distinct} different rows held out cannot show whether training gains "
             "anything over PCA: the model is the PCA of all rows, untrained"
