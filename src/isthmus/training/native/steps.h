@@ -305,13 +305,26 @@ static double NAME(judge)(const Run *run, const Settings *settings, const REAL *
 
 #define ROWS_OF(part, size) (FROM((part) + 1, size) - FROM(part, size))
 
+/* Row number i of a batch: where it is among all. */
+#define PLACE(i) (work->places ? work->places[i] : (i))
+
+/* Asks for a row of `features` numbers ahead of time: it may be anywhere in memory, where no processor
+ * guesses that it will be read next. */
+static void NAME(announce)(const REAL *row, int64_t features)
+{
+    for (int64_t j = 0; j < features; j += 64 / (int64_t)sizeof(REAL))
+        __builtin_prefetch(row + j, 0, 2); /* into the second cache: the first takes few wishes at a time */
+}
+
 /* The rows of a part of the batch that begins at row `first`. */
 static void NAME(load)(const Work *work, int part, int64_t first, int64_t size)
 {
     const Run *run = &work->run[part];
     int64_t features = work->layers[0].ins, wide = PADDED(features), start = first + FROM(part, size);
     for (int64_t i = 0; i < ROWS_OF(part, size); i++) {
-        int64_t at = work->places ? work->places[start + i] : start + i;
+        int64_t at = PLACE(start + i);
+        if (i + 1 < ROWS_OF(part, size))
+            NAME(announce)(work->rows + PLACE(start + i + 1) * features, features);
         memcpy(run->given + i * wide, work->rows + at * features, features * sizeof(REAL));
         run->weight[i] = work->row_weights ? work->row_weights[at] : 1;
     }
@@ -509,6 +522,7 @@ int NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, RE
     return work.meeting.stalls > MOST_STALLS;
 }
 
+#undef PLACE
 #undef FROM
 #undef ROWS_OF
 #undef LANES
