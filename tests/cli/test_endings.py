@@ -182,8 +182,10 @@ def test_an_import_that_fails_of_itself_is_our_fault(capsys):
     assert "ImportError: no module" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_fault(table_model):
-    command = f'"{sys.executable}" -m isthmus info "{table_model}" --json; echo $? >&2'
+@pytest.mark.parametrize("asked", ["info {} --json", "fit --help"])
+def test_a_reader_that_goes_away_is_no_fault(table_model, asked):
+    words = asked.format(f'"{table_model}"')
+    command = f'"{sys.executable}" -m isthmus {words}; echo $? >&2'
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

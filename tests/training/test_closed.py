@@ -24,7 +24,6 @@ from isthmus.training import closed as closed_module
 from isthmus.training.closed import closed_step, products_for
 from isthmus.training.products import ByNumpy, ByTorch
 from isthmus.training.step import AutogradStep
-from isthmus.training.stride import clipper
 from isthmus.types import Facts
 
 CPU = torch.device("cpu")
@@ -188,18 +187,6 @@ def test_small_products_are_numpys():
     assert type(products_for(torch.zeros(4000), 64)) is ByNumpy
     assert type(products_for(torch.zeros(4_000_000), 64)) is ByTorch
     assert type(products_for(torch.zeros(4000, device="meta"), 64)) is ByTorch
-
-
-@pytest.mark.parametrize("length", [50, 100_000])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, 1e25, np.inf, np.nan])
-def test_slopes_are_clipped_as_torch_clips_them(length, scale):
-    slopes = torch.randn(length) * scale
-    parameter = torch.nn.Parameter(torch.zeros(length))
-    parameter.grad = slopes.clone()
-    torch.nn.utils.clip_grad_norm_([parameter], 0.7)
-    with np.errstate(all="ignore"):  # as a stride does
-        clipper(slopes, 0.7)()
-    torch.testing.assert_close(slopes, parameter.grad, equal_nan=True)
 
 
 def test_a_planted_fault_is_caught(monkeypatch):

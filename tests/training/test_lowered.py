@@ -39,7 +39,7 @@ def stride_of(make, method, *, wide=300, corrupt=None, loss=None):
     return step, make(step, kind(net.parameters(), lr=0.01, **settings), plan)
 
 
-def moved(make, method, threads):
+def moved(make, method, threads, scale=1.0):
     """Weights, moments and copies after three steps with slopes at random."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -50,7 +50,7 @@ def moved(make, method, threads):
         mean, square = stride.adopt()
         advance = stride.advance(flat, mean, square)
         for rate in (0.01, 0.003, 0.02):
-            slopes = torch.randn(len(flat.values), generator=draw).bfloat16()
+            slopes = torch.randn(len(flat.values), generator=draw).mul_(scale).bfloat16()
             flat.low.slope.copy_(slopes)
             if make is Stride:
                 flat.lift()
@@ -76,6 +76,13 @@ def test_it_moves_as_torch_does(method, threads):
     # Copies are those of its own weights, to the bit.
     assert torch.equal(own[3], own[0].bfloat16())
     assert own[4] == wanted[4] == 3
+
+
+def test_slopes_whose_squares_are_beyond_single_precision_are_clipped_too():
+    own, wanted = (moved(make, "adam clipped", 1, scale=1e25) for make in (Lowered, Stride))
+    assert float(wanted[1].norm()) == pytest.approx(0.01, rel=0.5)
+    for one, other in zip(own[:3], wanted[:3], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", ["adam clipped", "adamw"])

@@ -65,10 +65,10 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _behind(error: BaseException) -> BaseException:
-    """An ImportError may be what a library's import makes of an interruption: then that one."""
+    """What a library has made an ImportError or an exit of: an interruption, or a closed pipe."""
     cause = error.__cause__ or error.__context__
-    while isinstance(error, ImportError) and cause is not None:
-        if isinstance(cause, KeyboardInterrupt):
+    while isinstance(error, ImportError | SystemExit) and cause is not None:
+        if isinstance(cause, KeyboardInterrupt | BrokenPipeError):
             return cause
         cause = cause.__cause__ or cause.__context__
     return error

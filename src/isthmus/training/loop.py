@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from isthmus.errors import DivergenceError
 from isthmus.randomness import Seeds, reseed, seed_at
 from isthmus.training.averaging import average_in, averaged
 from isthmus.training.checkpoint import Checkpointer
+from isthmus.training.clipping import clip
 from isthmus.training.diagnosis import Finding
 from isthmus.training.health import EVENT, Doctor, watched
 from isthmus.training.interrupts import heed, uninterrupted
@@ -308,7 +309,7 @@ class Trainer:
             self.optimizer.zero_grad()
             terms = self.step(x, weight)
             if self.plan.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm)
+                clip(self.network.parameters(), self.plan.clip_norm)
             if not before:
                 before.update(terms)
                 self.settled = False

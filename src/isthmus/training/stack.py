@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from isthmus.randomness import reseed
+from isthmus.training.clipping import TINY, norms
 from isthmus.training.dense import Passes, passes_of
 from isthmus.training.heads import SquaredHead, named
 from isthmus.training.products import OfStacks
 from isthmus.training.step import Steps, Terms
-from isthmus.training.stride import TINY, Moved, Stride, adam
+from isthmus.training.stride import Moved, Stride, adam
 from isthmus.training.whole import Kernel, suits
 
 
@@ -154,7 +155,7 @@ class Stack:
         if self.strides[0].plan.clip_norm is None:
             return
         most = self.values.new_tensor([stride.plan.clip_norm for stride in self.strides])
-        share = most / (torch.linalg.vector_norm(self.slopes, dim=1) + TINY)
+        share = most / (norms(self.slopes) + TINY)
         # Also where it is not a number, as `Stride` does.
         self.slopes.mul_(torch.where(share >= 1, 1.0, share)[:, None])
 

@@ -1,6 +1,5 @@
 """Many steps of Adam in one go, on weights that lie in one stretch of memory."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from isthmus.randomness import reseed
+from isthmus.training.clipping import clipper
 from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
 from isthmus.training.plan import Plan
@@ -16,12 +16,6 @@ from isthmus.training.step import Judge, Most, Steps, Terms, summed
 
 MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
 """What torch's Adam calls the parts of its state."""
-
-TINY = 1e-6
-"""What `clip_grad_norm_` adds to the norm."""
-
-FEW, LARGE = 1 << 16, 1e30
-"""Slopes whose norm is a product of NumPy's, and the square of the norm up to which it is."""
 
 
 class Moved(NamedTuple):
@@ -149,30 +143,6 @@ class Stride:
             adam(moved, rate, group)
 
         return move
-
-
-def clipper(slopes: Tensor, most: float | None) -> Callable[[], None]:
-    """What shortens slopes (P,) to a norm of at most `most`, as `clip_grad_norm_` does."""
-    if most is None:
-        return lambda: None
-    if slopes.device.type != "cpu":
-        return lambda: _shorten(slopes, most)
-    known = slopes.numpy()
-
-    def clip() -> None:
-        square = float(np.dot(known, known)) if len(known) < FEW else math.inf
-        # Of many numbers, and where squares are beyond single precision, torch knows better.
-        norm = math.sqrt(square) if square < LARGE else float(torch.linalg.vector_norm(slopes))
-        share = most / (norm + TINY)
-        if not share >= 1:  # also where it is not a number
-            slopes.mul_(share)
-
-    return clip
-
-
-def _shorten(slopes: Tensor, most: float) -> None:
-    """The same without waiting for a device."""
-    slopes.mul_((most / (torch.linalg.vector_norm(slopes) + TINY)).clamp(max=1.0))
 
 
 def adam(moved: Moved, rate: float | Tensor, group: Mapping[str, Any]) -> None:

@@ -67,6 +67,8 @@ static void measured(void *with, int64_t first, int64_t last)
     double sum = 0;
     for (int lane = 0; lane < 64; lane++)
         sum += lanes[lane];
+    if (!(sum < 1e30)) /* squares may be beyond this precision where their root is not */
+        sum = 0, k = first;
     for (; k < last; k++)
         sum += (double)raised(of->slopes[k]) * raised(of->slopes[k]);
     of->squares[first / PIECE] = sum;
