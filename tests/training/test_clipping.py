@@ -80,7 +80,7 @@ def test_rows_of_any_scale_are_learned_alike_however_steps_are_taken(scale, monk
         told(Autoencoder(3, **settings).fit(X)),
         told(fit_together([Autoencoder(3, **settings), Autoencoder(3, **settings)], X)[1]),
     )
-    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1)
+    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
     in_c = told(Autoencoder(3, **settings).fit(X))
     monkeypatch.setattr(parts, "closed_step", lambda *args, **options: None)
     wanted = told(Autoencoder(3, **settings).fit(X))

@@ -12,7 +12,7 @@ import torch
 
 from isthmus import Autoencoder, kinds, optim
 from isthmus.data import Masking
-from isthmus.losses import L1, Objective, Squared
+from isthmus.losses import L1, Mixed, Objective, Squared
 from isthmus.training import compiled, compiling
 from isthmus.training.closed import closed_step
 from isthmus.training.compiled import Compiled, can_compile
@@ -248,7 +248,7 @@ def test_long_fits_take_it(calls, monkeypatch):
     model = fitted(X).fit(X)
     assert sum(calls) > 2000
     calls.clear()
-    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1 << 40)
+    monkeypatch.setattr(compiled, "LEAST_SECONDS", 1e9)
     other = fitted(X).fit(X)
     assert not calls
     assert model.reconstruction_error(X) == pytest.approx(other.reconstruction_error(X), rel=1e-3)
@@ -280,6 +280,18 @@ def test_going_on_takes_rows_of_any_number(calls):
     assert calls
     assert np.isfinite(model.reconstruction_error(X))
     assert model.reconstruction_error(X) < 2 * before
+
+
+@pytest.mark.parametrize(
+    ("D", "loss", "batch", "steps"),
+    [(64, Squared(), 64, 1160), (784, Squared(), 128, 110), (64, Mixed(), 64, 300)],
+)
+def test_it_is_for_fits_that_are_long_enough(D, loss, batch, steps):
+    facts = Facts(shape=(D,))
+    network = kinds.Vanilla().build(facts, 32)
+    step = closed_step(network, Objective(loss.bound(facts)), None)
+    for share, pays in ((0.9, False), (1.1, True)):
+        assert can_compile(step, Plan(1, batch, None, None, steps=int(share * steps))) == pays
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_rows_may_differ(rng, stacks):
 @pytest.fixture
 def side_by_side(monkeypatch):
     """How many fits were in C at the same time; any fit goes there."""
-    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1)
+    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
     if compiling.library() is None:
         pytest.skip("needs a C compiler")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # of which the crew makes use
@@ -158,7 +158,7 @@ def test_an_interrupt_ends_those_in_c_too(rows, side_by_side, tmp_path):
 
 
 def test_what_fails_in_c_fails_its_own_fit_alone(rows, monkeypatch):
-    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1)
+    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
     if compiling.library() is None:
         pytest.skip("needs a C compiler")
     call = compiled.Compiled.__call__
@@ -269,7 +269,7 @@ WAYS = {
 
 @pytest.fixture
 def _soon_in_c(monkeypatch):
-    monkeypatch.setattr(compiled, "FEWEST_STEPS", 1)
+    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("_soon_in_c")

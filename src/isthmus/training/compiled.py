@@ -21,9 +21,13 @@ from isthmus.training.step import Judge, Most, Steps, Terms
 from isthmus.training.stride import Stride
 from isthmus.training.world import is_small, processors
 
-FEWEST_STEPS = 2000
-"""Of a fit, for which it pays to load the kernel. To compile it takes a second or two, once on a
-machine."""
+LEAST_SECONDS = 0.15
+"""Of a fit's steps by NumPy, for which it pays to load the kernel. To compile it takes a second or
+two, once on a machine."""
+
+STEP_SECONDS, COLUMNS_SECONDS, OPERATIONS = 75e-6, 4e-4, 30e9
+"""What a step takes at least by NumPy, how much more the losses of columns take, and how many
+operations it does in a second: a rule, no stopwatch, so that a fit goes the same way each time."""
 
 MOST_LAYERS = 60
 JUDGED_AT_ONCE = 256
@@ -202,7 +206,13 @@ def can_compile(step: ClosedStep, plan: Plan) -> bool:
         not small
         or not (is_told(step) or is_table(step))
         or parameters[0].dtype not in NAMES
-        or plan.steps < FEWEST_STEPS
+        or plan.steps * _seconds(step, work) < LEAST_SECONDS
     ):
         return False
     return len(parameters) <= MOST_LAYERS and library() is not None
+
+
+def _seconds(step: ClosedStep, work: int) -> float:
+    """About how long NumPy takes for a step of so many multiply-adds each way."""
+    columns = COLUMNS_SECONDS if isinstance(step.head, ColumnHead) else 0.0
+    return STEP_SECONDS + columns + 6 * work / OPERATIONS
