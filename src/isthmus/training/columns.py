@@ -61,9 +61,8 @@ class Parts(NamedTuple):
             return None
         ones, none = np.ones(facts.n_features), np.zeros(0, np.intp)
         share, least = (ones, 1.0) if facts.share is None else (facts.share, LEAST_SHARE)
-        delta = loss.delta if isinstance(loss, Huber) else None
-        if isinstance(loss, Mixed) and loss.numeric == "huber":
-            delta = loss.delta
+        short = isinstance(loss, Huber) or (isinstance(loss, Mixed) and loss.numeric == "huber")
+        delta = loss.delta if short else None
         alike = cls(slice(None), none, none, none, none, ones, ones, share, least, delta)
         if isinstance(loss, Bernoulli):
             # Which is a mean over features, of which a column may have several.
@@ -71,9 +70,9 @@ class Parts(NamedTuple):
             return alike._replace(
                 numbers=none, truths=slice(None), share=share * each, least=least * each
             )
-        return (
-            alike if loss.columns is None or not isinstance(loss, Mixed) else alike._of(loss.plan)
-        )
+        if isinstance(loss, Mixed) and loss.columns is not None:
+            return alike._of(loss.plan)
+        return alike
 
     def _of(self, plan: Plan) -> "Parts | None":
         """The same for columns of several kinds; None where some are counts."""
@@ -147,16 +146,13 @@ class ColumnHead:
 def _judged(parts: Parts, arrays: Arrays, x: Array, weight: Tensor) -> float:
     """The loss of rows (B, E); its slopes are left in the arrays."""
     raw, slope = arrays.raw, arrays.slope
-    missing: Array | None = np.isnan(x)
-    known = x
-    assert missing is not None
-    if missing.any():
+    unknown = np.isnan(x)
+    missing = unknown if unknown.any() else None
+    known, columns = x, parts.share.sum()
+    if missing is not None:
         known = np.where(missing, 0, x)
-        columns = np.maximum((~missing).astype(x.dtype) @ parts.share, parts.least)
-        each = 1 / (len(x) * columns)
-    else:
-        missing = None
-        each = np.full(len(x), 1 / (len(x) * max(parts.share.sum(), parts.least)), x.dtype)
+        columns = (~missing).astype(x.dtype) @ parts.share
+    each = np.full(len(x), 1 / (len(x) * np.maximum(columns, parts.least)), x.dtype)
     if not alike(weight):
         each *= weight.numpy()
     lost = np.zeros(len(x), x.dtype)

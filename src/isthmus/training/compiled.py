@@ -14,7 +14,7 @@ from isthmus.training.closed import ClosedStep
 from isthmus.training.columns import KINDS, ColumnHead, Parts
 from isthmus.training.compiling import library
 from isthmus.training.flat import Flat
-from isthmus.training.heads import named
+from isthmus.training.heads import SquaredHead, named
 from isthmus.training.plan import Plan
 from isthmus.training.slots import ends_of, is_told, layers_of, settings_of
 from isthmus.training.step import Judge, Most, Steps, Terms
@@ -167,7 +167,7 @@ class Table(ctypes.Structure):
         columns = torch.tensor(runs, dtype=torch.int64)
         numbers = np.stack([parts.scale, parts.weight, parts.share])
         features = torch.as_tensor(numbers, dtype=flat.values.dtype).contiguous()
-        stand_in = -1 if form.stand_in is None else flat.start(form.stand_in)
+        stand_in = -1 if form.stand_in is None else flat.starts[form.stand_in]
         delta = math.inf if parts.delta is None else parts.delta
         has_levels = int(any(kind == KINDS.index("levels") for kind, _, _ in runs))
         places = at(columns), len(runs), has_levels, stand_in
@@ -192,11 +192,6 @@ def functions(dtype: torch.dtype) -> tuple[Any, Any]:
     return room, run
 
 
-def is_table(step: ClosedStep) -> bool:
-    """Whether a step has losses of columns, and nothing else that only NumPy or torch know."""
-    return isinstance(step.head, ColumnHead) and not step.draws and not step.bf16
-
-
 def can_compile(step: ClosedStep, plan: Plan) -> bool:
     """Whether the kernel can take the steps of a fit, and pays."""
     parameters = list(step.network.parameters())
@@ -204,7 +199,7 @@ def can_compile(step: ClosedStep, plan: Plan) -> bool:
     small = is_small(work, parameters[0].device)
     if (
         not small
-        or not (is_told(step) or is_table(step))
+        or not is_told(step, SquaredHead, ColumnHead)
         or parameters[0].dtype not in NAMES
         or plan.steps * _seconds(step, work) < LEAST_SECONDS
     ):

@@ -1,5 +1,6 @@
 """All weights of a network in one stretch of memory, and all gradients in another."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -54,10 +55,10 @@ class Flat:
         parts = zip(self.whole(buffer), self.parameters, strict=True)
         return [corner(part, parameter.shape) for part, parameter in parts]
 
-    def start(self, parameter: Tensor) -> int:
-        """Where a parameter begins in the buffer."""
-        known = (one is parameter for one in self.parameters)
-        return sum(self.sizes[: next(n for n, same in enumerate(known) if same)])
+    @property
+    def starts(self) -> dict[Tensor, int]:
+        """Where each parameter begins in the buffers."""
+        return dict(zip(self.parameters, itertools.accumulate(self.sizes, initial=0), strict=False))
 
     @property
     def parts(self) -> tuple[list[Tensor], list[Tensor]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from isthmus.kinds import DenseForm
 from isthmus.training.closed import ClosedStep
 from isthmus.training.flat import Flat
-from isthmus.training.heads import SquaredHead
+from isthmus.training.heads import Head, SquaredHead
 from isthmus.training.stride import Stride
 
 ACTS = ("linear", "silu", "relu", "gelu", "tanh", "sigmoid", "softplus", "elu")
@@ -58,8 +58,7 @@ def layers_of(form: DenseForm, flat: Flat) -> list[Layer]:
 
 class _Slots:
     def __init__(self, form: DenseForm, flat: Flat) -> None:
-        starts = [0, *torch.tensor(flat.sizes).cumsum(0).tolist()]
-        self.places: dict[Tensor, int] = dict(zip(flat.parameters, starts, strict=False))
+        self.places = flat.starts
         self.form, self.layers, self.last = form, list[Layer](), 0
         path = form.linear
         first = second = None
@@ -112,9 +111,9 @@ def ends_of(forms: Sequence[DenseForm], like: Tensor) -> Tensor:
     return torch.stack([form.ends(like) for form in forms])
 
 
-def is_told(step: ClosedStep) -> bool:
-    """Whether a step is told by these numbers alone: squared error, no noise, one precision."""
-    return isinstance(step.head, SquaredHead) and not step.draws and not step.bf16
+def is_told(step: ClosedStep, *heads: type[Head]) -> bool:
+    """Whether a step is told by numbers alone: one of these heads, no noise, one precision."""
+    return isinstance(step.head, heads) and not step.draws and not step.bf16
 
 
 def settings_of(stride: Stride, *, learning: bool = True) -> list[float]:

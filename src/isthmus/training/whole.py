@@ -15,7 +15,7 @@ from torch import Tensor
 
 from isthmus.data.batches import sent
 from isthmus.training.closed import ClosedStep
-from isthmus.training.heads import named
+from isthmus.training.heads import SquaredHead, named
 from isthmus.training.plan import Plan
 from isthmus.training.slots import ends_of, is_told, layers_of, settings_of, tile
 from isthmus.training.step import Most, Steps, Terms, runs
@@ -104,7 +104,7 @@ class Kernel:
 def suits(steps: Sequence[ClosedStep], plans: Sequence[Plan]) -> bool:
     """Whether the kernel can take the steps of networks of one form, and pays."""
     parameters, batch = list(steps[0].network.parameters()), plans[0].batch_size
-    if not all(map(is_told, steps)):
+    if not all(is_told(step, SquaredHead) for step in steps):
         return False
     there = parameters[0].is_cuda and importlib.util.find_spec("triton") is not None
     if not there or parameters[0].dtype != torch.float32:

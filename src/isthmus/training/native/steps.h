@@ -497,7 +497,8 @@ int64_t NAME(room)(const Layer *layers, int64_t count, int64_t rows, int64_t wei
 }
 
 /* Steps one after the other: K batches of sizes[k] rows (., D), their rates; told[k] is the loss of
- * each before its step, the squared error unless a table says another. By two threads where `helped`; whether one waited too long.
+ * each before its step, the squared error unless a table says another. By two threads where `helped`;
+ * whether one waited too long.
  * Without `mean` no weight moves: batches are judged as they are. */
 int NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, REAL *values,
                 REAL *slopes, REAL *mean, REAL *square, int64_t weights, double done,
