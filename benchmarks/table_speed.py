@@ -2,6 +2,9 @@
 
     python benchmarks/table_speed.py [--rows 20000] [--epochs 10] [--repeats 3] [--no-record]
 
+Then seconds of what people do with few rows of it: a fit with defaults, eight starts, a search,
+pieces that are learned one by one, and the first gaps filled in.
+
 Six numbers, six categories of seven levels, two truths and, in a second table, a tenth of two
 columns missing. One hidden layer of 64, a code of 4, batches of 64, Adam, a loss a column. By hand,
 rows are tensors of numbers, truths and numbers of levels; the losses of all categories are one
@@ -14,16 +17,18 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
 from torch import nn
 from torch.nn import functional
 
 from common import machine, record, table
-from isthmus import Autoencoder, kinds, optim
+from isthmus import Autoencoder, SearchCV, kinds, optim
 
 NUMBERS, CATEGORIES, LEVELS, TRUTHS = 6, 6, 7, 2
 HIDDEN, CODE, BATCH, RATE, MISSING = 64, 4, 64, 0.001, 0.1
@@ -132,8 +137,37 @@ def by_hand(rows: Table, epochs: int) -> Judged:
 TRAINED: dict[str, Callable[[Table, int], Judged]] = {"isthmus": isthmus, "by hand": by_hand}
 
 LONGER = {"isthmus": 11, "by hand": 2}
-"""How many times the epochs a second fit has. What is beside the epochs (preparing, learning to
-fill gaps) takes this library about as long as a hundred of them, and strays."""
+"""How many times the epochs a second fit has. What is beside the epochs takes this library as long
+as some of them, and strays."""
+
+FEW_ROWS, PIECES = 3600, 10
+GRID = {"batch_size": [32, 64, 128, 256]}
+
+
+def in_use(repeats: int) -> list[dict[str, Any]]:
+    """Seconds of what people do, medians; everything has been imported before."""
+    frame = Table(FEW_ROWS, gaps=True).frame()
+    model = Autoencoder(CODE, random_state=0)
+    uses: dict[str, Callable[[], Any]] = {
+        "a fit": lambda: clone(model).fit(frame),
+        "eight starts, the best kept (n_init=8)": lambda: (
+            clone(model).set_params(n_init=8).fit(frame)
+        ),
+        "a search of 4 batch sizes on 3 folds": lambda: SearchCV(model, GRID, cv=3).fit(frame),
+        f"{PIECES} pieces by partial_fit": lambda: clone(model).partial_fit(
+            frame[at::PIECES] for at in range(PIECES)
+        ),
+        "a fit, and its first gaps filled in": lambda: clone(model).fit(frame).impute(frame),
+    }
+    clone(model).set_params(max_epochs=1).fit(frame).impute(frame)
+    spent: dict[str, list[float]] = {name: [] for name in uses}
+    for _ in range(repeats):
+        for name, use in uses.items():
+            began = time.perf_counter()
+            use()
+            spent[name].append(time.perf_counter() - began)
+            print(name, round(spent[name][-1], 2), flush=True)
+    return [{"use": name, "seconds": statistics.median(each)} for name, each in spent.items()]
 
 
 def main() -> None:
@@ -143,6 +177,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--no-record", action="store_true")
     wanted = parser.parse_args()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # with two, each of these small steps waits for a second one
     results = []
     for gaps in (False, True):
@@ -163,10 +198,12 @@ def main() -> None:
             line = {"missing": gaps, "library": name, "rows a second": statistics.median(told)}
             error, wrong = judged[name]
             results.append(line | {"error of numbers": error, "levels wrong": wrong})
+    torch.set_num_threads(threads)
+    used = in_use(wanted.repeats)
     print(machine())
-    print(table(results))
+    print(table(results), table(used), sep="\n")
     if not wanted.no_record:
-        record("table_speed", results)
+        record("table_speed", results + used)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from isthmus.estimator.division import rows_of
 from isthmus.estimator.errors import row_errors
 from isthmus.estimator.fitted import Fitted
 from isthmus.estimator.fitting import Fitting
-from isthmus.estimator.imputing import impute
+from isthmus.estimator.imputing import Imputer, impute
 from isthmus.estimator.inputs import (
     as_source,
     by_sample,
@@ -30,6 +30,7 @@ from isthmus.estimator.inputs import (
     read_sizes,
     rebuilt_as,
     row_weights,
+    rows_like,
     sizes_of_rows,
     tell,
     unless_refused,
@@ -175,9 +176,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             check(source)
             weight = row_weights(sample_weight, source)
             if validation is not None:
-                known = source.schema
-                validation = as_source(self, validation, reset=False, schema=known)
-                validation = align(validation, known)
+                validation = rows_like(self, validation, source.schema)
             self.keep(best_of(self, self._request(resume=resume), source, weight, validation))
         return self
 
@@ -331,9 +330,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_rows(source, at_least=1, gaps=self.preparation_.gaps)
         source = align(source, self.preparation_.schema)
         tell(source)
-        dtype, device = self._where()
-        everything = AllBut(len(source))
-        how = self.preparation_, everything
+        how, (dtype, device) = (self.preparation_, AllBut(len(source))), self._where()
         return rows_of(source, *how, dtype=dtype, device=device, resident=0)
 
     def measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
@@ -343,8 +340,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _pairs(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:
         """Each batch of prepared rows and what their codes rebuild."""
-        for x, code in self._coded(self._rows(X)):
-            yield x, self._decode(code, self.loss_.sizes(x))
+        coded = self._coded(self._rows(X))
+        return ((x, self._decode(code, self.loss_.sizes(x))) for x, code in coded)
 
     def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """Each batch of prepared rows with its codes; DataError where those are not finite."""
@@ -378,13 +375,17 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.kind_, self.loss_ = fitted.kind, fitted.loss
         self.preparation_ = fitted.preparation
         self.mean_ = fitted.mean
-        self.metric_, self.imputer_ = fitted.refining.metric, fitted.imputer
+        self.metric_, self._imputer = fitted.refining.metric, fitted.imputer
         self.n_components_ = int(fitted.facts["n_components"])
-        self.history_ = fitted.state.history
-        self.best_epoch_ = fitted.state.best_epoch
+        self.history_, self.best_epoch_ = fitted.state.history, fitted.state.best_epoch
         self.train_rows_, self.held_out_rows_ = fitted.train, fitted.held_out
         self.facts_ = fitted.facts
         self._trainer = fitted.trainer
+
+    @property
+    def imputer_(self) -> Imputer | None:
+        """What fills in missing values, where rows may have some; learned when first asked for."""
+        return None if self._imputer is None else self._imputer()
 
     @property
     def _n_features_out(self) -> int:

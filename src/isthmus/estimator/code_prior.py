@@ -15,12 +15,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from isthmus.data import Rows, plain_batches, sampled
+from isthmus.data import plain_batches, sampled
 from isthmus.gaps import count_known, row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.refinement import Refinement
-from isthmus.types import Facts, Index
+from isthmus.types import Facts, Index, WeightedRows
 
 ROWS_TO_LEARN = 5000
 
@@ -67,8 +67,8 @@ class CodePrior:
         cls,
         network: CodeNetwork,
         loss: Reconstruction,
-        train: Rows,
-        judged: Rows,
+        train: WeightedRows,
+        judged: WeightedRows,
         metric: Tensor,
     ) -> Self:
         """From the codes of `train` and the errors of `judged` rows; `metric` is a Refinement's.
@@ -130,7 +130,9 @@ class CodePrior:
         return Refinement(network, sums, self.metric, self.distance)(x, code, STEPS)
 
 
-def _noise(network: CodeNetwork, loss: Reconstruction, rows: Rows, n_components: int) -> float:
+def _noise(
+    network: CodeNetwork, loss: Reconstruction, rows: WeightedRows, n_components: int
+) -> float:
     """The mean error of a known value, as far as the code has not followed it.
 
     Where the K numbers of a code follow a row of D, D - K in D are left for the noise.
@@ -158,7 +160,7 @@ def rows_needed(n_components: int) -> int:
     return ROWS_A_NUMBER * n_components
 
 
-def weighted_batches(rows: Rows, chosen: Index) -> Iterator[tuple[Tensor, Tensor]]:
+def weighted_batches(rows: WeightedRows, chosen: Index) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows (B, *shape) at the `chosen` positions and their weights (B,)."""
     for positions in plain_batches(len(chosen)):
         at = chosen[positions]

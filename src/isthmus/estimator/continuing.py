@@ -10,10 +10,12 @@ from isthmus.data import AllBut, is_streamed
 from isthmus.errors import require
 from isthmus.estimator import parts
 from isthmus.estimator.division import rows_of
+from isthmus.estimator.imputing import rows_to_go_on
+from isthmus.estimator.later import imputer_of
 from isthmus.estimator.request import FULL, Request
 from isthmus.training.loop import Trainer
 from isthmus.training.state import State
-from isthmus.training.world import private_randomness
+from isthmus.training.world import private_randomness, threads
 from isthmus.types import Array, Source
 
 
@@ -40,14 +42,19 @@ def one_more_epoch(estimator: Any, source: Source, weight: Array) -> None:
     trainer = estimator._trainer
     size = len(rows) if estimator.batch_size == FULL else trainer.plan.batch_size
     parts.read_by(trainer, rows, size)
-    with private_randomness(device):
+    work = parts.work_of(estimator.network_, size)
+    imputer, centre = estimator._imputer, estimator.mean_.to(device)
+    few = len(rows) < rows_to_go_on(centre, estimator.n_components_)
+    if imputer is not None and few:
+        imputer()  # these rows tell too little: it stays that of the network as it was
+    with private_randomness(device), threads(work, device):
         trainer.one_more(rows)
     epoch = trainer.state.epoch
     estimator.facts_["outcome"] = f"the network of epoch {epoch}, the last one by partial_fit"
     trainer.batches = parts.batches_of(size, trainer.state.seed)
-    if estimator.imputer_ is not None:
-        network, loss = estimator.network_, estimator.loss_
-        estimator.imputer_ = estimator.imputer_.anew(network, loss, rows, estimator.metric_)
+    if imputer is not None and not few:
+        parts_of = estimator.network_, estimator.loss_, (rows, rows), estimator.metric_
+        estimator._imputer = imputer_of(*parts_of, centre, 0, work)
 
 
 def _trainer_again(estimator: Any, request: Request, rows: int, device: torch.device) -> Trainer:

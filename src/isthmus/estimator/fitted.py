@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from isthmus.data import Preparation
-from isthmus.estimator.imputing import Imputer
+from isthmus.estimator.later import Later
 from isthmus.estimator.refining import Refining
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction
@@ -27,7 +27,7 @@ class Fitted:
     """(1, *network_shape): the prepared training rows' mean, what no code at all would give."""
 
     refining: Refining
-    imputer: Imputer | None
+    imputer: Later | None
     """Where rows may have gaps."""
 
     state: State

@@ -13,7 +13,7 @@ from isthmus.errors import RequestError
 from isthmus.estimator import choices, outcome, parts, sharing
 from isthmus.estimator.fitted import Fitted
 from isthmus.estimator.guard import beats_pca, is_evidence, pca_figures
-from isthmus.estimator.imputing import Imputer
+from isthmus.estimator.later import Later, imputer_of
 from isthmus.estimator.refining import NOT_AT_ALL, Refining, check_free, obstacle, rebuilt, settle
 from isthmus.estimator.request import AUTO, FULL, Request
 from isthmus.kinds import CodeNetwork
@@ -65,42 +65,52 @@ class Fitting:
         self.stand_in = self._find_stand_in()
         self.mean: Tensor | None = None
         self.counts_seen = counts_seen(self.preparation.facts)
-        self.threads, self.engine = 1, ""
+        self.threads, self.work, self.engine = 1, 0, ""
         self.outcome = outcome.Outcome(len(self.division.train), len(self.division.held_out))
 
     def run(self) -> Fitted:
         """Build, start and train the network."""
-        with world.without_compiler():
-            return self._run()
-
-    def _run(self) -> Fitted:
-        with world.private_randomness(self.device):
+        with world.without_compiler(), world.private_randomness(self.device):
             reseed(self.request.seed, self.device)
             if not parts.is_dense(self.request, self.kind):
                 world.import_ahead()
             network, solution = self._built()
             trainer = self._trainer(network)
             self._remark(trainer.state)
-            work = parts.work_of(network, trainer.plan.batch_size), self.device
-            with world.threads(*work), memory.kept(*work):
+            self.work = parts.work_of(network, trainer.plan.batch_size)
+            with world.threads(self.work, self.device):
                 self.threads = torch.get_num_threads()
-                parts.pretrain(self.pretraining, self.loss, network, trainer)
-                # Who keeps a running mean of the weights takes one step after the other.
-                many = None if trainer.plan.averaging else trainer.stride
-                self.engine = (many or trainer.step).engine
-                state = trainer.run()
-                self.refining = self._settle(network, state)
-                gained = solution is None or self._gained(network, solution, state)
-        if not gained and not isinstance(self.loss, Squared):
+                with memory.kept(self.work, self.device):
+                    unbeaten = self._trained(network, solution, trainer)
+                return self._concluded(network, trainer, unbeaten)
+
+    def _trained(
+        self, network: CodeNetwork, solution: PCASolution | None, trainer: Trainer
+    ) -> PCASolution | None:
+        """Train the network; the principal components over which nothing was gained, if any."""
+        parts.pretrain(self.pretraining, self.loss, network, trainer)
+        # Who keeps a running mean of the weights takes one step after the other.
+        many = None if trainer.plan.averaging else trainer.stride
+        self.engine = (many or trainer.step).engine
+        state = trainer.run()
+        self.refining = self._settle(network, state)
+        gained = solution is None or self._gained(network, solution, state)
+        return None if gained else solution
+
+    def _concluded(
+        self, network: CodeNetwork, trainer: Trainer, unbeaten: PCASolution | None
+    ) -> Fitted:
+        """What is left behind: by this fit, by a second one where that is better, or PCA."""
+        state = trainer.state
+        if unbeaten is not None and not isinstance(self.loss, Squared):
             # PCA minimises squared error, and so must whatever is to beat it.
             return self._again(SQUARED, loss="squared")
         if self._curable(network, trainer):
             cured = self._cured(state)
             if cured.state.best_loss < state.best_loss:
                 return cured
-        if not gained:
-            assert solution is not None
-            self._return_to_pca(network, state, solution)
+        if unbeaten is not None:
+            self._return_to_pca(network, state, unbeaten)
             self.refining = self._settle(network, state)
         elif trainer.health is not None:
             for finding in trainer.health.verdict.grave:
@@ -142,12 +152,8 @@ class Fitting:
         text = "starting anew, from layers learned one by one (pretraining='autoencoder')"
         self.request.reporter.message(text)
         cured = self._again(LAYERWISE, pretraining="autoencoder")
-        event = {
-            "event": "restart",
-            "epoch": 0,
-            "message": text,
-            "start": name_of(self.pretraining),
-        }
+        start = name_of(self.pretraining)
+        event = {"event": "restart", "epoch": 0, "message": text, "start": start}
         event["given_up"] = [record for record in failed.history if "train" in record]
         cured.state.history.insert(0, event)
         return cured
@@ -326,10 +332,12 @@ class Fitting:
             seed=self.request.seed,
         )
 
-    def _imputer(self, network: CodeNetwork, mean: Tensor) -> Imputer:
-        rows, metric = (self.train, self.held_out or self.train), self.refining.metric
-        seed, centre = self.request.seed, mean.to(self.device)
-        return Imputer.learn(network, self.loss, *rows, metric, centre=centre, seed=seed)
+    def _imputer(self, network: CodeNetwork, mean: Tensor) -> Later | None:
+        if not self.preparation.gaps:
+            return None
+        learned = (self.train, self.held_out or self.train), self.refining.metric
+        centre, seed = mean.to(self.device), self.request.seed
+        return imputer_of(network, self.loss, *learned, centre, seed, self.work)
 
     def _tell_refining(self, state: State) -> None:
         if self.refining.steps:
@@ -347,7 +355,7 @@ class Fitting:
             preparation=self.preparation,
             mean=mean,
             refining=self.refining,
-            imputer=self._imputer(network, mean) if self.preparation.gaps else None,
+            imputer=self._imputer(network, mean),
             state=trainer.state,
             train=self.division.train,
             held_out=self.division.held_out,

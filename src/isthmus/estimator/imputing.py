@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Rows, align, fill, plain_batches, sampled
+from isthmus.data import align, fill, plain_batches, sampled
 from isthmus.data.fill import fill_each
 from isthmus.data.streams.tables import TableBlocks
 from isthmus.estimator.code_prior import (
@@ -33,7 +33,7 @@ from isthmus.estimator.mixing import Certainty, Evidence
 from isthmus.gaps import places
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
-from isthmus.types import Index
+from isthmus.types import Index, WeightedRows
 
 ROWS_TO_TRUST, ROWS_AT_ONCE = 1024, 256
 HIDDEN, FEWEST_ROUNDS, MOST_ROUNDS = 0.2, 3, 10
@@ -46,7 +46,7 @@ WIDEST_ROW = 256
 class Hidden:
     """Rows with values hidden, the same as they are, and their weights; the same each time."""
 
-    def __init__(self, rows: Rows, chosen: Index, sizes: Index | None, seed: int) -> None:
+    def __init__(self, rows: WeightedRows, chosen: Index, sizes: Index | None, seed: int) -> None:
         self.rows, self.chosen, self.sizes, self.seed = rows, chosen, sizes, seed
         rounds = ROWS_TO_TRUST // max(len(chosen), 1)
         self.rounds = min(max(rounds, FEWEST_ROUNDS), MOST_ROUNDS)
@@ -113,8 +113,8 @@ class Imputer:
         cls,
         network: CodeNetwork,
         loss: Reconstruction,
-        train: Rows,
-        judged: Rows,
+        train: WeightedRows,
+        judged: WeightedRows,
         metric: Tensor | None,
         *,
         centre: Tensor,
@@ -186,18 +186,6 @@ class Imputer:
         high = torch.where(unknown, torch.inf, high).reshape(self.centre.shape)
         return replace(self, low=low.to(self.centre), high=high.to(self.centre))
 
-    def anew(
-        self, network: CodeNetwork, loss: Reconstruction, rows: Rows, metric: Tensor | None
-    ) -> Self:
-        """The imputer of a network that has gone on learning, from the rows that it saw last.
-
-        Few rows tell too little: then it stays as it is.
-        """
-        size = network.encode(rows.take(np.arange(1))).shape[1]
-        if len(rows) < rows_needed(size if self.normal is None else len(self.normal.mean)):
-            return self
-        return self.learn(network, loss, rows, rows, metric, centre=self.centre, seed=0)
-
     def tensors(self) -> dict[str, Tensor]:
         """Everything but the centre by name, to be saved."""
         found = {"weights": self.weights, "low": self.low, "high": self.high}
@@ -234,11 +222,17 @@ class Imputer:
         )
 
 
+def rows_to_go_on(centre: Tensor, n_components: int) -> int:
+    """How many rows tell as much as an imputer learns, of rows as wide as their mean `centre`."""
+    wide = centre.numel()
+    return rows_needed(wide if wide <= WIDEST_ROW else n_components)
+
+
 def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _flat(rows: Rows, chosen: Index) -> Weighted:
+def _flat(rows: WeightedRows, chosen: Index) -> Weighted:
     return [(x.flatten(1), weight) for x, weight in weighted_batches(rows, chosen)]
 
 
@@ -250,10 +244,10 @@ def impute(estimator: Any, X: Any) -> Any:
     source = estimator._source(X)
     if isinstance(source, TableBlocks):
         return fill_each(align(source, estimator.preparation_.schema), estimator.impute)
-    rows = estimator._rows(source)
-    if estimator.imputer_ is None:
+    rows, imputer = estimator._rows(source), estimator.imputer_
+    if imputer is None:
         return fill(rows.source, None)
     network, loss, decode = estimator.network_, estimator.loss_, estimator.preparation_.decode
-    parts = [estimator.imputer_(network, loss, x) for x, _ in estimator._coded(rows)]
+    parts = [imputer(network, loss, x) for x, _ in estimator._coded(rows)]
     values = np.concatenate([decode(part) for part in parts])
     return fill(rows.source, values, estimator.preparation_.schema)

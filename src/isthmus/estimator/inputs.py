@@ -67,6 +67,11 @@ def as_source(estimator: Any, X: Any, *, reset: bool, schema: Schema | None = No
     return open_source(checked)
 
 
+def rows_like(estimator: Any, X: Any, schema: Schema) -> Source:
+    """Other rows than those of the fit, whose `schema` is known, with their columns as those."""
+    return align(as_source(estimator, X, reset=False, schema=schema), schema)
+
+
 def _cut(X: Any, schema: Schema) -> Source:
     """Recordings cut as those of the fit were, unless they are rows already."""
     if not _is_source(X) and getattr(X, "shape", ())[1:] != schema.shape:

@@ -13,6 +13,7 @@ from isthmus.data import CORRUPTIONS, Preparation
 from isthmus.errors import ArtifactError
 from isthmus.estimator.autoencoder import Autoencoder
 from isthmus.estimator.imputing import Imputer
+from isthmus.estimator.later import Later
 from isthmus.estimator.saving import IMPUTER, MEAN, METRIC, NETWORK
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, Reconstruction
@@ -76,9 +77,9 @@ def _restore(
     estimator.preparation_, estimator.mean_ = preparation, mean
     # Copied, since a file's tensors lie anywhere in memory, and sums depend on where.
     estimator.metric_ = None if metric is None else metric.clone().to(device)
-    estimator.imputer_ = None
+    estimator._imputer = None
     if preparation.gaps:
-        estimator.imputer_ = Imputer.from_tensors(imputer, mean.to(device), size)
+        estimator._imputer = Later(Imputer.from_tensors(imputer, mean.to(device), size))
     estimator.restore_facts(found.facts, found.history)
 
 

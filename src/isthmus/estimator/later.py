@@ -1,0 +1,85 @@
+"""What takes as long to learn as many a fit, and few ask for: learned when somebody does."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from isthmus.data import Rows, sampled
+from isthmus.estimator.code_prior import ROWS_TO_LEARN
+from isthmus.estimator.imputing import Imputer
+from isthmus.kinds import CodeNetwork
+from isthmus.losses import Reconstruction
+from isthmus.training import world
+from isthmus.types import Index
+
+MOST_BYTES = 1 << 26
+"""Of rows that a fitted model keeps until then; where they take more, it learns at once."""
+
+
+@dataclass
+class Sample:
+    """Copies of some prepared rows, evenly spaced, with their weights."""
+
+    values: Tensor
+    """(n, *shape)."""
+
+    weight: Tensor
+    """(n,)."""
+
+    @classmethod
+    def of(cls, rows: Rows) -> Self:
+        """As many as an imputer learns from."""
+        at = sampled(rows, ROWS_TO_LEARN)
+        return cls(rows.take(at), rows.weight[torch.as_tensor(at)])
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.values)
+
+    def take(self, positions: Index) -> Tensor:
+        """(len(positions), *shape): the rows at these positions."""
+        return self.values[torch.as_tensor(positions)]
+
+
+class Later:
+    """An imputer, or how to learn it when it is first asked for; copied once it is learned."""
+
+    def __init__(self, imputer: Imputer | Callable[[], Imputer]) -> None:
+        self._imputer = imputer
+
+    def __call__(self) -> Imputer:
+        """The imputer."""
+        if not isinstance(self._imputer, Imputer):
+            self._imputer = self._imputer()
+        return self._imputer
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without rows: what a fit has seen does not go where its model goes."""
+        return {"_imputer": self()}
+
+
+def imputer_of(
+    network: CodeNetwork,
+    loss: Reconstruction,
+    rows: tuple[Rows, Rows],
+    metric: Tensor | None,
+    centre: Tensor,
+    seed: int,
+    work: int,
+) -> Later:
+    """What a network learns of rows to train on and to judge by; it must stay as it is till then.
+
+    `work` is what a batch takes in multiply-adds; for the rest see `Imputer.learn`.
+    """
+    train = Sample.of(rows[0])
+    judged = train if rows[1] is rows[0] else Sample.of(rows[1])
+
+    def learn() -> Imputer:
+        with torch.inference_mode(False), world.threads(work, centre.device):
+            return Imputer.learn(network, loss, train, judged, metric, centre=centre, seed=seed)
+
+    large = train.values.nbytes + judged.values.nbytes > MOST_BYTES
+    return Later(learn() if large else learn)
