@@ -295,6 +295,23 @@ def test_it_is_for_fits_that_are_long_enough(D, loss, batch, steps):
 
 
 @pytest.mark.parametrize(
+    ("D", "K", "batch", "does"),
+    [
+        (784, 64, 290, True),  # 100,352 weights and 848 biases: 29.3 million multiply-adds
+        (784, 64, 300, False),
+        (2000, 64, 64, True),  # 256,000 weights and 2,064 biases
+        (2000, 68, 64, False),  # 274,068 in all; 17.5 million multiply-adds
+        (2000, 68, 32, True),  # below ten million a batch it takes any
+    ],
+)
+def test_it_is_for_networks_that_stay_in_a_cache(D, K, batch, does):
+    facts = Facts(shape=(D,))
+    network = kinds.Vanilla().build(facts, K)
+    step = closed_step(network, Objective(Squared().bound(facts)), None)
+    assert can_compile(step, Plan(1, batch, None, None, steps=10_000)) == does
+
+
+@pytest.mark.parametrize(
     ("kind", "penalties", "corrupt", "plan"),
     [
         (kinds.Multilayer(hidden=(5,)), [L1(weight=0.1)], None, LONG),

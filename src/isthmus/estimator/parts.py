@@ -183,7 +183,7 @@ def optimizer_of(request: Request, network: CodeNetwork, rows: int) -> Optimizer
 
 def work_of(network: CodeNetwork, batch_size: int) -> int:
     """About how many multiply-adds a batch takes."""
-    return batch_size * sum(p.numel() for p in network.parameters() if p.ndim > 1)
+    return batch_size * network.multiply_adds
 
 
 def patience_of(request: Request, epochs: int, rows: int, batch_size: int) -> int | None:

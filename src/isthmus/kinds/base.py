@@ -104,6 +104,13 @@ class CodeNetwork(Network):
             self.silence()
 
     @property
+    def multiply_adds(self) -> int:
+        """About how many a row takes on its way through."""
+        paths = [stack.multiply_adds for stack in (self.encoder, self.decoder) if stack is not None]
+        straight = () if self.linear is None else self.linear.parameters()
+        return sum(paths) + sum(weight.numel() for weight in straight if weight.ndim > 1)
+
+    @property
     def code_range(self) -> tuple[float, float] | None:
         """The interval every code unit stays in, or None where it is open."""
         return CODE_RANGES.get(self.code_activation_name)

@@ -102,6 +102,21 @@ class Stack(Module):
         """What layer i makes of a batch of what it takes, before anything bends it."""
         return self.affine(i)(x)  # type: ignore[no-any-return]
 
+    def places(self, i: int) -> int:
+        """At how many places of a row the weights of layer i are used."""
+        del i
+        return 1
+
+    @property
+    def multiply_adds(self) -> int:
+        """How many a row takes on its way through."""
+        return sum(
+            self.places(i) * weight.numel()
+            for i in range(self.depth)
+            for weight in self.affine(i).parameters()
+            if weight.ndim > 1
+        )
+
     def bend(self, x: Tensor) -> Tensor:
         """The same shape: what stands between two layers, activation and dropout."""
         return self.dropout(self.activation(x))  # type: ignore[no-any-return]

@@ -159,6 +159,10 @@ class ConvEncoder(Stack):
         """A convolution, or at the end the dense layer."""
         return self.convolutions[i] if i < len(self.convolutions) else self.dense
 
+    def places(self, i: int) -> int:
+        """Of a convolution, the places of the maps that it makes."""
+        return _volume(self.sizes[i + 1]) if i < len(self.convolutions) else 1
+
     def layer(self, i: int, x: Tensor) -> Tensor:
         """(B, channels, *sizes[i]) to those of stage i + 1, at the end to (B, K)."""
         if i == 0:
@@ -198,6 +202,11 @@ class ConvDecoder(Stack):
     def affine(self, i: int) -> nn.Module:
         """The dense layer, then the transposed convolutions."""
         return self.convolutions[i - 1] if i else self.dense
+
+    def places(self, i: int) -> int:
+        """Of a transposed convolution, the places of the maps that it is given."""
+        given = [self.start[1:], *self.sizes]
+        return _volume(given[i - 1]) if i else 1
 
     def layer(self, i: int, x: Tensor) -> Tensor:
         """(B, K) to (B, channels, *smallest size), then stage by stage to the size of a row."""

@@ -29,6 +29,10 @@ STEP_SECONDS, COLUMNS_SECONDS, OPERATIONS = 75e-6, 4e-4, 30e9
 """What a step takes at least by NumPy, how much more the losses of columns take, and how many
 operations it does in a second: a rule, no stopwatch, so that a fit goes the same way each time."""
 
+MOST_WORK, MOST_WEIGHTS = 30_000_000, 1 << 18
+"""Multiply-adds of a batch, of a network with so many weights at most, up to which the kernel is
+faster than two threads of torch, or as fast: weights stay in a processor's cache."""
+
 MOST_LAYERS = 60
 JUDGED_AT_ONCE = 256
 """Rows, which stay in a cache on their way through the network."""
@@ -195,10 +199,11 @@ def functions(dtype: torch.dtype) -> tuple[Any, Any]:
 def can_compile(step: ClosedStep, plan: Plan) -> bool:
     """Whether the kernel can take the steps of a fit, and pays."""
     parameters = list(step.network.parameters())
-    work = plan.batch_size * sum(parameter.numel() for parameter in parameters)
-    small = is_small(work, parameters[0].device)
+    weights, device = sum(parameter.numel() for parameter in parameters), parameters[0].device
+    work = plan.batch_size * weights
+    handy = device.type == "cpu" and weights <= MOST_WEIGHTS and work < MOST_WORK
     if (
-        not small
+        not (handy or is_small(work, device))
         or not is_told(step, SquaredHead, ColumnHead)
         or parameters[0].dtype not in NAMES
         or plan.steps * _seconds(step, work) < LEAST_SECONDS
