@@ -29,7 +29,7 @@ STEP_SECONDS, COLUMNS_SECONDS, OPERATIONS = 75e-6, 4e-4, 30e9
 """What a step takes at least by NumPy, how much more the losses of columns take, and how many
 operations it does in a second: a rule, no stopwatch, so that a fit goes the same way each time."""
 
-MOST_WORK, MOST_WEIGHTS = 30_000_000, 1 << 18
+MOST_WORK, MOST_WEIGHTS = 30_000_000, 1 << 19
 """Multiply-adds of a batch, of a network with so many weights at most, up to which the kernel is
 faster than two threads of torch, or as fast: weights stay in a processor's cache."""
 
