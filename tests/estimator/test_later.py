@@ -1,9 +1,11 @@
 """What is learned when somebody first asks for it: for which network, from what, with what."""
 
+import contextlib
 import copy
 import gc
 import pickle
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -11,11 +13,12 @@ import pytest
 import torch
 
 from isthmus import Autoencoder, OutlierDetector, SearchCV, load
+from isthmus.errors import DivergenceError
 from isthmus.estimator import later
 from isthmus.estimator.imputing import Imputer
 from isthmus.report.compare import compare
 from isthmus.training import world
-from isthmus.training.loop import Trainer
+from isthmus.training.loop import DivergedError, Trainer
 
 SETTINGS = {"max_epochs": 3, "random_state": 0}
 
@@ -78,12 +81,48 @@ def test_later_or_at_once_it_is_the_same(monkeypatch, learned):
     pd.testing.assert_frame_equal(one.impute(kept), other.impute(kept))
 
 
-def test_it_is_learned_whatever_mode_torch_is_in(monkeypatch):
-    ae, other = (Autoencoder(2, **SETTINGS).fit(mixed()) for _ in range(2))
-    with torch.inference_mode():
-        found = ae.impute(mixed())
-    pd.testing.assert_frame_equal(found, other.impute(mixed()))
-    pd.testing.assert_frame_equal(found, ae.impute(mixed()))
+@contextlib.contextmanager
+def in_double():
+    """Tensors are in double precision unless somebody says otherwise."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "mode",
+    [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16), in_double],
+)
+def test_it_is_learned_whatever_mode_torch_is_in(mode, precision):
+    settings = SETTINGS | {"precision": precision}
+    ae, other = (Autoencoder(2, **settings).fit(mixed()) for _ in range(2))
+    with mode():
+        found = ae.imputer_.tensors()
+    for name, tensor in other.imputer_.tensors().items():
+        assert torch.equal(found[name], tensor), name
+    pd.testing.assert_frame_equal(ae.impute(mixed()), other.impute(mixed()))
+
+
+def test_who_asks_at_the_same_time_waits_for_the_first(learned):
+    ae = Autoencoder(2, **SETTINGS).fit(mixed())
+    with ThreadPoolExecutor(4) as pool:
+        found = [one.result() for one in [pool.submit(lambda: ae.imputer_) for _ in range(4)]]
+    assert len(learned) == 1
+    assert all(one is found[0] for one in found)
+
+
+def test_where_rows_are_wide_no_copies_are_made(monkeypatch, learned):
+    at_once(monkeypatch)
+
+    def never(rows):
+        raise AssertionError(f"a copy of {len(rows)} rows")
+
+    monkeypatch.setattr(later.Sample, "of", staticmethod(never))
+    Autoencoder(2, **SETTINGS).fit(mixed())
+    assert len(learned) == 1
 
 
 def test_it_leaves_no_trace_in_the_random_numbers_of_others():
@@ -196,6 +235,46 @@ def test_of_few_rows_more_it_stays_that_of_the_network_as_it_was(learned):
         weights.append(one.imputer_.weights)
     assert len(learned) == 2
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_after_ctrl_c_it_is_learned_for_the_network_as_it_is(monkeypatch, learned, asked):
+    ae = Autoencoder(2, optimizer="sgd", batch_size=8, **SETTINGS).fit(mixed())
+    if asked:
+        ae.impute(mixed())
+    calls, batch = [], Trainer._train_batch
+
+    def stopped(self, *rest):
+        calls.append(rest)
+        if len(calls) > 5:
+            raise KeyboardInterrupt
+        return batch(self, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_train_batch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            ae.partial_fit(mixed(seed=1))
+    learned.clear()
+    ae.impute(mixed())
+    assert len(learned) == 1
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_after_divergence_it_stays_that_of_the_network_as_it_was(monkeypatch, asked):
+    ae, other = (Autoencoder(2, **SETTINGS).fit(mixed()) for _ in range(2))
+    if asked:
+        ae.impute(mixed())
+
+    def diverged(self):
+        with torch.no_grad():
+            next(self.network.parameters()).fill_(torch.nan)
+        raise DivergedError("too far")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_train_epoch", diverged)
+        with pytest.raises(DivergenceError, match="partial_fit: too far"):
+            ae.partial_fit(mixed(seed=1))
+    pd.testing.assert_frame_equal(ae.impute(mixed()), other.impute(mixed()))
 
 
 @pytest.mark.usefixtures("two_threads")

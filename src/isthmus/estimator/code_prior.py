@@ -102,14 +102,16 @@ class CodePrior:
         location = (share * codes.double()).sum(dim=0)
         centred = codes.double() - location
         covariance = (share * centred).t() @ centred + left
-        floor = LEAST_VARIANCE * float(covariance.diagonal().mean()) + torch.finfo().tiny
+        floor = (
+            LEAST_VARIANCE * float(covariance.diagonal().mean()) + torch.finfo(torch.float32).tiny
+        )
         eye = torch.eye(len(covariance), dtype=torch.float64, device=codes.device)
         precision = torch.linalg.inv(covariance + floor * eye)
         found = {
             "location": location,
             "precision": precision,
             "metric": torch.linalg.inv(curved + precision),
-            "scale": torch.tensor(scale),
+            "scale": torch.tensor(scale, dtype=torch.float64),
         }
         return cls(**{name: value.to(codes).contiguous() for name, value in found.items()})
 

@@ -1,13 +1,14 @@
 """Go on training a fitted model: one more epoch, over rows or pieces of them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from isthmus.data import AllBut, is_streamed
-from isthmus.errors import require
+from isthmus.data import AllBut, Rows, is_streamed
+from isthmus.errors import DivergenceError, require
 from isthmus.estimator import parts
 from isthmus.estimator.division import rows_of
 from isthmus.estimator.imputing import rows_to_go_on
@@ -42,19 +43,34 @@ def one_more_epoch(estimator: Any, source: Source, weight: Array) -> None:
     trainer = estimator._trainer
     size = len(rows) if estimator.batch_size == FULL else trainer.plan.batch_size
     parts.read_by(trainer, rows, size)
-    work = parts.work_of(estimator.network_, size)
-    imputer, centre = estimator._imputer, estimator.mean_.to(device)
-    few = len(rows) < rows_to_go_on(centre, estimator.n_components_)
-    if imputer is not None and few:
-        imputer()  # these rows tell too little: it stays that of the network as it was
-    with private_randomness(device), threads(work, device):
+    with _imputer_anew(estimator, rows, parts.work_of(estimator.network_, size)):
         trainer.one_more(rows)
     epoch = trainer.state.epoch
     estimator.facts_["outcome"] = f"the network of epoch {epoch}, the last one by partial_fit"
     trainer.batches = parts.batches_of(size, trainer.state.seed)
-    if imputer is not None and not few:
-        parts_of = estimator.network_, estimator.loss_, (rows, rows), estimator.metric_
-        estimator._imputer = imputer_of(*parts_of, centre, 0, work)
+
+
+@contextmanager
+def _imputer_anew(estimator: Any, rows: Rows, work: int) -> Iterator[None]:
+    """A block in which the network moves, of whose `rows` its imputer is to be learned then.
+
+    Few rows tell too little: then it stays that of the network as it was.
+    """
+    imputer, centre = estimator._imputer, estimator.mean_.to(rows.device)
+    few = len(rows) < rows_to_go_on(centre, estimator.n_components_)
+    if imputer is not None and few:
+        imputer()
+    moved = imputer is not None and not few
+    try:
+        with private_randomness(rows.device), threads(work, rows.device):
+            yield
+    except DivergenceError:
+        moved = False  # the weights are what they were
+        raise
+    finally:
+        if moved:
+            known = estimator.network_, estimator.loss_, (rows, rows), estimator.metric_
+            estimator._imputer = imputer_of(*known, centre, 0, work)
 
 
 def _trainer_again(estimator: Any, request: Request, rows: int, device: torch.device) -> Trainer:

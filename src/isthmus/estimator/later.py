@@ -1,5 +1,7 @@
 """What takes as long to learn as many a fit, and few ask for: learned when somebody does."""
 
+import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,10 +15,13 @@ from isthmus.estimator.imputing import Imputer
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.training import world
-from isthmus.types import Index
+from isthmus.types import Index, WeightedRows
 
 MOST_BYTES = 1 << 26
 """Of rows that a fitted model keeps until then; where they take more, it learns at once."""
+
+_ONE = threading.RLock()
+"""Whoever learns: others who ask for the same meanwhile wait for it."""
 
 
 @dataclass
@@ -52,9 +57,10 @@ class Later:
 
     def __call__(self) -> Imputer:
         """The imputer."""
-        if not isinstance(self._imputer, Imputer):
-            self._imputer = self._imputer()
-        return self._imputer
+        with _ONE:
+            if not isinstance(self._imputer, Imputer):
+                self._imputer = self._imputer()
+            return self._imputer
 
     def __getstate__(self) -> dict[str, Any]:
         """Without rows: what a fit has seen does not go where its model goes."""
@@ -74,12 +80,21 @@ def imputer_of(
 
     `work` is what a batch takes in multiply-adds; for the rest see `Imputer.learn`.
     """
-    train = Sample.of(rows[0])
-    judged = train if rows[1] is rows[0] else Sample.of(rows[1])
 
-    def learn() -> Imputer:
-        with torch.inference_mode(False), world.threads(work, centre.device):
+    def learn(train: WeightedRows, judged: WeightedRows) -> Imputer:
+        # Whoever asks may have told torch anything.
+        exact = torch.autocast(centre.device.type, enabled=False)
+        with torch.inference_mode(False), exact, world.threads(work, centre.device):
             return Imputer.learn(network, loss, train, judged, metric, centre=centre, seed=seed)
 
-    large = train.values.nbytes + judged.values.nbytes > MOST_BYTES
-    return Later(learn() if large else learn)
+    if sum(map(_nbytes, rows)) > MOST_BYTES:
+        return Later(learn(*rows))
+    train = Sample.of(rows[0])
+    judged = train if rows[1] is rows[0] else Sample.of(rows[1])
+    return Later(functools.partial(learn, train, judged))
+
+
+def _nbytes(rows: Rows) -> int:
+    """How much a sample of them takes."""
+    width = rows.preparation.facts.n_features
+    return min(len(rows), ROWS_TO_LEARN) * width * rows.dtype.itemsize
