@@ -48,12 +48,15 @@ class Rows:
                 self.weight = torch.as_tensor(weight / weight.mean(), dtype=dtype, device=device)
         most = RESIDENT_BYTES if resident is None else resident
         most = 0 if is_sparse(source) else most  # dense no longer than a batch
-        size = len(rows) * preparation.facts.n_features * dtype.itemsize
-        self.resident = self._prepare_all() if size <= most else None
+        self.resident = self._prepare_all() if self.nbytes(len(rows)) <= most else None
 
     def __len__(self) -> int:
         """How many rows there are."""
         return len(self.rows)
+
+    def nbytes(self, count: int) -> int:
+        """How much memory so many rows take once they are prepared."""
+        return count * self.preparation.facts.n_features * self.dtype.itemsize
 
     @property
     def sampled(self) -> Index:

@@ -330,7 +330,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_rows(source, at_least=1, gaps=self.preparation_.gaps)
         source = align(source, self.preparation_.schema)
         tell(source)
-        how, (dtype, device) = (self.preparation_, AllBut(len(source))), self._where()
+        dtype, device = self._where()
+        how = self.preparation_, AllBut(len(source))
         return rows_of(source, *how, dtype=dtype, device=device, resident=0)
 
     def measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
@@ -373,8 +374,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Be the model that a fit has left behind."""
         self.network_ = fitted.network
         self.kind_, self.loss_ = fitted.kind, fitted.loss
-        self.preparation_ = fitted.preparation
-        self.mean_ = fitted.mean
+        self.preparation_, self.mean_ = fitted.preparation, fitted.mean
         self.metric_, self._imputer = fitted.refining.metric, fitted.imputer
         self.n_components_ = int(fitted.facts["n_components"])
         self.history_, self.best_epoch_ = fitted.state.history, fitted.state.best_epoch

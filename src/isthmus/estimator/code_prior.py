@@ -20,6 +20,7 @@ from isthmus.gaps import count_known, row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.refinement import Refinement
+from isthmus.training.rows import taken
 from isthmus.types import Facts, Index, WeightedRows
 
 ROWS_TO_LEARN = 5000
@@ -102,9 +103,8 @@ class CodePrior:
         location = (share * codes.double()).sum(dim=0)
         centred = codes.double() - location
         covariance = (share * centred).t() @ centred + left
-        floor = (
-            LEAST_VARIANCE * float(covariance.diagonal().mean()) + torch.finfo(torch.float32).tiny
-        )
+        tiny = torch.finfo(torch.float32).tiny
+        floor = LEAST_VARIANCE * float(covariance.diagonal().mean()) + tiny
         eye = torch.eye(len(covariance), dtype=torch.float64, device=codes.device)
         precision = torch.linalg.inv(covariance + floor * eye)
         found = {
@@ -165,5 +165,4 @@ def rows_needed(n_components: int) -> int:
 def weighted_batches(rows: WeightedRows, chosen: Index) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows (B, *shape) at the `chosen` positions and their weights (B,)."""
     for positions in plain_batches(len(chosen)):
-        at = chosen[positions]
-        yield rows.take(at), rows.weight[torch.as_tensor(at)]
+        yield taken(rows, chosen[positions])

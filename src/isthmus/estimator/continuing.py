@@ -43,7 +43,8 @@ def one_more_epoch(estimator: Any, source: Source, weight: Array) -> None:
     trainer = estimator._trainer
     size = len(rows) if estimator.batch_size == FULL else trainer.plan.batch_size
     parts.read_by(trainer, rows, size)
-    with _imputer_anew(estimator, rows, parts.work_of(estimator.network_, size)):
+    work = parts.work_of(estimator.network_, size)
+    with _imputer_anew(estimator, rows, work), private_randomness(device), threads(work, device):
         trainer.one_more(rows)
     epoch = trainer.state.epoch
     estimator.facts_["outcome"] = f"the network of epoch {epoch}, the last one by partial_fit"
@@ -57,18 +58,17 @@ def _imputer_anew(estimator: Any, rows: Rows, work: int) -> Iterator[None]:
     Few rows tell too little: then it stays that of the network as it was.
     """
     imputer, centre = estimator._imputer, estimator.mean_.to(rows.device)
-    few = len(rows) < rows_to_go_on(centre, estimator.n_components_)
-    if imputer is not None and few:
+    goes_on = imputer is not None
+    if goes_on and len(rows) < rows_to_go_on(centre, estimator.n_components_):
         imputer()
-    moved = imputer is not None and not few
+        goes_on = False
     try:
-        with private_randomness(rows.device), threads(work, rows.device):
-            yield
+        yield
     except DivergenceError:
-        moved = False  # the weights are what they were
+        goes_on = False  # the weights are what they were
         raise
     finally:
-        if moved:
+        if goes_on:
             known = estimator.network_, estimator.loss_, (rows, rows), estimator.metric_
             estimator._imputer = imputer_of(*known, centre, 0, work)
 

@@ -335,9 +335,9 @@ class Fitting:
     def _imputer(self, network: CodeNetwork, mean: Tensor) -> Later | None:
         if not self.preparation.gaps:
             return None
-        learned = (self.train, self.held_out or self.train), self.refining.metric
-        centre, seed = mean.to(self.device), self.request.seed
-        return imputer_of(network, self.loss, *learned, centre, seed, self.work)
+        rows, centre = (self.train, self.held_out or self.train), mean.to(self.device)
+        metric, seed = self.refining.metric, self.request.seed
+        return imputer_of(network, self.loss, rows, metric, centre, seed, self.work)
 
     def _tell_refining(self, state: State) -> None:
         if self.refining.steps:

@@ -33,6 +33,7 @@ from isthmus.estimator.mixing import Certainty, Evidence
 from isthmus.gaps import places
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
+from isthmus.training.rows import taken
 from isthmus.types import Index, WeightedRows
 
 ROWS_TO_TRUST, ROWS_AT_ONCE = 1024, 256
@@ -60,8 +61,7 @@ class Hidden:
         """(B, *shape) rows with values hidden, the same as they are, and their weights (B,)."""
         generator = torch.Generator().manual_seed(self.seed)
         for positions in [*plain_batches(len(self.chosen), ROWS_AT_ONCE)] * self.rounds:
-            at = self.chosen[positions]
-            x, weight = self.rows.take(at), self.rows.weight[torch.as_tensor(at)]
+            x, weight = taken(self.rows, self.chosen[positions])
             gaps = places(x, HIDDEN, self.sizes, generator)
             yield x.masked_fill(gaps, torch.nan), x, weight
 

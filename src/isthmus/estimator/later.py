@@ -15,13 +15,15 @@ from isthmus.estimator.imputing import Imputer
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.training import world
+from isthmus.training.rows import taken
 from isthmus.types import Index, WeightedRows
 
 MOST_BYTES = 1 << 26
 """Of rows that a fitted model keeps until then; where they take more, it learns at once."""
 
-_ONE = threading.RLock()
-"""Whoever learns: others who ask for the same meanwhile wait for it."""
+_ONE_AT_A_TIME = threading.RLock()
+"""Whoever learns: how many threads torch takes is the process's. Who asks for what is learned
+already need not wait."""
 
 
 @dataclass
@@ -37,8 +39,7 @@ class Sample:
     @classmethod
     def of(cls, rows: Rows) -> Self:
         """As many as an imputer learns from."""
-        at = sampled(rows, ROWS_TO_LEARN)
-        return cls(rows.take(at), rows.weight[torch.as_tensor(at)])
+        return cls(*taken(rows, sampled(rows, ROWS_TO_LEARN)))
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -57,7 +58,10 @@ class Later:
 
     def __call__(self) -> Imputer:
         """The imputer."""
-        with _ONE:
+        found = self._imputer
+        if isinstance(found, Imputer):
+            return found
+        with _ONE_AT_A_TIME:
             if not isinstance(self._imputer, Imputer):
                 self._imputer = self._imputer()
             return self._imputer
@@ -87,14 +91,8 @@ def imputer_of(
         with torch.inference_mode(False), exact, world.threads(work, centre.device):
             return Imputer.learn(network, loss, train, judged, metric, centre=centre, seed=seed)
 
-    if sum(map(_nbytes, rows)) > MOST_BYTES:
+    if sum(part.nbytes(min(len(part), ROWS_TO_LEARN)) for part in rows) > MOST_BYTES:
         return Later(learn(*rows))
     train = Sample.of(rows[0])
     judged = train if rows[1] is rows[0] else Sample.of(rows[1])
     return Later(functools.partial(learn, train, judged))
-
-
-def _nbytes(rows: Rows) -> int:
-    """How much a sample of them takes."""
-    width = rows.preparation.facts.n_features
-    return min(len(rows), ROWS_TO_LEARN) * width * rows.dtype.itemsize

@@ -12,6 +12,7 @@ from isthmus.gaps import row_means
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.refinement import Refinement, inverse_curvature
+from isthmus.training.rows import taken
 
 ENOUGH_STEPS = 4
 """Half of what 8 steps gain comes with the first, nine tenths with four (docs/benchmarks.md)."""
@@ -89,7 +90,7 @@ def settle(
         return none
     found = replace(none, steps=ENOUGH_STEPS if wanted == AUTO else int(wanted))
     at = sampled(judged, ROWS_TO_JUDGE)
-    x, weight = judged.take(at), judged.weight[torch.as_tensor(at)]
+    x, weight = taken(judged, at)
     before, after = (_error(way, network, loss, x, weight) for way in (none, found))
     gain = 1 - after / before if before > 0 else 0.0
     rows = f"{len(at)} {'training' if judged is train else 'held-out'} rows"
