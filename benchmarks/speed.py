@@ -29,7 +29,7 @@ import torch
 
 import rivals
 from common import machine, record, table
-from isthmus.training.compiling import library
+from isthmus.training.engines.cpu.build import library
 from rivals import Rows, Size
 
 SIZES = {

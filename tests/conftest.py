@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from isthmus.training.step import Steps
+from isthmus.training.engines.base import Steps
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

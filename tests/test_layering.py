@@ -1,4 +1,4 @@
-"""The floors of the house: who may import whom, read from the source without running it.
+"""The layers of the package: who may import whom, read from the source without running it.
 
 The floors are those of docs/design.md. An import counts wherever it stands: at the top of a
 file, inside a function, or under TYPE_CHECKING.
@@ -15,28 +15,85 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "isthmus"
 
-# A part is a file or a folder directly in the package. It imports from floors above it in this
-# list only (nearer the ground), never from its own floor.
-FLOORS: list[set[str]] = [
-    {"types", "errors"},
-    {"spec", "files", "gaps", "randomness"},
-    {"counts"},
-    {"data", "kinds", "losses", "optim", "metrics", "refinement"},
-    {"pretraining", "training"},
-    {"artifact"},
-    {"estimator", "baselines"},
-    {"detector", "search"},
-    {"report"},
-    {"cli"},
-    {"__init__", "__main__"},
-]
-FLOOR = {part: level for level, parts in enumerate(FLOORS) for part in parts}
+# The units of a package are its files and folders. A unit imports from those in earlier sets of
+# its package only, never from its own set. Packages without a list only have no import ring.
+FLOORS: dict[str, list[set[str]]] = {
+    "isthmus": [
+        {"types", "errors"},
+        {"spec", "files", "missing", "randomness"},
+        {"counts", "corruptions", "runtime"},
+        {"data", "kinds", "losses", "optim", "metrics", "refinement"},
+        {"pretraining", "training"},
+        {"artifact", "baselines", "imputation"},
+        {"estimator"},
+        {"detector", "search"},
+        {"loading", "report"},
+        {"cli"},
+        {"__init__", "__main__"},
+    ],
+    "isthmus.data": [
+        {"columns", "row_numbers", "prefetch"},
+        {"schema"},
+        {"arrays", "on_disk"},
+        {"subset"},
+        {"splitting"},
+        {"tables"},
+        {"signals", "formats"},
+        {"open", "validate"},
+        {"labels", "preparation"},
+        {"loading", "output"},
+        {"recording_files"},
+        {"windows"},
+        {"__init__"},
+    ],
+    "isthmus.training": [
+        {"cancellation", "ema", "grad_clip", "plan"},
+        {"engines"},
+        {"rows", "state"},
+        {"checkpoint", "evaluate", "reporters"},
+        {"concurrent"},
+        {"diagnostics"},
+        {"trainer"},
+        {"__init__"},
+    ],
+    "isthmus.training.engines": [
+        {"base"},
+        {"dense"},
+        {"layer_table"},
+        {"cpu", "cuda"},
+        {"batched", "select"},
+        {"__init__"},
+    ],
+    "isthmus.report": [
+        {"formatting"},
+        {"charts", "summary"},
+        {"data", "html"},
+        {"compare", "sections"},
+        {"page"},
+        {"outlier_page"},
+        {"__init__"},
+    ],
+    "isthmus.cli": [
+        {"console", "docs", "exit_codes", "flatten_options"},
+        {"options", "progress"},
+        {"settings"},
+        {"io"},
+        {"run"},
+        {"commands"},
+        {"app"},
+        {"__init__"},
+    ],
+}
+FLOOR = {
+    package: {unit: level for level, units in enumerate(floors) for unit in units}
+    for package, floors in FLOORS.items()
+}
 
-# The training loop is handed what it trains; it knows none of it by name.
-STRANGERS = {"isthmus.training.loop": {"kinds", "losses", "optim", "data"}}
+# The trainer is handed what it trains; it knows none of it by name.
+STRANGERS = {"isthmus.training.trainer": {"kinds", "losses", "optim", "data"}}
 
 # Everything else is written for one process on one device.
-WORLD = "isthmus.training.world"
+WORLD = "isthmus.runtime.device"
 
 
 class Import(NamedTuple):
@@ -68,9 +125,17 @@ def _dotted(path: Path, package: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _part(module: str) -> str:
-    """The part that a module of the package belongs to."""
-    return module.split(".")[1] if "." in module else "__init__"
+def _unit(module: str, package: str) -> str:
+    """The file or folder of a package that a module inside it belongs to."""
+    inner = module[len(package) + 1 :]
+    return inner.split(".")[0] if inner else "__init__"
+
+
+def _packages(module: str) -> Iterator[str]:
+    """The packages with floors that a module is in, the outermost first."""
+    parts = module.split(".")
+    names = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return (name for name in names if name in FLOOR)
 
 
 def _imports(tree: ast.AST) -> Iterator[Import]:
@@ -94,10 +159,11 @@ def _names(function: ast.expr) -> set[str]:
 
 
 def _file_problems(module: str, path: Path, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
-    here = _part(module)
-    if here not in FLOOR:
-        yield 1, f"{here} has no floor; give it one in tests/test_layering.py"
-        return
+    for package in _packages(module):
+        here = _unit(module, package)
+        if here not in FLOOR[package] and (here != "__init__" or module != package):
+            yield 1, f"{here} has no floor in {package}; give it one in tests/test_layering.py"
+            return
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for found in _imports(tree):
         yield from ((found.line, message) for message in _import_problems(module, found, known))
@@ -108,7 +174,7 @@ def _file_problems(module: str, path: Path, known: dict[str, Path]) -> Iterator[
 def _import_problems(module: str, found: Import, known: dict[str, Path]) -> Iterator[str]:
     if found.module.startswith("."):
         yield "relative import; write the whole name"
-    elif found.module == "?" and _part(module) != "__init__":
+    elif found.module == "?" and module != "isthmus":
         yield "imports a module whose name is computed; nobody can read where it points"
     elif found.name is None and found.module.split(".")[0] == "isthmus":
         yield f"import {found.module}; write from {found.module} import ..."
@@ -117,16 +183,25 @@ def _import_problems(module: str, found: Import, known: dict[str, Path]) -> Iter
 
 
 def _target_problems(module: str, target: str, known: dict[str, Path]) -> Iterator[str]:
-    here, there = _part(module), _part(target)
-    if target not in known or there not in FLOOR:
+    if target not in known:
         yield f"imports {target}, which is not there"
-    elif there == "__init__":
+    elif target == "isthmus":
         yield "imports from the package's front door; import from the part that has it"
-    elif there != here and FLOOR[there] >= FLOOR[here]:
-        relation = "its own floor" if FLOOR[there] == FLOOR[here] else "a floor above"
-        yield f"{here} imports {there}, a part of {relation}"
-    elif there in STRANGERS.get(module, ()):
-        yield f"{module} imports {there}, which it should be handed"
+    elif _unit(target, "isthmus") in STRANGERS.get(module, ()):
+        yield f"{module} imports {_unit(target, 'isthmus')}, which it should be handed"
+    else:
+        yield from _arrows_up(module, target)
+
+
+def _arrows_up(module: str, target: str) -> Iterator[str]:
+    """What is wrong with an import inside the innermost package that holds both modules."""
+    shared = [package for package in _packages(module) if f"{target}.".startswith(f"{package}.")]
+    for package in shared:
+        here, there = _unit(module, package), _unit(target, package)
+        floor = FLOOR[package]
+        if there != here and there in floor and floor[there] >= floor[here]:
+            relation = "its own floor" if floor[there] == floor[here] else "a floor above"
+            yield f"{here} imports {there}, a part of {relation}"
 
 
 def _target(found: Import, known: dict[str, Path]) -> str | None:
@@ -168,8 +243,16 @@ def test_every_import_points_down():
     assert problems(PACKAGE) == []
 
 
-def test_no_floor_repeats_a_part():
-    assert sum(len(parts) for parts in FLOORS) == len(FLOOR)
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_floor_repeats_a_part(package):
+    assert sum(len(parts) for parts in FLOORS[package]) == len(FLOOR[package])
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_floor_holds_parts_that_are_there(package):
+    folder = PACKAGE.parent.joinpath(*package.split("."))
+    there = {p.stem for p in folder.glob("*.py")} | {p.parent.name for p in folder.glob("*/*.py")}
+    assert set(FLOOR[package]) == there
 
 
 GOOD = {
@@ -183,9 +266,9 @@ GOOD = {
     "kinds/vanilla.py": "from isthmus.kinds import base\nfrom isthmus.kinds.base import Network\n",
     "losses/__init__.py": "from isthmus.types import Penalty\n",
     "training/__init__.py": "",
-    "training/loop.py": "from isthmus.training.step import step\nfrom isthmus import types\n",
-    "training/step.py": "from isthmus.types import Step\nfrom isthmus.losses import SQUARED\n",
-    "training/world.py": "import torch.distributed as dist\nfrom torch import distributed\n",
+    "training/trainer.py": "from isthmus.training.plan import plan\nfrom isthmus import types\n",
+    "training/plan.py": "from isthmus.types import Step\nfrom isthmus.losses import SQUARED\n",
+    "runtime/device.py": "import torch.distributed as dist\nfrom torch import distributed\n",
     "cli.py": "def main():\n    from isthmus.kinds import KINDS\n    import_module('json')\n",
 }
 
@@ -210,7 +293,7 @@ def test_a_sound_package_passes(tmp_path):
         ("losses/l1.py", "from isthmus import kinds", "its own floor"),
         ("losses/l1.py", "def f():\n    from isthmus.cli import main", "a floor above"),
         ("losses/l1.py", "if TYPE_CHECKING:\n    from isthmus.cli import main", "a floor above"),
-        ("losses/l1.py", "class A:\n    from isthmus.training.step import step", "a floor above"),
+        ("losses/l1.py", "class A:\n    from isthmus.training.plan import plan", "a floor above"),
         ("losses/l1.py", "importlib.import_module('isthmus.cli')", "a floor above"),
         ("losses/l1.py", "__import__('isthmus.cli')", "a floor above"),
         ("losses/l1.py", "import_module('isthmus.' + name)", "computed"),
@@ -227,18 +310,26 @@ def test_a_sound_package_passes(tmp_path):
         ("kinds/new.py", "from isthmus import *", "front door"),
         ("kinds/new.py", "from isthmus.nowhere import x", "not there"),
         ("kinds/new.py", "from isthmus.types.nowhere import x", "not there"),
-        ("kinds/new.py", "import torch.distributed", "only isthmus.training.world"),
-        ("kinds/new.py", "import torch.distributed.fsdp as f", "only isthmus.training.world"),
-        ("kinds/new.py", "from torch import nn, distributed", "only isthmus.training.world"),
-        ("kinds/new.py", "from torch.distributed import fsdp", "only isthmus.training.world"),
-        ("kinds/new.py", "torch.distributed.init()", "only isthmus.training.world"),
-        ("training/step.py", "import_module('torch.distributed')", "only isthmus.training.world"),
-        ("training/loop.py", "from isthmus.kinds import KINDS", "should be handed"),
-        ("training/loop.py", "from isthmus import data", "should be handed"),
-        ("training/loop.py", "def f():\n    from isthmus.losses import L1", "should be handed"),
-        ("training/loop.py", "from isthmus.optim.sgd import SGD", "should be handed"),
+        ("kinds/new.py", "import torch.distributed", "only isthmus.runtime.device"),
+        ("kinds/new.py", "import torch.distributed.fsdp as f", "only isthmus.runtime.device"),
+        ("kinds/new.py", "from torch import nn, distributed", "only isthmus.runtime.device"),
+        ("kinds/new.py", "from torch.distributed import fsdp", "only isthmus.runtime.device"),
+        ("kinds/new.py", "torch.distributed.init()", "only isthmus.runtime.device"),
+        (
+            "training/engines/base.py",
+            "import_module('torch.distributed')",
+            "only isthmus.runtime.device",
+        ),
+        ("training/trainer.py", "from isthmus.kinds import KINDS", "should be handed"),
+        ("training/trainer.py", "from isthmus import data", "should be handed"),
+        ("training/trainer.py", "def f():\n    from isthmus.losses import L1", "should be handed"),
+        ("training/trainer.py", "from isthmus.optim.sgd import SGD", "should be handed"),
         ("explore.py", "", "explore has no floor"),
         ("explore/page.py", "", "explore has no floor"),
+        ("data/odd.py", "", "odd has no floor in isthmus.data"),
+        ("data/schema.py", "from isthmus.data.open import f", "schema imports open, a part of a"),
+        ("data/tables/a.py", "from isthmus.data.formats.b import f", "tables imports formats"),
+        ("training/plan.py", "from isthmus.training.ema import f", "its own floor"),
         ("kinds/base.py", "from isthmus.kinds import vanilla", "import ring"),
         ("kinds/base.py", "from isthmus.kinds import KINDS", "import ring"),
         ("kinds/base.py", "def f():\n    from isthmus.kinds.vanilla import V", "import ring"),
@@ -246,7 +337,11 @@ def test_a_sound_package_passes(tmp_path):
     ],
 )
 def test_a_planted_fault_is_found(tmp_path, name, text, message):
-    planted = {"data/__init__.py": "", "optim/__init__.py": "", "optim/sgd.py": ""}
+    planted = {
+        **{f"{part}/__init__.py": "" for part in ("data", "data/tables", "data/formats", "optim")},
+        **dict.fromkeys(("optim/sgd.py", "data/open.py", "data/formats/b.py"), ""),
+        "training/ema.py": "",
+    }
     found = problems(write(tmp_path, GOOD | planted | {name: text}))
     assert len(found) == 1, found
     assert message in found[0]

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import isthmus
-from isthmus import data, kinds, losses, optim, pretraining
+from isthmus import corruptions, kinds, losses, optim, pretraining
 
 
 def test_public_names():
@@ -15,6 +15,7 @@ def test_public_names():
             "Autoencoder",
             "OutlierDetector",
             "SearchCV",
+            "corruptions",
             "data",
             "fit_together",
             "kinds",
@@ -37,7 +38,13 @@ def test_registries():
     assert list(kinds.KINDS) == ["vanilla", "multilayer", "regularized", "convolutional"]
     assert list(losses.LOSSES) == ["squared", "bernoulli", "huber", "mixed"]
     assert list(losses.PENALTIES) == ["l1", "kl", "contraction"]
-    assert list(data.CORRUPTIONS) == ["gaussian", "masking", "hiding", "salt_and_pepper", "swap"]
+    assert list(corruptions.CORRUPTIONS) == [
+        "gaussian",
+        "masking",
+        "hiding",
+        "salt_and_pepper",
+        "swap",
+    ]
     assert list(pretraining.PRETRAININGS) == ["pca", "random", "lsuv", "rbm", "autoencoder"]
     assert list(optim.OPTIMIZERS) == [
         *("sgd", "nesterov", "rmsprop", "adam", "adamw", "muon"),

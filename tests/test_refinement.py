@@ -182,7 +182,7 @@ def test_it_is_left_where_another_code_is_wanted_or_nothing_is_gained(settings):
 
 
 def test_a_gain_too_small_to_be_worth_the_time_is_left(monkeypatch):
-    monkeypatch.setattr("isthmus.estimator.refining.WORTHWHILE", 0.9)
+    monkeypatch.setattr("isthmus.estimator.code_refinement.WORTHWHILE", 0.9)
     assert fitted().facts_["transform_max_iter"] == 0
     assert fitted(transform_max_iter=4).facts_["transform_max_iter"] == 4
 
@@ -211,7 +211,7 @@ def test_inference_mode_is_no_hindrance(tmp_path, settings):
 
 
 def test_what_cannot_be_refined_is_told_before_training(monkeypatch):
-    monkeypatch.setattr("isthmus.training.loop.Trainer.run", lambda _: pytest.fail("it trained"))
+    monkeypatch.setattr("isthmus.training.trainer.Trainer.run", lambda _: pytest.fail("it trained"))
     with pytest.raises(RequestError, match="transform_max_iter=3 needs a code without an act"):
         fitted(kind=kinds.Vanilla(activation="tanh"), transform_max_iter=3)
     wide = kinds.Regularized(hidden=())
@@ -264,10 +264,10 @@ def test_wide_rows_are_refined_a_few_at_a_time(monkeypatch):
         return real(self, x, code, iterations)
 
     monkeypatch.setattr(Refinement, "__call__", spy)
-    monkeypatch.setattr("isthmus.estimator.refining.VALUES_AT_ONCE", 12 * 150)
+    monkeypatch.setattr("isthmus.estimator.code_refinement.VALUES_AT_ONCE", 12 * 150)
     np.testing.assert_allclose(model.transform(new), together, rtol=1e-5, atol=1e-6)
     assert seen == [150, 150, 100]
-    monkeypatch.setattr("isthmus.estimator.refining.VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("isthmus.estimator.code_refinement.VALUES_AT_ONCE", 1)
     np.testing.assert_allclose(model.transform(new[:5]), together[:5], rtol=1e-5, atol=1e-6)
 
 

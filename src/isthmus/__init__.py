@@ -4,9 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isthmus import data, kinds, losses, optim, pretraining
-    from isthmus.detector import OutlierDetector, load
+    from isthmus import corruptions, data, kinds, losses, optim, pretraining
+    from isthmus.detector import OutlierDetector
     from isthmus.estimator import Autoencoder
+    from isthmus.loading import load
     from isthmus.search import SearchCV, fit_together
 
 __version__ = "0.1.0"
@@ -14,6 +15,7 @@ __all__ = [
     "Autoencoder",
     "OutlierDetector",
     "SearchCV",
+    "corruptions",
     "data",
     "fit_together",
     "kinds",
@@ -28,7 +30,7 @@ _HOMES = {
     "OutlierDetector": "isthmus.detector",
     "SearchCV": "isthmus.search",
     "fit_together": "isthmus.search",
-    "load": "isthmus.detector",
+    "load": "isthmus.loading",
 }
 
 

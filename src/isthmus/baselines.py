@@ -11,8 +11,8 @@ from sklearn.decomposition import PCA
 
 from isthmus.data import Preparation, blocks
 from isthmus.errors import RequestError, require
-from isthmus.gaps import known_sums, mean_known
 from isthmus.metrics import ReconstructionError, psnr, reconstruction_error
+from isthmus.missing import known_sums, mean_known
 from isthmus.types import Array, Index, Source
 
 # D numbers in a row, K components, H x W pixels, C channels.

@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor, nn
 
-from isthmus.gaps import filled
+from isthmus.missing import filled
 from isthmus.types import Facts, Index
 
 LEAST_TOTAL = 1.0

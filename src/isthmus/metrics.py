@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isthmus.gaps import known_sums, mean_known
+from isthmus.missing import known_sums, mean_known
 from isthmus.types import Array
 
 CONSTANT_SHARE = 1e-8

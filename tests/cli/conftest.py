@@ -92,10 +92,10 @@ def streamed(monkeypatch):
     def make():
         for module in ("parquet", "npy", "delimited"):
             monkeypatch.setattr(f"isthmus.data.formats.{module}.SMALL_BYTES", 0)
-        for module in ("streams.blocks", "split", "streams.text"):
+        for module in ("on_disk", "splitting.holdout", "formats.csv_stream"):
             monkeypatch.setattr(f"isthmus.data.{module}.CHUNK_BYTES", 8 * 6 * 20)
-        monkeypatch.setattr("isthmus.data.streams.arrays.PIECE_BYTES", 8 * 6 * 20)
-        monkeypatch.setattr("isthmus.data.streams.windows.WINDOW_BYTES", 8 * 6 * 100)
-        monkeypatch.setattr("isthmus.data.streams.rows.RESIDENT_BYTES", 0)
+        monkeypatch.setattr("isthmus.data.formats.npy.PIECE_BYTES", 8 * 6 * 20)
+        monkeypatch.setattr("isthmus.data.loading.shuffle.WINDOW_BYTES", 8 * 6 * 100)
+        monkeypatch.setattr("isthmus.data.loading.streamed_rows.RESIDENT_BYTES", 0)
 
     return make

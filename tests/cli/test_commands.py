@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import isthmus as library
-from isthmus.data import split
+from isthmus.data.splitting import holdout as split
 
 TINY = ("--components", "2", "--epochs", "1")
 

@@ -12,11 +12,12 @@ import warnings
 import numpy as np
 import pytest
 
-from isthmus.cli import faults, main
+from isthmus.cli import exit_codes as faults
+from isthmus.cli import main
+from isthmus.cli.console import Talk
 from isthmus.cli.progress import Progress
-from isthmus.cli.talk import Talk
 from isthmus.errors import DivergenceError
-from isthmus.training.loop import Trainer
+from isthmus.training.trainer import Trainer
 
 # Started from a background job, a process ignores Ctrl-C unless it asks for it.
 RUN = """
@@ -89,7 +90,7 @@ def test_a_checkpoint_of_another_fit_is_not_resumed(isthmus, tmp_path, table, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("isthmus.cli.fit._evidence", stop)
+        patch.setattr("isthmus.cli.run.fit._evidence", stop)
         assert isthmus(*fit, "--epochs", "1").code == 130
     kept = tmp_path / ".model.checkpoint"
     assert kept.is_dir()
@@ -111,7 +112,7 @@ def test_a_fit_that_diverges_leaves_nothing(isthmus, tmp_path, table, monkeypatc
         (tmp_path / ".model.checkpoint").mkdir(exist_ok=True)
         raise DivergenceError("training diverged 6 times; scale the data or lower lr")
 
-    monkeypatch.setattr("isthmus.cli.fit.Autoencoder.fit", diverge)
+    monkeypatch.setattr("isthmus.cli.run.fit.Autoencoder.fit", diverge)
     done = isthmus("fit", table, "-o", tmp_path / "model")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "lower lr" in done.err
@@ -122,7 +123,7 @@ def test_a_report_that_fails_does_not_lose_the_model(isthmus, tmp_path, table, m
     def fail(*_, **__):
         raise ZeroDivisionError("a bug in the report")
 
-    monkeypatch.setattr("isthmus.cli.fit.gather", fail)
+    monkeypatch.setattr("isthmus.cli.run.fit.gather", fail)
     done = isthmus("fit", table, "-o", tmp_path / "model", "--components", "2", "--epochs", "1")
     assert done.code == 1
     assert "Traceback" in done.err
@@ -135,7 +136,7 @@ def test_our_own_faults_show_a_traceback(isthmus, tmp_path, table, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("impossible")
 
-    monkeypatch.setattr("isthmus.cli.rows.open_source", fail)
+    monkeypatch.setattr("isthmus.cli.io.open_data.open_source", fail)
     done = isthmus("fit", table, "-o", tmp_path / "model")
     assert done.code == 1
     assert "Traceback" in done.err

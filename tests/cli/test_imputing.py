@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isthmus.cli import use
+from isthmus.cli.run import apply as use
 
 ROWS = 400
 SIZES = ["S", "M", "L", "XL"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus import data, kinds, losses, optim, pretraining
+from isthmus import corruptions, kinds, losses, optim, pretraining
 from isthmus.cli.options import Choosing, Reading, Training
 from isthmus.cli.settings import (
     CORRUPTION,
@@ -35,8 +35,8 @@ IMAGES = Schema(layout="image", shape=(28, 28), dtypes=("uint8",))
         (PENALTY, "l1=0.001", losses.L1(weight=0.001)),
         (PENALTY, "kl=0.1:target_rate=0.2", losses.KL(weight=0.1, target_rate=0.2)),
         (PENALTY, "contraction:probes=3", losses.Contraction(probes=3)),
-        (CORRUPTION, "masking=0.2", data.Masking(rate=0.2)),
-        (CORRUPTION, "gaussian=1", data.Gaussian(std=1.0)),
+        (CORRUPTION, "masking=0.2", corruptions.Masking(rate=0.2)),
+        (CORRUPTION, "gaussian=1", corruptions.Gaussian(std=1.0)),
         (PRETRAINING, "pca", pretraining.PCA()),
         (PRETRAINING, "rbm:k=3:persistent=yes", pretraining.RBM(k=3, persistent=True)),
         (PRETRAINING, "autoencoder=5", pretraining.AutoencoderStack(epochs=5)),

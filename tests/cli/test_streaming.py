@@ -6,7 +6,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 
-from isthmus.cli import rows
+from isthmus.cli.io import open_data as rows
 from isthmus.data import is_streamed
 from isthmus.report import gather
 
@@ -108,7 +108,7 @@ def test_a_streamed_fit_has_a_report_of_its_held_out_rows(
         seen.append(gather(*given, **options))
         return seen[-1]
 
-    monkeypatch.setattr("isthmus.cli.fit.gather", kept)
+    monkeypatch.setattr("isthmus.cli.run.fit.gather", kept)
     path, model = write(tmp_path, mixed, ".parquet"), tmp_path / "model"
     done = isthmus("fit", path, "-o", model, "--components", "2", "--epochs", "20")
     assert done.code == 0, done.err
@@ -301,8 +301,8 @@ def test_odd_rows_of_a_file_on_disk_are_told_as_in_memory(isthmus, numbers, tmp_
     numbers[70, 2] += 30
     table = pa.table({f"c{at}": numbers[:, at] for at in range(6)})
     data = write(tmp_path, table, ".parquet")
-    monkeypatch.setattr("isthmus.data.split.CHUNK_BYTES", 8 * 6 * 50)
-    monkeypatch.setattr("isthmus.data.split.BLOCK_BYTES", 8 * 6 * 50)
+    monkeypatch.setattr("isthmus.data.splitting.holdout.CHUNK_BYTES", 8 * 6 * 50)
+    monkeypatch.setattr("isthmus.data.splitting.holdout.BLOCK_BYTES", 8 * 6 * 50)
     asked, texts = ("--explain", "--components", 3), []
     for option in ("--stream", "--no-stream"):
         page, out = tmp_path / f"page{option}.html", tmp_path / f"odd{option}.csv"
@@ -320,7 +320,7 @@ def test_odd_rows_of_a_file_on_disk_are_told_as_in_memory(isthmus, numbers, tmp_
 
 
 def test_a_sample_that_was_learned_is_said(isthmus, numbers, tmp_path, monkeypatch):
-    monkeypatch.setattr("isthmus.detector.drawing.MOST_REMEMBERED", 150)
+    monkeypatch.setattr("isthmus.detector.sampling.MOST_REMEMBERED", 150)
     np.save(tmp_path / "a.npy", numbers)
     asked = ("--components", 3, "--save", tmp_path / "d", "--stream")
     done = isthmus("detect", tmp_path / "a.npy", "-o", tmp_path / "s.npy", *asked)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from isthmus import Autoencoder, data, kinds, losses, optim, pretraining
+from isthmus import Autoencoder, corruptions, kinds, losses, optim, pretraining
 from isthmus.spec import Spec
 
 # Who adds a part to a registry adds an example here, and every test of this folder is for free.
@@ -28,11 +28,11 @@ TINY: dict[str, dict[str, Spec]] = {
         "contraction": losses.Contraction(weight=0.01, probes=2),
     },
     "corruption": {
-        "gaussian": data.Gaussian(std=0.2),
-        "masking": data.Masking(rate=0.3),
-        "hiding": data.Hiding(rate=0.2),
-        "salt_and_pepper": data.SaltAndPepper(rate=0.1),
-        "swap": data.SwapRows(rate=0.2),
+        "gaussian": corruptions.Gaussian(std=0.2),
+        "masking": corruptions.Masking(rate=0.3),
+        "hiding": corruptions.Hiding(rate=0.2),
+        "salt_and_pepper": corruptions.SaltAndPepper(rate=0.1),
+        "swap": corruptions.SwapRows(rate=0.2),
     },
     "pretraining": {
         "pca": pretraining.PCA(),

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from isthmus import Autoencoder, kinds, load
-from isthmus.data import CORRUPTIONS
+from isthmus.corruptions import CORRUPTIONS
 from isthmus.errors import DivergenceError
 from isthmus.kinds import KINDS
 from isthmus.losses import L1, LOSSES, PENALTIES
@@ -91,7 +91,7 @@ def check_batches(fit, slot, part, images, monkeypatch):
     check(ae.transform(images[order])[back], ae.score_samples(images[order])[back])
     one = [(ae.transform(row[None])[0], ae.score_samples(row[None])[0]) for row in images]
     check(*map(np.array, zip(*one, strict=True)))
-    monkeypatch.setattr("isthmus.data.batches.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("isthmus.data.loading.rows.ROWS_AT_ONCE", 7)
     check(ae.transform(images), ae.score_samples(images))
     torch.set_num_threads(2)
     try:

@@ -6,8 +6,8 @@ import json
 import pytest
 from sklearn.base import clone
 
-from isthmus import data, kinds, losses, optim, pretraining
-from isthmus.data import CORRUPTIONS
+from isthmus import corruptions, kinds, losses, optim, pretraining
+from isthmus.corruptions import CORRUPTIONS
 from isthmus.kinds import KINDS
 from isthmus.losses import LOSSES, PENALTIES
 from isthmus.optim import OPTIMIZERS
@@ -18,7 +18,7 @@ REGISTRIES = {
     "kind": (KINDS, kinds, kinds.Kind),
     "loss": (LOSSES, losses, losses.Reconstruction),
     "penalties": (PENALTIES, losses, losses.PenaltySpec),
-    "corruption": (CORRUPTIONS, data, data.Corruption),
+    "corruption": (CORRUPTIONS, corruptions, corruptions.Corruption),
     "pretraining": (PRETRAININGS, pretraining, pretraining.Pretraining),
     "optimizer": (OPTIMIZERS, optim, optim.OptimizerSpec),
 }

@@ -5,8 +5,8 @@ import pytest
 from isthmus import optim
 from isthmus.optim import OPTIMIZERS, SCHEDULES
 from isthmus.training import checkpoint
-from isthmus.training.loop import Trainer
-from isthmus.training.stride import Stride
+from isthmus.training.engines.dense.adam_loop import Stride
+from isthmus.training.trainer import Trainer
 
 STEPS = 9
 """In the second epoch of a fit of six or seven steps an epoch."""

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from isthmus import Autoencoder, OutlierDetector, data, load
-from isthmus.detector.learning import check_spread
+from isthmus.detector.fit import check_spread
 from isthmus.errors import ArtifactError, DivergenceError, RequestError
 
 FAST = Autoencoder(n_components=2, kind="vanilla", preparation="columns", max_epochs=5)

@@ -5,7 +5,7 @@ import pytest
 
 from isthmus import Autoencoder, OutlierDetector, data, load
 from isthmus.data import most_shared
-from isthmus.data.joining import extents
+from isthmus.data.signals.overlap_add import extents
 from isthmus.detector.memory import Memory
 from isthmus.detector.overlaps import NOWHERE, LearnedWindows, share
 

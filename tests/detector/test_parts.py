@@ -6,13 +6,13 @@ from scipy import stats
 
 from isthmus import OutlierDetector, data
 from isthmus.data import array_source, held_out_split
-from isthmus.detector.holding import hold_out
-from isthmus.detector.learning import with_all_known
+from isthmus.detector.defaults import default_autoencoder
+from isthmus.detector.fit import with_all_known
+from isthmus.detector.holdout import hold_out
 from isthmus.detector.memory import Memory, some_of
 from isthmus.detector.reasons import reasons
-from isthmus.detector.settling import default_autoencoder
 from isthmus.detector.threshold import from_contamination, from_held_out
-from isthmus.detector.typical import bent, typical_rows, unbent
+from isthmus.detector.trimming import bent, typical_rows, unbent
 
 
 def test_the_memory_expects_the_mean_of_the_nearest():

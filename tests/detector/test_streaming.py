@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isthmus import Autoencoder, OutlierDetector, data, load
-from isthmus.detector import drawing
+from isthmus.detector import sampling as drawing
 
 FAST = Autoencoder(4, kind="vanilla", max_epochs=5, transform_max_iter=0)
 ROWS, ODD = 3000, 1234
@@ -117,11 +117,11 @@ def test_windows_of_recordings_on_disk_are_drawn_too(tmp_path, rng):
 
 @pytest.mark.usefixtures("_few")
 def test_scores_take_a_block_of_memory_whatever_the_rows(tmp_path, rng, monkeypatch):
-    monkeypatch.setattr("isthmus.data.streams.rows.RESIDENT_BYTES", 0)
-    monkeypatch.setattr("isthmus.data.streams.arrays.PIECE_BYTES", 1 << 16)
-    monkeypatch.setattr("isthmus.data.streams.blocks.KEPT_BYTES", 1 << 17)
-    monkeypatch.setattr("isthmus.data.split.CHUNK_BYTES", 1 << 18)
-    monkeypatch.setattr("isthmus.data.streams.blocks.CHUNK_BYTES", 1 << 18)
+    monkeypatch.setattr("isthmus.data.loading.streamed_rows.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("isthmus.data.formats.npy.PIECE_BYTES", 1 << 16)
+    monkeypatch.setattr("isthmus.data.on_disk.KEPT_BYTES", 1 << 17)
+    monkeypatch.setattr("isthmus.data.splitting.holdout.CHUNK_BYTES", 1 << 18)
+    monkeypatch.setattr("isthmus.data.on_disk.CHUNK_BYTES", 1 << 18)
     detector = OutlierDetector(FAST).fit(rng.normal(size=(500, 32)))
 
     def peak(rows):

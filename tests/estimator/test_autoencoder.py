@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from isthmus import Autoencoder, data, kinds, losses, optim
+from isthmus import Autoencoder, corruptions, kinds, losses, optim
 from isthmus.errors import DataError, RequestError
 
 RNG = np.random.default_rng(0)
@@ -151,7 +151,9 @@ def test_fits_in_other_processes_are_the_same():
 
 
 def test_clone_and_deepcopy():
-    model = make(penalties=(losses.L1(weight=0.5),), corruption=data.Masking(rate=0.5)).fit(X)
+    model = make(penalties=(losses.L1(weight=0.5),), corruption=corruptions.Masking(rate=0.5)).fit(
+        X
+    )
     assert clone(model).get_params()["penalties"][0].weight == 0.5
     assert not hasattr(clone(model), "network_")
     twin = copy.deepcopy(model)

@@ -12,7 +12,7 @@ import torch
 from isthmus import Autoencoder, OutlierDetector, SearchCV, fit_together
 from isthmus.kinds import Multilayer
 from isthmus.optim import OPTIMIZERS, Adam
-from isthmus.training import compiled
+from isthmus.training.engines.cpu import kernel as compiled
 
 SETTINGS = {name: {"optimizer": name} for name in OPTIMIZERS} | {
     "convolutional": {"kind": "convolutional"},

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from isthmus import Autoencoder, kinds, load, optim
 from isthmus.data.arrays import array_source
 from isthmus.errors import DivergenceError
-from isthmus.estimator.outcome import why_pca
+from isthmus.estimator.pca_fallback import why_pca
 from isthmus.report import gather, render
 from isthmus.training.state import ALL_DONE, State
 

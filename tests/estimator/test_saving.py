@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from isthmus import Autoencoder, data, kinds, load, losses, optim
+from isthmus import Autoencoder, corruptions, kinds, load, losses, optim
 from isthmus.errors import ArtifactError, RequestError
 from isthmus.kinds import KINDS
 
@@ -48,7 +48,7 @@ def test_every_setting_comes_back(tmp_path):
         kind=kinds.Regularized(hidden=(4,), denoising=0.2),
         loss=losses.Huber(delta=0.5),
         penalties=(losses.L1(weight=0.1), "contraction"),
-        corruption=data.Gaussian(std=0.3),
+        corruption=corruptions.Gaussian(std=0.3),
         optimizer=optim.Nesterov(lr=0.01),
         max_epochs=1,
         validation_fraction=0.3,

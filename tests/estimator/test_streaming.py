@@ -12,10 +12,10 @@ import torch
 
 from isthmus import Autoencoder
 from isthmus.data import StreamedRows, open_source
-from isthmus.data.streams.rows import _Feed
+from isthmus.data.loading.streamed_rows import _Feed
 from isthmus.errors import RequestError
 from isthmus.training import checkpoint
-from isthmus.training.stride import Stride
+from isthmus.training.engines.dense.adam_loop import Stride
 
 SETTINGS = {"max_epochs": 4, "random_state": 0, "batch_size": 32}
 STEPS = 20
@@ -38,10 +38,10 @@ def path(tmp_path, numbers):
 @pytest.fixture
 def in_pieces(monkeypatch):
     """Chunks of 30 rows of 8 numbers, windows of 100."""
-    for module in ("streams.blocks", "split"):
+    for module in ("on_disk", "splitting.holdout"):
         monkeypatch.setattr(f"isthmus.data.{module}.CHUNK_BYTES", 64 * 30)
-    monkeypatch.setattr("isthmus.data.streams.windows.WINDOW_BYTES", 64 * 100)
-    monkeypatch.setattr("isthmus.data.streams.rows.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("isthmus.data.loading.shuffle.WINDOW_BYTES", 64 * 100)
+    monkeypatch.setattr("isthmus.data.loading.streamed_rows.RESIDENT_BYTES", 0)
 
 
 def weights(ae):
@@ -198,7 +198,7 @@ def test_rows_to_judge_by_may_be_streamed_too(path):
 
 @pytest.mark.usefixtures("in_pieces")
 def test_of_rows_to_judge_by_no_more_are_taken_than_fit_in_memory(path, monkeypatch):
-    monkeypatch.setattr("isthmus.data.streams.sketch.HELD_OUT_BYTES", 64 * 40)
+    monkeypatch.setattr("isthmus.data.splitting.streamed.HELD_OUT_BYTES", 64 * 40)
     validation = open_source(path, stream=True)
     Autoencoder(2, **SETTINGS).fit(open_source(path, stream=True), validation=validation)
     assert len(validation.pinned) == 40
@@ -208,7 +208,7 @@ def test_of_rows_to_judge_by_no_more_are_taken_than_fit_in_memory(path, monkeypa
 @pytest.mark.usefixtures("in_pieces")
 def test_wide_rows_start_at_the_components_of_those_in_memory(path, monkeypatch):
     narrow = fitted(path, True, max_epochs=0, kind="vanilla")
-    monkeypatch.setattr("isthmus.estimator.fitting.EXACT_SIDE", 4)
+    monkeypatch.setattr("isthmus.estimator.fit.EXACT_SIDE", 4)
     wide = fitted(path, True, max_epochs=0, kind="vanilla")
     rows = open_source(path, stream=False)
     assert wide.score(rows) == pytest.approx(narrow.score(rows), rel=0.02)
@@ -244,7 +244,7 @@ def test_partial_fit_holds_no_piece_once_it_is_learned(numbers):
 
 
 def test_partial_fit_keeps_a_history_of_bounded_length(numbers, monkeypatch):
-    monkeypatch.setattr("isthmus.training.loop.MOST_RECORDS", 6)
+    monkeypatch.setattr("isthmus.training.trainer.MOST_RECORDS", 6)
     ae = Autoencoder(2, random_state=0).partial_fit(pieces(numbers, 20))
     assert len(ae.history_) <= 6
     assert ae.history_[-1]["epoch"] == 25

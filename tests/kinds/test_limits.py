@@ -50,7 +50,7 @@ def test_held_out_rows_that_go_further_lift_a_limit():
 
 def test_limits_do_not_hang_on_the_blocks_rows_come_in(monkeypatch):
     whole = preparation(COUNTS, scaling="none")
-    monkeypatch.setattr("isthmus.data.split.BLOCK_BYTES", 7 * 12 * 8)
+    monkeypatch.setattr("isthmus.data.splitting.holdout.BLOCK_BYTES", 7 * 12 * 8)
     assert preparation(COUNTS, scaling="none") == whole
     assert whole.floor == (0.0,) * 12
 

@@ -11,8 +11,8 @@ from isthmus import Autoencoder
 from isthmus.data import held_out_split, open_source
 from isthmus.errors import DataError, RequestError
 from isthmus.report import compare
-from isthmus.report.images import PHOTOGRAPHS
-from isthmus.report.pictures import sample_photographs
+from isthmus.report.data.jpeg import PHOTOGRAPHS
+from isthmus.report.data.pictures import sample_photographs
 
 FAST = {"max_epochs": 2, "random_state": 0, "kind": "multilayer"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from isthmus.errors import ArtifactError
 from isthmus.report import render
-from isthmus.report.plot import round_steps
+from isthmus.report.charts.plot import round_steps
 
 EVIDENCE = ["table_evidence", "image_evidence", "signal_evidence"]
 DRAWN = "[...document.querySelectorAll('.chart')].every(c => c.querySelector('.main-svg'))"

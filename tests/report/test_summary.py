@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from isthmus.report import summary_lines, words
+from isthmus.report import formatting as words
+from isthmus.report import summary_lines
 from isthmus.report.summary import beside_pca, headline, usage_sentence
 
 

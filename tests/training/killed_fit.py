@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from sklearn.datasets import make_swiss_roll
 
-from isthmus import Autoencoder, data, kinds
+from isthmus import Autoencoder, corruptions, kinds
 from isthmus.training import checkpoint
 
 
 def make(folder):
     kind = kinds.Multilayer(hidden=(16,), dropout=0.1)
-    noise = data.Gaussian(std=0.05)
+    noise = corruptions.Gaussian(std=0.05)
     return Autoencoder(
         2,
         kind=kind,

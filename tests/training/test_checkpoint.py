@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.exceptions import ConvergenceWarning
 
-from isthmus import Autoencoder, data, kinds, losses, optim
+from isthmus import Autoencoder, corruptions, kinds, losses, optim
 from isthmus.errors import ArtifactError, DivergenceError
 from isthmus.training import checkpoint
-from isthmus.training.closed import ClosedStep
+from isthmus.training.engines.dense.step import ClosedStep
 from isthmus.training.state import TENSOR_FIELDS, State
 
 X = np.random.default_rng(0).normal(size=(120, 6)) @ np.random.default_rng(1).normal(size=(6, 6))
@@ -28,7 +28,7 @@ NOT_RESULTS = {"seconds", "training_seconds"}
 def make(folder, **settings):
     settings = {
         "kind": kinds.Multilayer(hidden=(12,), dropout=0.2),
-        "corruption": data.Masking(rate=0.1),
+        "corruption": corruptions.Masking(rate=0.1),
         "loss": "huber",  # which is not held against PCA: the best epoch stays the best
         "optimizer": optim.AdamW(averaging=0.8),
         "max_epochs": 14,
@@ -186,7 +186,7 @@ def test_resume_without_a_checkpoint_starts_anew(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "after", ["torch.optim.AdamW.step", "isthmus.training.loop.Trainer._judge"]
+    "after", ["torch.optim.AdamW.step", "isthmus.training.trainer.Trainer._judge"]
 )
 def test_ctrl_c_in_the_middle_of_a_change_costs_nothing_but_time(tmp_path, monkeypatch, after):
     whole = outcome(make(None).fit(X))

@@ -10,8 +10,8 @@ import typer.main
 
 from isthmus.cli import commands
 from isthmus.cli.docs import paragraphs
-from isthmus.cli.faults import guarded
-from isthmus.cli.spread import spread
+from isthmus.cli.exit_codes import guarded
+from isthmus.cli.flatten_options import spread
 
 NAME = "isthmus"
 

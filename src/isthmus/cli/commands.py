@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from isthmus.cli.console import Talk
 from isthmus.cli.options import (
     Choosing,
     Color,
@@ -21,7 +22,6 @@ from isthmus.cli.options import (
     Reading,
     Training,
 )
-from isthmus.cli.talk import Talk
 
 
 def fit(
@@ -38,7 +38,7 @@ def fit(
     While it learns, its state is kept in a hidden folder beside the output; --resume goes on from
     there to the same weights.
     """
-    from isthmus.cli.fit import run
+    from isthmus.cli.run.fit import run
 
     run(data, output, wanted, training, reading, choosing, talk)
 
@@ -57,7 +57,7 @@ def encode(
 
     Columns are matched by name; columns that the model does not know are left out.
     """
-    from isthmus.cli.use import encode as run
+    from isthmus.cli.run.apply import encode as run
 
     run(model, data, output, reading, computing, talk, force=force)
 
@@ -78,7 +78,7 @@ def decode(
 
     A path without a suffix becomes a folder of PNG images.
     """
-    from isthmus.cli.decode import run
+    from isthmus.cli.run.decode import run
 
     run(model, codes, output, computing, talk, force=force)
 
@@ -101,7 +101,7 @@ def score(
     force: Force = False,
 ) -> None:
     """Write the squared reconstruction error of each row of DATA: its mean, or by feature."""
-    from isthmus.cli.use import score as run
+    from isthmus.cli.run.apply import score as run
 
     by = ["feature"] * by_feature + ["sample"] * by_sample
     run(model, data, output, reading, computing, talk, by=by, force=force)
@@ -121,7 +121,7 @@ def impute(
 
     MODEL must know gaps: fitted on rows that have some, or with --corruption hiding.
     """
-    from isthmus.cli.use import impute as run
+    from isthmus.cli.run.apply import impute as run
 
     run(model, data, output, reading, computing, talk, force=force)
 
@@ -140,7 +140,7 @@ def detect(
     The rows are learned from and judged at once; --train learns from others, and --with takes a
     detector that was kept with --save.
     """
-    from isthmus.cli.detect import run
+    from isthmus.cli.run.detect import run
 
     run(data, output, wanted, reading, choosing, computing, talk)
 
@@ -171,7 +171,7 @@ def compare(
 
     -o FILE.json keeps the figures.
     """
-    from isthmus.cli.compare import run
+    from isthmus.cli.run.compare import run
 
     run(data, components, other, output, training, reading, choosing, talk, force=force)
 
@@ -204,13 +204,13 @@ def report(
 
     With -o FILE.html the page goes there and the model folder stays as it is.
     """
-    from isthmus.cli.show import report as run
+    from isthmus.cli.run.show import report as run
 
     run(model, data, output, beside, color, reading, computing, talk, force=force)
 
 
 def info(model: Model, talk: Talk) -> None:
     """Tell what MODEL is: its settings, what it was fitted on, and the versions that wrote it."""
-    from isthmus.cli.show import info as run
+    from isthmus.cli.run.show import info as run
 
     run(model, talk)

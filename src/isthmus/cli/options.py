@@ -259,7 +259,7 @@ class Training:
         str | None,
         typer.Option(
             metavar="NAME=STRENGTH",
-            help=docs.setting("corruption", names=("data/corruption.py", "CORRUPTIONS")),
+            help=docs.setting("corruption", names=("corruptions.py", "CORRUPTIONS")),
         ),
     ] = None
     preparation: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("preparation"))] = (

@@ -1,7 +1,7 @@
 """How a fit tells what it is doing on the command line."""
 
-from isthmus.cli.talk import Talk
-from isthmus.training.progress import Bar, Reporter, Silent
+from isthmus.cli.console import Talk
+from isthmus.training.reporters import Bar, Reporter, Silent
 
 
 class Progress(Bar):

@@ -6,9 +6,10 @@ from dataclasses import fields, replace
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from isthmus.cli.options import Choosing, Reading, Training
-from isthmus.data import CORRUPTIONS, Corruption, Schema
+from isthmus.corruptions import CORRUPTIONS, Corruption
+from isthmus.data import Schema
 from isthmus.errors import RequestError, require
-from isthmus.estimator.choices import choose_kind
+from isthmus.estimator.defaults import choose_kind
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec

@@ -1,8 +1,8 @@
-"""Where rows come from, how they become numbers and come back, and the noise on the way in."""
+"""Where rows come from, how they become numbers and come back."""
 
-from isthmus.data.appending import appending_rows
 from isthmus.data.arrays import array_source, sparse_source, tensor_source
-from isthmus.data.batches import (
+from isthmus.data.formats import FORMATS
+from isthmus.data.loading.rows import (
     Rows,
     epoch_batches,
     plain_batches,
@@ -13,29 +13,20 @@ from isthmus.data.batches import (
     spread,
     weight_sum,
 )
-from isthmus.data.check import Fitness, align, check_any, check_rows, has_gaps
-from isthmus.data.corruption import (
-    CORRUPTIONS,
-    Corruption,
-    Gaussian,
-    Hiding,
-    Masking,
-    SaltAndPepper,
-    SwapRows,
-)
-from isthmus.data.fill import count_gaps, fill
-from isthmus.data.formats import FORMATS
-from isthmus.data.frames import frame_source
-from isthmus.data.numbers import AllBut
+from isthmus.data.loading.streamed_rows import StreamedRows
+from isthmus.data.on_disk import is_on_disk, is_streamed
 from isthmus.data.open import open_source
+from isthmus.data.output.append import appending_rows
+from isthmus.data.output.fill_missing import count_gaps, fill
+from isthmus.data.output.write import table_schema, write_rows
 from isthmus.data.prefetch import ahead
-from isthmus.data.prepare import Preparation
+from isthmus.data.preparation.fit import SCALINGS, SIZES, fit_preparation
+from isthmus.data.preparation.preparation import Preparation
 from isthmus.data.recording_files import open_recordings, write_recordings
-from isthmus.data.recordings import RecordingSource, is_series, rejoin
-from isthmus.data.restore import cast, restore
-from isthmus.data.scaling import SCALINGS, SIZES, fit_preparation
+from isthmus.data.row_numbers import AllBut
 from isthmus.data.schema import Schema, schema_from_json
-from isthmus.data.split import (
+from isthmus.data.signals.recordings import RecordingSource, is_series, rejoin
+from isthmus.data.splitting.holdout import (
     Split,
     blocks,
     count_distinct,
@@ -44,34 +35,27 @@ from isthmus.data.split import (
     held_out_split,
     read_blocks,
 )
-from isthmus.data.streams.blocks import is_on_disk, is_streamed
-from isthmus.data.streams.rows import StreamedRows
-from isthmus.data.streams.sketch import pin_sample, pin_spread, streamed_split
-from isthmus.data.stretches import extents_of, most_shared
+from isthmus.data.splitting.segments import extents_of, most_shared
+from isthmus.data.splitting.streamed import pin_sample, pin_spread, streamed_split
 from isthmus.data.subset import Subset
+from isthmus.data.tables.frames import frame_source
+from isthmus.data.tables.restore import cast, restore
+from isthmus.data.validate import Fitness, align, check_any, check_rows, has_gaps
 from isthmus.data.windows import cut_like, series, windows
-from isthmus.data.write import table_schema, write_rows
 
 __all__ = [
-    "CORRUPTIONS",
     "FORMATS",
     "SCALINGS",
     "SIZES",
     "AllBut",
-    "Corruption",
     "Fitness",
-    "Gaussian",
-    "Hiding",
-    "Masking",
     "Preparation",
     "RecordingSource",
     "Rows",
-    "SaltAndPepper",
     "Schema",
     "Split",
     "StreamedRows",
     "Subset",
-    "SwapRows",
     "ahead",
     "align",
     "appending_rows",

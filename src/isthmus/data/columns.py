@@ -8,6 +8,10 @@ from typing import Any, Literal, get_args
 from isthmus.errors import RequestError
 
 Role = Literal["numeric", "count", "boolean", "categorical", "ordinal", "datetime"]
+MOST_FEATURES = 64
+SIGNS_A_BIT = 8
+"""With half as many 72 % of 400 levels are right where 97 % are; with twice as many no more."""
+
 ROLES: tuple[str, ...] = get_args(Role)
 IDENTIFIER = "identifier"
 """The role of a column that tells rows apart and nothing else: it is left out."""
@@ -112,3 +116,16 @@ def check_roles(roles: Mapping[str, str], known: Any, origin: str) -> Mapping[st
             words = ", ".join((*ROLES, IDENTIFIER))
             raise RequestError(f"{origin}: the role {role!r} of {name!r} is not one of {words}")
     return roles
+
+
+def coded(column: Column) -> bool:
+    """Whether a column has too many levels for a feature each."""
+    return column.role == "categorical" and len(column.levels) > MOST_FEATURES
+
+
+def width(column: Column) -> int:
+    """How many features a column is."""
+    if column.role != "categorical":
+        return 1
+    levels = len(column.levels)
+    return SIGNS_A_BIT * (levels - 1).bit_length() if coded(column) else max(levels, 1)

@@ -20,11 +20,11 @@ from isthmus.data.arrays import (
     unmasked,
 )
 from isthmus.data.columns import EVERY
-from isthmus.data.declare import declared
 from isthmus.data.formats import FORMATS, KNOWN, Format, Options, format_of
-from isthmus.data.frames import frame_source
-from isthmus.data.recordings import cut, is_series, recordings_of
 from isthmus.data.schema import Layout, Schema
+from isthmus.data.signals.recordings import cut, is_series, recordings_of
+from isthmus.data.tables.frames import frame_source
+from isthmus.data.tables.roles import declared
 from isthmus.errors import RequestError, SourceError
 from isthmus.types import Array, Source
 

@@ -13,9 +13,9 @@ from isthmus.data.arrays import ArraySource
 from isthmus.data.formats.npz import member_names
 from isthmus.data.formats.values import as_array
 from isthmus.data.open import open_source, split_member
-from isthmus.data.recordings import Recordings, opened_as, recordings_of
+from isthmus.data.output.write import check_replaceable, write_rows
 from isthmus.data.schema import Schema
-from isthmus.data.write import check_replaceable, write_rows
+from isthmus.data.signals.recordings import Recordings, opened_as, recordings_of
 from isthmus.errors import RequestError, SourceError
 from isthmus.files import replacing
 from isthmus.types import Array, Source

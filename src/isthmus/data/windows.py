@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from isthmus.data.check import align_parts
 from isthmus.data.recording_files import open_recordings
-from isthmus.data.recordings import RecordingSource, cut, recut
 from isthmus.data.schema import Schema
+from isthmus.data.signals.recordings import RecordingSource, cut, recut
+from isthmus.data.validate import align_parts
 
 
 def windows(

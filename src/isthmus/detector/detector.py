@@ -10,15 +10,15 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from isthmus.data import Schema, align, check_rows, restore
-from isthmus.detector.drawing import learnable
-from isthmus.detector.learning import Learned, Lesson, check_spread, contributions, learn, scores
+from isthmus.detector.fit import Learned, Lesson, check_spread, contributions, learn, scores
 from isthmus.detector.reasons import Reason, reasons
+from isthmus.detector.sampling import learnable
 from isthmus.detector.saving import save
 from isthmus.detector.threshold import Threshold, from_contamination, from_held_out
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.inputs import as_source, by_sample, rebuilt_as
-from isthmus.estimator.request import seed_of
+from isthmus.estimator.settings import seed_of
 from isthmus.spec import is_number, is_truth, is_whole, shown
 from isthmus.types import Array, Source
 

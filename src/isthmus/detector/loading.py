@@ -1,4 +1,4 @@
-"""Load what was saved: a fitted Autoencoder, or an OutlierDetector."""
+"""Load a detector's folder back as a fitted OutlierDetector."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from isthmus.detector.detector import OutlierDetector
-from isthmus.detector.learning import Learned
+from isthmus.detector.fit import Learned
 from isthmus.detector.member import Member
 from isthmus.detector.memory import Memory
 from isthmus.detector.overlaps import LearnedWindows
@@ -30,22 +30,19 @@ from isthmus.detector.saving import (
     TYPICAL,
     USUAL,
     WHERE,
-    is_detector,
 )
 from isthmus.errors import ArtifactError
 from isthmus.estimator import Autoencoder
 from isthmus.estimator import load as load_autoencoder
 
 
-def load(folder: str | Path, *, device: str = "auto", **options: Any) -> Any:
-    """The fitted Autoencoder or OutlierDetector saved in `folder`, on `device`.
+def load(folder: str | Path, *, device: str = "auto", **options: Any) -> OutlierDetector:
+    """The fitted OutlierDetector saved in `folder`, on `device`.
 
     `specs` are classes of your own that the model uses. Raises ArtifactError when the folder is
     missing, damaged, foreign, or from a newer isthmus.
     """
     path = Path(folder)
-    if not is_detector(path):
-        return load_autoencoder(path, device=device, **options)
     written = _read(path / DETECTOR)
     try:
         tensors = deserialized((path / REMEMBERED).read_bytes())

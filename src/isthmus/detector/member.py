@@ -7,7 +7,7 @@ import numpy as np
 
 from isthmus.detector.memory import Memory
 from isthmus.detector.overlaps import LearnedWindows
-from isthmus.detector.typical import bent, unbent
+from isthmus.detector.trimming import bent, unbent
 from isthmus.estimator import Autoencoder
 from isthmus.types import Array, Index, Source
 

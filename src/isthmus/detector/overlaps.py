@@ -5,7 +5,7 @@ from typing import Self
 import numpy as np
 
 from isthmus.data import extents_of, most_shared, read_blocks
-from isthmus.data.split import hashed
+from isthmus.data.splitting.holdout import hashed
 from isthmus.types import Array, Index, Source
 
 NOWHERE = -1

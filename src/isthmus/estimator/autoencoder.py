@@ -13,13 +13,10 @@ from torch import Tensor
 
 from isthmus import artifact, metrics
 from isthmus.data import SIZES, AllBut, Rows, align, check_rows, plain_batches, rows_at_once
+from isthmus.data.preparation.row_errors import row_errors
 from isthmus.errors import RequestError
-from isthmus.estimator.continuing import fit_each, one_more_epoch
-from isthmus.estimator.division import rows_of
-from isthmus.estimator.errors import row_errors
-from isthmus.estimator.fitted import Fitted
-from isthmus.estimator.fitting import Fitting
-from isthmus.estimator.imputing import Imputer, impute
+from isthmus.estimator.code_refinement import refined
+from isthmus.estimator.fit import Fitted, Fitting
 from isthmus.estimator.inputs import (
     as_source,
     by_sample,
@@ -35,11 +32,13 @@ from isthmus.estimator.inputs import (
     tell,
     unless_refused,
 )
-from isthmus.estimator.refining import refined
-from isthmus.estimator.request import Request
+from isthmus.estimator.partial_fit import fit_each, one_more_epoch
 from isthmus.estimator.restarts import best_of
 from isthmus.estimator.saving import to_artifact
-from isthmus.estimator.sharing import check
+from isthmus.estimator.settings import Request
+from isthmus.estimator.shared_cache import check
+from isthmus.estimator.split import rows_of
+from isthmus.imputation.imputer import Imputer, impute
 from isthmus.types import Array, Source
 
 

@@ -30,7 +30,7 @@ from isthmus.data import (
     series,
 )
 from isthmus.data.arrays import fault, unmasked
-from isthmus.data.recordings import RecordingSource
+from isthmus.data.signals.recordings import RecordingSource
 from isthmus.errors import DataError, RequestError, require
 from isthmus.losses import Reconstruction
 from isthmus.types import Array, Index, Source

@@ -9,18 +9,19 @@ from torch import Tensor
 
 from isthmus import artifact
 from isthmus.artifact import Artifact
-from isthmus.data import CORRUPTIONS, Preparation
+from isthmus.corruptions import CORRUPTIONS
+from isthmus.data import Preparation
 from isthmus.errors import ArtifactError
 from isthmus.estimator.autoencoder import Autoencoder
-from isthmus.estimator.imputing import Imputer
-from isthmus.estimator.later import Later
 from isthmus.estimator.saving import IMPUTER, MEAN, METRIC, NETWORK
+from isthmus.imputation.imputer import Imputer
+from isthmus.imputation.lazy import Later
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, Reconstruction
 from isthmus.optim import OPTIMIZERS
 from isthmus.pretraining import PRETRAININGS
+from isthmus.runtime.device import resolve_device
 from isthmus.spec import AnySpec, Spec, from_json, is_whole
-from isthmus.training.world import resolve_device
 
 DTYPES = (torch.float32, torch.float64)
 

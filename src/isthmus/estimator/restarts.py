@@ -12,11 +12,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from isthmus.data import Subset
 from isthmus.errors import DivergenceError
-from isthmus.estimator.fitted import Fitted
-from isthmus.estimator.fitting import Fitting
-from isthmus.estimator.request import Request
-from isthmus.training.crew import run_together
-from isthmus.training.progress import Silent
+from isthmus.estimator.fit import Fitted, Fitting
+from isthmus.estimator.settings import Request
+from isthmus.training.concurrent import run_together
+from isthmus.training.reporters import Silent
 from isthmus.types import Array, Source
 
 FOLDER = "restart-{}"

@@ -3,7 +3,7 @@
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath, Wants
 from isthmus.kinds.blocks import ACTIVATIONS
 from isthmus.kinds.convolutional import Convolutional
-from isthmus.kinds.form import DenseForm
+from isthmus.kinds.dense_form import DenseForm
 from isthmus.kinds.multilayer import Multilayer
 from isthmus.kinds.regularized import Regularized
 from isthmus.kinds.vanilla import Vanilla

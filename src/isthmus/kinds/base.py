@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from isthmus.counts import counts_seen
 from isthmus.errors import RequestError, require
-from isthmus.gaps import filled
 from isthmus.kinds.blocks import (
     CODE_RANGES,
     OPERATING_POINTS,
@@ -21,6 +20,7 @@ from isthmus.kinds.blocks import (
     activation,
     output_layer,
 )
+from isthmus.missing import filled
 from isthmus.spec import Spec
 from isthmus.types import Facts, Network, Output
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from isthmus.counts import Depth
 from isthmus.errors import require
-from isthmus.gaps import filled
 from isthmus.losses.deviance import half_deviance, information
 from isthmus.losses.reconstruction import Link, Reconstruction
+from isthmus.missing import filled
 from isthmus.types import Facts
 
 RAREST = 1e-6

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.errors import require
-from isthmus.gaps import LEAST_SHARE, count_known, filled
+from isthmus.missing import LEAST_SHARE, count_known, filled
 from isthmus.spec import Spec
 from isthmus.types import ColumnFacts, Facts
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isthmus.counts import CountsSeen
 from isthmus.data import read_ahead, weight_sum
-from isthmus.gaps import filled
+from isthmus.missing import filled
 from isthmus.pretraining.base import Pretraining
 from isthmus.types import Index, WeightedRows
 

@@ -1,9 +1,9 @@
 """What a fit is worth, for people: the evidence, the page it is shown on, and the comparison."""
 
 from isthmus.report.compare import Comparison, compare
-from isthmus.report.evidence import gather
-from isthmus.report.history import with_curve
-from isthmus.report.odd import OddRow, findings, render_odd
+from isthmus.report.data.fit_history import with_curve
+from isthmus.report.data.gather import gather
+from isthmus.report.outlier_page import OddRow, findings, render_odd
 from isthmus.report.page import render
 from isthmus.report.summary import summary_lines
 

@@ -19,11 +19,11 @@ from isthmus.data import (
 )
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
-from isthmus.estimator.request import reporter_of
-from isthmus.report import words
-from isthmus.report.facts import unit_of
-from isthmus.report.images import Domain, code_range, domains, jpeg_cells, jpeg_notes, scale_note
-from isthmus.report.rows import codes_of, in_memory
+from isthmus.estimator.settings import reporter_of
+from isthmus.report import formatting as words
+from isthmus.report.data.facts import unit_of
+from isthmus.report.data.jpeg import Domain, code_range, domains, jpeg_cells, jpeg_notes, scale_note
+from isthmus.report.data.row_access import codes_of, in_memory
 from isthmus.types import Index, Source
 
 TEST_SHARE = 0.2

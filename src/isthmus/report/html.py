@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from isthmus.report.plot import Figure
+from isthmus.report.charts.plot import Figure
 
 
 class Charts:

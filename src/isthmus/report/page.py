@@ -5,9 +5,11 @@ from importlib.resources import files
 from typing import Any
 
 from isthmus.errors import ArtifactError
-from isthmus.report import beside, sections, sheet
-from isthmus.report.evidence import FORMAT
+from isthmus.report.data.gather import FORMAT
 from isthmus.report.html import Charts
+from isthmus.report.sections import facts_table as sheet
+from isthmus.report.sections import main as sections
+from isthmus.report.sections import reconstructions as beside
 from isthmus.report.summary import headline
 
 # Nothing is fetched: what is not in this file is forbidden.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from isthmus.report import words
+from isthmus.report import formatting as words
 
 NOTICEABLE = 1.005
 

@@ -12,7 +12,7 @@ from isthmus.spec import is_whole, shown
 SPECS = {
     "kind": "kinds.Multilayer()",
     "loss": "losses.Huber()",
-    "corruption": "data.Masking()",
+    "corruption": "corruptions.Masking()",
     "pretraining": "pretraining.RBM()",
     "optimizer": "optim.AdamW()",
 }

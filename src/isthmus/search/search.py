@@ -18,7 +18,7 @@ from isthmus.data.arrays import is_sparse
 from isthmus.errors import ArtifactError, RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.inputs import row_weights
-from isthmus.estimator.request import folder_of
+from isthmus.estimator.settings import folder_of
 from isthmus.search.candidates import candidates_of
 from isthmus.search.scoring import ScoringError, check_scoring, scored
 from isthmus.search.together import run_some

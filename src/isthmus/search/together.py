@@ -8,9 +8,9 @@ from typing import Any
 from isthmus.data import open_source
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
-from isthmus.estimator.request import folder_of
+from isthmus.estimator.settings import folder_of
 from isthmus.spec import shown
-from isthmus.training.crew import run_together
+from isthmus.training.concurrent import run_together
 
 MOST_TOGETHER = 64
 """Fits that run at the same time: more would not be faster, and each has its weights in memory."""

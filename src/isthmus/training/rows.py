@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data.batches import sent
-from isthmus.training.step import Most, Steps, alike
+from isthmus.data.loading.rows import sent
+from isthmus.training.engines.base import Most, Steps, alike
 from isthmus.types import Index, WeightedRows
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from isthmus.training.step import Terms
+from isthmus.training.engines.base import Terms
 
 Record = dict[str, Any]
 

@@ -153,7 +153,7 @@ def test_files_that_are_no_tables(csv, monkeypatch, text, message):
 @pytest.mark.parametrize("roles", [{}, {"k": "categorical"}])
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_is_not_utf8_is_named_by_its_line(csv, monkeypatch, roles, stream):
-    monkeypatch.setattr("isthmus.data.streams.text.CHUNK_BYTES", 64)
+    monkeypatch.setattr("isthmus.data.formats.csv_stream.CHUNK_BYTES", 64)
     rows = [f'{row},{row}.5,"a\nb"' for row in range(30)]
     rows[20] = "20,20.5,caf\xe9"
     path = csv(("other,x,k\n" + "\n".join(rows)).encode("latin-1"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.data.formats.image_names import file_names
+from isthmus.data.formats.image_files import file_names
 from isthmus.errors import RequestError
 
 

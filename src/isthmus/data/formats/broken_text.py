@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from isthmus.data.formats.base import first_line
-from isthmus.data.streams.lines import QuoteError, Span, line_of, spans
-from isthmus.data.streams.text import misquoted
+from isthmus.data.formats.csv_lines import QuoteError, Span, line_of, spans
+from isthmus.data.formats.csv_stream import misquoted
 from isthmus.errors import SourceError
 
 ROWS_AT_ONCE = 1 << 16

@@ -12,17 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from isthmus.data.coding import reads_as_number
 from isthmus.data.columns import EVERY, IDENTIFIER, LEVELLED, listed
 from isthmus.data.formats.base import Format, Options, RowNames, ends_with, first_line
 from isthmus.data.formats.broken_text import check_closed, explained, not_utf8
+from isthmus.data.formats.csv_lines import Span
+from isthmus.data.formats.csv_stream import TextRecords, has_bytes
 from isthmus.data.formats.values import as_table
-from isthmus.data.frames import frame_source, pick
+from isthmus.data.on_disk import SMALL_BYTES, Stamp
 from isthmus.data.schema import Schema
-from isthmus.data.streams.blocks import SMALL_BYTES, Stamp
-from isthmus.data.streams.lines import Span
-from isthmus.data.streams.tables import table_blocks
-from isthmus.data.streams.text import TextRecords, has_bytes
+from isthmus.data.tables.frames import frame_source, pick
+from isthmus.data.tables.streamed import table_blocks
+from isthmus.data.tables.to_numbers import reads_as_number
 from isthmus.errors import SourceError
 from isthmus.types import Source
 

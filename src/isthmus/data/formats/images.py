@@ -4,8 +4,9 @@ Rows are what a viewer shows: palettes and 1-bit images become grey or colour, t
 JPEG's EXIF is applied. Images of several modes are brought to the most general of L, RGB and RGBA.
 """
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,53 @@ import numpy as np
 from PIL import Image
 
 from isthmus.data.formats.base import Format, Options, RowNames
-from isthmus.data.formats.image_files import Head, read_head
-from isthmus.data.formats.image_names import file_names
+from isthmus.data.formats.image_files import Head, file_names, read_head, read_pixels
 from isthmus.data.formats.values import as_array
+from isthmus.data.on_disk import Blocks
+from isthmus.data.prefetch import ahead
 from isthmus.data.schema import Schema
-from isthmus.data.streams.images import ImageBlocks, decoded
 from isthmus.errors import RequestError, SourceError
 from isthmus.types import Array, Index, Source
+
+TOGETHER = 32
+"""Images that are decoded together: few, so that those of a window come from many places."""
+
+MOST_THREADS = 4
+
+
+class ImageBlocks(Blocks):
+    """Rows of uint8 pixels, (H, W) or (H, W, C); nothing but the files' names is kept."""
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], schema: Schema, *, resize: bool = False
+    ) -> None:
+        self.folder = folder
+        self.row_names: tuple[str, ...] | None = tuple(names)
+        self._resize = (schema.shape[0], schema.shape[1]) if resize else None
+        bounds = np.append(np.arange(0, len(names), TOGETHER), len(names))
+        super().__init__(schema, str(folder), bounds, np.dtype(np.uint8))
+
+    def _chunks(self, group: int) -> Iterator[Array]:
+        names = (self.row_names or ())[self.bounds[group] : self.bounds[group + 1]]
+        threads = min(MOST_THREADS, os.cpu_count() or 1)
+        for start in range(0, len(names), self.step):
+            some = names[start : start + self.step]
+            yield np.stack(list(ahead(self._decode, some, depth=threads, threads=threads)))
+
+    def _decode(self, name: str) -> Array:
+        return decoded(self.folder / name, self.schema, self._resize)
+
+
+def decoded(path: Path, schema: Schema, resize: tuple[int, int] | None) -> Array:
+    """The pixels of one file; SourceError where they are no row of `schema` any more."""
+    pixels = read_pixels(path, schema.mode or "L", resize)
+    if pixels.shape != schema.shape:
+        raise SourceError(
+            f"{path}: has changed since the folder was opened; leave the images alone while they "
+            "are read"
+        )
+    return pixels
+
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 GENERAL = ("L", "RGB", "RGBA")

@@ -1,0 +1,1 @@
+"""Open input rows and write results for the command line."""

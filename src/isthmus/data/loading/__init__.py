@@ -1,0 +1,1 @@
+"""Prepared rows in batches, from memory or from disk."""

@@ -1,0 +1,1 @@
+"""Write rows to files, whole or block by block."""

@@ -1,0 +1,145 @@
+"""Text tables with their gaps filled in: every other cell stays as it is written."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from isthmus.data.formats.delimited import BLOCK_BYTES, Header, read_header
+from isthmus.data.labels import DELIMITERS
+from isthmus.data.output.write import ending, unwritable
+from isthmus.data.tables.frames import FrameSource
+from isthmus.data.tables.streamed import TableBlocks
+from isthmus.errors import SourceError
+from isthmus.files import replacing
+from isthmus.types import Array, Source
+
+Write = Callable[[Source, Any], None]
+
+
+def have_cells(path: str, target: Path, source: Source) -> bool:
+    """Whether rows of the text table `path` go to another one, so that cells can be copied."""
+    suffixes = {Path(path).suffix.lower(), target.suffix.lower()}
+    return suffixes <= set(DELIMITERS) and isinstance(source, FrameSource | TableBlocks)
+
+
+@contextmanager
+def filling_cells(
+    path: str, target: Path, *, header: bool | None = None, force: bool = False
+) -> Iterator[Write]:
+    """What takes blocks of the rows of a text table in order, each with its filled table.
+
+    The text of known cells, and of columns that are no part of the model, is copied; one block of
+    the file is in memory at a time. `target` takes its place when all ended well.
+
+    Raises SourceError where the file no longer has those rows, or writing fails.
+    """
+    file = Path(path)
+    found = read_header(file, DELIMITERS[file.suffix.lower()], header)
+    delimiter, cells = DELIMITERS[target.suffix.lower()], _Cells(file, found)
+    stack, begun = ExitStack(), False
+    with unwritable(target):
+        fresh = stack.enter_context(replacing(target, force=force))
+        out = stack.enter_context(_opened(fresh))
+
+    def write(block: Source, filled: Any) -> None:
+        nonlocal begun
+        assert isinstance(block, FrameSource)
+        names = block.table.columns
+        columns = _filled(block, filled, cells.take(names, len(block)))
+        with unwritable(target):
+            if found.present and not begun:
+                _write_lines(out, [[name] for name in names], delimiter)
+            _write_lines(out, columns, delimiter)
+        begun = True
+
+    with ending(stack, target):
+        yield write
+        cells.check_end()
+
+
+def _opened(path: Path) -> IO[str]:
+    """For text with bytes in it that are none, which are copied too."""
+    return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def _filled(block: FrameSource, filled: Any, cells: list[Array]) -> list[Sequence[str]]:
+    """The cells of each column of a block, with text for what is filled in."""
+    import pyarrow as pa
+
+    gaps = {str(series.name): block.gaps(at) for at, series in enumerate(block.series)}
+    for at, name in enumerate(block.table.columns):
+        if name in gaps and gaps[name].any():
+            texts = filled.column(name).cast(pa.string()).to_numpy(zero_copy_only=False)
+            cells[at] = np.where(gaps[name] & (texts != None), texts, cells[at])  # noqa: E711
+    return [column.tolist() for column in cells]
+
+
+def _write_lines(out: IO[str], columns: Sequence[Sequence[str]], delimiter: str) -> None:
+    special = re.compile(f'["\r\n{delimiter}]')
+
+    def quoted(cell: str) -> str:
+        return '"' + cell.replace('"', '""') + '"' if special.search(cell) else cell
+
+    rows = zip(*([quoted(cell) for cell in column] for column in columns), strict=True)
+    # A line without anything is no row; a cell of nothing in quotes is.
+    out.writelines(f"{delimiter.join(row) or chr(34) * 2}\n" for row in rows)
+
+
+class _Cells:
+    """The cells of a text table as they are written, some rows after the other."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path, self.header = path, header
+        self.reader: Any = None
+        self.waiting: Any = None
+        """Rows that are read and not taken."""
+
+    def take(self, names: Sequence[str], rows: int) -> list[Array]:
+        """(rows,) the text of the next cells of each of these columns."""
+        import pyarrow as pa
+
+        if self.reader is None:
+            self.reader = self._opened(names)
+            self.waiting = self.reader.schema.empty_table()
+        while self.waiting.num_rows < rows:
+            try:
+                batch = self.reader.read_next_batch()
+            except StopIteration:
+                raise self._changed() from None
+            self.waiting = pa.concat_tables([self.waiting, pa.Table.from_batches([batch])])
+        taken, self.waiting = self.waiting.slice(0, rows), self.waiting.slice(rows)
+        return [
+            np.asarray([cell.decode("utf-8", "surrogateescape") for cell in column], object)
+            for column in (taken.column(name).to_pylist() for name in names)
+        ]
+
+    def check_end(self) -> None:
+        """Raise SourceError where there are rows left."""
+        if self.waiting is not None and (self.waiting.num_rows or any(map(len, self.reader))):
+            raise self._changed()
+
+    def _opened(self, names: Sequence[str]) -> Any:
+        import pyarrow as pa
+        import pyarrow.csv as pc
+
+        reading = pc.ReadOptions(
+            column_names=self.header.names,
+            skip_rows=self.header.empty,
+            skip_rows_after_names=int(self.header.present),
+            block_size=min(self.path.stat().st_size + 1, BLOCK_BYTES),
+        )
+        delimiter = DELIMITERS[self.path.suffix.lower()]
+        parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+        converting = pc.ConvertOptions(
+            include_columns=list(names),
+            column_types=dict.fromkeys(names, pa.binary()),
+            null_values=[],
+        )
+        return pc.open_csv(self.path, reading, parsing, converting)
+
+    def _changed(self) -> SourceError:
+        return SourceError(f"{self.path}: has changed while it was read; run the command again")

@@ -1,0 +1,230 @@
+"""Rows with their gaps filled in: what was known stays as it was, to the bit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from isthmus.data.columns import Level
+from isthmus.data.schema import FRAMES, Schema
+from isthmus.data.signals.recordings import RecordingSource
+from isthmus.data.splitting.holdout import blocks
+from isthmus.data.tables.frames import FrameSource
+from isthmus.data.tables.restore import NUMPY_NAMES, cast, restore
+from isthmus.data.tables.streamed import TableBlocks
+from isthmus.data.tables.untyped import put_column
+from isthmus.types import Array, Source
+
+WHOLE = ("Boolean", "Int", "UInt")
+"""How the dtypes begin whose values have nothing between them."""
+
+
+def fill(source: Source, values: Array | None, known: Schema | None = None) -> Any:
+    """The rows as what they came in, with (n, *shape) `values` where one is missing.
+
+    A table keeps its columns, those that were left out included; None leaves all as it is. What is
+    filled into a column that `known`, the model's schema, has as truths or whole numbers is one of
+    those, and a column without any value becomes what the model knows it to be.
+    """
+    if isinstance(source, RecordingSource):
+        joined = [None] * len(source.parts) if values is None else source.joined(values)
+        filled = [fill(part, rows) for part, rows in zip(source.parts, joined, strict=True)]
+        return source.handed_back(filled)
+    if isinstance(source, FrameSource):
+        if values is None:
+            return source.table.to_native()
+        return _fill_frame(source, *_as_known(source, values, known))
+    found = source.read(np.arange(len(source)))
+    if values is not None and found.dtype.kind == "f":
+        found = np.where(np.isnan(found), values, found)
+    return restore(found, source.schema)
+
+
+def fill_each(source: Source, fill_one: Callable[[FrameSource], Any]) -> Any:
+    """One pyarrow table of what `fill_one` makes of each piece of a table that stays on disk."""
+    import pyarrow as pa
+
+    assert isinstance(source, TableBlocks)
+    return pa.concat_tables([fill_one(frame) for frame in source.frames()])
+
+
+def columns_beside(source: Source) -> list[str]:
+    """The columns of a table that `fill` gives back and that are not among its features."""
+    if isinstance(source, TableBlocks):
+        kept, read = [n for n in source.records.names if n in source.kept], set(source.picked)
+    elif isinstance(source, FrameSource):
+        kept, read = source.table.columns, {str(series.name) for series in source.series}
+    else:
+        return []
+    return [name for name in kept if name not in read]
+
+
+def count_gaps(source: Source) -> int:
+    """How many values are missing."""
+    if isinstance(source, RecordingSource):  # windows share values, and padding is no loss
+        return sum(count_gaps(part) for part in source.parts)
+    if isinstance(source, FrameSource):
+        return sum(int(source.gaps(at).sum()) for at in range(len(source.series)))
+    return sum(int(np.isnan(source.read(block)).sum()) for block in blocks(source))
+
+
+def count_gaps_beside(source: Source) -> dict[str, int]:
+    """How many values are missing in columns that are not among the features: they stay so."""
+    if not isinstance(source, FrameSource):
+        return {}
+    beside = [source.table.get_column(name) for name in columns_beside(source)]
+    counts = {series.name: series.null_count() for series in beside}
+    for series in beside:
+        if series.dtype.is_float():
+            counts[series.name] += int(series.is_nan().fill_null(value=False).sum())
+    return {name: count for name, count in counts.items() if count}
+
+
+def _as_known(source: FrameSource, values: Array, known: Schema | None) -> tuple[Array, Schema]:
+    """The values as the model's dtypes hold them, and the schema to make columns of them with."""
+    own = source.schema
+    if known is None or known.container not in FRAMES or len(known.dtypes) != own.n_features:
+        return values, own
+    values, dtypes = np.array(values, np.float64), list(own.dtypes)
+    natives = None if own.natives is None else list(own.natives)
+    for at, dtype in enumerate(known.dtypes):
+        levelled = known.columns is not None and known.columns[at].levelled
+        if dtype.startswith(WHOLE) and not levelled:
+            values[:, at] = cast(values[:, at], NUMPY_NAMES.get(dtype, dtype.lower()))
+        if _says_nothing(source, at):
+            dtypes[at] = dtype
+            if natives is not None:
+                natives[at] = _native(known, at, own.container, dtype)
+    return values, replace(
+        own, dtypes=tuple(dtypes), natives=None if natives is None else tuple(natives)
+    )
+
+
+def _native(known: Schema, at: int, container: str, dtype: str) -> str:
+    """What the library of the rows calls a column of the model."""
+    if known.natives is not None and known.container == container:
+        return known.natives[at]
+    return NUMPY_NAMES.get(dtype, dtype.lower())
+
+
+def _says_nothing(source: FrameSource, at: int) -> bool:
+    """Whether neither the values nor the type of a column say what it is."""
+    series = source.series[at]
+    if series.dtype == nw.Unknown:
+        return True
+    # A piece without values may belong to a column that has some: there, its type is kept.
+    vague = series.dtype == nw.Object or series.dtype.is_float()
+    return vague and not source.is_piece and bool(source.gaps(at).all())
+
+
+def _fill_frame(source: FrameSource, values: Array, schema: Schema) -> Any:
+    made = nw.from_native(restore(values, schema), eager_only=True)
+    table = source.table
+    if table.implementation.is_pandas():
+        return _fill_pandas(source, table.to_native().copy(), made.to_native())
+    for at, (series, fresh) in enumerate(zip(source.series, made.iter_columns(), strict=True)):
+        gaps = source.gaps(at)
+        if _says_nothing(source, at) and series.dtype != fresh.dtype:
+            table = put_column(table, fresh.alias(series.name))
+        elif gaps.any() and isinstance(series.dtype, nw.Categorical) and _is_arrow(table):
+            levels = source.schema.columns[at].levels if source.schema.columns else ()
+            filled = _fill_dictionary(series.to_native(), gaps, fresh.to_native(), levels)
+            table = _with_column(table, str(series.name), filled)
+        elif gaps.any() and isinstance(series.dtype, nw.Enum):
+            levels = source.schema.columns[at].levels if source.schema.columns else ()
+            table = table.with_columns(_fill_enum(series, gaps, fresh, levels))
+        elif gaps.any():
+            known = nw.new_series("known", ~gaps, backend=series.implementation)
+            table = table.with_columns(series.zip_with(known, fresh.alias(series.name)))
+    return table.to_native()
+
+
+def _is_arrow(table: Any) -> bool:
+    return bool(table.implementation.is_pyarrow())
+
+
+def _with_column(table: Any, name: str, column: Any) -> Any:
+    native = table.to_native()
+    at = native.column_names.index(name)
+    return nw.from_native(native.set_column(at, name, column), eager_only=True)
+
+
+def _fill_dictionary(column: Any, gaps: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+    """(n,) a dictionary column of Arrow filled in; its own levels stay in their order.
+
+    Arrow itself would list the levels in the order in which they come.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    own = column.unify_dictionaries().combine_chunks()
+    own = own if isinstance(own, pa.DictionaryArray) else own.chunk(0)
+    filled = fresh.cast(kind.value_type).combine_chunks()
+    needed = filled.filter(pa.array(gaps)).drop_null().unique().to_pylist()
+    # All pieces of ordered levels list the same ones, or a file would have them in another order.
+    needed = [*needed, *levels] if kind.ordered else needed
+    listed = _level_list(own.dictionary.to_pylist(), needed, levels)
+    dictionary = pa.array(listed, kind.value_type)
+    places = pc.index_in(own.dictionary, value_set=dictionary)
+    at = pc.if_else(
+        pa.array(gaps),
+        pc.index_in(filled, value_set=dictionary, skip_nulls=True),
+        places.take(own.indices.cast(pa.int32())),
+    )
+    fits = len(listed) <= np.iinfo(kind.index_type.to_pandas_dtype()).max
+    indices = at.cast(kind.index_type) if fits else at
+    return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered)
+
+
+def _fill_enum(series: Any, gaps: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+    """The same for an Enum of polars, whose levels are part of its type."""
+    texts = fresh.cast(nw.String).alias(series.name)
+    needed = texts.filter(gaps.tolist()).drop_nulls().unique(maintain_order=True).to_list()
+    listed = _level_list(list(series.dtype.categories), needed, levels)
+    known = nw.new_series("known", ~gaps, backend=series.implementation)
+    return series.cast(nw.String).zip_with(known, texts).cast(nw.Enum(listed))
+
+
+def _level_list(own: list[Any], needed: Sequence[Any], levels: Sequence[Any]) -> list[Any]:
+    """The levels of a column that also `needed` ones fit, in the model's order where it is its."""
+    more = [level for level in dict.fromkeys(needed) if level not in own]
+    if not more:
+        return own
+    if [level for level in levels if level in own] == own:
+        return list(levels)
+    return [*own, *more]
+
+
+def _fill_pandas(source: FrameSource, frame: Any, made: Any) -> Any:
+    """The same; pandas' labels need not be text, and its rows have labels too."""
+    places = {str(label): at for at, label in enumerate(frame.columns)}
+    for at, series in enumerate(source.series):
+        gaps = source.gaps(at)
+        if not gaps.any():
+            continue
+        native, fresh = series.to_native(), made.iloc[:, at]
+        fresh.index = native.index
+        if _says_nothing(source, at) and native.dtype != fresh.dtype:
+            filled = fresh
+        elif hasattr(native, "cat") and hasattr(native.cat, "categories"):
+            levels = source.schema.columns[at].levels if source.schema.columns else ()
+            filled = _fill_categories(native, gaps, fresh, levels)
+        else:
+            filled = native.where(~gaps, fresh)
+        frame.isetitem(places[str(series.name)], filled)
+    return frame
+
+
+def _fill_categories(native: Any, gaps: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+    """A column of pandas' categories filled in; levels it does not have yet are added to it."""
+    own = native.cat.categories.tolist()
+    values = fresh.astype(object).where(gaps, native.astype(object))
+    listed = _level_list(own, values[gaps].dropna().unique().tolist(), levels)
+    if listed == own:
+        return values.astype(native.dtype)
+    import pandas as pd
+
+    return values.astype(pd.CategoricalDtype(listed, ordered=native.cat.ordered))

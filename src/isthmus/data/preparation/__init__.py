@@ -1,0 +1,1 @@
+"""The fitted, invertible transform from raw rows to what the network sees."""

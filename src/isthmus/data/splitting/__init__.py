@@ -1,0 +1,1 @@
+"""Divide rows into training and validation rows, in memory or while streaming."""

@@ -1,0 +1,1 @@
+"""Tables with named columns: infer column types, convert to numbers, and restore."""

@@ -1,0 +1,158 @@
+"""Numbers become a column of pandas, polars or Arrow again: text, levels, dates.
+
+Each is made as an Arrow array first, of which every library makes its own.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from isthmus.data.columns import Column
+from isthmus.data.tables.datetimes import DAY
+from isthmus.types import Array
+
+FIRST_YEAR, LAST_YEAR = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31", "us")
+DAYS = (int(FIRST_YEAR.astype("M8[D]").astype(int)), int(LAST_YEAR.astype("M8[D]").astype(int)))
+LARGEST = 2**63 - 1
+DATETIME = re.compile(r"(Datetime|Duration)\(time_unit='(\w+)'(, time_zone=(None|'(.+)'))?\)")
+DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(\w+), ordered=([01])>")
+STAMP = re.compile(r"(timestamp|duration|date32|date64)\[(\w+)(?:, tz=(.+))?\]")
+TICKS = {"s": 10**-6, "ms": 10**-3, "us": 1, "ns": 1000}
+"""Of each unit in a microsecond."""
+
+
+def native_column(numbers: Array, column: Column, dtype: str, native: str | None, to: str) -> Any:
+    """(n,) numbers of a column that is text, dates or levels, as a column of the library `to`.
+
+    Positions are rounded to the nearest level, moments to the unit of the column and into the years
+    1 to 9999 (or those that the unit reaches); NaN becomes a missing value.
+    """
+    kind = arrow_type(native) if to == "pyarrow" and native else arrow_named(dtype, column)
+    if to == "pandas" and native is not None and native.endswith("[pyarrow]"):
+        kind = arrow_type(native.removesuffix("[pyarrow]"))
+    array = _levels(numbers, column, kind) if column.levelled else _moments(numbers, column, kind)
+    if to == "pyarrow":
+        return array
+    if to == "polars":
+        return _polars(array, column, dtype)
+    return _pandas(array, numbers, column, native)
+
+
+def level_values(numbers: Array, column: Column) -> Array:
+    """(n,): the levels at these positions, in an array of their own dtype."""
+    return np.asarray(column.levels)[_nearest(numbers, column)]
+
+
+def as_text(numbers: Array, column: Column, dtype: str) -> list[Any]:
+    """What people read for each of (n,) numbers of a column: levels, dates, True and False.
+
+    Numbers stay numbers; None where one is missing.
+    """
+    values: list[Any]
+    if column.levelled:
+        values = [str(level) for level in level_values(numbers, column)] if column.levels else []
+    elif column.role == "datetime" and not dtype.startswith("Duration"):
+        dates = _moments(np.asarray(numbers, np.float64), column, arrow_named(dtype, column))
+        values = [str(date) for date in dates.to_pylist()]
+    elif column.role == "boolean":
+        values = (numbers >= 0.5).tolist()
+    else:
+        values = numbers.tolist()
+    missing = np.isnan(numbers)
+    return [None if gone else value for value, gone in zip(values, missing, strict=True)]
+
+
+def _nearest(numbers: Array, column: Column) -> Array:
+    last = max(len(column.levels) - 1, 0)
+    return np.asarray(np.clip(np.rint(np.nan_to_num(numbers)), 0, last), np.intp)
+
+
+def arrow_type(text: str) -> Any:
+    """The Arrow type whose `str` is this text."""
+    import pyarrow as pa
+
+    dictionary, stamp = DICTIONARY.fullmatch(text), STAMP.fullmatch(text)
+    if dictionary is not None:
+        values, indices, ordered = dictionary.groups()
+        return pa.dictionary(arrow_type(indices), arrow_type(values), ordered == "1")
+    if stamp is None:
+        return pa.type_for_alias(text)
+    name, unit, zone = stamp.groups()
+    if name == "timestamp":
+        return pa.timestamp(unit, zone)
+    return {"duration": pa.duration, "date32": pa.date32, "date64": pa.date64}[name](
+        *((unit,) if name == "duration" else ())
+    )
+
+
+def arrow_named(dtype: str, column: Column) -> Any:
+    """The Arrow type of a narwhals dtype."""
+    import pyarrow as pa
+
+    found = DATETIME.fullmatch(dtype)
+    if found is not None:
+        unit, zone = found[2], found[5]
+        return pa.timestamp(unit, zone) if found[1] == "Datetime" else pa.duration(unit)
+    if dtype == "Date":
+        return pa.date32()
+    return pa.array(list(column.levels)).type if column.levels else pa.string()
+
+
+def _levels(numbers: Array, column: Column, kind: Any) -> Any:
+    import pyarrow as pa
+
+    missing, at = np.isnan(numbers), _nearest(numbers, column)
+    levels = pa.array(list(column.levels))
+    if pa.types.is_dictionary(kind):
+        codes = pa.array(at, mask=missing, type=kind.index_type)
+        values = levels.cast(kind.value_type)
+        return pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered)
+    if not len(levels):
+        return pa.nulls(len(numbers), kind)
+    return levels.take(pa.array(at, mask=missing)).cast(kind)
+
+
+def _moments(numbers: Array, column: Column, kind: Any) -> Any:
+    import pyarrow as pa
+
+    missing, days = np.isnan(numbers), pa.types.is_date(kind)
+    known = np.where(missing, 0.0, numbers)
+    if column.moment and days != (column.moment == "date"):
+        known = known / DAY if days else known * DAY
+    if days:
+        whole = np.clip(np.rint(known), *DAYS).astype(np.int32)
+        return pa.array(whole, mask=missing).cast(pa.date32()).cast(kind)
+    ticks = TICKS[kind.unit]
+    low, high = float(-LARGEST), float(LARGEST)
+    if pa.types.is_timestamp(kind):
+        low, high = (int(year.astype(int)) * ticks for year in (FIRST_YEAR, LAST_YEAR))
+    low, high = max(low, -LARGEST), min(high, LARGEST)
+    # The largest whole number that is a float, and no larger than the limit.
+    whole = np.clip(np.rint(known * ticks), float(low), np.nextafter(float(high), 0))
+    return pa.array(whole.astype(np.int64), mask=missing).cast(kind)
+
+
+def _polars(array: Any, column: Column, dtype: str) -> Any:
+    import polars as pl
+
+    made = pl.from_arrow(array)
+    if dtype == "Enum":
+        return made.cast(pl.Enum([str(level) for level in column.levels]))
+    return made.cast(pl.Categorical) if dtype == "Categorical" else made
+
+
+def _pandas(array: Any, numbers: Array, column: Column, native: str | None) -> Any:
+    import pandas as pd
+
+    if native is not None and native.endswith("[pyarrow]"):
+        return pd.Series(pd.arrays.ArrowExtensionArray(array))
+    if native == "category":
+        codes = np.where(np.isnan(numbers), -1, _nearest(numbers, column))
+        levels = pd.Index(list(column.levels), dtype=column.level_dtype or None)
+        ordered = column.role == "ordinal"
+        return pd.Series(pd.Categorical.from_codes(codes, levels, ordered=ordered))
+    if native == "object":
+        return pd.Series(array.to_pylist(), dtype=object)
+    made = array.to_pandas()
+    return made if native is None else made.astype(native)

@@ -1,0 +1,208 @@
+"""Never worse than PCA: is what training brought above chance?"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.data import Rows, is_streamed, plain_batches
+from isthmus.kinds import CodeNetwork
+from isthmus.missing import filled, row_means
+from isthmus.pretraining import PCASolution, principal_components
+from isthmus.training.state import ALL_DONE, State
+from isthmus.types import Index
+
+FEWEST_ROWS = 5
+"""Different rows held out below which nothing can be told from them."""
+
+PARTS, MOST_ROWS_TO_PART = 8, 10_000
+"""Of cross-validation; beyond so many rows, a thousand of them held out tell enough."""
+
+
+def is_evidence(distinct: int) -> bool:
+    """Whether so many different rows held out can tell a gain over PCA from chance."""
+    return distinct >= FEWEST_ROWS
+
+
+@torch.no_grad()
+def beats_pca(
+    rebuild: Callable[[Tensor], Tensor],
+    limited: Callable[[Tensor], Tensor],
+    train: Rows,
+    held_out: Rows,
+    solution: PCASolution,
+    distinct: int,
+) -> bool:
+    """Whether `rebuild`, a trained network's round trip, does better than PCA of all rows would.
+
+    The gain over the PCA it began at, on the held-out rows, must exceed one standard error (the
+    best of many epochs is a little better by chance alone) plus what PCA itself would gain by
+    learning from the held-out rows too (cut off at the ends of the features' ranges, as the
+    network's output is): PCA's error on new rows lies above, and on its own rows
+    below, a common limit by about a / n (Akaike 1974), so that a share f of more rows brings
+    f (error on new rows - error on its own) / 2. New rows are those held out and, where they are
+    few, each part of the training rows to a PCA of the rest of these: a few held-out rows may lack
+    the odd ones that tell the most. They only ever ask for more. Only the `distinct` held-out rows
+    are evidence: copies of a row say nothing new, and too few say nothing at all (`is_evidence`).
+    """
+    theirs = pca_errors(solution, held_out, limited)
+    gain = theirs - _errors(rebuild, held_out)
+    weight = held_out.weight.double()
+    mean = float((weight * gain).mean())
+    spread = float((weight * (gain - mean).square()).mean() / distinct) ** 0.5
+    own = _own_error(solution, train, limited)
+    share = held_out.total / (held_out.total + train.total)
+    gap = float((weight * theirs).mean()) - own
+    if not is_streamed(train.source) and PARTS <= len(train) <= MOST_ROWS_TO_PART:
+        within = _gap_within(solution, train, limited, own)
+        gap = max(gap, share * gap + (1 - share) * within)
+    more_rows = share * max(gap, 0.0) / 2
+    return bool(mean > more_rows + spread)
+
+
+class _Some:
+    """Some of the rows."""
+
+    def __init__(self, rows: Rows, positions: Index) -> None:
+        self.rows, self.positions = rows, positions
+        self.weight = rows.weight[torch.as_tensor(positions)]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.positions)
+
+    def take(self, positions: Index) -> Tensor:
+        """(len(positions), *shape): the rows at these positions among them."""
+        return self.rows.take(self.positions[positions])
+
+
+def _gap_within(
+    solution: PCASolution, train: Rows, limited: Callable[[Tensor], Tensor], own: float
+) -> float:
+    """How far PCA's error on new rows lies above that on its own, `own`, by cross-validation.
+
+    It learns from a share of 1 - 1 / p of the rows only, for which its error lies higher by
+    a / n / (1 - 1 / p) than the common limit, and not by a / n: that much is taken away.
+    """
+    everything, size = np.arange(len(train)), len(solution.components)
+    sums = 0.0
+    for part in range(PARTS):
+        new = everything % PARTS == part
+        rest, left_out = _Some(train, everything[~new]), _Some(train, everything[new])
+        learned = principal_components(rest, size, stand_in=solution.mean)
+        x = left_out.take(np.arange(len(left_out)))
+        errors = _pca_errors(learned, x, train, limited)
+        sums += float(left_out.weight.double() @ errors)
+    error = sums / float(train.weight.double().sum())
+    return (error - own) * 2 / (1 + PARTS / (PARTS - 1))
+
+
+def _own_error(solution: PCASolution, train: Rows, limited: Callable[[Tensor], Tensor]) -> float:
+    """PCA's mean error on the rows it was learned from; of rows on disk, on those in memory."""
+    if is_streamed(train.source) and len(train.sampled) < len(train):
+        x = train.take(train.sampled)
+        return float(_pca_errors(solution, x, train, limited).mean())
+    return float((train.weight.double() * pca_errors(solution, train, limited)).mean())
+
+
+def pca_errors(
+    solution: PCASolution, rows: Rows, limited: Callable[[Tensor], Tensor] = torch.positive
+) -> Tensor:
+    """(n,) float64: each row's mean squared error after projection on the components.
+
+    Missing values are taken for the mean, and then not judged.
+    `limited` is what a network does to its output because features' ranges end.
+    """
+    return torch.cat([_pca_errors(solution, x, rows, limited) for x in _blocks(rows)])
+
+
+def _pca_errors(
+    solution: PCASolution, x: Tensor, rows: Rows, limited: Callable[[Tensor], Tensor]
+) -> Tensor:
+    centred = filled(x.flatten(1).double() - solution.mean)
+    flat = centred @ solution.components.t() @ solution.components + solution.mean
+    rebuilt = limited(flat.reshape(x.shape))
+    return row_means((x - rebuilt).square(), rows.preparation.facts.share)
+
+
+def pca_figures(
+    solution: PCASolution, held_out: Rows, network: CodeNetwork, unit: float
+) -> dict[str, float]:
+    """What PCA of the training rows makes of the held-out ones, errors in units of `unit`."""
+    lost = float(pca_errors(solution, held_out, network.limited).mean())
+    around_mean = float(pca_errors(solution.first(0), held_out).mean())
+    explained = 1 - lost / around_mean if around_mean > 0 else float("nan")
+    return {"rows": len(held_out), "error": lost * unit**2, "explained_variance": explained}
+
+
+def _errors(rebuild: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
+    share = rows.preparation.facts.share
+    errors = [row_means((rebuild(x) - x).double().square(), share) for x in _blocks(rows)]
+    return torch.cat(errors)
+
+
+def _blocks(rows: Rows) -> Iterator[Tensor]:
+    return (rows.take(positions) for positions in plain_batches(len(rows)))
+
+
+@dataclass
+class Outcome:
+    """What the model is in the end, and of which rows."""
+
+    learned: int
+    """Rows that the network was trained on."""
+
+    held_out: int
+    """Rows that were held out of training."""
+
+    pca: str = ""
+    """What PCA the model is, where it came back to it."""
+
+    def returned(self, rows: int, distinct: int) -> None:
+        """The model is the PCA of so many rows."""
+        those = f", the {self.held_out} held out among them" if self.held_out else ""
+        why = "training gained nothing over it"
+        if not is_evidence(distinct):
+            why = f"too few different rows ({distinct}) were held out to show a gain over it"
+        self.pca = f"PCA of all {rows} rows{those}; {why}"
+
+    def told(self, state: State, max_epochs: int) -> str:
+        """What the model is, in words."""
+        if self.pca:
+            return self.pca
+        if max_epochs == 0:
+            return "the start, untrained"
+        if state.best_epoch == 0:
+            return "the start, as no epoch was better"
+        return f"the network of epoch {state.best_epoch}"
+
+
+def why_pca(state: State, distinct: int, *, few_epochs: bool) -> str:
+    """Why a fit has come back to PCA, and what may help.
+
+    `distinct` is how many different rows were held out, `few_epochs` whether there were fewer than
+    such rows need.
+    """
+    if not is_evidence(distinct):
+        return (
+            f"{distinct} different rows held out cannot show whether training gains "
+            "anything over PCA: the model is the PCA of all rows, untrained"
+        )
+    text = "training gained nothing over PCA above chance: the model is the PCA of all rows"
+    if _diverged(state):
+        return f"{text}; training diverged, so a lower learning rate may gain something"
+    if few_epochs and state.stopped == ALL_DONE:
+        return f"{text}; more epochs may gain something"
+    return text
+
+
+def _diverged(state: State) -> bool:
+    """Whether training had to be brought back, or ended far above where it began.
+
+    Training rows tell that alone: outputs that are cut off where ranges end keep the loss of those
+    held out within bounds, however far off the network is.
+    """
+    trained = [sum(record["train"].values()) for record in state.history if "train" in record]
+    return state.rescues > 0 or not trained[-1] <= state.ceiling

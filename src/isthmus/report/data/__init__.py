@@ -1,0 +1,1 @@
+"""Collect what the report shows, as plain values."""

@@ -1,0 +1,1 @@
+"""Sections of the report page, drawn from collected values."""

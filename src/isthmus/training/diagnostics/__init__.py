@@ -1,0 +1,1 @@
+"""Diagnose networks that do not learn: dead units, vanishing gradients, average predictors."""

@@ -1,0 +1,1 @@
+"""Engines: the implementations of a training step, from autograd to compiled C."""

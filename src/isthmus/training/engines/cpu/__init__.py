@@ -1,0 +1,1 @@
+"""Engines for processors: a C kernel and Adam in bfloat16."""

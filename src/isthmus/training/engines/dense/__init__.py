@@ -1,0 +1,1 @@
+"""Training steps of dense networks with hand-derived gradients."""

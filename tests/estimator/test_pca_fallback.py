@@ -1,0 +1,232 @@
+"""The guard keeps what beats PCA on new rows, not what chance or more rows would explain."""
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus.data import Rows, array_source, fit_preparation
+from isthmus.estimator.pca_fallback import _gap_within, beats_pca, pca_errors
+from isthmus.pretraining import principal_components
+from isthmus.types import Network, Output
+
+K = 3
+
+
+class Shrinking(Network):
+    """Rebuilds what PCA rebuilds plus a share of what PCA loses; the share may differ by row."""
+
+    def __init__(self, solution, share):
+        super().__init__()
+        self.solution, self.share = solution, share
+
+    def forward(self, x):
+        components = self.solution.components
+        near = (x - self.solution.mean) @ components.t() @ components + self.solution.mean
+        share = torch.as_tensor(self.share).expand(len(x))[:, None]
+        return Output(near + share * (x - near), x[:, :K])
+
+
+@pytest.fixture(params=[0, 1, 2])
+def parts(request):
+    rng = np.random.default_rng(request.param)
+    values = rng.normal(size=(200, K)) @ rng.normal(size=(K, 8)) + 0.3 * rng.normal(size=(200, 8))
+    source = array_source(values)
+    preparation = fit_preparation(source, np.arange(150), np.ones(150))
+    chosen = [np.arange(150), np.arange(150, 200)]
+    train, held_out = (Rows(source, preparation, rows, dtype=torch.float64) for rows in chosen)
+    return train, held_out, principal_components(train, K)
+
+
+def decision(parts, share):
+    train, held_out, solution = parts
+    network = Shrinking(solution, share)
+
+    def rebuild(x):
+        return network(x).reconstruction
+
+    return beats_pca(rebuild, network.limited, train, held_out, solution, distinct=50)
+
+
+def test_pca_itself_does_not_beat_pca(parts):
+    assert not decision(parts, 0.0)
+
+
+def test_a_large_gain_is_kept(parts):
+    assert decision(parts, 0.5)
+
+
+def test_what_is_worse_is_not_kept(parts):
+    assert not decision(parts, -0.1)
+
+
+def test_a_gain_on_a_single_row_is_chance(parts):
+    share = np.zeros(50)
+    share[0] = 1.0
+    assert not decision(parts, share)
+
+
+def test_a_gain_that_more_rows_would_bring_is_not_kept(parts):
+    train, held_out, solution = parts
+    mean_held_out = float(pca_errors(solution, held_out).mean())
+    own = float(pca_errors(solution, train).mean())
+    # Closed form: the training error of PCA is the variance it leaves out.
+    left_out = (solution.total_variance - float(solution.scales.square().sum())) / 8
+    assert own == pytest.approx(left_out, rel=1e-9)
+    more_rows = 0.25 * (mean_held_out - own) / 2
+    if more_rows > 0:
+        share = 1 - np.sqrt(1 - 0.9 * more_rows / mean_held_out)
+        assert not decision(parts, share)
+
+
+def test_errors_agree_with_scikit_learn(parts):
+    from sklearn.decomposition import PCA
+
+    train, held_out, solution = parts
+    pca = PCA(K).fit(train.take(np.arange(150)).numpy())
+    x = held_out.take(np.arange(50)).numpy()
+    expected = ((x - pca.inverse_transform(pca.transform(x))) ** 2).mean(axis=1)
+    np.testing.assert_allclose(pca_errors(solution, held_out).numpy(), expected, rtol=1e-9)
+
+
+def test_new_rows_are_those_of_cross_validation_too(parts):
+    """Of scikit-learn's PCA on eight parts; its excess is drawn down from n of 7 / 8 to all n."""
+    from sklearn.decomposition import PCA
+
+    train, _, solution = parts
+    x, own = train.take(np.arange(150)).numpy(), 0.05
+    total = 0.0
+    for part in range(8):
+        new = np.arange(150) % 8 == part
+        pca = PCA(K).fit(x[~new])
+        total += ((x[new] - pca.inverse_transform(pca.transform(x[new]))) ** 2).mean(axis=1).sum()
+    found = _gap_within(solution, train, torch.positive, own)
+    assert found == pytest.approx((total / 150 - own) * 2 / (1 + 8 / 7), rel=1e-9)
+
+
+def test_what_pca_gains_from_more_rows_is_foreseen():
+    """Closed enough: the mean over many draws of what a quarter more rows really bring."""
+    rng = np.random.default_rng(0)
+    foreseen, real = [], []
+    for _ in range(40):
+        back = rng.normal(size=(K, 12))
+        values = rng.normal(size=(2100, K)) @ back + rng.normal(size=(2100, 12))
+        source = array_source(values)
+        preparation = fit_preparation(source, np.arange(75), np.ones(75))
+        few, all_rows, new = (
+            Rows(source, preparation, rows, dtype=torch.float64)
+            for rows in (np.arange(75), np.arange(100), np.arange(100, 2100))
+        )
+        solution = principal_components(few, K)
+        own = float(pca_errors(solution, few).mean())
+        foreseen.append(0.25 * _gap_within(solution, few, torch.positive, own) / 2)
+        more = principal_components(all_rows, K)
+        real.append(float((pca_errors(solution, new) - pca_errors(more, new)).mean()))
+    assert np.mean(foreseen) == pytest.approx(np.mean(real), rel=0.25)
+
+
+def test_held_out_rows_that_lack_the_odd_ones_do_not_tell_alone():
+    """As in ECG5000: a sure gain of a few percent, less than PCA itself gains from more rows."""
+    rng = np.random.default_rng(1)
+    values = 3 * rng.normal(size=(200, 3)) @ rng.normal(size=(3, 40))
+    values += 0.3 * rng.normal(size=(200, 40))
+    values[:10] += 2 * rng.normal(size=(10, 40))
+    source = array_source(values)
+    preparation = fit_preparation(source, np.arange(150), np.ones(150))
+    chosen = [np.arange(150), np.arange(150, 200)]
+    train, held_out = (Rows(source, preparation, rows, dtype=torch.float64) for rows in chosen)
+    solution = principal_components(train, 8)
+    theirs, own = (float(pca_errors(solution, rows).mean()) for rows in (held_out, train))
+    assert theirs < own  # by the held-out rows alone, more rows would bring PCA nothing
+    within = _gap_within(solution, train, torch.positive, own)
+    more_rows = 0.25 * (0.75 * within + 0.25 * (theirs - own)) / 2
+    assert more_rows > 0.1 * theirs
+    share = 1 - np.sqrt(1 - 0.9 * more_rows / theirs)
+    assert not decision((train, held_out, solution), share)
+    assert decision((train, held_out, solution), 3 * share)
+
+
+COPIES = {
+    "one-hot": np.repeat(np.eye(4), (80, 60, 40, 20), axis=0),
+    "many copies of few rows": np.repeat(np.random.default_rng(0).normal(size=(30, 8)), 40, axis=0),
+    "mostly one row": np.concatenate(
+        [np.zeros((300, 5)), np.random.default_rng(1).normal(size=(9, 5))]
+    ),
+    "three rows": np.random.default_rng(2).normal(size=(3, 6)),
+    "eight rows": np.random.default_rng(3).normal(size=(8, 6)),
+}
+
+
+@pytest.mark.parametrize("rows", COPIES.values(), ids=COPIES.keys())
+@pytest.mark.parametrize("kind", ["multilayer", "convolutional"])
+def test_too_few_different_rows_to_judge_by_end_at_pca(rows, kind):
+    from sklearn.decomposition import PCA
+
+    from isthmus import Autoencoder
+
+    model = Autoencoder(2, kind=kind, random_state=0, max_epochs=40).fit(rows)
+    pca = PCA(2).fit(rows)
+    rebuilt = pca.inverse_transform(pca.transform(rows))
+    if len(rows) > 1000 or rows.max() == 1:  # each value comes many times
+        rebuilt = rebuilt.clip(rows.min(axis=0), rows.max(axis=0))
+    theirs = ((rows - rebuilt) ** 2).mean()
+    assert model.reconstruction_error(rows) == pytest.approx(theirs, rel=1e-6, abs=1e-12)
+
+
+def test_without_held_out_rows_on_request_training_is_trusted():
+    from isthmus import Autoencoder
+
+    rows = np.random.default_rng(2).normal(size=(8, 6))
+    model = Autoencoder(1, validation_fraction=0, max_epochs=100, random_state=0).fit(rows)
+    assert model.best_epoch_ > 0
+    assert len(model.train_rows_) == 8
+
+
+def test_a_return_to_pca_keeps_the_figures_of_unseen_rows():
+    from sklearn.decomposition import PCA
+
+    from isthmus import Autoencoder
+    from isthmus.data import held_out_split
+
+    rows = 5 * np.random.default_rng(4).normal(size=(200, 6))
+    split = held_out_split(array_source(rows), np.arange(200), np.ones(200), 0.25, seed=0)
+    model = Autoencoder(2, max_epochs=1, random_state=0).fit(rows, validation=rows[split.held_out])
+    assert model.history_[-1]["event"] == "pca"
+    assert "more epochs" in model.history_[-1]["message"]
+    told = model.history_[-1]["held_out"]
+    pca = PCA(2).fit(rows)
+    lost = pca.inverse_transform(pca.transform(rows[split.held_out])) - rows[split.held_out]
+    around = rows[split.held_out] - rows.mean(axis=0)
+    assert told["rows"] == len(split.held_out)
+    assert told["error"] == pytest.approx((lost**2).mean(), rel=1e-9)
+    explained = 1 - (lost**2).sum() / (around**2).sum()
+    assert told["explained_variance"] == pytest.approx(explained, rel=1e-9)
+
+
+def test_the_start_itself_is_no_gain(monkeypatch):
+    from isthmus import Autoencoder
+
+    rows = np.random.default_rng(4).normal(size=(200, 6))
+    monkeypatch.setattr("isthmus.estimator.fit.beats_pca", lambda *_: True)
+    # Steps too small to matter in one epoch of warm-up leave the start the best.
+    monkeypatch.setattr("isthmus.training.trainer.Trainer._judge", lambda *_: None)
+    model = Autoencoder(2, max_epochs=2, random_state=0).fit(rows)
+    assert model.best_epoch_ == 0
+    assert model.history_[-1]["event"] == "pca"
+
+
+def test_what_is_judged_is_what_the_model_will_do(monkeypatch):
+    from isthmus import Autoencoder
+
+    angles = np.random.default_rng(0).uniform(0, 2, size=(400, 2))
+    rows = np.sin(angles @ np.random.default_rng(9).normal(size=(2, 12)))
+    seen = {}
+
+    def spy(rebuild, limited, train, held_out, *_):
+        seen["rebuilt"] = rebuild(held_out.take(np.arange(len(held_out))))
+        return True
+
+    monkeypatch.setattr("isthmus.estimator.fit.beats_pca", spy)
+    model = Autoencoder(2, max_epochs=40, random_state=0).fit(rows)
+    assert model.facts_["transform_max_iter"] == 4
+    judged = model.preparation_.decode(seen["rebuilt"])
+    np.testing.assert_allclose(judged, model.reconstruct(rows[model.held_out_rows_]), atol=1e-5)

@@ -1,0 +1,266 @@
+"""The evidence is true, complete, small, and plain enough to be written as JSON."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from isthmus import Autoencoder, load
+from isthmus.data import Subset, array_source, spread
+from isthmus.errors import DataError, RequestError
+from isthmus.report import gather, render, summary_lines
+
+
+def fit(rows, size=2, **settings):
+    chosen = {"max_epochs": 1, "random_state": 0, "kind": "multilayer"} | settings
+    return Autoencoder(size, **chosen).fit(rows)
+
+
+@pytest.mark.parametrize("name", ["table_evidence", "image_evidence", "signal_evidence"])
+def test_evidence_survives_json_and_is_small(name, request):
+    evidence = request.getfixturevalue(name)
+    written = json.dumps(evidence, allow_nan=False)
+    assert json.loads(written) == evidence
+    assert len(written) < 300_000
+
+
+def test_figures_are_those_of_the_held_out_rows(table_fit, frame, table_evidence):
+    held_out = frame.iloc[table_fit.held_out_rows_]
+    expected = table_fit.evaluate(held_out)
+    measured = table_evidence["measured"]
+    assert measured["unseen"]
+    assert measured["rows"] == len(held_out)
+    assert measured["ae"]["error"] == pytest.approx(expected.total)
+    assert measured["ae"]["explained_variance"] == pytest.approx(expected.explained_variance)
+
+
+def test_pca_is_scikit_learns_on_the_same_rows(table_fit, frame, table_evidence):
+    columns = frame.to_numpy(float)
+    train = columns[table_fit.train_rows_]
+    scale = np.where(train.std(axis=0) > 0, train.std(axis=0), 1)
+    scaled = (columns - train.mean(axis=0)) / scale
+    pca = PCA(2).fit(scaled[table_fit.train_rows_])
+    test = scaled[table_fit.held_out_rows_]
+    back = pca.inverse_transform(pca.transform(test))
+    measured = table_evidence["measured"]["pca"]
+    assert measured["error"] == pytest.approx(((back - test) ** 2).mean())
+    explained = 1 - ((back - test) ** 2).sum() / (test**2).sum()
+    assert measured["explained_variance"] == pytest.approx(explained)
+    curve = table_evidence["curve"]
+    assert curve["pca"][curve["sizes"].index(2)] == pytest.approx(explained)
+
+
+def test_a_loaded_model_is_measured_on_all_rows(table_fit, frame, tmp_path):
+    table_fit.save(tmp_path / "model")
+    measured = gather(load(tmp_path / "model"), frame)["measured"]
+    assert (measured["unseen"], measured["rows"]) == (False, len(frame))
+    assert measured["ae"]["error"] == pytest.approx(table_fit.evaluate(frame).total)
+
+
+def test_as_many_other_rows_are_not_taken_for_those_of_the_fit(table_fit, frame):
+    other = frame.assign(height=frame["height"] + 3)
+    assert not gather(table_fit, other)["measured"]["unseen"]
+    assert not gather(table_fit, frame.iloc[:100])["measured"]["unseen"]
+
+
+def test_a_model_that_fell_back_to_pca_has_seen_all_rows(rng):
+    x = rng.normal(size=(200, 6))
+    ae = fit(x, 2)
+    before = {"rows": 20, "error": 0.5, "explained_variance": 0.25}
+    message = "the model is PCA"
+    ae.history_.append({"event": "pca", "epoch": 0, "message": message, "held_out": before})
+    evidence = gather(ae, x)
+    assert not evidence["measured"]["unseen"]
+    assert evidence["history"]["events"][0]["event"] == "pca"
+    assert evidence["measured"]["held_out"] == before
+    assert "20 held-out rows with error 0.500" in summary_lines(evidence)[-1]
+    assert "20 held-out rows with error 0.500" in render(evidence)
+
+
+def test_facts_say_what_was_fitted_on_what(table_fit, table_evidence):
+    data, model = table_evidence["data"], table_evidence["model"]
+    assert (data["rows"], data["features"], data["layout"]) == (160, 5, "table")
+    assert data["constant"] == ["constant"]
+    assert data["columns"][0] == "height"
+    assert (model["kind"], model["n_components"]) == ("multilayer", 2)
+    assert table_evidence["training"]["seconds"] == table_fit.facts_["training_seconds"] > 0
+    given = {"n_components": 2, "max_epochs": 3, "random_state": 0, "pretraining": "random"}
+    assert table_evidence["settings"] == given
+    assert set(table_evidence["versions"]) >= {"isthmus", "torch", "python"}
+    assert table_evidence["hardware"]["cpu"]
+
+
+def test_history_holds_each_term_of_training_and_held_out_rows(rng):
+    ae = fit(rng.normal(size=(100, 6)), 2, max_epochs=3, penalties=("contraction",))
+    history = gather(ae, rng.normal(size=(30, 6)))["history"]
+    assert set(history["terms"]) == {"reconstruction", "contraction"}
+    assert set(history["terms"]["contraction"]) == {"train", "held_out"}
+    assert len(history["terms"]["reconstruction"]["train"]) == len(history["epochs"]) == 4
+
+
+def test_best_and_worst_rows_are_the_best_and_the_worst(table_fit, frame, table_evidence):
+    held_out = table_fit.held_out_rows_
+    errors = table_fit.evaluate(frame.iloc[held_out]).per_row
+    groups = table_evidence["rows"]
+    assert groups["best"]["rows"] == held_out[np.argsort(errors)][:5].tolist()
+    assert groups["worst"]["rows"] == held_out[np.argsort(-errors)][:5].tolist()
+    assert groups["typical"]["errors"] == sorted(groups["typical"]["errors"])
+
+
+def test_table_rows_are_shown_as_found_and_as_rebuilt(table_fit, frame, table_evidence):
+    group = table_evidence["rows"]["worst"]
+    picked = frame.iloc[group["rows"]]
+    assert group["columns"] == list(frame.columns)
+    np.testing.assert_allclose(group["found"], picked.to_numpy(float))
+    np.testing.assert_allclose(group["rebuilt"], table_fit.reconstruct(picked).to_numpy(float))
+    off = (group["found"][0][0] - group["rebuilt"][0][0]) / table_fit.preparation_.scale[0]
+    assert group["off"][0][0] == pytest.approx(off, abs=1e-6)
+
+
+def test_a_wide_table_shows_the_columns_that_are_off(rng):
+    x = rng.normal(size=(120, 40)) * np.where(np.arange(40) == 33, 5.0, 0.1)
+    group = gather(fit(x, 1), x)["rows"]["worst"]
+    assert len(group["columns"]) == 12
+    assert group["n_columns"] == 40
+    evidence = gather(fit(x, 1), x)
+    assert len(evidence["features"]["names"]) == 30
+
+
+def test_columns_are_listed_by_their_error(table_evidence, table_fit, frame):
+    features = table_evidence["features"]
+    assert features["ae"] == sorted(features["ae"], reverse=True)
+    errors = table_fit.evaluate(frame.iloc[table_fit.held_out_rows_]).per_feature
+    assert features["ae"][0] == pytest.approx(float(np.sqrt(errors.max())))
+    assert features["names"][0] == frame.columns[errors.argmax()]
+
+
+def decoded(url):
+    head, _, data = url.partition(",")
+    assert head == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+def test_images_are_shown_as_they_are_in_the_range_of_the_data(image_evidence, dim):
+    group = image_evidence["rows"]["typical"]
+    shown = decoded(group["found"][0])
+    np.testing.assert_allclose(shown, dim[group["rows"][0]] * (255 / 15), atol=0.6)
+    assert decoded(group["rebuilt"][0]).shape == (8, 8)
+    assert len(group["rows"]) == 10
+
+
+def test_the_heat_map_is_the_error_of_each_pixel(images_fit, dim, image_evidence):
+    held_out = dim[images_fit.held_out_rows_]
+    expected = np.sqrt(images_fit.evaluate(held_out).per_feature).reshape(8, 8)
+    np.testing.assert_allclose(image_evidence["features"]["ae"], expected)
+
+
+def test_signals_are_lines_a_channel(signals, signal_evidence):
+    group = signal_evidence["rows"]["typical"]
+    np.testing.assert_allclose(np.array(group["found"][0]).T, signals.values[group["rows"][0]])
+    assert np.shape(signal_evidence["features"]["ae"]) == (2, 50)
+
+
+def test_long_signals_are_shortened(rng):
+    x = array_source(rng.normal(size=(60, 1000)).cumsum(axis=1), layout="signal")
+    group = gather(fit(x), x)["rows"]["typical"]
+    assert np.shape(group["found"]) == (6, 1, 300)
+
+
+IMAGES = {
+    "colour": ((40, 12, 10, 3), np.uint8),
+    "colour first": ((40, 3, 12, 10), np.float32),
+    "with transparency": ((40, 12, 10, 4), np.uint8),
+    "grey with transparency": ((40, 12, 10, 2), np.uint8),
+    "float": ((40, 9, 7), np.float64),
+    "bool": ((40, 9, 7), bool),
+    "large": ((20, 150, 140), np.uint8),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_of_any_kind_have_evidence_and_a_page(name, rng):
+    shape, dtype = IMAGES[name]
+    x = rng.integers(0, 256, shape).astype(np.uint8)
+    x = x.astype(dtype) if dtype == np.uint8 else (x > 128 if dtype is bool else x / dtype(100))
+    evidence = gather(fit(x, max_epochs=0), x)
+    domains = evidence["images"]["domains"]
+    assert [domain["same"] for domain in domains] == [True, False]
+    assert decoded(evidence["rows"]["typical"]["found"][0]).max() > 200
+    assert (evidence["images"]["scale_note"] is None) == (dtype == np.uint8)
+    assert render(evidence).startswith("<!doctype html>")
+    json.dumps(evidence, allow_nan=False)
+
+
+ROWS = {
+    "one column": lambda rng: rng.normal(size=(60, 1)),
+    "one number": lambda rng: rng.normal(size=(60, 4)),
+    "four rows": lambda rng: rng.normal(size=(4, 3)),
+    "constant": lambda rng: np.ones((30, 3)),
+    "sparse": lambda rng: sparse.csr_array(rng.poisson(0.3, (60, 8)).astype(float)),
+    "tensor": lambda rng: torch.from_numpy(rng.normal(size=(60, 5))),
+    "binary": lambda rng: (rng.random((80, 6)) < 0.4).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_of_any_kind_have_evidence_and_a_page(name, rng):
+    x = ROWS[name](rng)
+    size = 1 if name.startswith("one") else 2
+    evidence = gather(fit(x, size), x, color=np.arange(x.shape[0]))
+    json.dumps(evidence, allow_nan=False)
+    assert render(evidence).startswith("<!doctype html>")
+    assert (evidence["features"] is None) == (name == "one column")
+
+
+def test_a_code_wider_than_the_rows_is_compared_with_all_of_pca(rng):
+    x = rng.normal(size=(60, 3))
+    evidence = gather(fit(x, 5, kind="regularized"), x)
+    assert evidence["measured"]["pca"]["n_components"] == 3
+    assert evidence["measured"]["pca"]["explained_variance"] == pytest.approx(1)
+
+
+def test_usage_names_dead_units_and_copies(rng):
+    from isthmus.report.data.codes import usage
+
+    codes = rng.normal(size=(200, 4))
+    codes[:, 1], codes[:, 3] = 0, -codes[:, 0]
+    used = usage(codes)
+    assert (used["dead"], used["duplicates"]) == ([1], [[3, 0]])
+    assert used["strongest"] == pytest.approx(1)
+    assert usage(rng.normal(size=(50, 80)))["correlation"] is None
+
+
+def test_nothing_is_drawn_of_more_rows_than_can_be_seen(rng, monkeypatch):
+    x = rng.normal(size=(7000, 3))
+    evidence = gather(fit(x, 2), x, color=np.arange(7000) % 3)
+    assert len(evidence["map"]["x"]) == len(evidence["map"]["color"]["of"]) == 3000
+    assert evidence["usage"]["rows"] == 5000
+
+
+def test_columns_in_another_order_are_the_same_rows(table_fit, frame, table_evidence):
+    turned = gather(table_fit, frame[frame.columns[::-1]])["measured"]
+    measured = table_evidence["measured"]
+    assert (turned["rows"], turned["unseen"]) == (measured["rows"], measured["unseen"])
+    for who in ("ae", "pca"):  # the strides of the turned table may change the last digit
+        assert turned[who] == pytest.approx(measured[who], rel=1e-12)
+
+
+def test_foreign_rows_are_refused(table_fit, frame):
+    with pytest.raises(DataError, match="missing 'height'"):
+        gather(table_fit, frame.drop(columns="height"))
+    with pytest.raises(RequestError, match=r"color has shape \(3,\), but there are 160 rows"):
+        gather(table_fit, frame, color=[1, 2, 3])
+
+
+def test_a_subset_reads_the_rows_it_was_given(rng):
+    source = array_source(rng.normal(size=(20, 3)))
+    subset = Subset(source, np.array([5, 3, 9]))
+    np.testing.assert_array_equal(subset.read(np.array([2, 0])), source.values[[9, 5]])
+    assert len(subset) == 3
+    np.testing.assert_array_equal(spread(np.arange(100), 3), [0, 50, 99])

@@ -1,0 +1,423 @@
+"""The kernel in C against the steps that NumPy and torch take, in both precisions."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus import Autoencoder, kinds, optim
+from isthmus.corruptions import Masking
+from isthmus.losses import L1, Mixed, Objective, Squared
+from isthmus.training.engines.base import Steps, losses
+from isthmus.training.engines.cpu import build as compiling
+from isthmus.training.engines.cpu import kernel as compiled
+from isthmus.training.engines.cpu.kernel import Compiled, can_compile
+from isthmus.training.engines.dense.adam_loop import Stride
+from isthmus.training.engines.dense.step import closed_step
+from isthmus.training.engines.select import stride_of
+from isthmus.training.plan import Plan
+from isthmus.types import Facts
+
+PRECISE = {
+    torch.float32: {"rtol": 2e-4, "atol": 2e-5},
+    torch.float64: {"rtol": 1e-9, "atol": 1e-11},
+}
+LONG = Plan(max_epochs=1, batch_size=64, patience=None, clip_norm=None, steps=1_000_000)
+
+pytestmark = pytest.mark.skipif(compiling.library() is None, reason="needs a C compiler")
+
+
+def network(kind, D, K, dtype, *, limited=False, seed=0):
+    """A network with random weights, and its objective."""
+    ends = {"floor": np.full(D, -0.2), "ceiling": np.full(D, 0.3)} if limited else {}
+    facts = Facts(shape=(D,), low=-1.0, high=1.0, **ends)
+    torch.manual_seed(seed)
+    made = kind.build(facts, K).to(dtype)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made, Objective(Squared().bound(facts))
+
+
+def drawn(seed):
+    """A configuration at random: what networks, batches and optimizers may be."""
+    draw = np.random.default_rng(seed)
+    hidden = tuple(int(width) for width in draw.integers(1, 40, draw.integers(0, 4)))
+    kind = kinds.Regularized(
+        hidden=hidden,
+        activation=str(draw.choice(list(kinds.ACTIVATIONS))),
+        code_activation=str(draw.choice(list(kinds.ACTIVATIONS))),
+        skip=bool(draw.integers(2)) or not hidden,
+    )
+    D, K = int(draw.integers(1, 70)), int(draw.integers(1, 20))
+    method = [torch.optim.Adam, torch.optim.AdamW][draw.integers(2)]
+    settings = {"weight_decay": float(draw.choice([0.0, 0.1])), "eps": 1e-6}
+    clip = [None, 1.0, 0.01][draw.integers(3)]
+    sizes = [int(size) for size in draw.integers(1, 20, 5)]
+    weighed, limited = bool(draw.integers(2)), bool(draw.integers(2))
+    return (kind, D, K, limited), (method, settings, clip), (sizes, weighed)
+
+
+def taken(make, dtype, seed):
+    """The terms and the weights after some steps of a stride that `make` gives."""
+    (kind, D, K, limited), (method, settings, clip), (sizes, weighed) = drawn(seed)
+    net, objective = network(kind, D, K, dtype, limited=limited, seed=seed)
+    rows = torch.randn(sum(sizes), D, dtype=dtype)
+    weight = torch.rand(len(rows), dtype=dtype) if weighed else torch.ones(1).expand(len(rows))
+    step = closed_step(net, objective, None)
+    plan = Plan(1, max(sizes), None, clip, steps=1_000_000)
+    with step.bound():
+        stride = make(step, method(net.parameters(), lr=0.01, **settings), plan)
+        rates = [0.01, 0.02, 0.005, 0.01, 0.003]
+        told = [stride(Steps(rows, weight, sizes, rates, [0] * 5)) for _ in range(2)]
+        state = stride.optimizer.state_dict()["state"]
+    return told, [p.detach().clone() for p in net.parameters()], state
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("seed", range(60))
+def test_it_is_what_numpy_and_torch_take(seed, dtype):
+    told, weights, state = taken(Compiled, dtype, seed)
+    wanted, others, known = taken(Stride, dtype, seed)
+    for one, other in zip(told, wanted, strict=True):
+        assert one.keys() == other.keys()
+        assert float(one["reconstruction"]) == pytest.approx(
+            float(other["reconstruction"]), rel=PRECISE[dtype]["rtol"]
+        )
+    for weight, other in zip(weights, others, strict=True):
+        torch.testing.assert_close(weight, other, **PRECISE[dtype])
+    for number, moments in known.items():
+        for name, moment in moments.items():
+            torch.testing.assert_close(state[number][name], moment, **PRECISE[dtype])
+
+
+def with_help(step, optimizer, plan):
+    """A stride of which two threads take a half each."""
+    stride = Compiled(step, optimizer, plan)
+    stride.threads = 2
+    return stride
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_threads_give_the_same_bits_as_one(seed):
+    told, weights, _ = taken(with_help, torch.float32, seed)
+    wanted, others, _ = taken(Compiled, torch.float32, seed)
+    assert [float(one["reconstruction"]) for one in told] == [
+        float(one["reconstruction"]) for one in wanted
+    ]
+    for weight, other in zip(weights, others, strict=True):
+        torch.testing.assert_close(weight, other, rtol=0, atol=0)
+
+
+def test_who_waits_too_long_goes_on_alone():
+    net, objective = network(kinds.Multilayer(hidden=(5,)), 4, 2, torch.float32)
+    step = closed_step(net, objective, None)
+    steps = Steps(torch.rand(8, 4), torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2)
+    stalls = [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0]
+    helped, coming = [], iter(stalls)
+
+    def told(*args):
+        helped.append(args[-3])
+        return next(coming)
+
+    with step.bound():
+        stride = with_help(step, torch.optim.Adam(net.parameters()), LONG)
+        stride(steps)
+        stride.kernel.run, stride.kernel.alone = told, 0
+        for _ in stalls:
+            stride(steps)
+    # Alone for two calls, then for four, and for two again when two threads have gone well.
+    assert helped == [1, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1]
+
+
+def test_a_planted_fault_is_caught(monkeypatch):
+    settings_of = compiled.settings_of
+
+    def halved(stride, **how):
+        return [one / 2 if at == 5 else one for at, one in enumerate(settings_of(stride, **how))]
+
+    monkeypatch.setattr(compiled, "settings_of", halved)
+    _, weights, _ = taken(Compiled, torch.float64, 3)
+    _, others, _ = taken(Stride, torch.float64, 3)
+    assert not all(map(torch.allclose, weights, others))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("seed", range(20))
+def test_it_judges_as_the_network_does(seed, threads, dtype):
+    (kind, D, K, limited), _, (_, weighed) = drawn(seed)
+    net, objective = network(kind, D, K, dtype, limited=limited, seed=seed)
+    rows = torch.randn(600, D, dtype=dtype)
+    weight = torch.rand(600, dtype=dtype) if weighed else torch.ones(1).expand(600)
+    step = closed_step(net, objective, None)
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    with step.bound():
+        stride = Compiled(step, torch.optim.Adam(net.parameters()), LONG)
+        stride.threads = threads
+        told = stride.judge(rows, weight)
+    wanted = losses(net.eval(), objective, rows, weight)
+    assert told.keys() == wanted.keys()
+    rtol = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
+    torch.testing.assert_close(
+        told["reconstruction"], wanted["reconstruction"].double(), rtol=rtol, atol=0
+    )
+    for parameter, known in zip(net.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter.detach(), known, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("processors", "helped"), [(1, False), (2, True)])
+def test_it_begins_no_second_thread_on_one_processor(processors, helped, monkeypatch):
+    monkeypatch.setattr(compiled, "processors", lambda: processors)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    net, objective = network(kinds.Vanilla(), 6, 2, torch.float32)
+    step, adam = closed_step(net, objective, None), torch.optim.Adam(net.parameters())
+    with step.bound():
+        stride = Compiled(step, adam, Plan(1, 8, None, None, steps=1_000_000))
+        assert stride._kernel().helped == helped
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path):
+    widths = {"wide": ("-DBYTES=64",), "narrow": ("-DBYTES=32",)}
+    for name, flags in widths.items():
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        monkeypatch.setattr(compiling, "FLAGS", (*compiling.FLAGS, "-Wno-psabi", *flags))
+        made = compiling.library.__wrapped__()
+        monkeypatch.setattr(compiled, "library", lambda made=made: made)
+        for seed in range(12):
+            _, weights, _ = taken(Compiled, dtype, seed)
+            _, others, _ = taken(Stride, dtype, seed)
+            for weight, other in zip(weights, others, strict=True):
+                torch.testing.assert_close(weight, other, **PRECISE[dtype])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_what_is_not_finite_is_told(value):
+    for make in (Compiled, Stride):
+        net, objective = network(
+            kinds.Multilayer(hidden=(5,), activation="sigmoid"), 4, 2, torch.float32
+        )
+        rows = torch.full((8, 4), float(value))
+        step = closed_step(net, objective, None)
+        with step.bound():
+            stride = make(step, torch.optim.Adam(net.parameters()), LONG)
+            told = stride(Steps(rows, torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2))
+        assert not np.isfinite(float(told["reconstruction"]))
+
+
+def rows_of(n=600, d=12):
+    draw = np.random.default_rng(0)
+    return np.tanh(draw.normal(size=(n, 3)) @ draw.normal(size=(3, d))) + 0.05 * draw.normal(
+        size=(n, d)
+    )
+
+
+def fitted(X, **settings):
+    wanted = {
+        "kind": kinds.Multilayer(hidden=(16,)),
+        "pretraining": "random",
+        "optimizer": optim.AdamW(),
+        "batch_size": 20,
+        "max_epochs": 100,
+        "early_stopping": False,
+        "random_state": 0,
+    }
+    return Autoencoder(3, **(wanted | settings))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often a fit asked the kernel for steps."""
+    count, call = [], Compiled.__call__
+
+    def counted(self, steps):
+        count.append(len(steps.sizes))
+        return call(self, steps)
+
+    monkeypatch.setattr(Compiled, "__call__", counted)
+    return count
+
+
+def test_long_fits_take_it(calls, monkeypatch):
+    X = rows_of()
+    model = fitted(X).fit(X)
+    assert sum(calls) > 2000
+    calls.clear()
+    monkeypatch.setattr(compiled, "LEAST_SECONDS", 1e9)
+    other = fitted(X).fit(X)
+    assert not calls
+    assert model.reconstruction_error(X) == pytest.approx(other.reconstruction_error(X), rel=1e-3)
+
+
+def test_a_fit_goes_on_with_the_same_bits(calls, tmp_path):
+    X = rows_of()
+    whole = fitted(X).fit(X)
+    made = fitted(X, checkpoint=tmp_path / "c", callbacks=(_interrupting,))
+    with pytest.raises(KeyboardInterrupt):
+        made.fit(X)
+    model = made.set_params(callbacks=()).fit(X, resume=True)
+    assert calls
+    for one, other in zip(model.network_.parameters(), whole.network_.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def _interrupting(record):
+    if record["epoch"] == 30:
+        raise KeyboardInterrupt
+
+
+def test_going_on_takes_rows_of_any_number(calls):
+    X = rows_of()
+    model = fitted(X).fit(X)
+    calls.clear()
+    before = model.reconstruction_error(X)
+    model.partial_fit(X[:7]).set_params(batch_size="full").partial_fit(X)
+    assert calls
+    assert np.isfinite(model.reconstruction_error(X))
+    assert model.reconstruction_error(X) < 2 * before
+
+
+@pytest.mark.parametrize(
+    ("D", "loss", "batch", "steps"),
+    [(64, Squared(), 64, 1160), (784, Squared(), 128, 110), (64, Mixed(), 64, 300)],
+)
+def test_it_is_for_fits_that_are_long_enough(D, loss, batch, steps):
+    facts = Facts(shape=(D,))
+    network = kinds.Vanilla().build(facts, 32)
+    step = closed_step(network, Objective(loss.bound(facts)), None)
+    for share, pays in ((0.9, False), (1.1, True)):
+        assert can_compile(step, Plan(1, batch, None, None, steps=int(share * steps))) == pays
+
+
+@pytest.mark.parametrize(
+    ("D", "K", "batch", "does"),
+    [
+        (784, 64, 290, True),  # 100,352 weights and 848 biases: 29.3 million multiply-adds
+        (784, 64, 300, False),
+        (4000, 65, 32, True),  # 520,000 weights and 4,065 biases
+        (4000, 66, 32, False),  # 532,066 in all; 17 million multiply-adds
+        (4000, 66, 16, True),  # below ten million a batch it takes any
+    ],
+)
+def test_it_is_for_networks_that_stay_in_a_cache(D, K, batch, does):
+    facts = Facts(shape=(D,))
+    network = kinds.Vanilla().build(facts, K)
+    step = closed_step(network, Objective(Squared().bound(facts)), None)
+    assert can_compile(step, Plan(1, batch, None, None, steps=10_000)) == does
+
+
+@pytest.mark.parametrize(
+    ("kind", "penalties", "corrupt", "plan"),
+    [
+        (kinds.Multilayer(hidden=(5,)), [L1(weight=0.1)], None, LONG),
+        (kinds.Multilayer(hidden=(5,)), [], Masking(rate=0.1), LONG),
+        (kinds.Multilayer(hidden=(5,), dropout=0.1), [], None, LONG),
+        (kinds.Multilayer(hidden=(5,)), [], None, Plan(1, 64, None, None, steps=100)),
+        (kinds.Multilayer(hidden=(8000,)), [], None, LONG),
+    ],
+)
+def test_what_it_cannot_do_is_left_to_others(kind, penalties, corrupt, plan):
+    facts = Facts(shape=(40,))
+    step = closed_step(kind.build(facts, 2), Objective(Squared().bound(facts), penalties), corrupt)
+    assert not can_compile(step, plan)
+    adam = torch.optim.Adam(step.network.parameters())
+    assert type(stride_of(step, adam, plan)) is Stride
+
+
+def run(code, tmp_path, **environment):
+    found = {"XDG_CACHE_HOME": str(tmp_path), "PATH": os.environ["PATH"]} | environment
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=found, capture_output=True, text=True, check=True).stdout
+
+
+def test_it_is_compiled_once_and_kept(tmp_path):
+    code = "from isthmus.training.engines.cpu.build import library; print(library()._name)"
+    name = run(code, tmp_path).strip()
+    written = Path(name).stat().st_mtime_ns
+    assert name.startswith(str(tmp_path))
+    assert run(code, tmp_path).strip() == name
+    assert Path(name).stat().st_mtime_ns == written
+    assert list((tmp_path / "isthmus").iterdir()) == [Path(name)]
+    assert stat.S_IMODE((tmp_path / "isthmus").stat().st_mode) == 0o700
+
+
+def test_nothing_is_run_that_others_may_have_written(tmp_path):
+    code = "from isthmus.training.engines.cpu.build import library; print(library())"
+    assert "CDLL" in run(code, tmp_path)
+    (tmp_path / "isthmus").chmod(0o777)
+    assert run(code, tmp_path).strip() == "None"
+
+
+@pytest.mark.parametrize("environment", [{"ISTHMUS_COMPILE": "never"}, {"PATH": "/nowhere"}])
+def test_without_a_compiler_nothing_is_lost_but_speed(environment, tmp_path):
+    code = "from isthmus.training.engines.cpu.build import library; print(library())"
+    assert run(code, tmp_path, **environment).strip() == "None"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_none(tmp_path):
+    code = "from isthmus.training.engines.cpu.build import library; print(library())"
+    (tmp_path / "file").write_text("")
+    assert run(code, tmp_path, XDG_CACHE_HOME=str(tmp_path / "file")).strip() == "None"
+
+
+@pytest.mark.parametrize("left", [b"", b"no library at all", 4096, 9000])
+def test_what_was_damaged_is_compiled_anew(left, tmp_path):
+    code = "from isthmus.training.engines.cpu.build import library; print(library()._name)"
+    place = Path(run(code, tmp_path).strip())
+    whole = place.read_bytes()
+    place.write_bytes(whole[:left] if isinstance(left, int) else left)
+    assert run(code, tmp_path).strip() == str(place)
+    assert place.read_bytes() == whole
+
+
+def test_another_library_of_that_name_is_not_taken(tmp_path):
+    code = "from isthmus.training.engines.cpu.build import library; print(library()._name)"
+    place = Path(run(code, tmp_path).strip())
+    source = tmp_path / "other.c"
+    source.write_text("int other(void) { return 1; }")
+    subprocess.run(["cc", "-shared", "-fPIC", source, "-o", place], check=True)
+    whole = "; import ctypes; print(ctypes.CDLL(library()._name).steps_double is not None)"
+    assert run(code + whole, tmp_path).split() == [str(place), "True"]
+
+
+@pytest.mark.parametrize("kept", ["x/cache", "."])
+def test_a_folder_that_is_not_absolute_is_not_taken(kept, tmp_path):
+    code = "from isthmus.training.engines.cpu.build import _folder; print(_folder())"
+    found = run(code, tmp_path, XDG_CACHE_HOME=kept, HOME=str(tmp_path)).strip()
+    assert found == str(tmp_path / ".cache" / "isthmus")
+
+
+@pytest.mark.parametrize(
+    "compiler", ["env cc", "cc -std=gnu11", "false", "echo", "true", "no", '"']
+)
+def test_any_command_may_compile_and_others_are_tried_after_it(compiler, tmp_path):
+    code = "from isthmus.training.engines.cpu.build import library; print(library())"
+    assert "CDLL" in run(code, tmp_path, CC=compiler)
+
+
+def test_a_user_without_a_home_has_none(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert compiling.library.__wrapped__() is None
+
+
+def test_a_compiler_that_fails_is_none(tmp_path):
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    for name in ("cc", "gcc", "clang"):
+        (fake / name).write_text("#!/bin/sh\nexit 1\n")
+        (fake / name).chmod(0o755)
+    code = "from isthmus.training.engines.cpu.build import library; print(library())"
+    assert run(code, tmp_path, PATH=f"{fake}:/bin").strip() == "None"
+    assert not list((tmp_path / "isthmus").iterdir())

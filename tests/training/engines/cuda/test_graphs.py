@@ -1,0 +1,113 @@
+"""Recorded steps without a GPU: what a graph would do is done in its place."""
+
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from isthmus import kinds
+from isthmus.corruptions import Masking
+from isthmus.losses import Bernoulli, Objective, Squared
+from isthmus.training.engines.base import Steps, runs
+from isthmus.training.engines.cuda import graphs as recorded
+from isthmus.training.engines.cuda.graphs import Recorded, Recording, pieces
+from isthmus.training.engines.dense.adam_loop import Stride
+from isthmus.training.engines.dense.step import closed_step
+from isthmus.training.plan import Plan
+from isthmus.types import Facts
+
+PLAN = Plan(max_epochs=1, batch_size=8, patience=None, clip_norm=1.0)
+
+
+class Played(Recorded):
+    """Recorded steps whose graph is Python: launched, it takes the steps from where it is fed."""
+
+    launched = 0
+
+    def _record(self, like, weighing):
+        rows, rates = torch.zeros_like(like), torch.zeros(len(like))
+        weights = weighing.clone() if weighing.stride(1) else weighing
+        told = torch.zeros(len(like), len(self.names))
+
+        def replay():
+            self.launched += 1
+            for each in zip(rows, weights, rates, told, strict=True):
+                each[3].copy_(self._one(*each[:3]))
+
+        return Recording(rows, weights, rates, told, SimpleNamespace(replay=replay))
+
+
+@pytest.fixture(autouse=True)
+def _on_a_processor(monkeypatch):
+    # Only Adam's kernels on a GPU take a rate that is a tensor.
+    adam = torch._fused_adam_
+    monkeypatch.setattr(
+        torch, "_fused_adam_", lambda *args, lr, **options: adam(*args, lr=float(lr), **options)
+    )
+    monkeypatch.setattr(recorded, "UNROLLED", 4)
+
+
+def taken(make, sizes, *, loss=None, corrupt=None, weighed=False, at=False, bf16=False):
+    facts = Facts(shape=(6,), low=0.0, high=1.0)
+    torch.manual_seed(0)
+    network = kinds.Multilayer(hidden=(5,)).build(facts, 2)
+    noise = None if corrupt is None else lambda x: corrupt(x, facts=facts)
+    step = closed_step(network, Objective((loss or Squared()).bound(facts)), noise, bf16=bf16)
+    n = sum(sizes)
+    rows = torch.rand(n, 6)
+    weight = torch.rand(n) if weighed else torch.ones(1).expand(n)
+    where = torch.randperm(n) if at else None
+    rates = [0.01 * (1 + number % 3) for number in range(len(sizes))]
+    with step.bound():
+        stride = make(step, torch.optim.AdamW(network.parameters(), weight_decay=0.1), PLAN)
+        steps = Steps(rows, weight, sizes, rates, list(range(len(sizes))), where)
+        told = [stride(steps) for _ in range(3)]
+        found = step.store.values.clone()
+    return told, found, stride
+
+
+CASES = {
+    "alike": {"sizes": [8] * 9},
+    "a smaller last one": {"sizes": [8] * 6 + [3]},
+    "positions": {"sizes": [8] * 6 + [3], "at": True},
+    "weights": {"sizes": [8] * 6 + [3], "weighed": True, "at": True},
+    "noise": {"sizes": [8] * 5, "corrupt": Masking(rate=0.3)},
+    "another loss": {"sizes": [8] * 6, "loss": Bernoulli()},
+    "half precision": {"sizes": [8] * 6, "bf16": True},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_what_is_taken_step_by_step(name):
+    told, values, stride = taken(Played, **CASES[name])
+    wanted, others, _ = taken(Stride, **CASES[name])
+    assert stride.launched
+    torch.testing.assert_close(values, others, rtol=2e-5, atol=1e-6)
+    for one, other in zip(told, wanted, strict=True):
+        assert one.keys() == other.keys()
+        for term in one:
+            assert float(one[term]) == pytest.approx(float(other[term]), rel=1e-4)
+
+
+def test_a_planted_fault_is_caught(monkeypatch):
+    one = Played._one
+    monkeypatch.setattr(
+        Played, "_one", lambda self, x, weight, rate: one(self, x, weight, 2 * rate)
+    )
+    _, values, _ = taken(Played, [8] * 9)
+    _, others, _ = taken(Stride, [8] * 9)
+    assert not torch.allclose(values, others, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[8], [8] * 3, [8] * 4, [8] * 11, [8] * 5 + [3], [3, 8, 8], [1, 2]]
+)
+def test_pieces_are_all_steps_in_order(sizes):
+    found = list(pieces(sizes, 4))
+    assert [number for piece in found for number in piece] == list(range(len(sizes)))
+    for piece in found:
+        assert len(piece) in (1, 4)
+        assert len({sizes[number] for number in piece}) == 1
+    assert all(one.stop == other.start for one, other in pairwise(found))
+    assert [size for many, size in runs(sizes) for _ in range(many)] == sizes

@@ -1,0 +1,345 @@
+"""Steps on tables, whose columns are of several kinds and may be missing, against autograd."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from isthmus import Autoencoder, SearchCV, fit_together, optim
+from isthmus.corruptions import CORRUPTIONS
+from isthmus.kinds import ACTIVATIONS, Regularized
+from isthmus.kinds.blocks import Clipped
+from isthmus.losses import L1, Bernoulli, Contraction, Huber, Mixed, Objective, Squared
+from isthmus.randomness import reseed
+from isthmus.training.engines.base import AutogradStep, Steps
+from isthmus.training.engines.cpu import build as compiling
+from isthmus.training.engines.cpu import kernel as compiled
+from isthmus.training.engines.cpu.kernel import Compiled
+from isthmus.training.engines.dense import column_losses as columns
+from isthmus.training.engines.dense import step as closed_module
+from isthmus.training.engines.dense.adam_loop import Stride
+from isthmus.training.engines.dense.column_losses import ColumnHead, Parts
+from isthmus.training.engines.dense.losses import AnyHead
+from isthmus.training.engines.dense.matmul import ByNumpy, ByTorch
+from isthmus.training.engines.dense.step import closed_step
+from isthmus.training.plan import Plan
+from isthmus.types import ColumnFacts, Facts
+
+compiles = pytest.mark.skipif(compiling.library() is None, reason="needs a C compiler")
+
+LOSSES = {
+    "mixed": Mixed(),
+    "mixed, huber": Mixed(numeric="huber", delta=0.6),
+    "squared": Squared(),
+    "huber": Huber(delta=0.6),
+    "bernoulli": Bernoulli(),
+}
+
+
+def table_of(draw):
+    """Facts of a table with columns at random, and eleven rows of it, some values missing."""
+    kinds = draw.choice(["squared", "bernoulli", "categorical"], draw.integers(1, 7))
+    sizes = [
+        1 if kind == "bernoulli" else int(draw.integers(1 + (kind == "categorical"), 4))
+        for kind in kinds
+    ]
+    columns = tuple(map(ColumnFacts, map(str, kinds), sizes))
+    E = sum(sizes)
+    facts = Facts(
+        shape=(E,),
+        gaps=True,
+        columns=columns,
+        mean=draw.uniform(0.1, 0.4, E),
+        scale=draw.uniform(0.5, 2.0, E),
+    )
+    parts = []
+    for kind, size in zip(kinds, sizes, strict=True):
+        part = draw.normal(size=(11, size))
+        if kind == "bernoulli":
+            part = draw.integers(2, size=(11, 1)).astype(float)
+        if kind == "categorical":
+            part = np.eye(size)[draw.integers(size, size=11)]
+        part[draw.random(11) < draw.choice([0.0, 0.3])] = np.nan
+        parts.append(part)
+    X = np.concatenate(parts, axis=1)
+    mixed = X.copy()
+    of_kind = np.repeat(kinds != "squared", sizes)
+    mixed[:, of_kind] /= facts.scale[of_kind]
+    return facts, X, mixed
+
+
+def drawn(seed, name, *, plain=False, dropped=True):
+    """A network with random weights, an objective, noise, and rows with weights."""
+    draw = np.random.default_rng(seed)
+    facts, X, mixed = table_of(draw)
+    rows = mixed if name.startswith("mixed") else X
+    if name == "bernoulli":
+        rows = np.where(np.isnan(X), X, 1 / (1 + np.exp(-X)))
+    if plain:
+        facts = Facts(shape=facts.shape, gaps=True)
+    if draw.integers(2) and len(rows) > 1:
+        rows[1] = np.nan  # nothing is known of it
+    hidden = tuple(int(width) for width in draw.integers(2, 9, draw.integers(0, 3)))
+    kind = Regularized(
+        hidden=hidden,
+        activation=str(draw.choice(list(ACTIVATIONS))),
+        skip=bool(draw.integers(2)) or not hidden,
+        dropout=float(draw.choice([0.0, 0.3])) * dropped,
+    )
+    torch.manual_seed(seed)
+    network = kind.build(facts, 3).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=0.7)
+    penalties = [[], [L1(weight=0.3)], [Contraction(weight=0.0)]][draw.integers(3)]
+    penalties = penalties if dropped else []
+    noise = [None, "masking", "hiding", "gaussian"][draw.integers(4)]
+    corrupt = None if noise is None else functools.partial(CORRUPTIONS[noise](), facts=facts)
+    weight = torch.from_numpy(draw.random(11)) if draw.integers(2) else torch.ones(1).expand(11)
+    objective = Objective(LOSSES[name].bound(facts), penalties, gaps=True)
+    return network, objective, corrupt, torch.from_numpy(rows), weight.double()
+
+
+def taken(step, network, x, weight):
+    """The terms and gradients of one step in training."""
+    network.train()
+    network.zero_grad()
+    reseed(7, torch.device("cpu"))
+    with step.bound():
+        terms = step(x, weight)
+        return terms, {name: p.grad.clone() for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["columns", "features"])
+@pytest.mark.parametrize("by", [ByNumpy, ByTorch])
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("seed", range(12))
+def test_it_is_autograds(seed, name, by, plain, monkeypatch):
+    monkeypatch.setattr(closed_module, "products_for", lambda weights, batch: by())
+    network, objective, corrupt, x, weight = drawn(seed, name, plain=plain)
+    closed = closed_step(network, objective, corrupt)
+    wanted, gradients = taken(
+        AutogradStep(network, objective, corrupt, bf16=False), network, x, weight
+    )
+    for _ in range(2):  # what the first has left must not count in the second
+        terms, slopes = taken(closed, network, x, weight)
+        assert terms.keys() == wanted.keys()
+        for term, other in wanted.items():
+            torch.testing.assert_close(terms[term], other, rtol=1e-10, atol=1e-12)
+        for parameter, gradient in gradients.items():
+            torch.testing.assert_close(slopes[parameter], gradient, rtol=1e-9, atol=1e-12)
+
+
+PRECISE = {
+    torch.float32: {"rtol": 5e-4, "atol": 5e-5},
+    torch.float64: {"rtol": 1e-8, "atol": 1e-10},
+}
+
+
+def strode(make, seed, name, dtype, *, plain, threads=1):
+    """The terms, the weights and the judgement after some steps of a stride that `make` gives."""
+    network, objective, _, x, weight = drawn(seed, name, plain=plain, dropped=False)
+    draw = np.random.default_rng(seed)
+    width = x.shape[1]
+    if draw.integers(2):
+        objective = Objective(objective.loss, gaps=True)
+        ends = {"floor": np.full(width, -0.4), "ceiling": np.full(width, 0.5)}
+        network.output = Clipped(**ends).double()
+    network, x, weight = network.to(dtype), x.to(dtype), weight.to(dtype)
+    x = x.repeat(3, 1)[:26]
+    weight = weight.repeat(3)[:26] if weight.stride(0) else weight[:1].expand(26)
+    decay = float(draw.choice([0.0, 0.1]))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=decay, eps=1e-6)
+    step = closed_step(network, objective, None)
+    assert step is not None
+    plan = Plan(1, 11, None, [None, 1.0][draw.integers(2)], steps=1_000_000)
+    with step.bound():
+        stride = make(step, optimizer, plan)
+        stride.threads = threads
+        steps = Steps(x, weight, [11, 1, 9, 5], [0.01, 0.02, 0.005, 0.01], [0] * 4)
+        told = [float(stride(steps)["reconstruction"]) for _ in range(3)]
+        means = stride.adopt()[0].clone()
+        judged = None if stride.judge is None else stride.judge(x, weight)["reconstruction"]
+    network.eval()
+    with torch.no_grad():
+        rows = objective.row_loss(network(x).reconstruction, x)
+    if judged is not None:
+        wanted = float((rows * weight).mean())
+        assert float(judged) == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
+    return told, means, [p.detach().clone() for p in network.parameters()]
+
+
+@compiles
+@pytest.mark.parametrize("dtype", PRECISE, ids=str)
+@pytest.mark.parametrize("plain", [False, True], ids=["columns", "features"])
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("seed", range(12))
+def test_the_kernel_takes_the_same_steps(seed, name, plain, dtype):
+    told, means, weights = strode(Compiled, seed, name, dtype, plain=plain)
+    wanted, others, known = strode(Stride, seed, name, dtype, plain=plain)
+    assert told == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
+    torch.testing.assert_close(means, others, **PRECISE[dtype])
+    for one, other in zip(weights, known, strict=True):
+        torch.testing.assert_close(one, other, **PRECISE[dtype])
+
+
+@compiles
+@pytest.mark.parametrize("dtype", PRECISE, ids=str)
+def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path):
+    for name, flags in {"wide": ("-DBYTES=64",), "narrow": ("-DBYTES=32",)}.items():
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        monkeypatch.setattr(compiling, "FLAGS", (*compiling.FLAGS, "-Wno-psabi", *flags))
+        made = compiling.library.__wrapped__()
+        monkeypatch.setattr(compiled, "library", lambda made=made: made)
+        for seed, loss in enumerate(LOSSES):
+            told, _, weights = strode(Compiled, seed, loss, dtype, plain=False)
+            wanted, _, others = strode(Stride, seed, loss, dtype, plain=False)
+            assert told == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
+            for weight, other in zip(weights, others, strict=True):
+                torch.testing.assert_close(weight, other, **PRECISE[dtype])
+
+
+@compiles
+@pytest.mark.parametrize("seed", range(12))
+def test_two_threads_give_the_same_bits_as_one(seed):
+    one, two = (
+        strode(Compiled, seed, "mixed", torch.float32, plain=False, threads=n) for n in (1, 2)
+    )
+    assert one[0] == two[0]
+    for own, other in zip(one[2], two[2], strict=True):
+        assert torch.equal(own, other)
+
+
+@compiles
+@pytest.mark.parametrize("field", ["weight", "scale", "share"])
+def test_a_fault_of_the_kernel_is_caught(field, monkeypatch):
+    of = compiled.Table.of
+
+    def wrong(parts, form, flat):
+        return of(parts._replace(**{field: 1.1 * getattr(parts, field)}), form, flat)
+
+    for seed in (3, 4, 5):
+        wanted, _, _ = strode(Stride, seed, "mixed", torch.float64, plain=False)
+        with monkeypatch.context() as patched:
+            patched.setattr(compiled.Table, "of", wrong)
+            patched.setattr(Compiled, "judge", None)
+            told, _, _ = strode(Compiled, seed, "mixed", torch.float64, plain=False)
+        if told != pytest.approx(wanted, rel=1e-6):
+            return
+    pytest.fail("three tables were judged as if nothing were wrong")
+
+
+@compiles
+def test_wide_rows_of_truths_are_told_exactly():
+    facts, draw = Facts(shape=(1500,)), np.random.default_rng(0)
+    rows = torch.from_numpy((draw.random((8, 1500)) < 0.3).astype(np.float32))
+    network = Regularized(hidden=()).build(facts, 3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=2)
+    objective = Objective(Bernoulli().bound(facts))
+    step = closed_step(network, objective, None)
+    with torch.no_grad(), step.bound():
+        stride = Compiled(step, torch.optim.Adam(network.parameters()), Plan(1, 8, None, None))
+        told = stride.judge(rows, torch.ones(1).expand(8))["reconstruction"]
+        wanted = objective.row_loss(network.double()(rows.double()).reconstruction, rows.double())
+    assert float(told) == pytest.approx(float(wanted.mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [Stride, pytest.param(Compiled, marks=compiles)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_is_not_finite_is_told(name, make):
+    network, objective, _, x, weight = drawn(3, name, dropped=False)
+    step = closed_step(network, objective, None)
+    with torch.no_grad():
+        next(network.parameters()).fill_(torch.nan)
+    with step.bound():
+        stride = make(step, torch.optim.Adam(network.parameters()), Plan(1, 11, None, 1.0))
+        told = stride(Steps(x, weight, [11], [0.01], [0]))
+    assert not np.isfinite(float(told["reconstruction"]))
+
+
+def test_a_missing_value_moves_what_stands_for_it():
+    moved = 0
+    for seed in range(12):
+        network, objective, _, x, weight = drawn(seed, "mixed")
+        _, slopes = taken(closed_step(network, objective, None), network, x, weight)
+        missing = x.isnan().any(0)
+        assert not slopes["stand_in"][~missing].any()
+        moved += int((slopes["stand_in"][missing] != 0).sum())
+    assert moved
+
+
+@pytest.mark.parametrize("field", ["weight", "scale", "share"])
+def test_a_planted_fault_is_caught(field, monkeypatch):
+    to = Parts.to
+    monkeypatch.setattr(
+        columns.Parts,
+        "to",
+        lambda parts, dtype: to(parts, dtype)._replace(**{field: 1.1 * getattr(parts, field)}),
+    )
+    caught = 0
+    for seed in range(12):
+        network, objective, _, x, weight = drawn(seed, "mixed")
+        terms, _ = taken(closed_step(network, objective, None), network, x, weight)
+        exact = AutogradStep(network, objective, None, bf16=False)
+        wanted, _ = taken(exact, network, x, weight)
+        caught += not torch.allclose(terms["reconstruction"], wanted["reconstruction"])
+    assert caught > 6
+
+
+def test_who_judges():
+    facts = Facts(shape=(4,))
+    network = Regularized(hidden=(5,)).build(facts, 2)
+    for loss in LOSSES.values():
+        head = closed_step(network, Objective(loss.bound(facts)), None).head
+        assert isinstance(head, ColumnHead) == (type(loss) is not Squared)
+        heard = Objective(loss.bound(facts), [L1(weight=0.1)])
+        assert isinstance(closed_step(network, heard, None).head, AnyHead)
+    assert Parts.of(Squared()) is None  # it knows no rows
+
+
+def frame(n=400, *, gaps=False):
+    """Numbers, truths and categories, with or without missing ones."""
+    draw = np.random.default_rng(0)
+    z = draw.normal(size=(n, 2))
+    table = pd.DataFrame({f"x{i}": z @ draw.normal(size=2) for i in range(3)})
+    table["c"] = np.array(list("abcd"))[np.clip(np.round(z[:, 0]).astype(int) + 1, 0, 3)]
+    table["b"] = z[:, 1] > 0
+    if gaps:
+        table.loc[draw.random(n) < 0.2, "x0"] = np.nan
+        table.loc[draw.random(n) < 0.2, "c"] = None
+    return table
+
+
+SETTINGS = {"random_state": 0, "max_epochs": 6, "early_stopping": False, "precision": "float64"}
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_fit_of_a_table_is_what_autograd_fits(gaps, monkeypatch):
+    table = frame(gaps=gaps)
+    own = Autoencoder(2, **SETTINGS).fit(table)
+    assert own.facts_["steps"] == Stride.engine
+    monkeypatch.setattr("isthmus.estimator.resolve.closed_step", lambda *args, **options: None)
+    other = Autoencoder(2, **SETTINGS).fit(table)
+    assert other.facts_["steps"] == AutogradStep.engine
+    for one, wanted in zip(own.network_.parameters(), other.network_.parameters(), strict=True):
+        torch.testing.assert_close(one, wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_fits_of_tables_together_are_fits_alone():
+    table = frame(gaps=True)
+    models = [
+        Autoencoder(2, optimizer=optim.AdamW(lr=lr), **SETTINGS) for lr in (0.001, 0.003, 0.01)
+    ]
+    alone = [Autoencoder(**one.get_params(deep=False)).fit(table) for one in models]
+    for one, other in zip(fit_together(models, table), alone, strict=True):
+        for own, wanted in zip(one.network_.parameters(), other.network_.parameters(), strict=True):
+            torch.testing.assert_close(own, wanted, rtol=1e-8, atol=1e-10)
+
+
+def test_tables_are_searched():
+    search = SearchCV(Autoencoder(2, **SETTINGS), {"n_components": [1, 2]}, cv=2).fit(frame())
+    assert search.best_params_ == {"n_components": 2}

@@ -1,0 +1,169 @@
+"""Ctrl-C in the middle of many steps: they are ended, kept, and gone on from."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus import Autoencoder, fit_together, kinds
+from isthmus.training.cancellation import STOP, Stop, heed, uninterrupted
+from isthmus.training.engines.cpu import kernel as compiled
+from isthmus.training.engines.dense.adam_loop import Stride
+from isthmus.training.reporters import Silent
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c():
+    # Started from a background job, a process ignores Ctrl-C unless it asks for it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_it_waits_for_the_end():
+    done = []
+
+    def work():
+        with uninterrupted():
+            press()
+            done.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_it_nothing_happens():
+    with uninterrupted():
+        pass
+    with pytest.raises(ZeroDivisionError), uninterrupted():
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_handlers_and_threads_are_left_alone():
+    seen = []
+    signal.signal(signal.SIGINT, lambda *told: seen.append(told[0]))
+    with uninterrupted():
+        press()
+    assert seen == [signal.SIGINT]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    handlers = []
+
+    def work():
+        with uninterrupted():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.default_int_handler]
+
+
+def test_a_fit_stopped_in_mid_stride_is_kept(tmp_path, monkeypatch, rng):
+    X = np.tanh(rng.normal(size=(200, 3)) @ rng.normal(size=(3, 8)))
+
+    def made(**settings):
+        return Autoencoder(
+            2,
+            kind=kinds.Multilayer(hidden=(9,)),
+            pretraining="random",
+            batch_size=16,
+            max_epochs=5,
+            random_state=0,
+            **settings,
+        )
+
+    whole = made().fit(X)
+    call, calls = Stride.__call__, []
+
+    def pressed(self, steps):
+        calls.append(1)
+        if len(calls) == 1:
+            press()
+        return call(self, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stride, "__call__", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            made(checkpoint=tmp_path / "c").fit(X)
+    assert list((tmp_path / "c").iterdir())
+    model = made(checkpoint=tmp_path / "c").fit(X, resume=True)
+    for one, other in zip(model.network_.parameters(), whole.network_.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_word_is_for_the_fits_below_it_too():
+    above = Stop()
+    below = Stop(Stop(above))
+    assert not below.asked
+    above.told = True
+    assert below.asked
+    above.told = False
+    below.told = True
+    assert below.asked
+    assert not above.asked
+    heed()  # no fit is under way
+
+
+class Pressing(Silent):
+    """Presses Ctrl-C in the third stride that is told, and again each time that a fit ends."""
+
+    def __init__(self):
+        self.strides = self.ends = 0
+
+    def advance(self, rows):
+        self.strides += 1
+        if self.strides == 3:
+            press()
+            while not STOP.get().asked:  # until the main thread has noticed
+                time.sleep(0.001)
+
+    def finish(self):
+        self.ends += 1
+        press()
+
+
+def raising(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, raising])
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"batch_size": 10},
+        {"corruption": "gaussian"},
+        {"optimizer": "muon"},
+        {"kind": "convolutional"},
+        {"optimizer": "sgd", "n_init": 2},
+    ],
+    ids=lambda way: next(iter(way)),
+)
+def test_however_often_it_comes_no_fit_goes_on(rng, monkeypatch, way, handler):
+    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
+    signal.signal(signal.SIGINT, handler)
+    X = np.tanh(rng.normal(size=(200, 3)) @ rng.normal(size=(3, 16)))
+    X = X.reshape(200, 4, 4) if "kind" in way else X
+    told = Pressing()
+    base = {"max_epochs": 40, "early_stopping": False, "verbose": told, "batch_size": 16}
+    fits = [Autoencoder(2, random_state=seed, **base | way) for seed in range(3)]
+    torch.manual_seed(3)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        fit_together(fits, X)
+    assert not [one for one in threading.enumerate() if "_work" in one.name]
+    assert told.strides == 3
+    assert told.ends >= 1
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert signal.getsignal(signal.SIGINT) is handler
