@@ -123,7 +123,7 @@ def seconds_of(run: Callable[[Rows], Any], rows: Rows) -> float:
 
 def compared(name: str, count: int, repeats: int) -> list[dict[str, Any]]:
     """Encoding and scoring by each."""
-    size = speed.SIZES[name]._replace(rows=count)
+    size = speed.SIZE_FACTORS[name]._replace(rows=count)
     rows = speed.rows_of(size)
     model, threads = fitted(size, rows), torch.get_num_threads()
     shift, scale = (

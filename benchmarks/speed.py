@@ -32,7 +32,7 @@ from common import machine, record, table
 from isthmus.training.engines.cpu.build import library
 from rivals import Rows, Size
 
-SIZES = {
+SIZE_FACTORS = {
     "64-32": Size((64,), (), 32, 64, 20_000, 10),
     "30-16-8": Size((30,), (16,), 8, 64, 20_000, 10),
     "784-32": Size((784,), (), 32, 128, 20_000, 4),
@@ -51,8 +51,8 @@ ON_GPU = {
 """More rows and epochs there, and larger batches: a GPU is idle in small ones."""
 
 QUICK_SIZES = {
-    "64-32": SIZES["64-32"],
-    "784-1000-500-250-30, few rows": SIZES["784-1000-500-250-30"]._replace(rows=4_000),
+    "64-32": SIZE_FACTORS["64-32"],
+    "784-1000-500-250-30, few rows": SIZE_FACTORS["784-1000-500-250-30"]._replace(rows=4_000),
 }
 QUICK_ON_GPU, QUICK_RIVALS = ("64-32", "784-1000-500-250-30"), ("isthmus", "tuned")
 
@@ -114,7 +114,7 @@ def entered(name: str, device: str) -> dict[str, dict[str, Callable[..., Any]]]:
 
 def size_of(name: str, device: str) -> Size:
     """The size of that name."""
-    return (QUICK_SIZES | SIZES if device == "cpu" else ON_GPU)[name]
+    return (QUICK_SIZES | SIZE_FACTORS if device == "cpu" else ON_GPU)[name]
 
 
 def rows_of(size: Size) -> Rows:
@@ -285,7 +285,7 @@ def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    sizes, rivals = list(SIZES), list(dict.fromkeys([*RIVALS, *GPU_RIVALS, *CONVOLUTIONAL]))
+    sizes, rivals = list(SIZE_FACTORS), list(dict.fromkeys([*RIVALS, *GPU_RIVALS, *CONVOLUTIONAL]))
     parser.add_argument(
         "--sizes",
         nargs="+",
@@ -318,7 +318,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     cpu = wanted.device == "cpu"
-    known = QUICK_SIZES | SIZES if cpu else ON_GPU
+    known = QUICK_SIZES | SIZE_FACTORS if cpu else ON_GPU
     for name in wanted.sizes or ():
         if name not in known:
             parser.error(f"--sizes {name!r} is not known; use of {', '.join(map(repr, known))}")
@@ -328,7 +328,7 @@ def asked() -> argparse.Namespace:
     if wanted.quick:
         wanted.sizes = wanted.sizes or list(QUICK_SIZES if cpu else QUICK_ON_GPU)
         wanted.rivals = wanted.rivals or list(QUICK_RIVALS)
-    wanted.sizes = wanted.sizes or list(SIZES if cpu else ON_GPU)
+    wanted.sizes = wanted.sizes or list(SIZE_FACTORS if cpu else ON_GPU)
     wanted.repeats = wanted.repeats or (1 if wanted.quick else REPEATS)
     return wanted
 

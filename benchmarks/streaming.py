@@ -85,7 +85,7 @@ def fit(path: Path, kind: str, epochs: int, model: Path, *, stream: bool) -> dic
         "seconds": seconds,
         "rows a second": rows / (marks[-1][0] - marks[0][0]),
         "rows a CPU second": rows / (marks[-1][1] - marks[0][1]),
-        "error": ae.history_[-1].get("held_out", {}).get("reconstruction"),
+        "error": ae.history_[-1].get("validation", {}).get("reconstruction"),
     }
 
 

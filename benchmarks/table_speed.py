@@ -40,7 +40,7 @@ Judged = tuple[float, float]
 class Table:
     """Rows near a curved surface of three dimensions, in columns of three kinds."""
 
-    def __init__(self, rows: int, *, gaps: bool) -> None:
+    def __init__(self, rows: int, *, has_missing: bool) -> None:
         draw = np.random.default_rng(0)
         z = np.tanh(draw.normal(size=(rows, 3)))
         numbers = z @ draw.normal(size=(3, NUMBERS)) + 0.1 * draw.normal(size=(rows, NUMBERS))
@@ -48,7 +48,7 @@ class Table:
         spread = z @ draw.normal(size=(3, CATEGORIES))
         self.levels = np.clip(np.round(2 * spread).astype(int) + LEVELS // 2, 0, LEVELS - 1)
         self.truths = z @ draw.normal(size=(3, TRUTHS)) > 0
-        self.missing = draw.random((rows, 2)) < (MISSING if gaps else 0)
+        self.missing = draw.random((rows, 2)) < (MISSING if has_missing else 0)
 
     def frame(self) -> pd.DataFrame:
         """The rows as people have them."""
@@ -146,7 +146,7 @@ GRID = {"batch_size": [32, 64, 128, 256]}
 
 def in_use(repeats: int) -> list[dict[str, Any]]:
     """Seconds of what people do, medians; everything has been imported before."""
-    frame = Table(FEW_ROWS, gaps=True).frame()
+    frame = Table(FEW_ROWS, has_missing=True).frame()
     model = Autoencoder(CODE, random_state=0)
     uses: dict[str, Callable[[], Any]] = {
         "a fit": lambda: clone(model).fit(frame),
@@ -180,8 +180,8 @@ def main() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # with two, each of these small steps waits for a second one
     results = []
-    for gaps in (False, True):
-        rows = Table(wanted.rows, gaps=gaps)
+    for has_missing in (False, True):
+        rows = Table(wanted.rows, has_missing=has_missing)
         rates: dict[str, list[float]] = {name: [] for name in TRAINED}
         judged = {}
         for _ in range(wanted.repeats):
@@ -193,9 +193,13 @@ def main() -> None:
                     spent.append(time.perf_counter() - began)
                 more = (LONGER[name] - 1) * wanted.epochs
                 rates[name].append(wanted.rows * more / (spent[0] - spent[1]))
-                print(gaps, name, round(rates[name][-1]), judged[name], flush=True)
+                print(has_missing, name, round(rates[name][-1]), judged[name], flush=True)
         for name, told in rates.items():
-            line = {"missing": gaps, "library": name, "rows a second": statistics.median(told)}
+            line = {
+                "missing": has_missing,
+                "library": name,
+                "rows a second": statistics.median(told),
+            }
             error, wrong = judged[name]
             results.append(line | {"error of numbers": error, "levels wrong": wrong})
     torch.set_num_threads(threads)

@@ -63,7 +63,7 @@ def test_pca_is_what_an_svd_gives(rng, k, offset):
 
 def test_columns_are_measured_in_standard_deviations(rng):
     x = table(rng) * 10.0 ** np.arange(12)
-    source, preparation = prepared(x, "columns")
+    source, preparation = prepared(x, "standard")
     scaled = (x - x[TRAIN].mean(axis=0)) / x[TRAIN].std(axis=0)
     errors = PCABaseline(3).fit(source, preparation, TRAIN).evaluate(source, TEST)
     assert errors.total == pytest.approx(expected(scaled, 3)[0].mean(), rel=1e-9)

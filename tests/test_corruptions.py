@@ -4,7 +4,14 @@ import pytest
 import torch
 from scipy import stats
 
-from isthmus.corruptions import CORRUPTIONS, Gaussian, Hiding, Masking, SaltAndPepper, SwapRows
+from isthmus.corruptions import (
+    CORRUPTIONS,
+    Gaussian,
+    Masking,
+    MissingValues,
+    SaltAndPepper,
+    SwapRows,
+)
 from isthmus.errors import RequestError
 from isthmus.types import Facts
 
@@ -27,7 +34,7 @@ def usual(share, rate, n):
 
 
 @pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("kind", [Masking, Hiding, SaltAndPepper, SwapRows])
+@pytest.mark.parametrize("kind", [Masking, MissingValues, SaltAndPepper, SwapRows])
 def test_the_rate_is_the_share_struck(kind, rate, x):
     struck = kind(rate=rate)(x, FACTS) != x
     assert usual(struck.double().mean().item(), rate, x.numel())
@@ -42,7 +49,7 @@ def test_masked_values_are_zero(x):
 
 
 def test_hidden_values_are_missing(x):
-    noisy = Hiding(rate=0.3)(x, FACTS)
+    noisy = MissingValues(rate=0.3)(x, FACTS)
     assert noisy[noisy != x].isnan().all()
 
 

@@ -91,7 +91,7 @@ def test_a_loss_is_the_mean_over_what_is_known(name):
     raw = torch.randn(4, 6, generator=generator, dtype=torch.float64, requires_grad=True)
     x = torch.rand(4, 6, generator=generator, dtype=torch.float64)
     x[0, :2], x[1], x[2, 5] = torch.nan, torch.nan, torch.nan
-    found = loss.row_loss(gaps=True)(raw, x)
+    found = loss.row_loss(allow_missing=True)(raw, x)
     for row, value in enumerate(found):
         known = ~x[row].isnan()
         errors = loss.errors(raw[row][known], x[row][known]).detach()
@@ -100,9 +100,11 @@ def test_a_loss_is_the_mean_over_what_is_known(name):
     (gradient,) = torch.autograd.grad(found.sum(), raw)
     assert (gradient[x.isnan()] == 0).all()
     assert gradient.isfinite().all()
-    assert torch.equal(loss.row_loss(gaps=True)(raw, filled(x)), loss.per_row_known(raw, filled(x)))
+    assert torch.equal(
+        loss.row_loss(allow_missing=True)(raw, filled(x)), loss.per_row_known(raw, filled(x))
+    )
     assert torch.allclose(
-        loss.row_loss(gaps=False)(raw, filled(x)), loss.errors(raw, filled(x)).mean(1)
+        loss.row_loss(allow_missing=False)(raw, filled(x)), loss.errors(raw, filled(x)).mean(1)
     )
 
 
@@ -208,10 +210,10 @@ def test_noise_is_what_a_code_leaves_of_a_row_and_not_of_its_columns():
     gappy = words_and_numbers()
     gappy.loc[::10, "a"] = None
     ae = Autoencoder(4, max_epochs=30, random_state=0).fit(gappy)
-    held = ae._rows(gappy).take(ae.held_out_rows_)
+    held = ae._rows(gappy).take(ae.validation_rows_)
     with torch.no_grad():
         errors = ae.loss_.per_row_known(ae.network_(held).reconstruction, held).double()
-    columns = torch.as_tensor(gappy.notna().sum(axis=1).to_numpy()[ae.held_out_rows_])
+    columns = torch.as_tensor(gappy.notna().sum(axis=1).to_numpy()[ae.validation_rows_])
     noise = float((columns * errors).sum() / columns.sum()) * 8 / (8 - 4)
     assert 1 / (2 * float(ae.imputer_.prior.scale)) == pytest.approx(noise, rel=1e-5)
 
@@ -370,9 +372,11 @@ def test_learned_row_by_row(gappy, complete, hidden):
 
 def test_a_model_of_complete_rows_says_that_it_knows_no_gaps(complete, gappy):
     ae = Autoencoder(3, max_epochs=2, random_state=0).fit(complete)
-    with pytest.raises(DataError, match=r"are NaN \(missing\); the first.*corruption='hiding'"):
+    with pytest.raises(DataError, match=r"are NaN \(missing\); the first.*corruption='missing'"):
         ae.transform(gappy)
-    taught = Autoencoder(3, corruption=corruptions.Hiding(rate=0.2), max_epochs=60, random_state=0)
+    taught = Autoencoder(
+        3, corruption=corruptions.MissingValues(rate=0.2), max_epochs=60, random_state=0
+    )
     assert np.isfinite(taught.fit(complete).impute(gappy)).all()
 
 

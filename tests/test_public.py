@@ -41,7 +41,7 @@ def test_registries():
     assert list(corruptions.CORRUPTIONS) == [
         "gaussian",
         "masking",
-        "hiding",
+        "missing",
         "salt_and_pepper",
         "swap",
     ]

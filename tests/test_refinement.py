@@ -126,7 +126,7 @@ def test_new_rows_are_rebuilt_better_and_the_history_says_so():
     assert text.startswith(
         "codes are refined in 4 steps when rows are transformed, which changes the err"
     )
-    assert f"the error of {len(model.held_out_rows_)} held-out rows by -" in text
+    assert f"the error of {len(model.validation_rows_)} held-out rows by -" in text
     assert "the error of 400 training rows by -" in told(fitted(validation_fraction=0))[0]
     errors = model.reconstruction_error(new, by="row")
     model.set_params(transform_max_iter=0)

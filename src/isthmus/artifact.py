@@ -17,8 +17,8 @@ from isthmus.files import check_free, replacing
 if TYPE_CHECKING:
     from torch import Tensor  # model.json is read without torch, so that its facts are instant
 
-FORMAT = 1
-"""The version of the folder's layout; raised when an older isthmus could not read it."""
+FORMAT = 2
+"""The version of the folder's layout: only folders of this version can be read."""
 
 MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE = (
     "model.json",
@@ -72,7 +72,7 @@ def save(
     check_place(target, force=force)
     description = {
         "format": FORMAT,
-        "versions": _versions(),
+        "versions": versions(),
         "settings": artifact.settings,
         "kind": artifact.kind,
         "loss": artifact.loss,
@@ -131,7 +131,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
         what = "is not a model folder (it has no model.json)" if path.exists() else "does not exist"
         raise ArtifactError(f"{path}: {what}; give the folder that fit or save wrote")
     written: dict[str, Any] = _read_json(path / MODEL)
-    _check_format(path / MODEL, written)
+    check_format(path / MODEL, written)
     return written
 
 
@@ -167,20 +167,32 @@ def _content(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
 
-def _check_format(path: Path, written: Any) -> None:
+def check_format(path: Path, written: Any, current: int = FORMAT) -> None:
+    """Raise ArtifactError unless the JSON `written` in `path` has the `current` format number.
+
+    The message says which version of isthmus wrote the file.
+    """
     found = written.get("format") if isinstance(written, dict) else None
     if not isinstance(found, int) or found < 1:
         raise ArtifactError(f"{path}: has no format number; it was not written by isthmus")
-    if found > FORMAT:
-        versions = written.get("versions")
-        writer = versions.get("isthmus") if isinstance(versions, dict) else "a newer version"
-        raise ArtifactError(
-            f"{path}: format {found} was written by isthmus {writer}, this one reads up to "
-            f"{FORMAT}; upgrade isthmus"
-        )
+    if found == current:
+        return
+    writers = written.get("versions")
+    writer = writers.get("isthmus") if isinstance(writers, dict) else None
+    named = (
+        writer
+        if isinstance(writer, str)
+        else f"an{'other' if found > current else ' older'} version"
+    )
+    remedy = "upgrade isthmus" if found > current else "fit and save the model again"
+    raise ArtifactError(
+        f"{path}: format {found} was written by isthmus {named}, and this version reads format "
+        f"{current}; {remedy}"
+    )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of isthmus, Python and the libraries it uses."""
     own = {"isthmus": metadata.version("isthmus"), "python": platform.python_version()}
     return own | {name: metadata.version(name) for name in LIBRARIES}
 

@@ -15,8 +15,8 @@ __all__ = [
     "CORRUPTIONS",
     "Corruption",
     "Gaussian",
-    "Hiding",
     "Masking",
+    "MissingValues",
     "SaltAndPepper",
     "SwapRows",
 ]
@@ -26,7 +26,7 @@ __all__ = [
 class Corruption(Spec):
     """A way to disturb a batch; randomness comes from torch's global generator."""
 
-    MAKES_GAPS: ClassVar[bool] = False
+    ADDS_MISSING: ClassVar[bool] = False
     """Whether it makes values missing, so that the network must know what to do with gaps."""
 
     def check(self) -> None:
@@ -83,14 +83,14 @@ class Masking(Rated):
 
 
 @dataclass(kw_only=True)
-class Hiding(Rated):
+class MissingValues(Rated):
     """Hides values as if they were missing, which they are to the network but not to the loss.
 
     So it learns to say what was there, and the model knows what to do with gaps even where the
     rows that it was fitted on have none.
     """
 
-    MAKES_GAPS: ClassVar[bool] = True
+    ADDS_MISSING: ClassVar[bool] = True
 
     rate: float = 0.1
     """The share of values hidden, in [0, 1)."""
@@ -127,7 +127,7 @@ class SwapRows(Rated):
 CORRUPTIONS: dict[str, type[Corruption]] = {
     "gaussian": Gaussian,
     "masking": Masking,
-    "hiding": Hiding,
+    "missing": MissingValues,
     "salt_and_pepper": SaltAndPepper,
     "swap": SwapRows,
 }

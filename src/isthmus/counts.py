@@ -66,12 +66,12 @@ class CountsSeen(nn.Module):
             # Facts of the rows, which the preparation keeps: no part of the weights.
             self.register_buffer(name, torch.as_tensor(values), persistent=False)
 
-    def forward(self, x: Tensor, stand_in: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, fill_value: Tensor | None) -> Tensor:
         """(B, D) prepared rows as the network sees them; `stand_in` (D,) is for missing values."""
         sizes = None if self.depth is None else self.depth(x)
-        if stand_in is not None:
+        if fill_value is not None:
             # Of a row that was counted twice as deep, twice as many are missing.
-            x = filled(x, stand_in if sizes is None else stand_in * sizes)
+            x = filled(x, fill_value if sizes is None else fill_value * sizes)
         counts = (x if self.all else x[:, self.at]) * self.scale
         # Noise may have made a count negative.
         counts = counts.clamp(min=0) if sizes is None else counts.clamp(min=0) / sizes

@@ -14,8 +14,8 @@ LEAST_SHARE = 0.5
 
 def filled(x: Tensor, value: Tensor | float = 0.0) -> Tensor:
     """`x` with `value`, which broadcasts to it, where it is missing."""
-    stand_in = torch.as_tensor(value, dtype=x.dtype, device=x.device)
-    return torch.where(x.isnan(), stand_in, x)
+    fill_value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    return torch.where(x.isnan(), fill_value, x)
 
 
 def row_means(values: Tensor, share: Array | None = None) -> Tensor:

@@ -40,7 +40,7 @@ class Network(nn.Module):
         """The interval every code unit stays in, or None where it is open."""
         return None
 
-    def limited(self, x: Tensor) -> Tensor:
+    def clamp_output(self, x: Tensor) -> Tensor:
         """(B, *shape) data, cut off or bent where the network's own output would be."""
         return x
 
@@ -136,7 +136,7 @@ class Facts:
     ceiling: Array | None = field(default=None, compare=False)
     """What no feature rises above, likewise."""
 
-    gaps: bool = False
+    allow_missing: bool = False
     """Whether values may be missing; they are NaN."""
 
     columns: tuple[ColumnFacts, ...] | None = None

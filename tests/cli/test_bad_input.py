@@ -327,7 +327,7 @@ def test_codes_with_gaps(expect_refusal, tmp_path, table_model):
         (("--pretraining", "pca=3"), ("--pretraining pca", "no settings")),
         (("--pretraining", "rbm=0"), ("epochs=0", "at least 1")),
         (("--pretraining", "rbm"), ("activation='sigmoid'",)),
-        (("--preparation", "magic"), ("'magic'", "common")),
+        (("--preparation", "magic"), ("'magic'", "global")),
         (("--precision", "magic"), ("'magic'", "float32")),
         (("--device", "magic"), ("'magic'", "cpu")),
         (("--validation", "1.5"), ("1.5", "below 1")),

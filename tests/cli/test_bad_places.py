@@ -99,7 +99,11 @@ MODELS = {
     "cut description": (lambda model: cut(model / "model.json"), ("model.json", "JSON")),
     "cut history": (lambda model: cut(model / "history.jsonl"), ("history.jsonl",)),
     "foreign": (lambda model: (model / "model.json").write_text("[1]"), ("model.json", "isthmus")),
-    "newer": (replace_in("model.json", '"format": 1', '"format": 9'), ("format 9", "upgrade")),
+    "newer": (replace_in("model.json", '"format": 2', '"format": 9'), ("format 9", "upgrade")),
+    "older": (
+        replace_in("model.json", '"format": 2', '"format": 1'),
+        ("format 1", "written by isthmus 0.1.0", "fit and save the model again"),
+    ),
     "edited size": (
         replace_in("model.json", '"n_components": 2', '"n_components": 3'),
         ("edited",),

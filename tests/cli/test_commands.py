@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import isthmus as library
-from isthmus.data.splitting import holdout as split
+from isthmus.data.splitting import holdout
 
 TINY = ("--components", "2", "--epochs", "1")
 
@@ -125,11 +125,11 @@ def test_validation_rows_of_their_own(isthmus, table, tmp_path):
     assert done.code == 0
     assert json.loads(done.out)["training_rows"] == 40
     done = isthmus(*fit, "0.25", "-o", tmp_path / "other")
-    assert json.loads(done.out)["held_out_rows"] == 10
+    assert json.loads(done.out)["validation_rows"] == 10
 
 
 def test_encode_is_transform_block_by_block(isthmus, table, table_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(split, "BLOCK_BYTES", 7 * 4 * 8)  # seven rows
+    monkeypatch.setattr(holdout, "BLOCK_BYTES", 7 * 4 * 8)  # seven rows
     done = isthmus("encode", table_model, table, "-o", tmp_path / "codes.parquet", "--json")
     assert json.loads(done.out)["rows"] == 40
     found = pq.read_table(tmp_path / "codes.parquet")
@@ -236,7 +236,7 @@ def test_report_of_a_fit_that_wrote_none(isthmus, table, table_model):
 
 
 def test_a_report_json_that_was_edited(isthmus, reported, tmp_path):
-    for text in ("[]", "{", '{"format": 1}'):
+    for text in ("[]", "{", '{"format": 2}'):
         (tmp_path / "model").mkdir(exist_ok=True)
         for path in reported.iterdir():
             (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
@@ -250,7 +250,7 @@ def test_info(isthmus, table_model):
     done = isthmus("info", table_model)
     assert (done.code, done.err) == (0, "")
     outcome = "PCA of all 40 rows, the 10 held out among them; training gained nothing over it"
-    told = (f"outcome               {outcome}", "held_out_rows         10")
+    told = (f"outcome               {outcome}", "validation_rows       10")
     for fact in ("Multilayer", "a, b, c, d", "torch", "n_components          2", *told):
         assert fact in done.out
     facts = json.loads(isthmus("info", table_model, "--json").out)

@@ -12,8 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
-from isthmus.cli import exit_codes as faults
-from isthmus.cli import main
+from isthmus.cli import exit_codes, main
 from isthmus.cli.console import Talk
 from isthmus.cli.progress import Progress
 from isthmus.errors import DivergenceError
@@ -157,18 +156,18 @@ def test_what_the_system_refuses_takes_one_line(capsys, error, line):
     def refuse():
         raise error
 
-    assert faults.guarded(refuse) == 2
+    assert exit_codes.guarded(refuse) == 2
     assert capsys.readouterr().err.startswith(f"isthmus: {line}")
 
 
 def test_an_import_that_was_interrupted_is_an_interruption(capsys):
     def halfway():
         try:
-            raise faults.Terminated
+            raise exit_codes.Terminated
         except KeyboardInterrupt as error:
             raise ImportError("initialization failed") from error
 
-    assert faults.guarded(halfway) == 143
+    assert exit_codes.guarded(halfway) == 143
     assert capsys.readouterr().err == "isthmus: interrupted\n"
 
 
@@ -179,7 +178,7 @@ def test_an_import_that_fails_of_itself_is_our_fault(capsys):
         except KeyError as error:
             raise ImportError("no module") from error
 
-    assert faults.guarded(missing) == 1
+    assert exit_codes.guarded(missing) == 1
     assert "ImportError: no module" in capsys.readouterr().err
 
 
@@ -204,7 +203,7 @@ def test_warnings_become_notes_said_once(capsys):
         warnings.warn("old", DeprecationWarning, stacklevel=1)
 
     shown = warnings.showwarning
-    assert faults.guarded(warn) == 0
+    assert exit_codes.guarded(warn) == 0
     assert capsys.readouterr().err == "note: the rate was lowered\n"
     assert warnings.showwarning is shown
 
@@ -231,7 +230,7 @@ def test_a_full_disk_as_safetensors_tells_it(capsys):
     def refuse():
         raise type("SafetensorError", (Exception,), {})("I/O error: (os error 28)")
 
-    assert faults.guarded(refuse) == 2
+    assert exit_codes.guarded(refuse) == 2
     assert "No space left on device" in capsys.readouterr().err
 
 

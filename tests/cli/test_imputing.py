@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isthmus.cli.run import apply as use
+from isthmus.cli.run import apply
 
 ROWS = 400
-SIZES = ["S", "M", "L", "XL"]
+SIZE_FACTORS = ["S", "M", "L", "XL"]
 FIT = ("--components", 2, "--epochs", 2, "--no-report", "--quiet")
 
 
@@ -22,7 +22,7 @@ def frame(rng):
     ranks = np.clip(np.rint(1.2 * hidden + 1.5), 0, 3).astype(int)
     full = pd.DataFrame(
         {
-            "size": pd.Categorical.from_codes(ranks, SIZES, ordered=True),
+            "size": pd.Categorical.from_codes(ranks, SIZE_FACTORS, ordered=True),
             "k": pd.Series(np.rint(10 * hidden)).astype("Int64"),
             "i8": np.rint(5 * hidden).astype("int8"),
             "truth": pd.Series(hidden > 0).astype("boolean"),
@@ -51,7 +51,7 @@ def test_parquet_keeps_the_types_and_the_levels(isthmus, tmp_path, frame, stream
     assert found.schema.remove_metadata() == given.schema.remove_metadata()
     made, expected = pd.read_parquet(target), frame.reset_index(drop=True)
     assert made.dtypes.to_dict() == expected.dtypes.to_dict()
-    assert made["size"].cat.categories.tolist() == SIZES
+    assert made["size"].cat.categories.tolist() == SIZE_FACTORS
     assert not made.isna().any().any()
     for name in expected:
         known = expected[name].notna()
@@ -129,13 +129,13 @@ def test_a_file_that_grows_while_it_is_filled_in_is_told(isthmus, tmp_path, monk
     data, target = tmp_path / "data.csv", tmp_path / "full.csv"
     data.write_text("a,b,c\n" + "\n".join(map(",".join, values)) + "\n")
     assert isthmus("fit", data, "-o", tmp_path / "model", *FIT).code == 0
-    before = use.count_gaps
+    before = apply.count_missing
 
     def grown(block):
         data.write_text(data.read_text() + "1,2,3\n")
         return before(block)
 
-    monkeypatch.setattr(use, "count_gaps", grown)
+    monkeypatch.setattr(apply, "count_missing", grown)
     done = isthmus("impute", tmp_path / "model", data, "-o", target)
     assert done.code == 2
     assert "data.csv: has changed while it was read" in done.err

@@ -214,14 +214,14 @@ def test_missing_values_are_filled_in_and_the_rest_stays(isthmus, tmp_path, suff
     assert "of the values are missing, in 4 columns" in done.err
     done = isthmus("impute", tmp_path / "model", data, "-o", target)
     assert done.code == 0, done
-    n = sum(int(gaps.sum()) for gaps in missing.values())
+    n = sum(int(is_missing.sum()) for is_missing in missing.values())
     assert f"{ROWS} rows, {n} missing values filled in" in done.err
     found = read(target)
     assert found.schema.types == table.schema.types
-    for name, gaps in missing.items():
+    for name, is_missing in missing.items():
         assert found[name].null_count == 0
         values = found[name].to_numpy()
-        np.testing.assert_array_equal(values[~gaps], columns[name][~gaps])
+        np.testing.assert_array_equal(values[~is_missing], columns[name][~is_missing])
     done = isthmus("impute", tmp_path / "model", data, "-o", target)
     assert done.code == 2
     assert "exists" in done.err
@@ -233,7 +233,7 @@ def test_a_model_that_knows_no_gaps_fills_none(isthmus, tmp_path, table_model):
     done = isthmus("impute", table_model, data, "-o", tmp_path / "full.csv")
     assert done.code == 2
     assert "the first, NaN, is at row 1, counting from 0, column 'b'" in done.err
-    assert "corruption='hiding'" in done.err
+    assert "corruption='missing'" in done.err
     assert not (tmp_path / "full.csv").exists()
 
 

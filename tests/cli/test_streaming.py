@@ -6,7 +6,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 
-from isthmus.cli.io import open_data as rows
+from isthmus.cli.io import open_data
 from isthmus.data import is_streamed
 from isthmus.report import gather
 
@@ -271,13 +271,13 @@ def test_an_unknown_level_beside_a_column_that_is_left_out(
 def test_an_option_says_whether_rows_stay_on_disk(isthmus, numbers, tmp_path, monkeypatch, suffix):
     table = pa.table({f"c{at}": numbers[:, at] for at in range(6)})
     data, model = write(tmp_path, table, suffix), tmp_path / "m"
-    opened, really = [], rows.open_source
+    opened, really = [], open_data.open_source
 
     def watched(*arguments, **options):
         opened.append(is_streamed(found := really(*arguments, **options)))
         return found
 
-    monkeypatch.setattr(rows, "open_source", watched)
+    monkeypatch.setattr(open_data, "open_source", watched)
     for option in ("--stream", "--no-stream"):
         assert isthmus("fit", data, "-o", model, option, *FIT, "--no-report", "--force").code == 0
         for command in ("encode", "score"):

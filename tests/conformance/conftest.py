@@ -30,7 +30,7 @@ TINY: dict[str, dict[str, Spec]] = {
     "corruption": {
         "gaussian": corruptions.Gaussian(std=0.2),
         "masking": corruptions.Masking(rate=0.3),
-        "hiding": corruptions.Hiding(rate=0.2),
+        "missing": corruptions.MissingValues(rate=0.2),
         "salt_and_pepper": corruptions.SaltAndPepper(rate=0.1),
         "swap": corruptions.SwapRows(rate=0.2),
     },

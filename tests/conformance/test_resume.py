@@ -97,8 +97,10 @@ def test_every_schedule_goes_on_where_it_was(fit, stopped, name):
 def test_early_stopping_keeps_the_best_epoch_of_every_schedule(fit, images, name):
     part = optim.AdamW(lr=0.3, schedule=name, warmup=0.2)
     ae = fit("optimizer", part, max_epochs=60, early_stopping=4, transform_max_iter=0)
-    judged = {r["epoch"]: r["held_out"]["reconstruction"] for r in ae.history_ if "held_out" in r}
+    judged = {
+        r["epoch"]: r["validation"]["reconstruction"] for r in ae.history_ if "validation" in r
+    }
     assert ae.best_epoch_ == min(judged, key=judged.get)
     assert max(judged) == min(ae.best_epoch_ + 4, 60)
-    again = ae.evaluate(images[ae.held_out_rows_]).total / ae.preparation_.unit**2
+    again = ae.evaluate(images[ae.validation_rows_]).total / ae.preparation_.unit**2
     assert again == pytest.approx(judged[ae.best_epoch_], rel=1e-5)

@@ -48,10 +48,10 @@ def test_every_kind_starts_at_pca_by_default(images, name, loss):
 @pytest.mark.parametrize("epochs", [0, 3])
 def test_unusual_networks_start_and_end_no_worse_than_pca(images, kind, epochs):
     ae = start(images, kind, max_epochs=epochs, validation_fraction=0.25)
-    if len(ae.held_out_rows_):
-        held_out = images[ae.held_out_rows_]
+    if len(ae.validation_rows_):
+        validation = images[ae.validation_rows_]
         theirs = pca_error(images, rows=ae.train_rows_)
-        assert ae.reconstruction_error(held_out) <= 1.01 * theirs
+        assert ae.reconstruction_error(validation) <= 1.01 * theirs
     else:  # nothing was gained, and PCA learnt from all rows
         assert ae.reconstruction_error(images) <= 1.01 * pca_error(images)
 
@@ -97,9 +97,9 @@ def test_a_bounded_network_keeps_what_it_learnt(rng):
     kind = kinds.Vanilla(output="bounded")
     begun = start(X, kind, validation_fraction=0.25)
     ended = start(X, kind, validation_fraction=0.25, max_epochs=30)
-    held_out = X[begun.held_out_rows_]
+    validation = X[begun.validation_rows_]
     assert ended.best_epoch_ > 0
-    assert ended.reconstruction_error(held_out) < 0.99 * begun.reconstruction_error(held_out)
+    assert ended.reconstruction_error(validation) < 0.99 * begun.reconstruction_error(validation)
     spread = 0.05 * np.ptp(X) + 1e-9
     assert X.min() - spread <= ended.reconstruct(X).min()
     assert ended.reconstruct(X).max() <= X.max() + spread
@@ -125,7 +125,7 @@ def test_the_output_can_reach_the_datas_range(rng, loss, output):
     assert np.abs(rebuilt - X).max() < 0.1
 
 
-@pytest.mark.parametrize("preparation", ["auto", "columns", "none"])
+@pytest.mark.parametrize("preparation", ["auto", "standard", "none"])
 @pytest.mark.parametrize("name", KINDS)
 def test_rows_that_are_all_the_same_are_a_code_of_nothing(name, preparation):
     X = np.full((30, 6), 0.1)

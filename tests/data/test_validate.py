@@ -7,16 +7,16 @@ from scipy import sparse
 
 from isthmus.data import align, array_source, check_rows, open_source
 from isthmus.data.output.write import table_schema
-from isthmus.data.splitting import holdout as data_split
+from isthmus.data.splitting import holdout
 from isthmus.errors import DataError, SourceError
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(data_split, "BLOCK_BYTES", 48)  # two rows of three float64
+    monkeypatch.setattr(holdout, "BLOCK_BYTES", 48)  # two rows of three float64
 
 
-def gaps():
+def rows_with_missing():
     values = np.arange(18.0).reshape(6, 3)
     values[3, 1] = values[3, 2] = values[5, 0] = np.nan
     return values
@@ -50,7 +50,7 @@ def test_too_few_rows_or_columns(shape, message):
 @pytest.mark.parametrize("make", [array_source, lambda x: open_source(sparse.csr_array(x))])
 def test_nan_is_counted_and_located(make):
     with pytest.raises(DataError) as caught:
-        check_rows(make(gaps()))
+        check_rows(make(rows_with_missing()))
     assert str(caught.value).startswith(
         "X: 3 values in 2 rows are NaN (missing); the first, NaN, is at row 3, counting from 0, "
         "feature '1'; "
@@ -73,7 +73,7 @@ def test_a_pixel_is_named():
 
 
 def test_a_file_is_named_first(tmp_path):
-    np.save(tmp_path / "a.npy", gaps())
+    np.save(tmp_path / "a.npy", rows_with_missing())
     with pytest.raises(SourceError, match=r"a\.npy: 3 values"):
         check_rows(open_source(tmp_path / "a.npy"))
 

@@ -12,7 +12,7 @@ import torch
 from isthmus.data import (
     align,
     check_rows,
-    count_gaps,
+    count_missing,
     cut_like,
     fill,
     fit_preparation,
@@ -175,7 +175,7 @@ def test_a_message_names_the_recording_and_the_sample():
     recordings = [np.zeros(20), np.zeros(20)]
     recordings[1][13] = np.inf
     with pytest.raises(DataError, match=r"^X\[1\]: 1 value in 1 row .* is at row 13, counting"):
-        check_rows(windows(recordings, length=5), gaps=True)
+        check_rows(windows(recordings, length=5), allow_missing=True)
 
 
 def test_a_moment_of_which_no_row_knows_anything_is_refused(rng):
@@ -184,7 +184,7 @@ def test_a_moment_of_which_no_row_knows_anything_is_refused(rng):
     with pytest.raises(
         DataError, match=r"'2' has no value at all .*; cut it off all rows, or give"
     ):
-        check_rows(series(list(rows)), gaps=True)
+        check_rows(series(list(rows)), allow_missing=True)
 
 
 def test_files_of_all_kinds(tmp_path, rng):
@@ -254,9 +254,9 @@ def test_padding_is_not_counted_as_missing(rng):
     everywhere, ones = np.arange(4), np.ones(4)
     fitted = fit_preparation(source, everywhere, ones)
     assert fitted.missing == ()
-    assert fitted.gaps
+    assert fitted.allow_missing
     assert fitted.remarks == ("series of 4 to 6 samples",)
-    assert count_gaps(source) == 0
+    assert count_missing(source) == 0
     rows[1][5, 0] = np.nan  # one of the two that there are so late
     fitted = fit_preparation(series(rows), everywhere, ones)
     missing = np.zeros((6, 2))
@@ -265,7 +265,7 @@ def test_padding_is_not_counted_as_missing(rng):
     assert "4.2% of the values are missing, in 1 feature, most in '5,0' (50.0%)" in str(
         fitted.remarks
     )
-    assert count_gaps(series(rows)) == 1
+    assert count_missing(series(rows)) == 1
 
 
 def test_unlike_channels_are_scaled_each_by_itself(rng):
@@ -274,7 +274,7 @@ def test_unlike_channels_are_scaled_each_by_itself(rng):
     source = windows(frame, length=4, step=4)
     rows = np.arange(len(source))
     fitted = fit_preparation(source, rows, np.ones(len(rows)))
-    assert fitted.scaling == "columns"
+    assert fitted.scaling == "standard"
     scale = np.reshape(fitted.scale, (4, 3))
     np.testing.assert_allclose(scale, np.tile(scale[0], (4, 1)))
     pooled = everything(source).var(axis=0).mean(axis=0) ** 0.5
@@ -311,7 +311,7 @@ def test_what_is_filled_in_stays_outside_to_the_bit(rng):
     source = windows(given, length=8)
     filled = fill(source, np.zeros((len(source), 8, 2)))
     np.testing.assert_array_equal(filled, np.where(holes, 0.0, recording))
-    assert count_gaps(source) == holes.sum()
+    assert count_missing(source) == holes.sum()
     frame = pl.DataFrame({"a": [1, None, 3, 4]})
     filled = fill(windows(frame, length=2, step=1), np.full((3, 2, 1), 7.0))
     assert filled["a"].to_list() == [1, 7, 3, 4]

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from isthmus import OutlierDetector, data
-from isthmus.data import array_source, held_out_split
+from isthmus.data import array_source, validation_split
 from isthmus.detector.defaults import default_autoencoder
 from isthmus.detector.fit import with_all_known
 from isthmus.detector.holdout import hold_out
@@ -171,7 +171,7 @@ def test_what_is_held_out_is_like_the_whole():
     everything = np.ones(170)
     for one, other in zip(
         hold_out(array_source(rows[:170]), 0.2, seed=3),
-        held_out_split(array_source(rows[:170]), np.arange(170), everything, 0.2, 3),
+        validation_split(array_source(rows[:170]), np.arange(170), everything, 0.2, 3),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)

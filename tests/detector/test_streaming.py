@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isthmus import Autoencoder, OutlierDetector, data, load
-from isthmus.detector import sampling as drawing
+from isthmus.detector import sampling
 
 FAST = Autoencoder(4, kind="vanilla", max_epochs=5, transform_max_iter=0)
 ROWS, ODD = 3000, 1234
@@ -35,7 +35,7 @@ def path(table, tmp_path):
 @pytest.fixture
 def _few(monkeypatch):
     """No more than 500 rows fit in memory."""
-    monkeypatch.setattr(drawing, "MOST_REMEMBERED", 500)
+    monkeypatch.setattr(sampling, "MOST_REMEMBERED", 500)
 
 
 def both(path):

@@ -12,13 +12,13 @@ import torch
 from isthmus import Autoencoder, OutlierDetector, SearchCV, fit_together
 from isthmus.kinds import Multilayer
 from isthmus.optim import OPTIMIZERS, Adam
-from isthmus.training.engines.cpu import kernel as compiled
+from isthmus.training.engines.cpu import kernel
 
 SETTINGS = {name: {"optimizer": name} for name in OPTIMIZERS} | {
     "convolutional": {"kind": "convolutional"},
     "no closed form": {"kind": Multilayer(hidden=(8,), tied=True)},
     "noise": {"corruption": "gaussian"},
-    "a running mean": {"optimizer": Adam(averaging=0.9)},
+    "a running mean": {"optimizer": Adam(ema_decay=0.9)},
     "a penalty": {"penalties": ("l1",)},
     "several starts": {"n_init": 2},
 }
@@ -27,7 +27,7 @@ WAYS = {"pickle": lambda model: pickle.loads(pickle.dumps(model)), "deepcopy": c
 
 @pytest.fixture(autouse=True)
 def _soon_in_c(monkeypatch):
-    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def test_other_processes_give_fitted_models_back(rows):
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         model = pool.submit(fitted, rows).result()
     assert_same(model, fitted(rows), rows)
-    assert model.facts_["steps"] == fitted(rows).facts_["steps"]
+    assert model.facts_["engine"] == fitted(rows).facts_["engine"]
 
 
 def fitted(X):
-    compiled.LEAST_SECONDS = 0.0  # in the other process too
+    kernel.LEAST_SECONDS = 0.0  # in the other process too
     return made().fit(X).partial_fit(X)

@@ -42,20 +42,20 @@ def log_error(found, mean):
 def test_declared_counts_are_judged_by_their_likelihood(fitted):
     assert isinstance(fitted.loss_, Mixed)
     assert fitted.loss_.facts.counts is not None
-    assert fitted.preparation_.scaling == "sizes"
+    assert fitted.preparation_.scaling == "size_factors"
     assert fitted.best_epoch_ > 0
     few = Autoencoder(1, max_epochs=3, random_state=0).fit(
         open_source(drawn()[0][:, :4], roles="count")
     )
     assert isinstance(few.loss_, Mixed)
-    assert few.preparation_.scaling == "columns"
+    assert few.preparation_.scaling == "standard"
 
 
 def test_rates_are_nearer_the_truth_than_those_of_squared_error(fitted):
     X, _, mean = drawn(seed=1)
     ours = fitted.reconstruct(sparse.csr_array(X.astype(float))).toarray()
     learned = drawn()[0].astype(float)
-    squared = Autoencoder(2, max_epochs=15, loss="squared", preparation="columns", random_state=0)
+    squared = Autoencoder(2, max_epochs=15, loss="squared", preparation="standard", random_state=0)
     theirs = squared.fit(learned).reconstruct(X.astype(float))
     nothing = X.sum(axis=1, keepdims=True) / learned.sum(axis=1).mean() * learned.mean(axis=0)
     assert (ours > 0).all()
@@ -196,8 +196,8 @@ def test_errors_are_those_of_the_counts_in_standard_deviations(fitted):
 
 def test_size_factors_can_be_left_out_and_counts_taken_for_numbers():
     source = open_source(drawn()[0], roles="count")
-    plain = Autoencoder(2, max_epochs=2, preparation="columns", random_state=0).fit(source)
-    assert plain.preparation_.scaling == "columns"
+    plain = Autoencoder(2, max_epochs=2, preparation="standard", random_state=0).fit(source)
+    assert plain.preparation_.scaling == "standard"
     assert plain.loss_.sizes(plain.network_.linear.encode_weight) is None
     squared = Autoencoder(2, max_epochs=2, loss="squared", random_state=0).fit(source)
     assert squared.preparation_.counts is None
@@ -207,16 +207,16 @@ def test_size_factors_can_be_left_out_and_counts_taken_for_numbers():
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
 def test_gaps_in_counts(likelihood):
     X = drawn()[0].astype(float)
-    gaps = np.random.default_rng(3).random(X.shape) < 0.1
-    holed = np.where(gaps, np.nan, X)
+    is_missing = np.random.default_rng(3).random(X.shape) < 0.1
+    holed = np.where(is_missing, np.nan, X)
     ae = Autoencoder(2, loss=Mixed(counts=likelihood), max_epochs=15, random_state=0)
     ae.fit(open_source(holed, roles="count"))
     filled = ae.impute(holed)
-    np.testing.assert_array_equal(filled[~gaps], X[~gaps])
+    np.testing.assert_array_equal(filled[~is_missing], X[~is_missing])
     size = X.sum(axis=1, keepdims=True) / X.sum(axis=1).mean()
     guess = np.broadcast_to(X.mean(axis=0), X.shape)
-    ours = np.abs(np.sqrt(filled) - np.sqrt(X))[gaps].mean()
-    theirs = np.abs(np.sqrt(guess) - np.sqrt(X))[gaps].mean()
+    ours = np.abs(np.sqrt(filled) - np.sqrt(X))[is_missing].mean()
+    theirs = np.abs(np.sqrt(guess) - np.sqrt(X))[is_missing].mean()
     assert ours < 0.9 * theirs
     assert np.corrcoef(ae.preparation_.size_factors(holed), size[:, 0])[0, 1] > 0.95
 
@@ -247,7 +247,7 @@ def test_every_start_can_begin_with_counts(start, all_counts):
     kind = Multilayer(activation="sigmoid") if start == "rbm" else "auto"
     ae = Autoencoder(2, kind=kind, pretraining=start, max_epochs=3, random_state=0)
     ae.fit(open_source(X, roles=roles))
-    assert ae.preparation_.scaling == ("sizes" if all_counts else "columns")
+    assert ae.preparation_.scaling == ("size_factors" if all_counts else "standard")
     losses = [r["train"]["reconstruction"] for r in ae.history_ if "train" in r]
     assert losses[-1] < losses[0]
     assert losses[-1] < 1.3 or start != "autoencoder"

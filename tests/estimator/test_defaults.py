@@ -6,7 +6,7 @@ import torch
 
 from isthmus import Autoencoder
 from isthmus.data import Schema
-from isthmus.estimator import defaults as choices
+from isthmus.estimator import defaults
 from isthmus.kinds import Convolutional, Multilayer, Vanilla
 from isthmus.types import Facts
 
@@ -27,26 +27,26 @@ CPU = torch.device("cpu")
 )
 def test_the_kind_follows_the_layout(layout, shape, kind):
     schema = Schema(layout=layout, shape=shape, dtypes=("float32",))
-    assert choices.choose_kind(schema) == kind
+    assert defaults.choose_kind(schema) == kind
 
 
 @pytest.mark.parametrize(
-    ("rows", "held_out"),
+    ("rows", "validation"),
     [(4, 1), (100, 25), (367, 50), (1000, 100), (20_000, 2000), (60_000, 5000), (10**6, 5000)],
 )
-def test_rows_held_out(rows, held_out):
-    assert round(choices.choose_held_out(rows) * rows) == held_out
+def test_rows_held_out(rows, validation):
+    assert round(defaults.choose_validation_fraction(rows) * rows) == validation
 
 
 def test_batches_and_epochs_stay_in_their_bounds_and_near_their_aims():
     for rows in [2, 50, 300, 2000, 10_000, 60_000, 10**6]:
-        batch = choices.choose_batch_size(rows)
-        epochs = choices.choose_epochs(rows, batch)
+        batch = defaults.choose_batch_size(rows)
+        epochs = defaults.choose_epochs(rows, batch)
         assert batch in (64, 128, 256, 512)
         assert 20 <= epochs <= 300
         steps = epochs * -(-rows // batch)
         assert steps >= 4900 or epochs == 300
-        assert choices.choose_patience(epochs, rows, batch) >= max(10, epochs // 4)
+        assert defaults.choose_patience(epochs, rows, batch) >= max(10, epochs // 4)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_batches_and_epochs_stay_in_their_bounds_and_near_their_aims():
 )
 def test_early_stopping_waits_for_epochs_and_for_steps(epochs, rows, waits):
     # 448 rows are 7 steps of 64 an epoch: 500 steps take 71 epochs. 60,000 are 118 of 512.
-    batch = choices.choose_batch_size(rows)
-    assert choices.choose_patience(epochs, rows, batch) == waits
+    batch = defaults.choose_batch_size(rows)
+    assert defaults.choose_patience(epochs, rows, batch) == waits
 
 
 @pytest.mark.parametrize("rows", [3200, 10_000, 25_600])
 def test_about_fifty_steps_an_epoch_between_the_bounds(rows):
-    assert 35 <= rows / choices.choose_batch_size(rows) <= 71
+    assert 35 <= rows / defaults.choose_batch_size(rows) <= 71
 
 
 def test_muon_is_for_many_rows_and_large_matrices():
@@ -69,31 +69,31 @@ def test_muon_is_for_many_rows_and_large_matrices():
     large = Multilayer(hidden=(400, 200)).build(Facts(shape=(784,)), 8)
     small = Multilayer(hidden=(64,)).build(Facts(shape=(10,)), 2)
     filters = Convolutional(channels=(64, 128), skip=False).build(images, 2)
-    assert choices.choose_optimizer(20_000, large) == "muon"
-    assert choices.choose_optimizer(19_999, large) == "adamw"
-    assert choices.choose_optimizer(10**6, small) == "adamw"
-    assert choices.choose_optimizer(10**6, filters) == "adamw"
+    assert defaults.choose_optimizer(20_000, large) == "muon"
+    assert defaults.choose_optimizer(19_999, large) == "adamw"
+    assert defaults.choose_optimizer(10**6, small) == "adamw"
+    assert defaults.choose_optimizer(10**6, filters) == "adamw"
     logistic = Multilayer(hidden=(400, 200), activation="sigmoid").build(Facts(shape=(784,)), 8)
-    assert choices.choose_optimizer(10**6, logistic) == "adamw"
+    assert defaults.choose_optimizer(10**6, logistic) == "adamw"
 
 
 def test_small_data_are_trained_in_double():
-    assert choices.choose_precision(20_000, None, CPU) == "float64"
-    assert choices.choose_precision(20_001, None, CPU) == "float32"
+    assert defaults.choose_precision(20_000, None, CPU) == "float64"
+    assert defaults.choose_precision(20_001, None, CPU) == "float32"
 
 
 @pytest.mark.parametrize(("fast", "precision"), [(True, "bf16"), (False, "float32")])
 def test_large_networks_take_bf16_only_where_it_is_fast(monkeypatch, fast, precision):
-    monkeypatch.setattr(choices, "has_fast_bf16", lambda device: fast)
+    monkeypatch.setattr(defaults, "has_fast_bf16", lambda device: fast)
     large = Multilayer(hidden=(400, 200)).build(Facts(shape=(100,)), 8)
     small = Multilayer(hidden=(16,)).build(Facts(shape=(100,)), 8)
-    assert choices.choose_precision(10**6, large, CPU) == precision
-    assert choices.choose_precision(10**6, small, CPU) == "float32"
+    assert defaults.choose_precision(10**6, large, CPU) == precision
+    assert defaults.choose_precision(10**6, small, CPU) == "float32"
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_bf16_that_is_slow_is_said_to_be(monkeypatch, fast):
-    monkeypatch.setattr(choices, "has_fast_bf16", lambda device: fast)
+    monkeypatch.setattr(defaults, "has_fast_bf16", lambda device: fast)
     rows = np.random.default_rng(0).random((40, 5))
     for precision, told in (("bf16", not fast), ("float32", False)):
         model = Autoencoder(2, max_epochs=1, precision=precision, random_state=0).fit(rows)
@@ -123,11 +123,11 @@ def test_bf16_ends_where_single_precision_ends(digits):
     ],
 )
 def test_who_compares_losses_is_spared_bf16(monkeypatch, rng, optimizer, precision):
-    monkeypatch.setattr(choices, "has_fast_bf16", lambda device: True)
+    monkeypatch.setattr(defaults, "has_fast_bf16", lambda device: True)
     rows = rng.normal(size=(300, 100))
     kind = Multilayer(hidden=(400, 300))
     model = Autoencoder(4, kind=kind, optimizer=optimizer, max_epochs=0, random_state=0).fit(rows)
-    assert model.facts_["weights"] > choices.FEWEST_WEIGHTS_FOR_BF16
+    assert model.facts_["weights"] > defaults.FEWEST_WEIGHTS_FOR_BF16
     assert model.facts_["precision"] == precision
 
 

@@ -125,20 +125,22 @@ def test_levels_never_seen_are_missing_and_told(fitted):
 def test_imputed_levels_beat_the_most_frequent_and_nothing_else_changes(fitted):
     new = table(seed=1)
     rng = np.random.default_rng(3)
-    gaps = rng.random((N, 4)) < 0.3
-    gaps[:, 3] = False
+    is_missing = rng.random((N, 4)) < 0.3
+    is_missing[:, 3] = False
     holed = new.copy()
     for at, name in enumerate(["species", "mass", "island"]):
-        holed[name] = holed[name].mask(gaps[:, at])
+        holed[name] = holed[name].mask(is_missing[:, at])
     filled = fitted.impute(holed)
     assert (filled.dtypes == holed.dtypes).all()
     for at, name in enumerate(["species", "mass", "island"]):
-        pd.testing.assert_series_equal(filled[name][~gaps[:, at]], holed[name][~gaps[:, at]])
+        pd.testing.assert_series_equal(
+            filled[name][~is_missing[:, at]], holed[name][~is_missing[:, at]]
+        )
     frequent = SimpleImputer(strategy="most_frequent").fit_transform(holed[["species"]].to_numpy())
-    right = (filled["species"] == new["species"])[gaps[:, 0]].mean()
-    theirs = (frequent[:, 0] == new["species"])[gaps[:, 0]].mean()
+    right = (filled["species"] == new["species"])[is_missing[:, 0]].mean()
+    theirs = (frequent[:, 0] == new["species"])[is_missing[:, 0]].mean()
     assert right > theirs + 0.3
-    off = (filled["mass"] - new["mass"])[gaps[:, 1]]
+    off = (filled["mass"] - new["mass"])[is_missing[:, 1]]
     assert off.std() < 0.8 * new["mass"].std()
     assert filled["ring"].tolist() == new["ring"].tolist()
 
@@ -150,7 +152,7 @@ def test_partial_fit_learns_from_new_rows_of_the_same_columns():
     assert np.isfinite(ae.score(table(seed=1)))
 
 
-@pytest.mark.parametrize("corruption", ["masking", "hiding", "swap", "gaussian"])
+@pytest.mark.parametrize("corruption", ["masking", "missing", "swap", "gaussian"])
 def test_noise_strikes_columns_not_features(corruption):
     ae = Autoencoder(2, corruption=corruption, max_epochs=5, random_state=0).fit(table())
     assert ae.evaluate(table(seed=1)).explained_variance > 0
@@ -180,7 +182,7 @@ def test_the_squared_loss_can_be_asked_for():
     assert ae.evaluate(table(seed=1)).explained_variance > 0.3
 
 
-@pytest.mark.parametrize("preparation", ["common", "unit", "none"])
+@pytest.mark.parametrize("preparation", ["global", "unit", "none"])
 def test_columns_of_many_kinds_share_no_scale(preparation):
     with pytest.raises(RequestError, match=f"preparation='{preparation}'.*use 'auto'"):
         Autoencoder(2, preparation=preparation).fit(table())

@@ -66,16 +66,16 @@ def test_who_came_back_to_pca_says_so(rng, tmp_path):
     assert fit.facts_["outcome"] == (
         "PCA of all 200 rows, the 50 held out among them; training gained nothing over it"
     )
-    assert (fit.facts_["training_rows"], fit.facts_["held_out_rows"]) == (150, 50)
+    assert (fit.facts_["training_rows"], fit.facts_["validation_rows"]) == (150, 50)
     # That is what it is: the model equals scikit-learn's PCA of all rows.
-    assert len(fit.held_out_rows_) == 0
+    assert len(fit.validation_rows_) == 0
     pca = PCA(2).fit(rows)
     rebuilt = pca.inverse_transform(pca.transform(rows))
     assert fit.reconstruction_error(rows) == pytest.approx(((rows - rebuilt) ** 2).mean())
     fit.save(tmp_path / "model")
     assert load(tmp_path / "model").facts_["outcome"] == fit.facts_["outcome"]
     shown = gather(fit, array_source(rows))["training"]
-    assert (shown["outcome"], shown["held_out_rows"]) == (fit.facts_["outcome"], 50)
+    assert (shown["outcome"], shown["validation_rows"]) == (fit.facts_["outcome"], 50)
     assert fit.facts_["outcome"] in render(gather(fit, array_source(rows)))
     assert fit.partial_fit(rows).facts_["outcome"].endswith("the last one by partial_fit")
 
@@ -86,7 +86,7 @@ def test_rows_given_to_judge_by_are_not_among_those_of_pca(rng):
         rows, validation=rng.normal(size=(50, 6))
     )
     assert fit.facts_["outcome"] == "PCA of all 200 rows; training gained nothing over it"
-    assert (fit.facts_["training_rows"], fit.facts_["held_out_rows"]) == (200, 0)
+    assert (fit.facts_["training_rows"], fit.facts_["validation_rows"]) == (200, 0)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_others_say_what_they_are(rng, settings, outcome):
     number = "" if outcome.endswith("untrained") else f" epoch {fit.best_epoch_}"
     assert fit.facts_["outcome"] == outcome + number
     assert fit.facts_["training_rows"] == len(fit.train_rows_)
-    assert fit.facts_["held_out_rows"] == len(fit.held_out_rows_) == 25
+    assert fit.facts_["validation_rows"] == len(fit.validation_rows_) == 25
 
 
 def test_too_few_rows_to_judge_by_are_said(rng):
@@ -116,7 +116,7 @@ def test_steps_are_named_as_they_were_taken(rng):
     """A running mean of the weights is kept step by step, and so none are taken many at a time."""
     rows = rng.normal(size=(200, 6))
     told = [
-        Autoencoder(2, max_epochs=2, optimizer=optim.AdamW(averaging=averaging)).fit(rows)
-        for averaging in (0.0, 0.9)
+        Autoencoder(2, max_epochs=2, optimizer=optim.AdamW(ema_decay=ema_decay)).fit(rows)
+        for ema_decay in (0.0, 0.9)
     ]
-    assert [fit.facts_["steps"] for fit in told] == ["closed form, many at a time", "closed form"]
+    assert [fit.facts_["engine"] for fit in told] == ["closed form, many at a time", "closed form"]

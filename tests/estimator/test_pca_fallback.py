@@ -33,18 +33,18 @@ def parts(request):
     source = array_source(values)
     preparation = fit_preparation(source, np.arange(150), np.ones(150))
     chosen = [np.arange(150), np.arange(150, 200)]
-    train, held_out = (Rows(source, preparation, rows, dtype=torch.float64) for rows in chosen)
-    return train, held_out, principal_components(train, K)
+    train, validation = (Rows(source, preparation, rows, dtype=torch.float64) for rows in chosen)
+    return train, validation, principal_components(train, K)
 
 
 def decision(parts, share):
-    train, held_out, solution = parts
+    train, validation, solution = parts
     network = Shrinking(solution, share)
 
     def rebuild(x):
         return network(x).reconstruction
 
-    return beats_pca(rebuild, network.limited, train, held_out, solution, distinct=50)
+    return beats_pca(rebuild, network.clamp_output, train, validation, solution, distinct=50)
 
 
 def test_pca_itself_does_not_beat_pca(parts):
@@ -66,26 +66,26 @@ def test_a_gain_on_a_single_row_is_chance(parts):
 
 
 def test_a_gain_that_more_rows_would_bring_is_not_kept(parts):
-    train, held_out, solution = parts
-    mean_held_out = float(pca_errors(solution, held_out).mean())
+    train, validation, solution = parts
+    mean_validation = float(pca_errors(solution, validation).mean())
     own = float(pca_errors(solution, train).mean())
     # Closed form: the training error of PCA is the variance it leaves out.
     left_out = (solution.total_variance - float(solution.scales.square().sum())) / 8
     assert own == pytest.approx(left_out, rel=1e-9)
-    more_rows = 0.25 * (mean_held_out - own) / 2
+    more_rows = 0.25 * (mean_validation - own) / 2
     if more_rows > 0:
-        share = 1 - np.sqrt(1 - 0.9 * more_rows / mean_held_out)
+        share = 1 - np.sqrt(1 - 0.9 * more_rows / mean_validation)
         assert not decision(parts, share)
 
 
 def test_errors_agree_with_scikit_learn(parts):
     from sklearn.decomposition import PCA
 
-    train, held_out, solution = parts
+    train, validation, solution = parts
     pca = PCA(K).fit(train.take(np.arange(150)).numpy())
-    x = held_out.take(np.arange(50)).numpy()
+    x = validation.take(np.arange(50)).numpy()
     expected = ((x - pca.inverse_transform(pca.transform(x))) ** 2).mean(axis=1)
-    np.testing.assert_allclose(pca_errors(solution, held_out).numpy(), expected, rtol=1e-9)
+    np.testing.assert_allclose(pca_errors(solution, validation).numpy(), expected, rtol=1e-9)
 
 
 def test_new_rows_are_those_of_cross_validation_too(parts):
@@ -133,16 +133,16 @@ def test_held_out_rows_that_lack_the_odd_ones_do_not_tell_alone():
     source = array_source(values)
     preparation = fit_preparation(source, np.arange(150), np.ones(150))
     chosen = [np.arange(150), np.arange(150, 200)]
-    train, held_out = (Rows(source, preparation, rows, dtype=torch.float64) for rows in chosen)
+    train, validation = (Rows(source, preparation, rows, dtype=torch.float64) for rows in chosen)
     solution = principal_components(train, 8)
-    theirs, own = (float(pca_errors(solution, rows).mean()) for rows in (held_out, train))
+    theirs, own = (float(pca_errors(solution, rows).mean()) for rows in (validation, train))
     assert theirs < own  # by the held-out rows alone, more rows would bring PCA nothing
     within = _gap_within(solution, train, torch.positive, own)
     more_rows = 0.25 * (0.75 * within + 0.25 * (theirs - own)) / 2
     assert more_rows > 0.1 * theirs
     share = 1 - np.sqrt(1 - 0.9 * more_rows / theirs)
-    assert not decision((train, held_out, solution), share)
-    assert decision((train, held_out, solution), 3 * share)
+    assert not decision((train, validation, solution), share)
+    assert decision((train, validation, solution), 3 * share)
 
 
 COPIES = {
@@ -185,18 +185,20 @@ def test_a_return_to_pca_keeps_the_figures_of_unseen_rows():
     from sklearn.decomposition import PCA
 
     from isthmus import Autoencoder
-    from isthmus.data import held_out_split
+    from isthmus.data import validation_split
 
     rows = 5 * np.random.default_rng(4).normal(size=(200, 6))
-    split = held_out_split(array_source(rows), np.arange(200), np.ones(200), 0.25, seed=0)
-    model = Autoencoder(2, max_epochs=1, random_state=0).fit(rows, validation=rows[split.held_out])
+    split = validation_split(array_source(rows), np.arange(200), np.ones(200), 0.25, seed=0)
+    model = Autoencoder(2, max_epochs=1, random_state=0).fit(
+        rows, validation=rows[split.validation]
+    )
     assert model.history_[-1]["event"] == "pca"
     assert "more epochs" in model.history_[-1]["message"]
-    told = model.history_[-1]["held_out"]
+    told = model.history_[-1]["validation"]
     pca = PCA(2).fit(rows)
-    lost = pca.inverse_transform(pca.transform(rows[split.held_out])) - rows[split.held_out]
-    around = rows[split.held_out] - rows.mean(axis=0)
-    assert told["rows"] == len(split.held_out)
+    lost = pca.inverse_transform(pca.transform(rows[split.validation])) - rows[split.validation]
+    around = rows[split.validation] - rows.mean(axis=0)
+    assert told["rows"] == len(split.validation)
     assert told["error"] == pytest.approx((lost**2).mean(), rel=1e-9)
     explained = 1 - (lost**2).sum() / (around**2).sum()
     assert told["explained_variance"] == pytest.approx(explained, rel=1e-9)
@@ -221,12 +223,12 @@ def test_what_is_judged_is_what_the_model_will_do(monkeypatch):
     rows = np.sin(angles @ np.random.default_rng(9).normal(size=(2, 12)))
     seen = {}
 
-    def spy(rebuild, limited, train, held_out, *_):
-        seen["rebuilt"] = rebuild(held_out.take(np.arange(len(held_out))))
+    def spy(rebuild, clamp_output, train, validation, *_):
+        seen["rebuilt"] = rebuild(validation.take(np.arange(len(validation))))
         return True
 
     monkeypatch.setattr("isthmus.estimator.fit.beats_pca", spy)
     model = Autoencoder(2, max_epochs=40, random_state=0).fit(rows)
     assert model.facts_["transform_max_iter"] == 4
     judged = model.preparation_.decode(seen["rebuilt"])
-    np.testing.assert_allclose(judged, model.reconstruct(rows[model.held_out_rows_]), atol=1e-5)
+    np.testing.assert_allclose(judged, model.reconstruct(rows[model.validation_rows_]), atol=1e-5)

@@ -109,10 +109,10 @@ def test_no_sample_is_learned_and_held_out():
     model = fitted(source, loss="huber")
     known = [event["message"] for event in model.history_ if event.get("event") == "note"]
     assert "held out in whole stretches" in known[0]
-    assert len(model.held_out_rows_)
+    assert len(model.validation_rows_)
     sides = [
         {(r, sample) for r, start, stop in source.extents[rows] for sample in range(start, stop)}
-        for rows in (model.train_rows_, model.held_out_rows_)
+        for rows in (model.train_rows_, model.validation_rows_)
     ]
     assert not sides[0] & sides[1]
 

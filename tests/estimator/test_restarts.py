@@ -36,10 +36,10 @@ def test_the_best_on_held_out_rows_is_kept(rows):
     fit = Autoencoder(2, n_init=4, random_state=1, **BASE).fit(rows)
     errors = fit.facts_["init_errors"]
     assert len(set(errors)) == 4
-    assert fit.reconstruction_error(rows[fit.held_out_rows_]) == pytest.approx(min(errors))
+    assert fit.reconstruction_error(rows[fit.validation_rows_]) == pytest.approx(min(errors))
     one = Autoencoder(2, random_state=1, **BASE).fit(rows)
-    assert one.reconstruction_error(rows[one.held_out_rows_]) == pytest.approx(errors[0])
-    np.testing.assert_array_equal(one.held_out_rows_, fit.held_out_rows_)
+    assert one.reconstruction_error(rows[one.validation_rows_]) == pytest.approx(errors[0])
+    np.testing.assert_array_equal(one.validation_rows_, fit.validation_rows_)
     (told,) = [record for record in fit.history_ if record.get("event") == "restarts"]
     assert f"number {int(np.argmin(errors)) + 1}:" in told["message"]
 
@@ -119,9 +119,9 @@ def test_all_starts_are_judged_by_the_same_rows(rows, monkeypatch):
     alone = Autoencoder(2, validation_fraction=0.0, random_state=1, **BASE)
     request = replace(alone._request(resume=False), seed=second[0])
     alone.keep(before(request, array_source(rows), np.ones(len(rows)), None))
-    held_out = Autoencoder(2, random_state=1, **BASE).fit(rows).held_out_rows_
+    validation = Autoencoder(2, random_state=1, **BASE).fit(rows).validation_rows_
     assert fit.facts_["init_errors"][1] == pytest.approx(
-        alone.reconstruction_error(rows[held_out]), rel=1e-6
+        alone.reconstruction_error(rows[validation]), rel=1e-6
     )
 
 

@@ -68,7 +68,7 @@ def test_the_folder_holds_what_it_says(saved):
         "weights.safetensors",
     ]
     model = json.loads((saved / "model.json").read_text())
-    assert model["format"] == 1
+    assert model["format"] == 2
     assert {"isthmus", "python", "torch", "numpy"} <= model["versions"].keys()
     assert model["kind"]["type"] == "Multilayer"
     assert model["preparation"]["schema"]["dtypes"] == ["float32"]
@@ -136,9 +136,11 @@ def edit(saved, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_newer_format_says_who_wrote_it(saved):
-    edit(saved, format=2, versions={"isthmus": "9.9"})
-    with pytest.raises(ArtifactError, match=r"format 2 was written by isthmus 9\.9"):
+@pytest.mark.parametrize(("number", "remedy"), [(1, "fit and save"), (3, "upgrade")])
+def test_another_format_names_the_version_that_wrote_it(saved, number, remedy):
+    edit(saved, format=number, versions={"isthmus": "9.9"})
+    found = rf"format {number} was written by isthmus 9\.9, .* reads format 2; {remedy}"
+    with pytest.raises(ArtifactError, match=found):
         load(saved)
 
 

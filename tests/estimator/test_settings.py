@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from isthmus import Autoencoder, corruptions, kinds, load, losses, optim, pretraining
 from isthmus.errors import RequestError
-from isthmus.estimator.fit import Fitting
+from isthmus.estimator.fit import FitRun
 from isthmus.estimator.resolve import patience_of
 from isthmus.estimator.settings import folder_of, reporter_of
 from isthmus.runtime.device import resolve_device
@@ -86,7 +86,7 @@ WRONG = {
     "pretraining": [
         ((None, 3, True, [], {}, "PCA", pretraining.RBM, ARRAY), "use one of 'pca', 'random'")
     ],
-    "preparation": [((None, 3, True, [], {}, "rank", ARRAY), "not known; use one of auto, common")],
+    "preparation": [((None, 3, True, [], {}, "rank", ARRAY), "not known; use one of auto, global")],
     "precision": [
         ((None, 64, [], {}, torch.float32, ARRAY), "not known; use one of auto, float64")
     ],
@@ -275,7 +275,7 @@ def test_asking_for_a_checkpoint_leaves_nothing_behind(tmp_path, monkeypatch):
     def stop(fitting):
         raise InterruptedError
 
-    monkeypatch.setattr(Fitting, "run", stop)
+    monkeypatch.setattr(FitRun, "run", stop)
     with pytest.raises(InterruptedError):
         make(checkpoint=tmp_path / "a" / "b").fit(X)
     assert list(tmp_path.iterdir()) == []

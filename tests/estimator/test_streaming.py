@@ -56,7 +56,7 @@ def test_what_fits_one_window_gives_the_weights_of_a_fit_in_memory(path):
     ours, theirs = fitted(path, True), fitted(path, False)
     assert weights(ours) == weights(theirs)
     assert ours.preparation_ == theirs.preparation_
-    np.testing.assert_array_equal(ours.held_out_rows_, theirs.held_out_rows_)
+    np.testing.assert_array_equal(ours.validation_rows_, theirs.validation_rows_)
     np.testing.assert_array_equal(np.asarray(ours.train_rows_), theirs.train_rows_)
 
 
@@ -65,8 +65,8 @@ def test_many_windows_learn_as_well_as_memory_does(path):
     ours, theirs = fitted(path, True, max_epochs=30), fitted(path, False, max_epochs=30)
     assert weights(ours) != weights(theirs)
     assert ours.best_epoch_ > 0
-    np.testing.assert_array_equal(ours.held_out_rows_, theirs.held_out_rows_)
-    rows, at = open_source(path, stream=False), theirs.held_out_rows_
+    np.testing.assert_array_equal(ours.validation_rows_, theirs.validation_rows_)
+    rows, at = open_source(path, stream=False), theirs.validation_rows_
     error, other = (ae.evaluate(rows).per_row[at].mean() for ae in (ours, theirs))
     assert error < 1.2 * other
 
@@ -117,7 +117,9 @@ def test_every_training_row_comes_once_an_epoch(path, numbers, monkeypatch):
 
     monkeypatch.setattr(Stride, "__call__", watched)
     ae = fitted(path, True, max_epochs=1, loss="huber")
-    expected = ae.preparation_.encode(np.delete(numbers, ae.held_out_rows_, axis=0), seen[0].dtype)
+    expected = ae.preparation_.encode(
+        np.delete(numbers, ae.validation_rows_, axis=0), seen[0].dtype
+    )
     found = torch.cat(seen)
     assert found.shape == expected.shape
     order, wanted = (torch.argsort(rows[:, 0]) for rows in (found, expected))
@@ -160,7 +162,7 @@ def test_codes_and_errors_are_those_of_rows_in_memory(path, numbers):
         {"validation_fraction": 0.0},
         {"pretraining": "autoencoder", "kind": "regularized"},
         {"pretraining": "lsuv"},
-        {"corruption": "hiding"},
+        {"corruption": "missing"},
         {"batch_size": "full", "optimizer": "lbfgs"},
     ],
     ids=str,
@@ -198,7 +200,7 @@ def test_rows_to_judge_by_may_be_streamed_too(path):
 
 @pytest.mark.usefixtures("in_pieces")
 def test_of_rows_to_judge_by_no_more_are_taken_than_fit_in_memory(path, monkeypatch):
-    monkeypatch.setattr("isthmus.data.splitting.streamed.HELD_OUT_BYTES", 64 * 40)
+    monkeypatch.setattr("isthmus.data.splitting.streamed.VALIDATION_BYTES", 64 * 40)
     validation = open_source(path, stream=True)
     Autoencoder(2, **SETTINGS).fit(open_source(path, stream=True), validation=validation)
     assert len(validation.pinned) == 40

@@ -12,7 +12,7 @@ from isthmus import Autoencoder, load
 from isthmus.data import Rows, open_source
 from isthmus.errors import ArtifactError
 from isthmus.imputation.imputer import Hidden, Imputer
-from isthmus.imputation.lazy import Later
+from isthmus.imputation.lazy import LazyImputer
 from isthmus.imputation.multivariate_normal import Gaussian
 from isthmus.imputation.stacking import FEW, Certainty, Evidence, convex_weights
 
@@ -209,18 +209,18 @@ def test_together_they_are_better_than_each(fitted):
     assert together < 0.8 * max(alone)
 
 
-def held_out_of(ae, gappy):
+def validation_of(ae, gappy):
     """The rows that the fit learned from and those that judged it."""
     source, dtype = open_source(gappy), ae.mean_.dtype
-    parts = ae.train_rows_, ae.held_out_rows_
+    parts = ae.train_rows_, ae.validation_rows_
     return [Rows(source, ae.preparation_, np.asarray(p), dtype=dtype) for p in parts]
 
 
-@pytest.mark.parametrize("judge", ["train", "held_out"])
+@pytest.mark.parametrize("judge", ["train", "validation"])
 def test_a_network_that_knows_its_rows_by_heart_is_found_out_by_others(fitted, judge, monkeypatch):
     """A planted fault: it answers with the training row it was given, and else with noise."""
     ae, gappy, rows, _ = fitted
-    train, held_out = held_out_of(ae, gappy)
+    train, validation = validation_of(ae, gappy)
     full = ae.preparation_.encode(rows, ae.mean_.dtype)
     known = full[torch.as_tensor(np.asarray(ae.train_rows_))]
 
@@ -231,7 +231,7 @@ def test_a_network_that_knows_its_rows_by_heart_is_found_out_by_others(fitted, j
         return torch.stack([by_heart, self.normal(x).to(x)])
 
     monkeypatch.setattr(Imputer, "expectations", expectations)
-    judged = train if judge == "train" else held_out
+    judged = train if judge == "train" else validation
     settings = {"centre": ae.mean_, "seed": 0}
     learned = Imputer.learn(ae.network_, ae.loss_, train, judged, None, **settings)
     trust = learned.weights.mean(dim=1)
@@ -244,7 +244,7 @@ def test_a_network_that_knows_its_rows_by_heart_is_found_out_by_others(fitted, j
 
 def test_what_hides_values_hides_none_that_is_missing_and_does_it_again(fitted):
     ae, gappy, _, _ = fitted
-    _, judged = held_out_of(ae, gappy)
+    _, judged = validation_of(ae, gappy)
     hidden = Hidden(judged, np.arange(len(judged)), None, seed=3)
     first, second = list(hidden), list(hidden)
     assert hidden.rounds == 10
@@ -272,7 +272,7 @@ def test_saved_it_fills_in_the_same_and_odd_parts_are_refused(fitted, tmp_path):
     ae.save(tmp_path / "model")
     again = load(tmp_path / "model")
     np.testing.assert_array_equal(again.impute(gappy), ae.impute(gappy))
-    ae._imputer = Later(replace(ae.imputer_, weights=ae.imputer_.weights[:2]))
+    ae._imputer = LazyImputer(replace(ae.imputer_, weights=ae.imputer_.weights[:2]))
     try:
         ae.save(tmp_path / "odd")
         with pytest.raises(ArtifactError, match="the imputer's tensors have the shapes"):

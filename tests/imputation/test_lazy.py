@@ -14,10 +14,10 @@ import torch
 
 from isthmus import Autoencoder, OutlierDetector, SearchCV, load
 from isthmus.errors import DivergenceError
-from isthmus.imputation import lazy as later
+from isthmus.imputation import lazy
 from isthmus.imputation.imputer import Imputer
 from isthmus.report.compare import compare
-from isthmus.runtime import device as world
+from isthmus.runtime import device
 from isthmus.training.trainer import DivergedError, Trainer
 
 SETTINGS = {"max_epochs": 3, "random_state": 0}
@@ -57,7 +57,7 @@ def two_threads():
 
 def at_once(monkeypatch):
     """Let fits learn it at their end, as those of very wide rows do."""
-    monkeypatch.setattr(later, "MOST_BYTES", 0)
+    monkeypatch.setattr(lazy, "MOST_BYTES", 0)
 
 
 def test_a_fit_learns_it_when_it_is_first_asked_for(learned):
@@ -120,7 +120,7 @@ def test_where_rows_are_wide_no_copies_are_made(monkeypatch, learned):
     def never(rows):
         raise AssertionError(f"a copy of {len(rows)} rows")
 
-    monkeypatch.setattr(later.Sample, "of", staticmethod(never))
+    monkeypatch.setattr(lazy.Sample, "of", staticmethod(never))
     Autoencoder(2, **SETTINGS).fit(mixed())
     assert len(learned) == 1
 
@@ -133,15 +133,15 @@ def test_it_leaves_no_trace_in_the_random_numbers_of_others():
 
 
 def test_a_model_keeps_no_more_rows_than_it_needs(monkeypatch):
-    monkeypatch.setattr(later, "ROWS_TO_LEARN", 50)
-    kept, of = [], later.Sample.of
+    monkeypatch.setattr(lazy, "ROWS_TO_LEARN", 50)
+    kept, of = [], lazy.Sample.of
 
     def seen(rows):
         sample = of(rows)
         kept.append(weakref.ref(sample))
         return sample
 
-    monkeypatch.setattr(later.Sample, "of", staticmethod(seen))
+    monkeypatch.setattr(lazy.Sample, "of", staticmethod(seen))
     given = mixed(300)
     alive = weakref.ref(given)
     ae = Autoencoder(2, **SETTINGS).fit(given)
@@ -287,7 +287,7 @@ def test_for_small_networks_it_is_learned_by_one_thread(learned):
 
 @pytest.mark.usefixtures("two_threads")
 def test_for_large_ones_by_as_many_as_there_are(learned, monkeypatch):
-    monkeypatch.setattr(world, "SMALL_WORK", 0)
+    monkeypatch.setattr(device, "SMALL_WORK", 0)
     Autoencoder(2, **SETTINGS).fit(mixed()).impute(mixed())
     assert [threads for _, threads in learned] == [2]
 

@@ -110,10 +110,10 @@ def test_limits_that_cannot_be_are_refused(broken):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("scaling", ["columns", "common", "quantiles"])
+@pytest.mark.parametrize("scaling", ["standard", "global", "quantiles"])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_what_is_clipped_comes_back_as_the_very_end(precision, scaling, mixed, rng, tmp_path):
-    if mixed and scaling == "common":
+    if mixed and scaling == "global":
         pytest.skip("columns of many kinds share no scale")
     hidden = rng.normal(size=(400, 2))
     amount = np.maximum(30 * np.exp(1.2 * hidden[:, 0]) - 40, 0)

@@ -168,10 +168,10 @@ def test_code_ranges_are_the_activations_ends(name):
 
 
 def test_wants_names_what_the_settings_ask_for():
-    assert Vanilla().wants() == ((), None)
-    assert Regularized().wants() == ((), ("masking", {"rate": 0.1}))
-    assert Regularized(denoising=0.0, sparsity=0.2).wants() == ((("l1", {"weight": 0.2}),), None)
-    both = Regularized(denoising=0.0, sparsity=0.2, target_rate=0.1, contraction=0.3).wants()
+    assert Vanilla().defaults() == ((), None)
+    assert Regularized().defaults() == ((), ("masking", {"rate": 0.1}))
+    assert Regularized(denoising=0.0, sparsity=0.2).defaults() == ((("l1", {"weight": 0.2}),), None)
+    both = Regularized(denoising=0.0, sparsity=0.2, target_rate=0.1, contraction=0.3).defaults()
     assert both.penalties == (
         ("kl", {"weight": 0.2, "target_rate": 0.1}),
         ("contraction", {"weight": 0.3}),

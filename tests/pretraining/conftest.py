@@ -36,7 +36,7 @@ def bits(digits) -> np.ndarray:
 def job() -> Callable[..., Job]:
     """job(X, kind) is a fresh network of that kind for X, and what it may learn from."""
 
-    def made(X, kind=None, *, loss=None, held_out=None, weight=None, size=3, tell=None, seed=0):
+    def made(X, kind=None, *, loss=None, validation=None, weight=None, size=3, tell=None, seed=0):
         kind = kind or kinds.Multilayer(hidden=(20, 10), activation="sigmoid")
         facts = Facts(shape=X.shape[1:], low=float(X.min()), high=float(X.max()))
         torch.manual_seed(seed)
@@ -45,7 +45,7 @@ def job() -> Callable[..., Job]:
             network=network,
             loss=loss or losses.Squared(),
             train=Held(X, weight),
-            held_out=None if held_out is None else Held(held_out),
+            validation=None if validation is None else Held(validation),
             seed=seed,
             tell=tell or (lambda _: None),
         )

@@ -122,13 +122,13 @@ def test_a_sigmoid_code_is_learned_as_logistic_units(bits, job):
 
 def test_records_and_lines_tell_each_layer_and_epoch(bits, job):
     lines = []
-    work = job(bits[:400], held_out=bits[400:500], tell=lines.append, loss=losses.Bernoulli())
+    work = job(bits[:400], validation=bits[400:500], tell=lines.append, loss=losses.Bernoulli())
     records = RBM(**SHORT).run(work)
     assert [(r["layer"], r["epoch"]) for r in records] == [
         (layer, epoch) for layer in (1, 2, 3) for epoch in range(4)
     ]
     assert [(r["below"], r["above"]) for r in records[::4]] == [(64, 20), (20, 10), (10, 3)]
-    assert all(np.isfinite(r[name]) for r in records for name in ("error", "held_out_error"))
+    assert all(np.isfinite(r[name]) for r in records for name in ("error", "validation_error"))
     assert records[3]["error"] < records[0]["error"]
     seconds = [r["seconds"] for r in records]
     assert seconds == sorted(seconds)
@@ -139,7 +139,7 @@ def test_records_and_lines_tell_each_layer_and_epoch(bits, job):
 
 def test_the_gap_is_held_out_minus_training_free_energy(bits, job):
     # As many training rows as there are held-out ones, evenly spaced, each with its weight.
-    work = job(bits[:101], held_out=bits[500:506], weight=np.arange(1, 102))
+    work = job(bits[:101], validation=bits[500:506], weight=np.arange(1, 102))
     records = RBM(**SHORT).run(work)
     first = machines(work.network, linear_rows=True)[0]
     chosen = [0, 20, 40, 60, 80, 100]

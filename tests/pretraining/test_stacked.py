@@ -41,12 +41,12 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_each_level_learns_to_rebuild_what_lies_below(images, job, kind, noise):
     lines = []
-    work = job(images, kind, size=4, tell=lines.append, held_out=images[:50])
+    work = job(images, kind, size=4, tell=lines.append, validation=images[:50])
     records = AutoencoderStack(epochs=8, noise=noise, batch_size=20).run(work)
     assert len(lines) == work.network.encoder.depth
     assert max(falls(records)) < 0.95
     assert lines[0].startswith(f"layer 1 of {len(lines)}, 64 to ")
-    assert all("free_energy_gap" not in r and r["held_out_error"] > 0 for r in records)
+    assert all("free_energy_gap" not in r and r["validation_error"] > 0 for r in records)
     assert all(p.grad is None and p.isfinite().all() for p in work.network.parameters())
 
 
@@ -78,7 +78,7 @@ def test_the_first_level_is_learned_by_the_loss_of_the_fit(bits, job):
 @pytest.mark.parametrize("kind", KINDS[-3:], ids=str)
 def test_levels_up_and_down_are_the_network(images, job, kind):
     work = job(images, kind, size=4)
-    work.network.awaken()
+    work.network.reset_nonlinear()
     work.network.eval()
     ladder, x = Ladder(work, "autoencoder"), torch.as_tensor(images)
     code = ladder.up(ladder.depth - 1, ladder.below(ladder.depth - 1, x))

@@ -8,7 +8,7 @@ from sklearn.datasets import load_sample_images
 from sklearn.decomposition import PCA
 
 from isthmus import Autoencoder
-from isthmus.data import held_out_split, open_source
+from isthmus.data import open_source, validation_split
 from isthmus.errors import DataError, RequestError
 from isthmus.report import compare
 from isthmus.report.data.jpeg import PHOTOGRAPHS
@@ -25,9 +25,9 @@ def of_images(dim):
 def test_both_are_measured_on_rows_that_neither_has_seen(rng):
     x = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 8)) + 0.1 * rng.normal(size=(200, 8))
     found = compare(x, [2], **FAST)
-    split = held_out_split(open_source(x), np.arange(200), np.ones(200), 0.2, 0)
-    assert (found.train_rows, found.test_rows) == (len(split.train), len(split.held_out))
-    train, test = x[split.train], x[split.held_out]
+    split = validation_split(open_source(x), np.arange(200), np.ones(200), 0.2, 0)
+    assert (found.train_rows, found.test_rows) == (len(split.train), len(split.validation))
+    train, test = x[split.train], x[split.validation]
     ae = Autoencoder(2, **FAST).fit(train)
     entry = found.entries[0]
     assert entry.autoencoder.error == pytest.approx(ae.evaluate(test).total)
@@ -89,12 +89,12 @@ def test_an_autoencoder_is_better_at_home_than_abroad(of_images):
 def test_distortion_is_that_of_codes_of_8_bits(digits):
     x = digits[:250]
     found = compare(x, [6], **FAST)
-    split = held_out_split(open_source(x), np.arange(250), np.ones(250), 0.2, 0)
+    split = validation_split(open_source(x), np.arange(250), np.ones(250), 0.2, 0)
     ae = Autoencoder(6, **FAST).fit(x[split.train])
-    train, test = ae.transform(x[split.train]), ae.transform(x[split.held_out])
+    train, test = ae.transform(x[split.train]), ae.transform(x[split.validation])
     low, step = train.min(axis=0), np.ptp(train, axis=0) / 255
     back = ae.inverse_transform(low + np.clip(np.round((test - low) / step), 0, 255) * step)
-    expected = ((back.astype(float) - x[split.held_out]) ** 2).mean()
+    expected = ((back.astype(float) - x[split.validation]) ** 2).mean()
     assert found.entries[0].images[0]["error"] == pytest.approx(expected, rel=1e-3)
     assert found.scale_note is None
 

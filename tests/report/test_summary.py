@@ -4,8 +4,7 @@ import copy
 
 import pytest
 
-from isthmus.report import formatting as words
-from isthmus.report import summary_lines
+from isthmus.report import formatting, summary_lines
 from isthmus.report.summary import beside_pca, headline, usage_sentence
 
 
@@ -21,10 +20,12 @@ def test_lines_hold_both_errors_and_the_time(table_evidence):
     lines = summary_lines(table_evidence)
     assert lines[0].split() == ["autoencoder", "PCA"]
     measured = table_evidence["measured"]
-    assert lines[1].split()[-2:] == [words.number(measured[who]["error"]) for who in ("ae", "pca")]
+    assert lines[1].split()[-2:] == [
+        formatting.number(measured[who]["error"]) for who in ("ae", "pca")
+    ]
     assert f"of {measured['rows']} held-out rows" in lines[3]
     assert "2 of 2 units in use" in lines[4]
-    took = words.seconds(table_evidence["training"]["seconds"])
+    took = formatting.seconds(table_evidence["training"]["seconds"])
     assert lines[5].startswith(f"training took {took} for 3 epochs on cpu")
 
 
@@ -71,11 +72,11 @@ def test_idle_units_are_counted():
         (0.9951, "99.51 %"),
         (0.99951, "99.951 %"),
         (-0.2, "-20.0 %"),
-        (None, words.MISSING),
+        (None, formatting.MISSING),
     ],
 )
 def test_shares_are_written_as_per_cent(value, text):
-    assert words.percent(value) == text
+    assert formatting.percent(value) == text
 
 
 @pytest.mark.parametrize(
@@ -85,11 +86,11 @@ def test_shares_are_written_as_per_cent(value, text):
         (12345.6, "12,346"),
         (3.0, "3"),
         (2.0001, "2.00"),
-        (None, words.MISSING),
+        (None, formatting.MISSING),
     ],
 )
 def test_numbers_have_three_digits(value, text):
-    assert words.number(value) == text
+    assert formatting.number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -97,4 +98,4 @@ def test_numbers_have_three_digits(value, text):
     [(0.0512, "0.051 s"), (5, "5.0 s"), (42.4, "42 s"), (600, "10 min"), (9000, "2.5 h")],
 )
 def test_times_have_a_unit(value, text):
-    assert words.seconds(value) == text
+    assert formatting.seconds(value) == text

@@ -13,10 +13,10 @@ FAULTS = 10 * 160 / 2
 STEPS = """
 import resource, sys, threading
 import torch
-from isthmus.runtime import malloc as memory
+from isthmus.runtime import malloc
 
 def faults(work):
-    with memory.kept(work, torch.device("cpu")):
+    with malloc.kept(work, torch.device("cpu")):
         for step in range(12):
             if step == 2:
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -47,7 +47,7 @@ def test_steps_of_large_fits_take_what_the_one_before_has_freed():
 @pytest.mark.skipif(not _is_glibc(), reason="only the GNU C library can be told")
 def test_memory_is_handed_back_after_the_last_of_several_fits():
     both, one, none = said("""
-first, second = (memory.kept(10**9, torch.device("cpu")) for _ in range(2))
+first, second = (malloc.kept(10**9, torch.device("cpu")) for _ in range(2))
 first.__enter__(); second.__enter__()
 blocks = [torch.ones(5 * 2**20) for _ in range(8)]
 del blocks

@@ -248,12 +248,12 @@ def test_rows_to_judge_by_reach_every_fit(rows, rng):
             [clone(BASE).set_params(**one) for one in settings], X, validation=V
         )
         for one, other in zip(alone, together, strict=True):
-            assert len(one.held_out_rows_) == len(other.held_out_rows_) == 0
+            assert len(one.validation_rows_) == len(other.validation_rows_) == 0
             np.testing.assert_allclose(one.transform(X), other.transform(X), atol=1e-6)
             ours, theirs = ([r for r in fit.history_ if "train" in r] for fit in (other, one))
             assert len(ours) == BASE.max_epochs + 1
             for found, known in zip(ours, theirs, strict=True):
-                assert found["held_out"] == pytest.approx(known["held_out"], rel=1e-9)
+                assert found["validation"] == pytest.approx(known["validation"], rel=1e-9)
 
 
 def test_recordings_to_judge_by_are_cut_as_the_others(rng):

@@ -30,7 +30,7 @@ def make(folder, **settings):
         "kind": kinds.Multilayer(hidden=(12,), dropout=0.2),
         "corruption": corruptions.Masking(rate=0.1),
         "loss": "huber",  # which is not held against PCA: the best epoch stays the best
-        "optimizer": optim.AdamW(averaging=0.8),
+        "optimizer": optim.AdamW(ema_decay=0.8),
         "max_epochs": 14,
         "batch_size": 16,
         "early_stopping": 6,

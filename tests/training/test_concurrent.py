@@ -14,9 +14,8 @@ from isthmus.kinds import Multilayer, Vanilla
 from isthmus.losses import L1, Contraction
 from isthmus.optim import Adam, AdamW
 from isthmus.training.concurrent import once, run_together
-from isthmus.training.engines import batched as stack
-from isthmus.training.engines.cpu import build as compiling
-from isthmus.training.engines.cpu import kernel as compiled
+from isthmus.training.engines import batched
+from isthmus.training.engines.cpu import build, kernel
 
 BASE = {
     "n_components": 2,
@@ -61,13 +60,13 @@ def rows(rng):
 @pytest.fixture
 def stacks(monkeypatch):
     """How many networks each stack of steps was of."""
-    sizes, before = [], stack.Stack.__call__
+    sizes, before = [], batched.Stack.__call__
 
     def counted(self, asked):
         sizes.append(len(asked))
         return before(self, asked)
 
-    monkeypatch.setattr(stack.Stack, "__call__", counted)
+    monkeypatch.setattr(batched.Stack, "__call__", counted)
     return sizes
 
 
@@ -85,7 +84,7 @@ def assert_same(one, other):
     for record, twin in zip(one.history_, other.history_, strict=True):
         assert record.get("train", {}).keys() == twin.get("train", {}).keys()
         assert record.get("train", {}) == pytest.approx(twin.get("train", {}), rel=1e-9)
-        assert record.get("held_out", {}) == pytest.approx(twin.get("held_out", {}), rel=1e-9)
+        assert record.get("validation", {}) == pytest.approx(twin.get("validation", {}), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -112,11 +111,11 @@ def test_rows_may_differ(rng, stacks):
 @pytest.fixture
 def side_by_side(monkeypatch):
     """How many fits were in C at the same time; any fit goes there."""
-    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
-    if compiling.library() is None:
+    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
+    if build.library() is None:
         pytest.skip("needs a C compiler")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # of which the crew makes use
-    most, inside, call = [], [], compiled.Kernel.__call__
+    most, inside, call = [], [], kernel.Kernel.__call__
     met = threading.Barrier(2, timeout=20)
 
     def counted(self, *args):
@@ -128,7 +127,7 @@ def side_by_side(monkeypatch):
         inside.pop()
         return found
 
-    monkeypatch.setattr(compiled.Kernel, "__call__", counted)
+    monkeypatch.setattr(kernel.Kernel, "__call__", counted)
     return most
 
 
@@ -160,17 +159,17 @@ def test_an_interrupt_ends_those_in_c_too(rows, side_by_side, tmp_path):
 
 
 def test_what_fails_in_c_fails_its_own_fit_alone(rows, monkeypatch):
-    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
-    if compiling.library() is None:
+    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
+    if build.library() is None:
         pytest.skip("needs a C compiler")
-    call = compiled.Compiled.__call__
+    call = kernel.Compiled.__call__
 
     def failing(self, steps):
         if self.plan.batch_size == 33:
             raise RuntimeError("enough")
         return call(self, steps)
 
-    monkeypatch.setattr(compiled.Compiled, "__call__", failing)
+    monkeypatch.setattr(kernel.Compiled, "__call__", failing)
     fits = [made({}), made({"batch_size": 33}), made({"random_state": 1})]
     together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
     assert str(together[1]) == "enough"
@@ -179,13 +178,13 @@ def test_what_fails_in_c_fails_its_own_fit_alone(rows, monkeypatch):
 
 
 def test_a_planted_fault_is_caught(rows, monkeypatch):
-    before = stack.Stack._clip
+    before = batched.Stack._clip
 
     def mixed(self):
         before(self)
         self.slopes[0] += 1e-4 * self.slopes[1]
 
-    monkeypatch.setattr(stack.Stack, "_clip", mixed)
+    monkeypatch.setattr(batched.Stack, "_clip", mixed)
     fits = [made({"random_state": seed}) for seed in range(2)]
     together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
     with pytest.raises(AssertionError):
@@ -271,7 +270,7 @@ WAYS = {
 
 @pytest.fixture
 def _soon_in_c(monkeypatch):
-    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("_soon_in_c")

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from isthmus import Autoencoder, kinds, optim
-from isthmus.training.ema import average_in, averaged
+from isthmus.training.ema import averaged_weights, update_average
 
 X = np.random.default_rng(0).normal(size=(100, 6)) @ np.random.default_rng(1).normal(size=(6, 6))
 
@@ -16,7 +16,7 @@ def test_the_mean_is_that_of_the_formula():
     for step in range(60):
         with torch.no_grad():
             layer.weight.copy_(torch.tensor([[float(step), float(step**2)]]))
-        average = average_in(average, layer, 0.7, step)
+        average = update_average(average, layer, 0.7, step)
         now = np.array([[step, step**2]], float)
         decay = min(0.7, (1 + step) / (10 + step))
         expected = now if expected is None else decay * expected + (1 - decay) * now
@@ -27,7 +27,7 @@ def test_the_weights_themselves_come_back():
     layer = nn.Linear(3, 2)
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     mean = {name: torch.zeros_like(value) for name, value in before.items()}
-    with averaged(layer, mean):
+    with averaged_weights(layer, mean):
         assert not layer.weight.any()
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
 
@@ -45,7 +45,7 @@ def test_the_mean_is_what_a_fit_judges_and_keeps(monkeypatch):
     model = Autoencoder(
         2,
         kind=kinds.Multilayer(hidden=(8,), skip=False),
-        optimizer=optim.AdamW(averaging=0.9),
+        optimizer=optim.AdamW(ema_decay=0.9),
         max_epochs=6,
         batch_size=16,
         early_stopping=False,
@@ -62,8 +62,8 @@ def test_the_mean_is_what_a_fit_judges_and_keeps(monkeypatch):
     assert model.best_epoch_ > 0
     for ours, theirs in zip(kept, mean, strict=True):
         torch.testing.assert_close(ours.detach(), theirs)
-    told = model.history_[model.best_epoch_]["held_out"]["reconstruction"]
-    again = model.evaluate(X[model.held_out_rows_]).total / model.preparation_.unit**2
+    told = model.history_[model.best_epoch_]["validation"]["reconstruction"]
+    again = model.evaluate(X[model.validation_rows_]).total / model.preparation_.unit**2
     assert told == pytest.approx(again, rel=1e-5)
 
 
@@ -75,12 +75,12 @@ def test_a_plateau_halves_the_rate():
         early_stopping=False,
         random_state=0,
     ).fit(X)
-    epochs = [r for r in model.history_ if "held_out" in r]
+    epochs = [r for r in model.history_ if "validation" in r]
     best, waited, scale = np.inf, 0, 1.0
     for record in epochs:
         if "lr" in record:
             assert record["lr"] == pytest.approx(1e-3 * scale)
-        loss = sum(record["held_out"].values())
+        loss = sum(record["validation"].values())
         waited = 0 if loss < best else waited + 1
         best = min(best, loss)
         if waited and waited % 3 == 0:

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from isthmus import Autoencoder, fit_together, kinds, optim
-from isthmus.estimator import resolve as parts
+from isthmus.estimator import resolve
 from isthmus.training.engines.base import AutogradStep
-from isthmus.training.engines.cpu import kernel as compiled
+from isthmus.training.engines.cpu import kernel
 from isthmus.training.engines.dense.adam_loop import Stride
 from isthmus.training.grad_clip import clip, clipper, norms
 
@@ -74,15 +74,15 @@ def test_rows_of_any_scale_are_learned_alike_however_steps_are_taken(scale, monk
 
     def told(model):
         losses = [sum(record["train"].values()) for record in model.history_ if "train" in record]
-        return model.facts_["steps"], losses
+        return model.facts_["engine"], losses
 
     one, stacked = (
         told(Autoencoder(3, **settings).fit(X)),
         told(fit_together([Autoencoder(3, **settings), Autoencoder(3, **settings)], X)[1]),
     )
-    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
     in_c = told(Autoencoder(3, **settings).fit(X))
-    monkeypatch.setattr(parts, "closed_step", lambda *args, **options: None)
+    monkeypatch.setattr(resolve, "closed_step", lambda *args, **options: None)
     wanted = told(Autoencoder(3, **settings).fit(X))
     assert (one[0], wanted[0]) == (Stride.engine, AutogradStep.engine)
     for _, losses in (one, stacked, in_c):

@@ -27,15 +27,15 @@ def make(**settings):
     return Autoencoder(2, **settings)
 
 
-def held_out(model):
-    return [sum(r["held_out"].values()) for r in model.history_ if "held_out" in r]
+def validation(model):
+    return [sum(r["validation"].values()) for r in model.history_ if "validation" in r]
 
 
 def test_the_best_weights_are_the_ones_kept():
     model = make(max_epochs=60).fit(X)
-    losses = held_out(model)
+    losses = validation(model)
     assert model.best_epoch_ == int(np.argmin(losses)) > 0
-    again = model.evaluate(X[model.held_out_rows_]).total / model.preparation_.unit**2
+    again = model.evaluate(X[model.validation_rows_]).total / model.preparation_.unit**2
     assert again == pytest.approx(min(losses), rel=1e-9)
 
 
@@ -56,9 +56,9 @@ def test_without_early_stopping_all_epochs_run():
 def test_given_held_out_rows_are_used_instead_of_a_share():
     model = make().fit(TRAIN, validation=TEST)
     assert len(model.train_rows_) == 150
-    assert len(model.held_out_rows_) == 0
+    assert len(model.validation_rows_) == 0
     again = model.evaluate(TEST).total / model.preparation_.unit**2
-    assert again == pytest.approx(min(held_out(model)), rel=1e-9)
+    assert again == pytest.approx(min(validation(model)), rel=1e-9)
 
 
 def test_the_history_names_every_term():
@@ -66,7 +66,7 @@ def test_the_history_names_every_term():
     for record in model.history_:
         assert (
             list(record["train"])
-            == list(record["held_out"])
+            == list(record["validation"])
             == ["reconstruction", "l1", "contraction"]
         )
     assert all(value > 0 for value in model.history_[-1]["train"].values())
@@ -160,7 +160,9 @@ def test_the_bar_appears_only_after_a_while(capsys, monkeypatch):
     bar.start(rows=10, epochs=2, first_epoch=0)
     bar.advance(5)
     assert bar.bar is not None
-    bar.epoch({"epoch": 1, "train": {"reconstruction": 0.5}, "held_out": {"reconstruction": 0.25}})
+    bar.epoch(
+        {"epoch": 1, "train": {"reconstruction": 0.5}, "validation": {"reconstruction": 0.25}}
+    )
     bar.message("something happened")
     bar.finish()
     assert bar.bar is None
@@ -173,7 +175,7 @@ def test_a_record_in_words():
     record = {
         "epoch": 3,
         "train": {"reconstruction": 0.5, "l1": 0.25},
-        "held_out": {"reconstruction": 1.0},
+        "validation": {"reconstruction": 1.0},
     }
     assert describe(record) == "epoch 3  train 0.75  held out 1"
     assert isinstance(Lines(), Silent)

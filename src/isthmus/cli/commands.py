@@ -119,7 +119,7 @@ def impute(
 ) -> None:
     """Write DATA with its missing values filled in; all others stay as they are.
 
-    MODEL must know gaps: fitted on rows that have some, or with --corruption hiding.
+    MODEL must know gaps: fitted on rows that have some, or with --corruption missing.
     """
     from isthmus.cli.run.apply import impute as run
 

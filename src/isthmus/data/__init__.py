@@ -17,10 +17,10 @@ from isthmus.data.loading.streamed_rows import StreamedRows
 from isthmus.data.on_disk import is_on_disk, is_streamed
 from isthmus.data.open import open_source
 from isthmus.data.output.append import appending_rows
-from isthmus.data.output.fill_missing import count_gaps, fill
+from isthmus.data.output.fill_missing import count_missing, fill
 from isthmus.data.output.write import table_schema, write_rows
 from isthmus.data.prefetch import ahead
-from isthmus.data.preparation.fit import SCALINGS, SIZES, fit_preparation
+from isthmus.data.preparation.fit import SCALINGS, SIZE_FACTORS, fit_preparation
 from isthmus.data.preparation.preparation import Preparation
 from isthmus.data.recording_files import open_recordings, write_recordings
 from isthmus.data.row_numbers import AllBut
@@ -32,21 +32,21 @@ from isthmus.data.splitting.holdout import (
     count_distinct,
     digest,
     hash_rows,
-    held_out_split,
     read_blocks,
+    validation_split,
 )
 from isthmus.data.splitting.segments import extents_of, most_shared
 from isthmus.data.splitting.streamed import pin_sample, pin_spread, streamed_split
 from isthmus.data.subset import Subset
 from isthmus.data.tables.frames import frame_source
 from isthmus.data.tables.restore import cast, restore
-from isthmus.data.validate import Fitness, align, check_any, check_rows, has_gaps
+from isthmus.data.validate import Fitness, align, check_any, check_rows, has_missing
 from isthmus.data.windows import cut_like, series, windows
 
 __all__ = [
     "FORMATS",
     "SCALINGS",
-    "SIZES",
+    "SIZE_FACTORS",
     "AllBut",
     "Fitness",
     "Preparation",
@@ -65,7 +65,7 @@ __all__ = [
     "check_any",
     "check_rows",
     "count_distinct",
-    "count_gaps",
+    "count_missing",
     "cut_like",
     "digest",
     "epoch_batches",
@@ -73,9 +73,8 @@ __all__ = [
     "fill",
     "fit_preparation",
     "frame_source",
-    "has_gaps",
+    "has_missing",
     "hash_rows",
-    "held_out_split",
     "is_on_disk",
     "is_series",
     "is_streamed",
@@ -99,6 +98,7 @@ __all__ = [
     "streamed_split",
     "table_schema",
     "tensor_source",
+    "validation_split",
     "weight_sum",
     "windows",
     "write_recordings",

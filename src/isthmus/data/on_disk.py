@@ -98,9 +98,9 @@ class Blocks:
         found = np.empty((len(rows), *self.schema.shape), self.dtype)
         if self._from_memory(rows, found):
             return found
-        gaps = np.diff(rows)
-        once, order = bool((gaps > 0).all()), None
-        if not once and not (gaps >= 0).all():
+        differences = np.diff(rows)
+        once, order = bool((differences > 0).all()), None
+        if not once and not (differences >= 0).all():
             order = np.argsort(rows, kind="stable")
         ordered = rows if order is None else rows[order]
         at = 0

@@ -18,7 +18,7 @@ from isthmus.types import Array, Index, Source
 
 
 def check_rows(
-    source: Source, *, at_least: int = 2, gaps: bool = False, later: bool = False
+    source: Source, *, at_least: int = 2, allow_missing: bool = False, later: bool = False
 ) -> None:
     """Raise DataError (SourceError for a file) unless `source` can be learned from.
 
@@ -27,15 +27,15 @@ def check_rows(
     needs a value. Where values on disk are looked at `later`, this one pass over them is left out.
     """
     _check_size(source, at_least)
-    if gaps and at_least > 1:
+    if allow_missing and at_least > 1:
         check_known(source, _known(source))
     if isinstance(source, RecordingSource):
         for part in source.parts:  # a message then names the recording and the sample
-            check_rows(part, at_least=1, gaps=gaps)
+            check_rows(part, at_least=1, allow_missing=allow_missing)
         return
     if is_streamed(source) and later:
         return
-    found = Fitness(source, gaps=gaps)
+    found = Fitness(source, allow_missing=allow_missing)
     for block, values in _dense_blocks(source, found):
         found.see(block, values)
     found.check()
@@ -71,9 +71,9 @@ def _known(source: Source) -> Array:
     return known
 
 
-def has_gaps(source: Source) -> bool:
+def has_missing(source: Source) -> bool:
     """Whether any value is missing."""
-    found = Fitness(source, gaps=False)
+    found = Fitness(source, allow_missing=False)
     for block, values in _dense_blocks(source, found):
         found.see(block, values)
         if found.nan:
@@ -108,8 +108,8 @@ class _Unfit(NamedTuple):
 class Fitness:
     """Whether rows are fit to learn from: how many values are not, and the first of them."""
 
-    def __init__(self, source: Source, *, gaps: bool) -> None:
-        self.source, self.allowed = source, _finite_or_gap if gaps else np.isfinite
+    def __init__(self, source: Source, *, allow_missing: bool) -> None:
+        self.source, self.allowed = source, _finite_or_missing if allow_missing else np.isfinite
         self.values = self.rows = self.nan = 0
         self.first: _Unfit | None = None
 
@@ -145,7 +145,7 @@ def _dense_blocks(source: Source, found: Fitness) -> Iterator[tuple[Index, Array
         yield from read_blocks(source)
 
 
-def _finite_or_gap(values: Array) -> Array:
+def _finite_or_missing(values: Array) -> Array:
     return ~np.isinf(values)
 
 
@@ -165,7 +165,7 @@ def _describe(source: Source, found: Fitness) -> str:
     name = source.schema.feature_names()[first.features[0]]
     row = int(first.rows[0]) + getattr(source, "first_row", 0)
     place = f"row {row}, counting from 0, {'column' if source.schema.names else 'feature'}"
-    learn = ", or fit a model that knows gaps, with corruption='hiding'" if nan else ""
+    learn = ", or fit a model that knows gaps, with corruption='missing'" if nan else ""
     return (
         f"{_count(total, 'value')} in {_count(found.rows, 'row')} {'is' if total == 1 else 'are'} "
         f"{what}; the first, {'NaN' if first.nan[0] else 'infinity'}, is at {place} {name!r}; "

@@ -74,7 +74,7 @@ def default_autoencoder(rows: Array, schema: Schema, device: str, seed: int) -> 
 
 def choose_scaling(schema: Schema) -> str:
     """Column by column for tables: what is odd in one column may be nothing in another's units."""
-    return "columns" if schema.layout == "table" else "auto"
+    return "standard" if schema.layout == "table" else "auto"
 
 
 def choose_loss(schema: Schema) -> str:

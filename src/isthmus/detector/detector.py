@@ -101,7 +101,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         del y
         self.check()
         source = as_source(self, X, reset=True)
-        check_rows(source, gaps=True)
+        check_rows(source, allow_missing=True)
         seed = seed_of(self.random_state)
         source, rows = learnable(source, seed)
         lesson = Lesson(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from isthmus.data import Split, hash_rows, held_out_split
+from isthmus.data import Split, hash_rows, validation_split
 from isthmus.data.splitting.segments import extents_of
 from isthmus.types import Array, Index, Source
 
@@ -17,7 +17,7 @@ def hold_out(source: Source, fraction: float, seed: int) -> Split:
     """
     rows = np.arange(len(source))
     if extents_of(source) is not None:
-        return held_out_split(source, rows, np.ones(len(rows)), fraction, seed)
+        return validation_split(source, rows, np.ones(len(rows)), fraction, seed)
     _, group, size = np.unique(
         hash_rows(source, rows, seed), return_inverse=True, return_counts=True
     )
@@ -25,7 +25,7 @@ def hold_out(source: Source, fraction: float, seed: int) -> Split:
     rare = rows[~usual[group]]
     held = [_part_of(rows[group == one], fraction) for one in np.flatnonzero(usual)]
     if len(rare):
-        held.append(held_out_split(source, rare, np.ones(len(rare)), fraction, seed).held_out)
+        held.append(validation_split(source, rare, np.ones(len(rare)), fraction, seed).validation)
     held_out = np.sort(np.concatenate(held)) if held else rows[:0]
     return Split(np.setdiff1d(rows, held_out, assume_unique=True), held_out)
 

@@ -10,6 +10,7 @@ from safetensors.torch import load as deserialized
 from sklearn.base import clone
 from torch import Tensor
 
+from isthmus import artifact
 from isthmus.detector.detector import OutlierDetector
 from isthmus.detector.fit import Learned
 from isthmus.detector.member import Member
@@ -107,10 +108,7 @@ def _made(
 def _read(path: Path) -> dict[str, Any]:
     try:
         written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if written["format"] > FORMAT:
-            raise ArtifactError(f"{path}: was written by a newer isthmus; upgrade isthmus")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, ArtifactError):
-            raise
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); save the detector again") from error
+    artifact.check_format(path, written, FORMAT)
     return written

@@ -15,7 +15,7 @@ from isthmus.estimator import to_artifact
 from isthmus.files import replacing
 from isthmus.spec import plain
 
-FORMAT = 1
+FORMAT = 2
 DETECTOR, REMEMBERED = artifact.DETECTOR, "memory.safetensors"
 ESTIMATOR, MEMORY, USUAL = "estimator-{}", "memory-{}-{}", "usual-{}"
 SCORES, HELD_OUT = "scores", "held_out"
@@ -34,6 +34,7 @@ def save(detector: Any, folder: str | Path, *, force: bool = True) -> None:
     del given["autoencoder"]
     written = {
         "format": FORMAT,
+        "versions": artifact.versions(),
         "settings": {name: _setting(value) for name, value in given.items()},
         "own_autoencoder": detector.autoencoder is None,
         "memories": [len(member.memories) for member in detector.members_],

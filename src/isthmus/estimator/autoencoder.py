@@ -12,11 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus import artifact, metrics
-from isthmus.data import SIZES, AllBut, Rows, align, check_rows, plain_batches, rows_at_once
+from isthmus.data import SIZE_FACTORS, AllBut, Rows, align, check_rows, plain_batches, rows_at_once
 from isthmus.data.preparation.row_errors import row_errors
 from isthmus.errors import RequestError
 from isthmus.estimator.code_refinement import refined
-from isthmus.estimator.fit import Fitted, Fitting
+from isthmus.estimator.fit import FitResult, FitRun
 from isthmus.estimator.inputs import (
     as_source,
     by_sample,
@@ -35,7 +35,7 @@ from isthmus.estimator.inputs import (
 from isthmus.estimator.partial_fit import fit_each, one_more_epoch
 from isthmus.estimator.restarts import best_of
 from isthmus.estimator.saving import to_artifact
-from isthmus.estimator.settings import Request
+from isthmus.estimator.settings import FitSettings
 from isthmus.estimator.shared_cache import check
 from isthmus.estimator.split import rows_of
 from isthmus.imputation.imputer import Imputer, impute
@@ -70,8 +70,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "auto" is a tenth, more for few rows.
         early_stopping: Whether to stop when the held-out loss no longer falls: True, False, or
             the number of epochs to wait.
-        preparation: How features are scaled: "auto", "common", "columns", "unit", "none", "sizes",
-            "quantiles"; see `isthmus.data.fit_preparation`.
+        preparation: How features are scaled: "auto", "global", "standard", "unit", "none",
+            "size_factors", "quantiles"; see `isthmus.data.fit_preparation`.
         device: "auto", "cpu", "cuda", or what torch calls a device.
         precision: "auto", "float64", "float32" or "bf16".
         transform_max_iter: Steps in which `transform` refines each code that the encoder gives;
@@ -92,7 +92,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         history_: One dict an epoch: every loss term of training and held-out rows. Others tell
             of an "event", or of a layer and epoch of "pretraining".
         best_epoch_: The epoch whose weights were kept; 0 is the start.
-        train_rows_, held_out_rows_: Numbers of the rows that the model has learned from, and has
+        train_rows_, validation_rows_: Numbers of the rows that the model has learned from, and has
             not: of one that came back to PCA, all and none.
         facts_: What the model is (`outcome`), what was chosen and what it cost.
         n_features_in_, feature_names_in_: As in scikit-learn.
@@ -192,14 +192,18 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         fresh = not hasattr(self, "network_")
         known = None if fresh else self.preparation_.schema
         source = as_source(self, X, reset=fresh, schema=known)
-        check_rows(source, at_least=2 if fresh else 1, gaps=fresh or self.preparation_.gaps)
+        check_rows(
+            source,
+            at_least=2 if fresh else 1,
+            allow_missing=fresh or self.preparation_.allow_missing,
+        )
         weight = row_weights(sample_weight, source, at_least=2 if fresh else 1)
         if fresh:
-            request = replace(
+            settings = replace(
                 self._request(resume=False), validation_fraction=0.0, max_epochs=0, checkpoint=None
             )
             with torch.inference_mode(False):
-                self.keep(Fitting(request, source, weight, None).run())
+                self.keep(FitRun(settings, source, weight, None).run())
         with torch.inference_mode(False):
             source = align(source, self.preparation_.schema)
             tell(source)
@@ -234,7 +238,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def reconstruct(self, X: Any) -> Any:
         """The rows of X after a round trip through the code, as what X was."""
         source, schema = self._source(X), self.preparation_.schema
-        sized = self.preparation_.scaling == SIZES
+        sized = self.preparation_.scaling == SIZE_FACTORS
         sizes = sizes_of_rows(self.loss_, self._rows(source)) if sized else None
         values = self._rebuild(self._codes(self.transform(source)), sizes)
         return like(X, rebuilt_as(source, values, schema))
@@ -326,7 +330,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _rows(self, X: Any) -> Rows:
         source = self._source(X)
-        check_rows(source, at_least=1, gaps=self.preparation_.gaps)
+        check_rows(source, at_least=1, allow_missing=self.preparation_.allow_missing)
         source = align(source, self.preparation_.schema)
         tell(source)
         dtype, device = self._where()
@@ -366,18 +370,18 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         parts = [self._decode(codes[p], None if sizes is None else sizes[p]) for p in batches]
         return np.concatenate([self.preparation_.decode(part) for part in parts])
 
-    def _request(self, *, resume: bool) -> Request:
-        return Request.of(self.get_params(deep=False), resume=resume)
+    def _request(self, *, resume: bool) -> FitSettings:
+        return FitSettings.of(self.get_params(deep=False), resume=resume)
 
-    def keep(self, fitted: Fitted) -> None:
+    def keep(self, fitted: FitResult) -> None:
         """Be the model that a fit has left behind."""
         self.network_ = fitted.network
         self.kind_, self.loss_ = fitted.kind, fitted.loss
         self.preparation_, self.mean_ = fitted.preparation, fitted.mean
-        self.metric_, self._imputer = fitted.refining.metric, fitted.imputer
+        self.metric_, self._imputer = fitted.refinement.metric, fitted.imputer
         self.n_components_ = int(fitted.facts["n_components"])
         self.history_, self.best_epoch_ = fitted.state.history, fitted.state.best_epoch
-        self.train_rows_, self.held_out_rows_ = fitted.train, fitted.held_out
+        self.train_rows_, self.validation_rows_ = fitted.train, fitted.validation
         self.facts_ = fitted.facts
         self._trainer = fitted.trainer
 

@@ -28,7 +28,7 @@ ROWS_TO_LEARN, FEWEST_ROWS, ROWS_TO_JUDGE = 1024, 32, 1024
 
 
 @dataclass(frozen=True)
-class Refining:
+class CodeRefinement:
     """How a fitted model finds its codes."""
 
     steps: int
@@ -50,7 +50,7 @@ class Refining:
         )
 
 
-NOT_AT_ALL = Refining(0)
+NO_REFINEMENT = CodeRefinement(0)
 
 
 def obstacle(network: CodeNetwork, n_components: int) -> str | None:
@@ -68,7 +68,7 @@ def check_free(wanted: int | str, network: CodeNetwork, n_components: int) -> No
     require(wanted in (AUTO, 0) or reason is None, f"transform_max_iter={wanted} {reason}; use 0")
 
 
-def settle(
+def decide_refinement(
     wanted: int | str,
     network: CodeNetwork,
     loss: Reconstruction,
@@ -77,7 +77,7 @@ def settle(
     *,
     plain: bool,
     seed: int,
-) -> Refining:
+) -> CodeRefinement:
     """The steps asked for; for "auto" 4 where they gain 2 % on the `judged` rows, else none.
 
     `plain` tells that nothing but the reconstruction was asked of the code: whoever penalises it
@@ -85,7 +85,7 @@ def settle(
     must be no `obstacle`.
     """
     sample = train.take(sampled(train, _fitting_in(train)))
-    none = Refining(0, inverse_curvature(network, loss, sample, seed))
+    none = CodeRefinement(0, inverse_curvature(network, loss, sample, seed))
     if wanted == 0 or (wanted == AUTO and (not plain or network.decoder is None)):
         return none
     found = replace(none, steps=ENOUGH_STEPS if wanted == AUTO else int(wanted))
@@ -120,15 +120,17 @@ def refined(
         f"activation makes them or they have more than {WIDEST_CODE} numbers; use 0",
     )
     assert metric is not None
-    refine = Refinement(network, loss.row_loss(gaps=network.facts.gaps), metric)
+    refine = Refinement(network, loss.row_loss(allow_missing=network.facts.allow_missing), metric)
     rows, x = max(1, VALUES_AT_ONCE // x[0].numel()), loss.at_one_depth(x)
     parts = zip(torch.split(x, rows), torch.split(code, rows), strict=True)
     return torch.cat([refine(*part, steps) for part in parts])
 
 
-def rebuilt(refining: Refining, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
+def rebuilt(
+    refinement: CodeRefinement, network: CodeNetwork, loss: Reconstruction, x: Tensor
+) -> Tensor:
     """The rows (B, *shape) after a round trip through their codes."""
-    code = refined(network.encode(x), x, refining.steps, refining.metric, network, loss)
+    code = refined(network.encode(x), x, refinement.steps, refinement.metric, network, loss)
     return loss.rebuilt(network.decode(code), x)
 
 
@@ -140,7 +142,7 @@ def _fitting_in(rows: Rows) -> int:
 
 @torch.no_grad()
 def _error(
-    way: Refining, network: CodeNetwork, loss: Reconstruction, x: Tensor, weight: Tensor
+    way: CodeRefinement, network: CodeNetwork, loss: Reconstruction, x: Tensor, weight: Tensor
 ) -> float:
     if network.facts.counts is not None:
         code = refined(network.encode(x), x, way.steps, way.metric, network, loss)

@@ -11,7 +11,7 @@ from isthmus.pretraining import PCASolution
 from isthmus.runtime.device import has_fast_bf16
 
 VARIANCE_WANTED, FEWEST_COMPONENTS, MOST_COMPONENTS = 0.9, 2, 32
-HELD_OUT_SHARE, HELD_OUT_WANTED, HELD_OUT_ENOUGH, HELD_OUT_MOST = 0.1, 50, 5000, 0.25
+VALIDATION_SHARE, VALIDATION_WANTED, VALIDATION_ENOUGH, VALIDATION_MOST = 0.1, 50, 5000, 0.25
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_AN_EPOCH = 64, 512, 50
 GRADIENTS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 5000, 20, 300
 FEWEST_EPOCHS_TO_WAIT, FEWEST_STEPS_TO_WAIT = 10, 500
@@ -54,10 +54,10 @@ def choose_components(solution: PCASolution, n_features: int) -> int:
     return int(np.clip(enough, min(FEWEST_COMPONENTS, most), most))
 
 
-def choose_held_out(rows: float) -> float:
+def choose_validation_fraction(rows: float) -> float:
     """A tenth of the rows, at least 50 but never over a quarter, and at most 5000."""
-    wanted = max(HELD_OUT_SHARE * rows, HELD_OUT_WANTED)
-    return min(wanted, HELD_OUT_ENOUGH, HELD_OUT_MOST * rows) / max(rows, 1)
+    wanted = max(VALIDATION_SHARE * rows, VALIDATION_WANTED)
+    return min(wanted, VALIDATION_ENOUGH, VALIDATION_MOST * rows) / max(rows, 1)
 
 
 def choose_optimizer(rows: int, network: nn.Module) -> str:

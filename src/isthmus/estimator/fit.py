@@ -10,30 +10,27 @@ from torch import Tensor
 from isthmus.counts import counts_seen
 from isthmus.data import Preparation, StreamedRows, check_any, check_rows, is_streamed
 from isthmus.errors import RequestError
-from isthmus.estimator import defaults as choices
-from isthmus.estimator import pca_fallback as outcome
-from isthmus.estimator import resolve as parts
-from isthmus.estimator import shared_cache as sharing
+from isthmus.estimator import defaults, pca_fallback, resolve, shared_cache
 from isthmus.estimator.code_refinement import (
-    NOT_AT_ALL,
-    Refining,
+    NO_REFINEMENT,
+    CodeRefinement,
     check_free,
+    decide_refinement,
     obstacle,
     rebuilt,
-    settle,
 )
 from isthmus.estimator.pca_fallback import beats_pca, is_evidence, pca_figures
-from isthmus.estimator.settings import AUTO, FULL, Request
-from isthmus.imputation.lazy import Later, imputer_of
+from isthmus.estimator.settings import AUTO, FULL, FitSettings
+from isthmus.imputation.lazy import LazyImputer, lazy_imputer
 from isthmus.kinds import CodeNetwork, Kind
 from isthmus.losses import Reconstruction, Squared
 from isthmus.pretraining import PCA, PRETRAININGS, PCASolution, Random, name_of
 from isthmus.pretraining.pca import EXACT_SIDE
 from isthmus.randomness import reseed
 from isthmus.runtime import device as world
-from isthmus.runtime import malloc as memory
+from isthmus.runtime import malloc
 from isthmus.training.checkpoint import Checkpointer
-from isthmus.training.diagnostics.findings import Disease
+from isthmus.training.diagnostics.findings import Issue
 from isthmus.training.reporters import warn
 from isthmus.training.state import State
 from isthmus.training.trainer import Trainer
@@ -41,7 +38,7 @@ from isthmus.types import Array, Index, Numbers, Source
 
 
 @dataclass(kw_only=True)
-class Fitted:
+class FitResult:
     """What a fit leaves behind."""
 
     network: CodeNetwork
@@ -51,13 +48,13 @@ class Fitted:
     mean: Tensor
     """(1, *network_shape): the prepared training rows' mean, what no code at all would give."""
 
-    refining: Refining
-    imputer: Later | None
+    refinement: CodeRefinement
+    imputer: LazyImputer | None
     """Where rows may have gaps."""
 
     state: State
     train: Numbers
-    held_out: Index
+    validation: Index
     facts: dict[str, Any]
     trainer: Trainer
 
@@ -69,51 +66,55 @@ learned one by one."""
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
 
 
-class Fitting:
+class FitRun:
     """One fit, its parts resolved in order: each may depend on those before it."""
 
     def __init__(
-        self, request: Request, source: Source, weight: Array, validation: Source | None = None
+        self,
+        settings: FitSettings,
+        source: Source,
+        weight: Array,
+        validation_source: Source | None = None,
     ) -> None:
-        self.request, self.source = request, source
-        self.device = world.resolve_device(request.device)
-        self.division = sharing.division_of(request, source, weight, validation)
-        self.loss, self.preparation = parts.loss_and_preparation(request, self.division)
-        self.kind = parts.kind_of(request, source, self.loss)
-        self.noise = parts.noise_of(request, self.kind)
-        if self.noise is not None and self.noise.MAKES_GAPS:
-            self.preparation = replace(self.preparation, gaps=True)
-        if validation is not None:
-            check_rows(validation, at_least=1, gaps=self.preparation.gaps)
-            check_any(validation)
+        self.settings, self.source = settings, source
+        self.device = world.resolve_device(settings.device)
+        self.split = shared_cache.split_of(settings, source, weight, validation_source)
+        self.loss, self.preparation = resolve.loss_and_preparation(settings, self.split)
+        self.kind = resolve.kind_of(settings, source, self.loss)
+        self.noise = resolve.noise_of(settings, self.kind)
+        if self.noise is not None and self.noise.ADDS_MISSING:
+            self.preparation = replace(self.preparation, allow_missing=True)
+        if validation_source is not None:
+            check_rows(validation_source, at_least=1, allow_missing=self.preparation.allow_missing)
+            check_any(validation_source)
         self.precision = self._first_precision()
         seen_as = self.preparation, DTYPES[self.precision], self.device
-        self.train, self.held_out = sharing.opened(self.division, *seen_as)
-        self.pretraining = parts.pretraining_of(request, self.kind)
+        self.train, self.validation = shared_cache.opened(self.split, *seen_as)
+        self.pretraining = resolve.pretraining_of(settings, self.kind)
         self.at_pca = isinstance(self.pretraining, PCA)
-        self.penalties = parts.penalties_of(request, self.kind)
-        self.distinct = 0 if self.held_out is None else sharing.distinct_of(self.held_out)
+        self.penalties = resolve.penalties_of(settings, self.kind)
+        self.distinct = 0 if self.validation is None else shared_cache.distinct_of(self.validation)
         """How many different rows are held out."""
 
-        self.stand_in = self._find_stand_in()
+        self.fill_value = self._find_fill_value()
         self.mean: Tensor | None = None
         self.counts_seen = counts_seen(self.preparation.facts)
         self.threads, self.work, self.engine = 1, 0, ""
-        self.outcome = outcome.Outcome(len(self.division.train), len(self.division.held_out))
+        self.pca_fallback = pca_fallback.Outcome(len(self.split.train), len(self.split.validation))
 
-    def run(self) -> Fitted:
+    def run(self) -> FitResult:
         """Build, start and train the network."""
         with world.without_compiler(), world.private_randomness(self.device):
-            reseed(self.request.seed, self.device)
-            if not parts.is_dense(self.request, self.kind):
+            reseed(self.settings.seed, self.device)
+            if not resolve.is_dense(self.settings, self.kind):
                 world.import_ahead()
             network, solution = self._built()
             trainer = self._trainer(network)
             self._remark(trainer.state)
-            self.work = parts.work_of(network, trainer.plan.batch_size)
+            self.work = resolve.work_of(network, trainer.plan.batch_size)
             with world.threads(self.work, self.device):
                 self.threads = torch.get_num_threads()
-                with memory.kept(self.work, self.device):
+                with malloc.kept(self.work, self.device):
                     unbeaten = self._trained(network, solution, trainer)
                 return self._concluded(network, trainer, unbeaten)
 
@@ -121,18 +122,18 @@ class Fitting:
         self, network: CodeNetwork, solution: PCASolution | None, trainer: Trainer
     ) -> PCASolution | None:
         """Train the network; the principal components over which nothing was gained, if any."""
-        parts.pretrain(self.pretraining, self.loss, network, trainer)
+        resolve.pretrain(self.pretraining, self.loss, network, trainer)
         # Who keeps a running mean of the weights takes one step after the other.
-        many = None if trainer.plan.averaging else trainer.stride
+        many = None if trainer.plan.ema_decay else trainer.stride
         self.engine = (many or trainer.step).engine
         state = trainer.run()
-        self.refining = self._settle(network, state)
+        self.refinement = self._decide_refinement(network, state)
         gained = solution is None or self._gained(network, solution, state)
         return None if gained else solution
 
     def _concluded(
         self, network: CodeNetwork, trainer: Trainer, unbeaten: PCASolution | None
-    ) -> Fitted:
+    ) -> FitResult:
         """What is left behind: by this fit, by a second one where that is better, or PCA."""
         state = trainer.state
         if unbeaten is not None and not isinstance(self.loss, Squared):
@@ -144,9 +145,9 @@ class Fitting:
                 return cured
         if unbeaten is not None:
             self._return_to_pca(network, state, unbeaten)
-            self.refining = self._settle(network, state)
-        elif trainer.health is not None:
-            for finding in trainer.health.verdict.grave:
+            self.refinement = self._decide_refinement(network, state)
+        elif trainer.monitor is not None:
+            for finding in trainer.monitor.diagnosis.severe:
                 warn(finding.message)
         return self._fitted(network, trainer)
 
@@ -154,36 +155,36 @@ class Fitting:
         """The network, at the principal components where it starts there."""
         self.n_components, solution = self._size_and_start()
         facts = self.preparation.facts
-        self.kind = self.kind.settled(facts, self.n_components)
+        self.kind = self.kind.resolved(facts, self.n_components)
         network = self.kind.build(facts, self.n_components).to(self.device, self.train.dtype)
-        network.stand_in_with(self.stand_in)
-        check_free(self.request.transform_max_iter, network, self.n_components)
+        network.set_fill_value(self.fill_value)
+        check_free(self.settings.transform_max_iter, network, self.n_components)
         if solution is not None:
             self._start(network, solution)
-        elif self.request.pretraining == AUTO:
-            self.pretraining = PRETRAININGS[choices.choose_start(network)]()
-        self.optimizer = parts.optimizer_of(self.request, network, len(self.train))
+        elif self.settings.pretraining == AUTO:
+            self.pretraining = PRETRAININGS[defaults.choose_start(network)]()
+        self.optimizer = resolve.optimizer_of(self.settings, network, len(self.train))
         return network, solution
 
-    def _again(self, folder: str, **changes: Any) -> Fitted:
+    def _again(self, folder: str, **changes: Any) -> FitResult:
         """A second fit, with some settings changed and checkpoints in a folder of its own."""
-        place = self.request.checkpoint
-        request = replace(self.request, checkpoint=place and place / folder, **changes)
-        rows = self.division
-        return Fitting(request, rows.source, rows.weight, rows.validation).run()
+        place = self.settings.checkpoint
+        settings = replace(self.settings, checkpoint=place and place / folder, **changes)
+        rows = self.split
+        return FitRun(settings, rows.source, rows.weight, rows.validation_source).run()
 
     def _curable(self, network: CodeNetwork, trainer: Trainer) -> bool:
         """Whether layers learned one by one may help a network that learned the average.
 
         Only where nobody asked for the start that failed.
         """
-        chosen = self.request.pretraining == AUTO and isinstance(self.pretraining, Random)
-        ill = trainer.health is not None and trainer.health.verdict.disease == Disease.AVERAGE
+        chosen = self.settings.pretraining == AUTO and isinstance(self.pretraining, Random)
+        ill = trainer.monitor is not None and trainer.monitor.diagnosis.issue == Issue.AVERAGE
         return chosen and ill and network.encoder is not None
 
-    def _cured(self, failed: State) -> Fitted:
+    def _cured(self, failed: State) -> FitResult:
         text = "starting anew, from layers learned one by one (pretraining='autoencoder')"
-        self.request.reporter.message(text)
+        self.settings.reporter.message(text)
         cured = self._again(LAYERWISE, pretraining="autoencoder")
         start = name_of(self.pretraining)
         event = {"event": "restart", "epoch": 0, "message": text, "start": start}
@@ -192,26 +193,26 @@ class Fitting:
         return cured
 
     def _remark(self, state: State) -> None:
-        slow = choices.remarks_on(self.precision, self.device)
-        for text in (*self.preparation.remarks, *self.division.remarks, *slow):
+        slow = defaults.remarks_on(self.precision, self.device)
+        for text in (*self.preparation.remarks, *self.split.remarks, *slow):
             state.history.append({"event": "note", "epoch": 0, "message": text})
-            self.request.reporter.message(text)
+            self.settings.reporter.message(text)
 
     def _first_precision(self) -> str:
         # Whether bf16 pays depends on the network, which is not built yet.
-        if self.request.precision != "auto":
-            return self.request.precision
-        values = len(self.division.train) * self.preparation.facts.n_features
-        return choices.choose_precision(values, None, self.device)
+        if self.settings.precision != "auto":
+            return self.settings.precision
+        values = len(self.split.train) * self.preparation.facts.n_features
+        return defaults.choose_precision(values, None, self.device)
 
     def _size_and_start(self) -> tuple[int, PCASolution | None]:
         """The code size, and the principal components to start from, if any."""
-        wanted, width = self.request.n_components, self.preparation.facts.n_features
+        wanted, width = self.settings.n_components, self.preparation.facts.n_features
         if wanted is not None:
             self._check_width(wanted)
             return wanted, self._principal(wanted) if self.at_pca else None
-        solution = self._principal(min(choices.MOST_COMPONENTS, width))
-        size = choices.choose_components(solution, width)
+        solution = self._principal(min(defaults.MOST_COMPONENTS, width))
+        size = defaults.choose_components(solution, width)
         return size, solution.first(size) if self.at_pca else None
 
     def _check_width(self, wanted: int) -> None:
@@ -220,16 +221,16 @@ class Fitting:
         except RequestError as error:
             raise RequestError(f"{self.source.origin}: {error}") from error
 
-    def _find_stand_in(self) -> Tensor | float:
+    def _find_fill_value(self) -> Tensor | float:
         """What stands in for missing values at first: (D,), the mean of those that are known."""
-        return sharing.mean_of(self.train).flatten() if self.preparation.gaps else 0.0
+        return shared_cache.mean_of(self.train).flatten() if self.preparation.allow_missing else 0.0
 
     def _principal(self, n_components: int) -> PCASolution:
         rows = self.train
         if isinstance(rows, StreamedRows) and self.preparation.facts.n_features > EXACT_SIDE:
             rows = rows.in_memory()  # more than one pass would be needed over all of them
-        solution = sharing.principal_of(
-            rows, n_components, self.request.split_seed, self.stand_in, self.counts_seen
+        solution = shared_cache.principal_of(
+            rows, n_components, self.settings.split_seed, self.fill_value, self.counts_seen
         )
         plain = rows is self.train and self.counts_seen is None
         self.mean = solution.mean if plain else None
@@ -246,64 +247,70 @@ class Fitting:
 
     def _asks(self) -> bool:
         """Whether plain error is the aim, so that the result may be held against PCA's."""
-        plain = self.request.loss in ("auto", "squared")
+        plain = self.settings.loss in ("auto", "squared")
         # Whoever declares counts asks for their likelihood, of which PCA knows nothing.
         plain = plain and self.preparation.counts is None
         plain = plain and not any(penalty.weight for penalty in self.penalties)
         # A bounded output starts near PCA, not at it: there is no PCA to return to.
         plain = plain and self.kind.output != "bounded"
         # Whoever asks for no held-out rows has asked for training to be trusted.
-        trusted = self.held_out is None and self.request.validation_fraction != "auto"
-        return plain and not trusted and self.request.max_epochs != 0
+        trusted = self.validation is None and self.settings.validation_fraction != "auto"
+        return plain and not trusted and self.settings.max_epochs != 0
 
     def _gained(self, network: CodeNetwork, solution: PCASolution, state: State) -> bool:
         if not self._asks():
             return True
         # The start itself, read through another precision, is no gain.
-        if self.held_out is None or not is_evidence(self.distinct) or state.best_epoch == 0:
+        if self.validation is None or not is_evidence(self.distinct) or state.best_epoch == 0:
             return False
-        plane = network.decoder is None and network.output is None and not self.preparation.gaps
+        plane = (
+            network.decoder is None
+            and network.output is None
+            and not self.preparation.allow_missing
+        )
         if plane and self.noise is None and isinstance(self.loss, Squared):
             # What it rebuilds lies in a plane of K dimensions, and PCA's is the best of them all.
             return False
-        rebuild = functools.partial(rebuilt, self.refining, network, self.loss)
-        rows = self.train, self.held_out
-        return beats_pca(rebuild, network.limited, *rows, solution, self.distinct)
+        rebuild = functools.partial(rebuilt, self.refinement, network, self.loss)
+        rows = self.train, self.validation
+        return beats_pca(rebuild, network.clamp_output, *rows, solution, self.distinct)
 
     def _return_to_pca(self, network: CodeNetwork, state: State, solution: PCASolution) -> None:
         few = state.epoch < self._enough_epochs(self.plan.batch_size)
-        text = outcome.why_pca(state, self.distinct, few_epochs=few)
+        text = pca_fallback.why_pca(state, self.distinct, few_epochs=few)
         event = {"event": "pca", "epoch": 0, "message": text}
-        if self.held_out is not None:
-            event["held_out"] = pca_figures(solution, self.held_out, network, self.preparation.unit)
+        if self.validation is not None:
+            event["validation"] = pca_figures(
+                solution, self.validation, network, self.preparation.unit
+            )
         # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
-        self.division = self.division.together()
-        self.outcome.returned(len(self.division.train), self.distinct)
-        self.train = self.division.open_train(self.preparation, DTYPES[self.precision], self.device)
-        self.stand_in = self._find_stand_in()
-        network.stand_in_with(self.stand_in)
-        network.silence()
+        self.split = self.split.together()
+        self.pca_fallback.returned(len(self.split.train), self.distinct)
+        self.train = self.split.open_train(self.preparation, DTYPES[self.precision], self.device)
+        self.fill_value = self._find_fill_value()
+        network.set_fill_value(self.fill_value)
+        network.zero_nonlinear()
         self._start(network, self._principal(self.n_components))
         state.best_epoch = 0
         state.history.append(event)
-        self.request.reporter.message(text)
+        self.settings.reporter.message(text)
 
     def _trainer(self, network: CodeNetwork) -> Trainer:
-        request, rows = self.request, len(self.train)
+        settings, rows = self.settings, len(self.train)
         wish = self.optimizer.choose_batch_size(rows)
-        asked = rows if request.batch_size == FULL else request.batch_size
-        batch = int(asked or wish or choices.choose_batch_size(rows))
-        epochs = request.max_epochs
+        asked = rows if settings.batch_size == FULL else settings.batch_size
+        batch = int(asked or wish or defaults.choose_batch_size(rows))
+        epochs = settings.max_epochs
         epochs = self._enough_epochs(batch) if epochs is None else epochs
         if self.at_pca and self._asks() and not is_evidence(self.distinct):
             epochs = 0  # what cannot be judged would be thrown away
         values = rows * self.preparation.facts.n_features
-        open_yet = request.precision == "auto" and self.precision == "float32"
+        open_yet = settings.precision == "auto" and self.precision == "float32"
         if open_yet and not self.optimizer.COMPARES:
-            self.precision = choices.choose_precision(values, network, self.device)
-        self.plan = parts.plan_of(request, self.optimizer, epochs, rows, batch, self.device)
-        trainer = parts.trainer_of(
-            request,
+            self.precision = defaults.choose_precision(values, network, self.device)
+        self.plan = resolve.plan_of(settings, self.optimizer, epochs, rows, batch, self.device)
+        trainer = resolve.trainer_of(
+            settings,
             network,
             self.kind,
             self.loss,
@@ -311,35 +318,35 @@ class Fitting:
             self.plan,
             bf16=self.precision == "bf16",
         )
-        trainer.train, trainer.held_out = self.train, self.held_out
-        parts.read_by(trainer, self.train, batch)
+        trainer.train, trainer.validation = self.train, self.validation
+        resolve.read_by(trainer, self.train, batch)
         trainer.checkpointer = self._checkpointer()
         return trainer
 
     def _enough_epochs(self, batch_size: int) -> int:
         evaluations, wanted = self.optimizer.evaluations_a_step, self.optimizer.ENOUGH_GRADIENTS
-        return choices.choose_epochs(len(self.division.train), batch_size, evaluations, wanted)
+        return defaults.choose_epochs(len(self.split.train), batch_size, evaluations, wanted)
 
     def _checkpointer(self) -> Checkpointer | None:
-        if self.request.checkpoint is None:
+        if self.settings.checkpoint is None:
             return None
-        checkpointer = Checkpointer(self.request.checkpoint, self._fingerprint())
-        if not self.request.resume:
+        checkpointer = Checkpointer(self.settings.checkpoint, self._fingerprint())
+        if not self.settings.resume:
             checkpointer.clear()
             for folder in (SQUARED, LAYERWISE):
-                replace(checkpointer, folder=self.request.checkpoint / folder).clear()
+                replace(checkpointer, folder=self.settings.checkpoint / folder).clear()
         return checkpointer
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be resumed."""
         return {
-            "seed": self.request.seed,
-            **self.division.fingerprint(),
+            "seed": self.settings.seed,
+            **self.split.fingerprint(),
             "preparation": self.preparation.scaling,
             "kind": self.kind.to_json(),
             "loss": self.loss.to_json(),
             "penalties": [penalty.to_json() for penalty in self.penalties],
-            "corruption": repr(self.request.corruption),
+            "corruption": repr(self.settings.corruption),
             "optimizer": self.optimizer.to_json(),
             "pretraining": self.pretraining.to_json(),
             "n_components": self.n_components,
@@ -350,68 +357,69 @@ class Fitting:
             "device": self.device.type,
         }
 
-    def _settle(self, network: CodeNetwork, state: State) -> Refining:
+    def _decide_refinement(self, network: CodeNetwork, state: State) -> CodeRefinement:
         """How the codes of rows will be found."""
         if obstacle(network, self.n_components):
-            return NOT_AT_ALL
+            return NO_REFINEMENT
         free = self.noise is None and not any(penalty.weight for penalty in self.penalties)
-        return settle(
-            self.request.transform_max_iter,
+        return decide_refinement(
+            self.settings.transform_max_iter,
             network,
             self.loss,
             self.train,
-            self.held_out or self.train,
+            self.validation or self.train,
             plain=free and state.best_epoch > 0,
-            seed=self.request.seed,
+            seed=self.settings.seed,
         )
 
-    def _imputer(self, network: CodeNetwork, mean: Tensor) -> Later | None:
-        if not self.preparation.gaps:
+    def _imputer(self, network: CodeNetwork, mean: Tensor) -> LazyImputer | None:
+        if not self.preparation.allow_missing:
             return None
-        rows, centre = (self.train, self.held_out or self.train), mean.to(self.device)
-        metric, seed = self.refining.metric, self.request.seed
-        return imputer_of(network, self.loss, rows, metric, centre, seed, self.work)
+        rows, centre = (self.train, self.validation or self.train), mean.to(self.device)
+        metric, seed = self.refinement.metric, self.settings.seed
+        return lazy_imputer(network, self.loss, rows, metric, centre, seed, self.work)
 
-    def _tell_refining(self, state: State) -> None:
-        if self.refining.steps:
-            text = self.refining.message
+    def _report_refinement(self, state: State) -> None:
+        if self.refinement.steps:
+            text = self.refinement.message
             state.history.append({"event": "refined", "epoch": state.best_epoch, "message": text})
-            self.request.reporter.message(text)
+            self.settings.reporter.message(text)
 
-    def _fitted(self, network: CodeNetwork, trainer: Trainer) -> Fitted:
-        self._tell_refining(trainer.state)
+    def _fitted(self, network: CodeNetwork, trainer: Trainer) -> FitResult:
+        self._report_refinement(trainer.state)
         mean = self._mean_row()
-        return Fitted(
+        return FitResult(
             network=network,
             kind=self.kind,
             loss=self.loss,
             preparation=self.preparation,
             mean=mean,
-            refining=self.refining,
+            refinement=self.refinement,
             imputer=self._imputer(network, mean),
             state=trainer.state,
-            train=self.division.train,
-            held_out=self.division.held_out,
-            facts=self._facts(network, trainer.state) | {"transform_max_iter": self.refining.steps},
+            train=self.split.train,
+            validation=self.split.validation,
+            facts=self._facts(network, trainer.state)
+            | {"transform_max_iter": self.refinement.steps},
             trainer=self._released(trainer),
         )
 
     def _released(self, trainer: Trainer) -> Trainer:
-        trainer.batches = parts.batches_of(self.plan.batch_size, self.request.seed)
+        trainer.batches = resolve.batches_of(self.plan.batch_size, self.settings.seed)
         return trainer.released()
 
     def _mean_row(self) -> Tensor:
         """The mean row; of rows on disk, one pass over which costs, as it is known already."""
         if self.mean is None or not is_streamed(self.source):
-            return sharing.mean_of(self.train)
+            return shared_cache.mean_of(self.train)
         return self.mean.to(self.train.dtype).reshape(1, *self.preparation.facts.shape).cpu()
 
     def _facts(self, network: CodeNetwork, state: State) -> dict[str, Any]:
         return {
-            "outcome": self.outcome.told(state, self.plan.max_epochs),
+            "outcome": self.pca_fallback.told(state, self.plan.max_epochs),
             "rows": len(self.source),
-            "training_rows": self.outcome.learned,
-            "held_out_rows": self.outcome.held_out,
+            "training_rows": self.pca_fallback.learned,
+            "validation_rows": self.pca_fallback.validation,
             "n_components": self.n_components,
             "batch_size": self.plan.batch_size,
             "max_epochs": self.plan.max_epochs,
@@ -420,11 +428,11 @@ class Fitting:
             "precision": self.precision,
             "device": str(self.device),
             "threads": self.threads,
-            "steps": self.engine,
+            "engine": self.engine,
             **self.kind.chosen_on(self.device, self.preparation.facts),
             "pretraining": name_of(self.pretraining),
             "optimizer": type(self.optimizer).__name__,
             "weights": sum(p.numel() for p in network.parameters()),
             "training_seconds": round(state.seconds, 3),
-            **parts.pretraining_facts(state),
+            **resolve.pretraining_facts(state),
         }

@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from isthmus.data import (
-    SIZES,
+    SIZE_FACTORS,
     Preparation,
     Rows,
     Schema,
@@ -168,7 +168,7 @@ def read_sizes(sizes: Any, codes: Tensor, preparation: Preparation) -> Tensor | 
     if sizes is None:
         return None
     require(
-        preparation.scaling == SIZES,
+        preparation.scaling == SIZE_FACTORS,
         "sizes: the rows of this model have no size factors; leave them out",
     )
     try:

@@ -15,7 +15,7 @@ from isthmus.errors import ArtifactError
 from isthmus.estimator.autoencoder import Autoencoder
 from isthmus.estimator.saving import IMPUTER, MEAN, METRIC, NETWORK
 from isthmus.imputation.imputer import Imputer
-from isthmus.imputation.lazy import Later
+from isthmus.imputation.lazy import LazyImputer
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, Reconstruction
 from isthmus.optim import OPTIMIZERS
@@ -66,7 +66,7 @@ def _restore(
     weights = dict(found.weights)
     mean, metric = weights.pop(MEAN), weights.get(METRIC)
     _check_tensors(mean, weights, preparation)
-    _check_refining(metric, found.facts)
+    _check_refinement(metric, found.facts)
     weights.pop(METRIC, None)
     imputer = _pop_imputer(weights, device)
     size = int(found.facts["n_components"])
@@ -79,8 +79,8 @@ def _restore(
     # Copied, since a file's tensors lie anywhere in memory, and sums depend on where.
     estimator.metric_ = None if metric is None else metric.clone().to(device)
     estimator._imputer = None
-    if preparation.gaps:
-        estimator._imputer = Later(Imputer.from_tensors(imputer, mean.to(device), size))
+    if preparation.allow_missing:
+        estimator._imputer = LazyImputer(Imputer.from_tensors(imputer, mean.to(device), size))
     estimator.restore_facts(found.facts, found.history)
 
 
@@ -92,7 +92,7 @@ def _check_tensors(mean: Tensor, weights: Mapping[str, Tensor], preparation: Pre
             raise ValueError(f"{name} is {tensor.dtype}, the mean {mean.dtype}")
 
 
-def _check_refining(metric: Tensor | None, facts: Mapping[str, Any]) -> None:
+def _check_refinement(metric: Tensor | None, facts: Mapping[str, Any]) -> None:
     steps, size = facts.get("transform_max_iter", 0), facts["n_components"]
     if not (is_whole(steps) and steps >= 0):
         raise ValueError(f"transform_max_iter is {steps!r}")

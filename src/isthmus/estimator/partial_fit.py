@@ -9,11 +9,11 @@ import torch
 
 from isthmus.data import AllBut, Rows, is_streamed
 from isthmus.errors import DivergenceError, require
-from isthmus.estimator import resolve as parts
-from isthmus.estimator.settings import FULL, Request
+from isthmus.estimator import resolve
+from isthmus.estimator.settings import FULL, FitSettings
 from isthmus.estimator.split import rows_of
 from isthmus.imputation.imputer import rows_to_go_on
-from isthmus.imputation.lazy import imputer_of
+from isthmus.imputation.lazy import lazy_imputer
 from isthmus.runtime.device import private_randomness, threads
 from isthmus.training.state import State
 from isthmus.training.trainer import Trainer
@@ -38,17 +38,17 @@ def one_more_epoch(estimator: Any, source: Source, weight: Array) -> None:
         source, estimator.preparation_, counted, weight[counted], dtype=dtype, device=device
     )
     if not hasattr(estimator, "_trainer"):
-        request = estimator._request(resume=False)
-        estimator._trainer = _trainer_again(estimator, request, len(rows), device)
+        settings = estimator._request(resume=False)
+        estimator._trainer = _trainer_again(estimator, settings, len(rows), device)
     trainer = estimator._trainer
     size = len(rows) if estimator.batch_size == FULL else trainer.plan.batch_size
-    parts.read_by(trainer, rows, size)
-    work = parts.work_of(estimator.network_, size)
+    resolve.read_by(trainer, rows, size)
+    work = resolve.work_of(estimator.network_, size)
     with _imputer_anew(estimator, rows, work), private_randomness(device), threads(work, device):
         trainer.one_more(rows)
     epoch = trainer.state.epoch
     estimator.facts_["outcome"] = f"the network of epoch {epoch}, the last one by partial_fit"
-    trainer.batches = parts.batches_of(size, trainer.state.seed)
+    trainer.batches = resolve.batches_of(size, trainer.state.seed)
 
 
 @contextmanager
@@ -70,19 +70,21 @@ def _imputer_anew(estimator: Any, rows: Rows, work: int) -> Iterator[None]:
     finally:
         if goes_on:
             known = estimator.network_, estimator.loss_, (rows, rows), estimator.metric_
-            estimator._imputer = imputer_of(*known, centre, 0, work)
+            estimator._imputer = lazy_imputer(*known, centre, 0, work)
 
 
-def _trainer_again(estimator: Any, request: Request, rows: int, device: torch.device) -> Trainer:
+def _trainer_again(
+    estimator: Any, settings: FitSettings, rows: int, device: torch.device
+) -> Trainer:
     """The trainer of a model that was loaded, from the facts that were saved."""
     facts, network = estimator.facts_, estimator.network_
     size, seen = (int(facts[name]) for name in ("batch_size", "training_rows"))
-    optimizer = parts.optimizer_of(request, network, seen)
-    plan = parts.plan_of(request, optimizer, 1, rows, size, device)
+    optimizer = resolve.optimizer_of(settings, network, seen)
+    plan = resolve.plan_of(settings, optimizer, 1, rows, size, device)
     bf16 = facts["precision"] == "bf16"
-    trainer = parts.trainer_of(
-        request, network, estimator.kind_, estimator.loss_, optimizer, plan, bf16=bf16
+    trainer = resolve.trainer_of(
+        settings, network, estimator.kind_, estimator.loss_, optimizer, plan, bf16=bf16
     )
     epochs = int(facts["epochs"])
-    trainer.state = State(seed=request.seed, epoch=epochs, history=estimator.history_)
+    trainer.state = State(seed=settings.seed, epoch=epochs, history=estimator.history_)
     return trainer

@@ -29,9 +29,9 @@ def is_evidence(distinct: int) -> bool:
 @torch.no_grad()
 def beats_pca(
     rebuild: Callable[[Tensor], Tensor],
-    limited: Callable[[Tensor], Tensor],
+    clamp_output: Callable[[Tensor], Tensor],
     train: Rows,
-    held_out: Rows,
+    validation: Rows,
     solution: PCASolution,
     distinct: int,
 ) -> bool:
@@ -47,16 +47,16 @@ def beats_pca(
     the odd ones that tell the most. They only ever ask for more. Only the `distinct` held-out rows
     are evidence: copies of a row say nothing new, and too few say nothing at all (`is_evidence`).
     """
-    theirs = pca_errors(solution, held_out, limited)
-    gain = theirs - _errors(rebuild, held_out)
-    weight = held_out.weight.double()
+    theirs = pca_errors(solution, validation, clamp_output)
+    gain = theirs - _errors(rebuild, validation)
+    weight = validation.weight.double()
     mean = float((weight * gain).mean())
     spread = float((weight * (gain - mean).square()).mean() / distinct) ** 0.5
-    own = _own_error(solution, train, limited)
-    share = held_out.total / (held_out.total + train.total)
+    own = _own_error(solution, train, clamp_output)
+    share = validation.total / (validation.total + train.total)
     gap = float((weight * theirs).mean()) - own
     if not is_streamed(train.source) and PARTS <= len(train) <= MOST_ROWS_TO_PART:
-        within = _gap_within(solution, train, limited, own)
+        within = _gap_within(solution, train, clamp_output, own)
         gap = max(gap, share * gap + (1 - share) * within)
     more_rows = share * max(gap, 0.0) / 2
     return bool(mean > more_rows + spread)
@@ -79,7 +79,7 @@ class _Some:
 
 
 def _gap_within(
-    solution: PCASolution, train: Rows, limited: Callable[[Tensor], Tensor], own: float
+    solution: PCASolution, train: Rows, clamp_output: Callable[[Tensor], Tensor], own: float
 ) -> float:
     """How far PCA's error on new rows lies above that on its own, `own`, by cross-validation.
 
@@ -91,50 +91,52 @@ def _gap_within(
     for part in range(PARTS):
         new = everything % PARTS == part
         rest, left_out = _Some(train, everything[~new]), _Some(train, everything[new])
-        learned = principal_components(rest, size, stand_in=solution.mean)
+        learned = principal_components(rest, size, fill_value=solution.mean)
         x = left_out.take(np.arange(len(left_out)))
-        errors = _pca_errors(learned, x, train, limited)
+        errors = _pca_errors(learned, x, train, clamp_output)
         sums += float(left_out.weight.double() @ errors)
     error = sums / float(train.weight.double().sum())
     return (error - own) * 2 / (1 + PARTS / (PARTS - 1))
 
 
-def _own_error(solution: PCASolution, train: Rows, limited: Callable[[Tensor], Tensor]) -> float:
+def _own_error(
+    solution: PCASolution, train: Rows, clamp_output: Callable[[Tensor], Tensor]
+) -> float:
     """PCA's mean error on the rows it was learned from; of rows on disk, on those in memory."""
     if is_streamed(train.source) and len(train.sampled) < len(train):
         x = train.take(train.sampled)
-        return float(_pca_errors(solution, x, train, limited).mean())
-    return float((train.weight.double() * pca_errors(solution, train, limited)).mean())
+        return float(_pca_errors(solution, x, train, clamp_output).mean())
+    return float((train.weight.double() * pca_errors(solution, train, clamp_output)).mean())
 
 
 def pca_errors(
-    solution: PCASolution, rows: Rows, limited: Callable[[Tensor], Tensor] = torch.positive
+    solution: PCASolution, rows: Rows, clamp_output: Callable[[Tensor], Tensor] = torch.positive
 ) -> Tensor:
     """(n,) float64: each row's mean squared error after projection on the components.
 
     Missing values are taken for the mean, and then not judged.
     `limited` is what a network does to its output because features' ranges end.
     """
-    return torch.cat([_pca_errors(solution, x, rows, limited) for x in _blocks(rows)])
+    return torch.cat([_pca_errors(solution, x, rows, clamp_output) for x in _blocks(rows)])
 
 
 def _pca_errors(
-    solution: PCASolution, x: Tensor, rows: Rows, limited: Callable[[Tensor], Tensor]
+    solution: PCASolution, x: Tensor, rows: Rows, clamp_output: Callable[[Tensor], Tensor]
 ) -> Tensor:
     centred = filled(x.flatten(1).double() - solution.mean)
     flat = centred @ solution.components.t() @ solution.components + solution.mean
-    rebuilt = limited(flat.reshape(x.shape))
+    rebuilt = clamp_output(flat.reshape(x.shape))
     return row_means((x - rebuilt).square(), rows.preparation.facts.share)
 
 
 def pca_figures(
-    solution: PCASolution, held_out: Rows, network: CodeNetwork, unit: float
+    solution: PCASolution, validation: Rows, network: CodeNetwork, unit: float
 ) -> dict[str, float]:
     """What PCA of the training rows makes of the held-out ones, errors in units of `unit`."""
-    lost = float(pca_errors(solution, held_out, network.limited).mean())
-    around_mean = float(pca_errors(solution.first(0), held_out).mean())
+    lost = float(pca_errors(solution, validation, network.clamp_output).mean())
+    around_mean = float(pca_errors(solution.first(0), validation).mean())
     explained = 1 - lost / around_mean if around_mean > 0 else float("nan")
-    return {"rows": len(held_out), "error": lost * unit**2, "explained_variance": explained}
+    return {"rows": len(validation), "error": lost * unit**2, "explained_variance": explained}
 
 
 def _errors(rebuild: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
@@ -154,7 +156,7 @@ class Outcome:
     learned: int
     """Rows that the network was trained on."""
 
-    held_out: int
+    validation: int
     """Rows that were held out of training."""
 
     pca: str = ""
@@ -162,7 +164,7 @@ class Outcome:
 
     def returned(self, rows: int, distinct: int) -> None:
         """The model is the PCA of so many rows."""
-        those = f", the {self.held_out} held out among them" if self.held_out else ""
+        those = f", the {self.validation} held out among them" if self.validation else ""
         why = "training gained nothing over it"
         if not is_evidence(distinct):
             why = f"too few different rows ({distinct}) were held out to show a gain over it"

@@ -11,10 +11,9 @@ from torch import Tensor
 from isthmus.corruptions import CORRUPTIONS, Corruption
 from isthmus.data import Preparation, Rows, epoch_batches, is_streamed
 from isthmus.errors import RequestError, require
-from isthmus.estimator import defaults as choices
-from isthmus.estimator import shared_cache as sharing
-from isthmus.estimator.settings import AUTO, Request
-from isthmus.estimator.split import Division
+from isthmus.estimator import defaults, shared_cache
+from isthmus.estimator.settings import AUTO, FitSettings
+from isthmus.estimator.split import TrainValidationSplit
 from isthmus.kinds import KINDS, CodeNetwork, Kind
 from isthmus.losses import (
     LOSSES,
@@ -30,7 +29,7 @@ from isthmus.pretraining import PCA, PRETRAININGS, Job, Pretraining, Random, nam
 from isthmus.spec import is_truth, resolve
 from isthmus.training.cancellation import heed
 from isthmus.training.concurrent import shared
-from isthmus.training.diagnostics.monitor import Doctor
+from isthmus.training.diagnostics.monitor import Monitor
 from isthmus.training.engines.base import AutogradStep
 from isthmus.training.engines.dense.step import closed_step
 from isthmus.training.engines.select import stride_of
@@ -42,18 +41,20 @@ from isthmus.types import Facts, Index, Source
 CHECK_EVERY_ON_GPU = 50
 
 
-def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstruction, Preparation]:
+def loss_and_preparation(
+    settings: FitSettings, rows: TrainValidationSplit
+) -> tuple[Reconstruction, Preparation]:
     """The reconstruction loss and the preparation, each of which the other may decide.
 
     Raises RequestError where the loss cannot take the prepared values.
     """
-    prepare = functools.partial(sharing.preparation_of, rows)
-    if request.loss == "auto":
-        preparation = prepare(request.preparation)
-        name = choices.choose_loss(preparation)
+    prepare = functools.partial(shared_cache.preparation_of, rows)
+    if settings.loss == "auto":
+        preparation = prepare(settings.preparation)
+        name = defaults.choose_loss(preparation)
         loss = LOSSES[name]()
     else:
-        loss = resolve(request.loss, LOSSES, Reconstruction, "loss")
+        loss = resolve(settings.loss, LOSSES, Reconstruction, "loss")
         name = "bernoulli" if isinstance(loss, Bernoulli) else ""
         require(
             not name or rows.source.schema.columns is None,
@@ -61,13 +62,13 @@ def loss_and_preparation(request: Request, rows: Division) -> tuple[Reconstructi
             "columns of text, dates or counts; use loss='mixed'",
         )
         preparation = None
-    scaling = request.preparation
+    scaling = settings.preparation
     if scaling == "auto":
-        scaling = choices.choose_scaling(name)
+        scaling = defaults.choose_scaling(name)
     if preparation is None or preparation.scaling != scaling != "auto":
         preparation = prepare(scaling)
     if not loss.JUDGES_COUNTS and preparation.counts is not None:
-        preparation = replace(preparation, counts=None, scaling="columns")
+        preparation = replace(preparation, counts=None, scaling="standard")
     _check_range(loss, preparation)
     require(
         not isinstance(loss, Mixed) or loss.counts == "poisson" or preparation.counts is not None,
@@ -86,9 +87,9 @@ def _check_range(loss: Reconstruction, preparation: Preparation) -> None:
         )
 
 
-def kind_of(request: Request, source: Source, loss: Reconstruction) -> Kind:
+def kind_of(settings: FitSettings, source: Source, loss: Reconstruction) -> Kind:
     """The kind asked for, or the one that suits the rows."""
-    name = choices.choose_kind(source.schema) if request.kind == "auto" else request.kind
+    name = defaults.choose_kind(source.schema) if settings.kind == "auto" else settings.kind
     kind = resolve(name, KINDS, Kind, "kind")
     logits = isinstance(loss, Bernoulli) or (isinstance(loss, Mixed) and kind.output == "bounded")
     if logits:
@@ -98,14 +99,14 @@ def kind_of(request: Request, source: Source, loss: Reconstruction) -> Kind:
     return kind
 
 
-def pretraining_of(request: Request, kind: Kind) -> Pretraining:
+def pretraining_of(settings: FitSettings, kind: Kind) -> Pretraining:
     """Where the weights start; RequestError where a network of this kind cannot start there.
 
     For "auto", whether that is PCA: which other start it is depends on the network.
     """
-    if request.pretraining == AUTO:
+    if settings.pretraining == AUTO:
         return PCA() if kind.starts_linear else Random()
-    start = resolve(request.pretraining, PRETRAININGS, Pretraining, "pretraining")
+    start = resolve(settings.pretraining, PRETRAININGS, Pretraining, "pretraining")
     start.check()
     require(
         not isinstance(start, PCA) or kind.starts_linear,
@@ -127,7 +128,7 @@ def pretrain(
             network=network,
             loss=loss,
             train=trainer.train,
-            held_out=trainer.held_out,
+            validation=trainer.validation,
             seed=trainer.state.seed,
             tell=trainer.reporter.message,
             heed=heed,
@@ -144,17 +145,17 @@ def pretraining_facts(state: State) -> dict[str, float]:
     return {"pretraining_seconds": max(seconds)} if seconds else {}
 
 
-def penalties_of(request: Request, kind: Kind) -> list[PenaltySpec]:
+def penalties_of(settings: FitSettings, kind: Kind) -> list[PenaltySpec]:
     """The kind's own penalties, then those asked for."""
-    own = [PENALTIES[name](**settings) for name, settings in kind.wants().penalties]
-    return own + [resolve(p, PENALTIES, PenaltySpec, "penalties") for p in request.penalties]
+    own = [PENALTIES[name](**settings) for name, settings in kind.defaults().penalties]
+    return own + [resolve(p, PENALTIES, PenaltySpec, "penalties") for p in settings.penalties]
 
 
-def noise_of(request: Request, kind: Kind) -> Corruption | None:
+def noise_of(settings: FitSettings, kind: Kind) -> Corruption | None:
     """The noise asked for, else the kind's own, else None."""
-    wanted = kind.wants().corruption
-    if request.corruption is not None:
-        noise = resolve(request.corruption, CORRUPTIONS, Corruption, "corruption")
+    wanted = kind.defaults().corruption
+    if settings.corruption is not None:
+        noise = resolve(settings.corruption, CORRUPTIONS, Corruption, "corruption")
     elif wanted is not None:
         noise = CORRUPTIONS[wanted[0]](**wanted[1])
     else:
@@ -163,16 +164,18 @@ def noise_of(request: Request, kind: Kind) -> Corruption | None:
     return noise
 
 
-def corruption_of(request: Request, kind: Kind, facts: Facts) -> Callable[[Tensor], Tensor] | None:
+def corruption_of(
+    settings: FitSettings, kind: Kind, facts: Facts
+) -> Callable[[Tensor], Tensor] | None:
     """The noise as a function of a batch, or None."""
-    noise = noise_of(request, kind)
+    noise = noise_of(settings, kind)
     return None if noise is None else functools.partial(noise, facts=facts)
 
 
-def optimizer_of(request: Request, network: CodeNetwork, rows: int) -> OptimizerSpec:
+def optimizer_of(settings: FitSettings, network: CodeNetwork, rows: int) -> OptimizerSpec:
     """The optimizer asked for, or the one that suits the network and the number of its rows."""
-    name = request.optimizer
-    name = choices.choose_optimizer(rows, network) if name == "auto" else name
+    name = settings.optimizer
+    name = defaults.choose_optimizer(rows, network) if name == "auto" else name
     return resolve(name, OPTIMIZERS, OptimizerSpec, "optimizer")
 
 
@@ -181,16 +184,16 @@ def work_of(network: CodeNetwork, batch_size: int) -> int:
     return batch_size * network.multiply_adds
 
 
-def patience_of(request: Request, epochs: int, rows: int, batch_size: int) -> int | None:
+def patience_of(settings: FitSettings, epochs: int, rows: int, batch_size: int) -> int | None:
     """Epochs to wait for a better held-out loss, or None for ever."""
-    wanted = request.early_stopping
+    wanted = settings.early_stopping
     if not is_truth(wanted):
         return int(wanted)
-    return choices.choose_patience(epochs, rows, batch_size) if wanted else None
+    return defaults.choose_patience(epochs, rows, batch_size) if wanted else None
 
 
 def plan_of(
-    request: Request,
+    settings: FitSettings,
     optimizer: OptimizerSpec,
     epochs: int,
     rows: int,
@@ -198,21 +201,21 @@ def plan_of(
     device: torch.device,
 ) -> Plan:
     """How long to train, and when to stop."""
-    patience = patience_of(request, epochs, rows, batch_size)
+    patience = patience_of(settings, epochs, rows, batch_size)
     return Plan(
         max_epochs=epochs,
         batch_size=batch_size,
         patience=patience,
         clip_norm=optimizer.clip_norm,
-        averaging=optimizer.averaging,
-        plateau=choices.choose_plateau(epochs) if optimizer.schedule == "plateau" else None,
+        ema_decay=optimizer.ema_decay,
+        plateau=defaults.choose_plateau(epochs) if optimizer.schedule == "plateau" else None,
         check_every=1 if device.type == "cpu" else CHECK_EVERY_ON_GPU,
         steps=epochs * -(-rows // batch_size),
     )
 
 
 def trainer_of(
-    request: Request,
+    settings: FitSettings,
     network: CodeNetwork,
     kind: Kind,
     loss: Reconstruction,
@@ -222,8 +225,10 @@ def trainer_of(
     bf16: bool,
 ) -> Trainer:
     """The trainer of `network`, which still waits for its rows."""
-    objective = Objective(loss, penalties_of(request, kind), gaps=network.facts.gaps)
-    corrupt = corruption_of(request, kind, network.facts)
+    objective = Objective(
+        loss, penalties_of(settings, kind), allow_missing=network.facts.allow_missing
+    )
+    corrupt = corruption_of(settings, kind, network.facts)
     closed = not optimizer.WATCHES
     step = closed_step(network, objective, corrupt, bf16=bf16) if closed else None
     method = optimizer.build(network, loss)
@@ -234,18 +239,18 @@ def trainer_of(
         objective=objective,
         optimizer=method,
         factors=optimizer.factors,
-        batches=batches_of(plan.batch_size, request.seed),
+        batches=batches_of(plan.batch_size, settings.seed),
         plan=plan,
-        state=State(seed=request.seed),
-        callbacks=request.callbacks,
-        reporter=request.reporter,
-        health=Doctor(loss.rebuilt, optimizer.evaluations_a_step),
+        state=State(seed=settings.seed),
+        callbacks=settings.callbacks,
+        reporter=settings.reporter,
+        monitor=Monitor(loss.rebuilt, optimizer.evaluations_a_step),
     )
 
 
-def is_dense(request: Request, kind: Kind) -> bool:
+def is_dense(settings: FitSettings, kind: Kind) -> bool:
     """Whether a step will, as far as one can tell before there is a network, be a closed one."""
-    adaptive = request.optimizer in (AUTO, "adam", "adamw") or type(request.optimizer) in (
+    adaptive = settings.optimizer in (AUTO, "adam", "adamw") or type(settings.optimizer) in (
         OPTIMIZERS["adam"],
         OPTIMIZERS["adamw"],
     )

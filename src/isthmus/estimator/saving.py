@@ -18,16 +18,16 @@ def to_artifact(estimator: Any) -> Artifact:
     """Everything needed to use the fitted Autoencoder `estimator` again."""
     settings = estimator.get_params(deep=False)
     weights = {f"{NETWORK}{k}": v for k, v in estimator.network_.state_dict().items()}
-    refining = {} if estimator.metric_ is None else {METRIC: estimator.metric_}
+    refinement = {} if estimator.metric_ is None else {METRIC: estimator.metric_}
     if estimator.imputer_ is not None:
-        refining |= {f"{IMPUTER}{k}": v for k, v in estimator.imputer_.tensors().items()}
+        refinement |= {f"{IMPUTER}{k}": v for k, v in estimator.imputer_.tensors().items()}
     return Artifact(
         settings={k: _setting(v) for k, v in settings.items() if k not in NOT_SAVED},
         kind=estimator.kind_.to_json(),
         loss=estimator.loss_.to_json(),
         preparation=estimator.preparation_.to_json(),
         facts=estimator.facts_ | {"best_epoch": estimator.best_epoch_},
-        weights=weights | {MEAN: estimator.mean_} | refining,
+        weights=weights | {MEAN: estimator.mean_} | refinement,
         history=estimator.history_,
     )
 

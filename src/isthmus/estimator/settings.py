@@ -27,7 +27,7 @@ AUTO, FULL = "auto", "full"
 
 
 @dataclass(kw_only=True)
-class Request:
+class FitSettings:
     """What the user asked for: the estimator's settings and the seed drawn from `random_state`."""
 
     n_components: int | None
@@ -56,19 +56,19 @@ class Request:
     resume: bool
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], *, resume: bool) -> "Request":
+    def of(cls, parameters: Mapping[str, Any], *, resume: bool) -> "FitSettings":
         """The settings of an estimator, checked; RequestError where one makes no sense."""
-        own = {name: settings[name] for name in cls.shared()}
-        seed = seed_of(settings["random_state"])
+        own = {name: parameters[name] for name in cls.shared()}
+        seed = seed_of(parameters["random_state"])
         wanted = cls(
             **{k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()},
             seed=seed,
             split_seed=seed,
-            reporter=reporter_of(settings["verbose"]),
-            checkpoint=folder_of(settings["checkpoint"]),
+            reporter=reporter_of(parameters["verbose"]),
+            checkpoint=folder_of(parameters["checkpoint"]),
             resume=resume,
         )
-        check_request(wanted)
+        check_fit_settings(wanted)
         return wanted
 
     @classmethod
@@ -134,26 +134,26 @@ SLOTS = {
 }
 
 
-def check_request(request: Request) -> None:
+def check_fit_settings(settings: FitSettings) -> None:
     """Raise RequestError where a setting is of another type or range, whatever the data."""
     for name, rule in RULES.items():
-        value = getattr(request, name)
+        value = getattr(settings, name)
         require(rule.fits(value), f"{name}={shown(value)} must be {rule.words}")
     for name, known in CHOICES.items():
-        value = getattr(request, name)
+        value = getattr(settings, name)
         require(
             _among(value, known),
             f"{name}={shown(value)} is not known; use one of {', '.join(known)}",
         )
     for name, slot in SLOTS.items():
-        value = getattr(request, name)
+        value = getattr(settings, name)
         if not _among(value, slot.others):
             resolve(value, slot.registry, slot.base, name, slot.others)
-    _check_penalties(request.penalties)
-    _check_callbacks(request.callbacks)
-    if request.checkpoint is not None:
-        _check_place(request.checkpoint)
-    elif request.resume:
+    _check_penalties(settings.penalties)
+    _check_callbacks(settings.callbacks)
+    if settings.checkpoint is not None:
+        _check_place(settings.checkpoint)
+    elif settings.resume:
         raise RequestError(
             "resume=True goes on from a checkpoint, and the estimator has none; give "
             "checkpoint=, the folder where it is kept"

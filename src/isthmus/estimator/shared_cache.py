@@ -6,8 +6,8 @@ import torch
 
 from isthmus.counts import CountsSeen
 from isthmus.data import Preparation, Rows, check_rows, count_distinct, fit_preparation
-from isthmus.estimator.settings import Request
-from isthmus.estimator.split import Division, mean_row
+from isthmus.estimator.settings import FitSettings
+from isthmus.estimator.split import TrainValidationSplit, mean_row
 from isthmus.pretraining import PCASolution, principal_components
 from isthmus.training.concurrent import once
 from isthmus.types import Array, Source
@@ -15,45 +15,45 @@ from isthmus.types import Array, Source
 
 def check(source: Source) -> None:
     """Raise DataError unless rows can be learned from; see `check_rows`."""
-    once((source,), "checked", lambda: check_rows(source, gaps=True, later=True))
+    once((source,), "checked", lambda: check_rows(source, allow_missing=True, later=True))
 
 
-def division_of(
-    request: Request, source: Source, weight: Array, validation: Source | None
-) -> Division:
+def split_of(
+    settings: FitSettings, source: Source, weight: Array, validation_source: Source | None
+) -> TrainValidationSplit:
     """How the rows are divided; see `Division.of`."""
     told = hashlib.blake2b(weight.tobytes()).digest()
     return once(
-        (source, validation),
-        ("division", request.validation_fraction, request.split_seed, told),
-        lambda: Division.of(request, source, weight, validation),
+        (source, validation_source),
+        ("division", settings.validation_fraction, settings.split_seed, told),
+        lambda: TrainValidationSplit.of(settings, source, weight, validation_source),
     )
 
 
-def preparation_of(division: Division, scaling: str) -> Preparation:
+def preparation_of(split: TrainValidationSplit, scaling: str) -> Preparation:
     """How features are scaled; see `data.fit_preparation`."""
     return once(
-        (division,),
+        (split,),
         ("preparation", scaling),
         lambda: fit_preparation(
-            division.source,
-            division.train,
-            division.train_weight,
+            split.source,
+            split.train,
+            split.train_weight,
             scaling,
-            unseen=division.held_out,
+            unseen=split.validation,
         ),
     )
 
 
 def opened(
-    division: Division, preparation: Preparation, dtype: torch.dtype, device: torch.device
+    split: TrainValidationSplit, preparation: Preparation, dtype: torch.dtype, device: torch.device
 ) -> tuple[Rows, Rows | None]:
     """The rows to learn from and those to judge by, as the network will see them."""
     seen_as = preparation, dtype, device
     return once(
-        (division, preparation),
+        (split, preparation),
         ("rows", dtype, device),
-        lambda: (division.open_train(*seen_as), division.open_held_out(*seen_as)),
+        lambda: (split.open_train(*seen_as), split.open_validation(*seen_as)),
     )
 
 
@@ -71,12 +71,14 @@ def principal_of(
     rows: Rows,
     n_components: int,
     seed: int,
-    stand_in: torch.Tensor | float,
+    fill_value: torch.Tensor | float,
     seen: CountsSeen | None,
 ) -> PCASolution:
     """The principal components; see `baselines.principal_components`."""
     return once(
         (rows,),
         ("principal", n_components, seed),
-        lambda: principal_components(rows, n_components, seed=seed, stand_in=stand_in, seen=seen),
+        lambda: principal_components(
+            rows, n_components, seed=seed, fill_value=fill_value, seen=seen
+        ),
     )

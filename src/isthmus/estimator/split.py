@@ -15,32 +15,32 @@ from isthmus.data import (
     Rows,
     StreamedRows,
     digest,
-    held_out_split,
     is_streamed,
     pin_sample,
     pin_spread,
     streamed_split,
+    validation_split,
 )
 from isthmus.data.splitting.segments import extents_of
-from isthmus.estimator import defaults as choices
-from isthmus.estimator.settings import Request
+from isthmus.estimator import defaults
+from isthmus.estimator.settings import FitSettings
 from isthmus.missing import filled
 from isthmus.types import Array, Index, Numbers, Source
 
 
 @dataclass(frozen=True, kw_only=True)
-class Division:
+class TrainValidationSplit:
     """The rows given and how they are divided; rows of no weight are in no part."""
 
     source: Source
     weight: Array
     """(n,): how much each row of the source counts; all alike where the source is streamed."""
 
-    validation: Source | None
+    validation_source: Source | None
     """Rows given to judge by; then none of the source are held out."""
 
     train: Numbers
-    held_out: Index
+    validation: Index
     left_out: Index
     """Windows in neither part: they share samples with those held out, or are copies."""
 
@@ -52,52 +52,52 @@ class Division:
 
     @classmethod
     def of(
-        cls, request: Request, source: Source, weight: Array, validation: Source | None
-    ) -> "Division":
+        cls, settings: FitSettings, source: Source, weight: Array, validation_source: Source | None
+    ) -> "TrainValidationSplit":
         """As the request wants it: a share of the rows, by their content, is held out."""
         if is_streamed(source):
-            return cls._of_streamed(request, source, weight, validation)
+            return cls._of_streamed(settings, source, weight, validation_source)
         counted = np.flatnonzero(weight > 0)
-        fraction = request.validation_fraction
-        if validation is not None:
+        fraction = settings.validation_fraction
+        if validation_source is not None:
             fraction = 0.0
         elif isinstance(fraction, str):
-            fraction = choices.choose_held_out(float(weight[counted].sum()))
-        train, held_out = held_out_split(
-            source, counted, weight[counted], float(fraction), request.split_seed
+            fraction = defaults.choose_validation_fraction(float(weight[counted].sum()))
+        train, validation = validation_split(
+            source, counted, weight[counted], float(fraction), settings.split_seed
         )
-        left_out = np.setdiff1d(counted, np.concatenate([train, held_out]))
+        left_out = np.setdiff1d(counted, np.concatenate([train, validation]))
         return cls(
             source=source,
             weight=weight,
-            validation=validation,
+            validation_source=validation_source,
             train=train,
-            held_out=held_out,
+            validation=validation,
             left_out=left_out,
-            remarks=_remarks(source, len(held_out), len(left_out), wanted=float(fraction) > 0),
+            remarks=_remarks(source, len(validation), len(left_out), wanted=float(fraction) > 0),
         )
 
     @classmethod
     def _of_streamed(
-        cls, request: Request, source: Source, weight: Array, validation: Source | None
-    ) -> "Division":
+        cls, settings: FitSettings, source: Source, weight: Array, validation_source: Source | None
+    ) -> "TrainValidationSplit":
         assert is_streamed(source)
-        fraction = request.validation_fraction
-        if validation is not None:
+        fraction = settings.validation_fraction
+        if validation_source is not None:
             fraction = 0.0
         elif isinstance(fraction, str):
-            fraction = choices.choose_held_out(float(len(source)))
-        fitness = Fitness(source, gaps=True)
-        split = streamed_split(source, float(fraction), request.split_seed, fitness.see)
+            fraction = defaults.choose_validation_fraction(float(len(source)))
+        fitness = Fitness(source, allow_missing=True)
+        split = streamed_split(source, float(fraction), settings.split_seed, fitness.see)
         fitness.check()
         pin_sample(source, split)
         return cls(
             source=source,
             weight=weight,
-            validation=validation,
+            validation_source=validation_source,
             train=split.train,
-            held_out=split.held_out,
-            left_out=split.held_out[:0],
+            validation=split.validation,
+            left_out=split.validation[:0],
             digest=split.digest,
         )
 
@@ -108,13 +108,13 @@ class Division:
             return self.weight[: len(self.train)]
         return np.asarray(self.weight[np.asarray(self.train)])
 
-    def together(self) -> "Division":
+    def together(self) -> "TrainValidationSplit":
         """All rows of the source to learn from."""
-        nothing = self.held_out[:0]
+        nothing = self.validation[:0]
         if is_streamed(self.source):
-            return replace(self, train=AllBut(len(self.source)), held_out=nothing)
-        everything = np.sort(np.concatenate([self.train, self.held_out, self.left_out]))
-        return replace(self, train=everything, held_out=nothing, left_out=nothing)
+            return replace(self, train=AllBut(len(self.source)), validation=nothing)
+        everything = np.sort(np.concatenate([self.train, self.validation, self.left_out]))
+        return replace(self, train=everything, validation=nothing, left_out=nothing)
 
     def open_train(
         self, preparation: Preparation, dtype: torch.dtype, device: torch.device
@@ -124,39 +124,39 @@ class Division:
             self.source, preparation, self.train, self.train_weight, dtype=dtype, device=device
         )
 
-    def open_held_out(
+    def open_validation(
         self, preparation: Preparation, dtype: torch.dtype, device: torch.device
     ) -> Rows | None:
         """The rows to judge by, if there are any."""
-        if self.validation is not None:
-            if is_streamed(self.validation):
-                judging = pin_spread(self.validation)
+        if self.validation_source is not None:
+            if is_streamed(self.validation_source):
+                judging = pin_spread(self.validation_source)
             else:
-                judging = np.arange(len(self.validation))
-            return Rows(self.validation, preparation, judging, dtype=dtype, device=device)
-        if not len(self.held_out):
+                judging = np.arange(len(self.validation_source))
+            return Rows(self.validation_source, preparation, judging, dtype=dtype, device=device)
+        if not len(self.validation):
             return None
-        weight = self.weight[self.held_out]
+        weight = self.weight[self.validation]
         return Rows(
-            self.source, preparation, self.held_out, weight=weight, dtype=dtype, device=device
+            self.source, preparation, self.validation, weight=weight, dtype=dtype, device=device
         )
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells these rows and weights from others."""
         return {
             "rows": self.digest or digest(self.source),
-            "validation": self.validation and digest(self.validation),
+            "validation": self.validation_source and digest(self.validation_source),
             "sample_weight": None if is_streamed(self.source) else _digest(self.weight),
         }
 
 
-def _remarks(source: Source, held_out: int, left_out: int, *, wanted: bool) -> tuple[str, ...]:
+def _remarks(source: Source, validation: int, left_out: int, *, wanted: bool) -> tuple[str, ...]:
     if left_out:
         return (
-            f"{held_out} windows are held out in whole stretches; {left_out} that share samples "
+            f"{validation} windows are held out in whole stretches; {left_out} that share samples "
             "with them are left out of training",
         )
-    if wanted and not held_out and extents_of(source) is not None:
+    if wanted and not validation and extents_of(source) is not None:
         return (
             "no windows are held out: too many would share samples with them, or be copies; a "
             "larger step or longer recordings leave some apart",

@@ -57,8 +57,8 @@ class Hidden:
         generator = torch.Generator().manual_seed(self.seed)
         for positions in [*plain_batches(len(self.chosen), ROWS_AT_ONCE)] * self.rounds:
             x, weight = taken(self.rows, self.chosen[positions])
-            gaps = places(x, HIDDEN, self.sizes, generator)
-            yield x.masked_fill(gaps, torch.nan), x, weight
+            missing = places(x, HIDDEN, self.sizes, generator)
+            yield x.masked_fill(missing, torch.nan), x, weight
 
 
 @dataclass(frozen=True, kw_only=True)

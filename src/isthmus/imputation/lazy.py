@@ -50,7 +50,7 @@ class Sample:
         return self.values[torch.as_tensor(positions)]
 
 
-class Later:
+class LazyImputer:
     """An imputer, or how to learn it when it is first asked for; copied once it is learned."""
 
     def __init__(self, imputer: Imputer | Callable[[], Imputer]) -> None:
@@ -71,7 +71,7 @@ class Later:
         return {"_imputer": self()}
 
 
-def imputer_of(
+def lazy_imputer(
     network: CodeNetwork,
     loss: Reconstruction,
     rows: tuple[Rows, Rows],
@@ -79,7 +79,7 @@ def imputer_of(
     centre: Tensor,
     seed: int,
     work: int,
-) -> Later:
+) -> LazyImputer:
     """What a network learns of rows to train on and to judge by; it must stay as it is till then.
 
     `work` is what a batch takes in multiply-adds; for the rest see `Imputer.learn`.
@@ -92,7 +92,7 @@ def imputer_of(
             return Imputer.learn(network, loss, train, judged, metric, centre=centre, seed=seed)
 
     if sum(part.nbytes(min(len(part), ROWS_TO_LEARN)) for part in rows) > MOST_BYTES:
-        return Later(learn(*rows))
+        return LazyImputer(learn(*rows))
     train = Sample.of(rows[0])
     judged = train if rows[1] is rows[0] else Sample.of(rows[1])
-    return Later(functools.partial(learn, train, judged))
+    return LazyImputer(functools.partial(learn, train, judged))

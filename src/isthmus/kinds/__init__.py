@@ -1,6 +1,6 @@
 """The families of autoencoder, one file each, and the table of their names."""
 
-from isthmus.kinds.base import CodeNetwork, Kind, LinearPath, Wants
+from isthmus.kinds.base import CodeNetwork, Kind, KindDefaults, LinearPath
 from isthmus.kinds.blocks import ACTIVATIONS
 from isthmus.kinds.convolutional import Convolutional
 from isthmus.kinds.dense_form import DenseForm
@@ -22,9 +22,9 @@ __all__ = [
     "Convolutional",
     "DenseForm",
     "Kind",
+    "KindDefaults",
     "LinearPath",
     "Multilayer",
     "Regularized",
     "Vanilla",
-    "Wants",
 ]

@@ -99,9 +99,11 @@ class CodeNetwork(Network):
         # Tied stacks have no last layers of their own to zero: each is the other's first.
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
         self.counts = counts_seen(facts)
-        self.stand_in = nn.Parameter(torch.zeros(facts.n_features)) if facts.gaps else None
+        self.fill_value = (
+            nn.Parameter(torch.zeros(facts.n_features)) if facts.allow_missing else None
+        )
         if linear is not None:
-            self.silence()
+            self.zero_nonlinear()
 
     @property
     def multiply_adds(self) -> int:
@@ -120,22 +122,22 @@ class CodeNetwork(Network):
         return self.code_activation(self.before_code(x))  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def stand_in_with(self, values: Tensor | float) -> None:
+    def set_fill_value(self, values: Tensor | float) -> None:
         """Let these values, a number or one a feature, stand in for missing ones at first."""
-        if self.stand_in is not None:
-            self.stand_in.copy_(torch.as_tensor(values))
+        if self.fill_value is not None:
+            self.fill_value.copy_(torch.as_tensor(values))
 
-    def complete(self, x: Tensor) -> Tensor:
+    def fill_missing(self, x: Tensor) -> Tensor:
         """(B, *shape), a learned number standing in for each missing feature; counts are logged."""
         if self.counts is not None:
-            return self.counts(x, self.stand_in)  # type: ignore[no-any-return]
-        if self.stand_in is None:
+            return self.counts(x, self.fill_value)  # type: ignore[no-any-return]
+        if self.fill_value is None:
             return x
-        return filled(x, self.stand_in.reshape(self.facts.shape))
+        return filled(x, self.fill_value.reshape(self.facts.shape))
 
     def before_code(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, K): the code before its activation."""
-        x = self.complete(x)
+        x = self.fill_missing(x)
         if self.encoder is None:
             assert self.linear is not None
             return self.linear.encode(x)
@@ -152,9 +154,9 @@ class CodeNetwork(Network):
             raw = self.decoder(code).flatten(1)
             raw = raw if self.gate is None else self.gate * raw
             raw = raw if self.linear is None else raw + self.linear.decode(code)
-        return self.limited(raw.reshape(-1, *self.facts.shape))
+        return self.clamp_output(raw.reshape(-1, *self.facts.shape))
 
-    def limited(self, x: Tensor) -> Tensor:
+    def clamp_output(self, x: Tensor) -> Tensor:
         """(B, *shape) through what stands behind the decoder, if anything."""
         return x if self.output is None else self.output(x)
 
@@ -163,7 +165,7 @@ class CodeNetwork(Network):
         code = self.encode(x)
         return Output(self.decode(self.code_dropout(code)), code)
 
-    def silence(self) -> None:
+    def zero_nonlinear(self) -> None:
         """Switch the nonlinear paths off, leaving the linear one; training can switch them on."""
         for stack in (self.encoder, self.decoder):
             if stack is not None and self.gate is None:
@@ -172,7 +174,7 @@ class CodeNetwork(Network):
             nn.init.zeros_(self.gate)
 
     @torch.no_grad()
-    def awaken(self) -> None:
+    def reset_nonlinear(self) -> None:
         """Let the nonlinear paths alone speak, their silent layers drawn anew.
 
         The linear path is set to zero, where gradients reach it through the others.
@@ -233,7 +235,7 @@ def _compose(link: Sequence[Tensor], output: Bounded | Clipped | None) -> tuple[
     return slope * link[0], slope * link[1] + offset
 
 
-class Wants(NamedTuple):
+class KindDefaults(NamedTuple):
     """What a kind asks of the other slots, as registered names with their settings."""
 
     penalties: tuple[tuple[str, Mapping[str, float]], ...] = ()
@@ -270,7 +272,7 @@ class Kind(Spec):
         del device, facts
         return {}
 
-    def settled(self, facts: Facts, n_components: int) -> Self:
+    def resolved(self, facts: Facts, n_components: int) -> Self:
         """The same kind with the sizes it leaves to the rows chosen, so that they can be read."""
         del facts, n_components
         return self
@@ -279,9 +281,9 @@ class Kind(Spec):
         """The network for rows of `facts.shape`, weights drawn from torch's global generator."""
         raise NotImplementedError
 
-    def wants(self) -> Wants:
+    def defaults(self) -> KindDefaults:
         """The penalties and the corruption this kind asks for by itself."""
-        return Wants()
+        return KindDefaults()
 
     def check_width(self, facts: Facts, n_components: int) -> None:
         """Raise RequestError when the code makes no sense for the rows."""

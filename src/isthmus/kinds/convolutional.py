@@ -68,7 +68,7 @@ class Convolutional(Kind):
         """Whether the network has a linear path that can start at the PCA solution."""
         return self.skip
 
-    def settled(self, facts: Facts, n_components: int) -> Self:
+    def resolved(self, facts: Facts, n_components: int) -> Self:
         """The same kind with the feature maps of its stages chosen."""
         del n_components
         return replace(self, channels=self._channels(facts))

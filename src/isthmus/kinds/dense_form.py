@@ -32,7 +32,7 @@ class DenseForm(NamedTuple):
     limit: Clipped | None
     """What stands behind the decoder."""
 
-    stand_in: nn.Parameter | None
+    fill_value: nn.Parameter | None
     """(D,): what is seen in the place of missing values; None where none is missing."""
 
     @property
@@ -71,7 +71,7 @@ class DenseForm(NamedTuple):
             dropout=rate_of(between.dropout) if between is not None else 0.0,
             code_dropout=rate_of(network.code_dropout),
             limit=limit,
-            stand_in=network.stand_in,
+            fill_value=network.fill_value,
         )
 
 

@@ -32,7 +32,7 @@ class Multilayer(Kind):
         """Whether the network has a linear path that can start at the PCA solution."""
         return self.skip
 
-    def settled(self, facts: Facts, n_components: int) -> Self:
+    def resolved(self, facts: Facts, n_components: int) -> Self:
         """The same kind with its layer widths chosen."""
         return replace(self, hidden=taper(self.hidden, facts, n_components))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from isthmus.errors import require
-from isthmus.kinds.base import CodeNetwork, Kind, LinearPath, Wants
+from isthmus.kinds.base import CodeNetwork, Kind, KindDefaults, LinearPath
 from isthmus.kinds.blocks import Dense, can_tie, check_rate
 from isthmus.kinds.multilayer import taper
 from isthmus.types import Facts
@@ -58,7 +58,7 @@ class Regularized(Kind):
         tieable = not self.tied or can_tie(self._code_activation())
         return straight and self.sparsity == 0 and tieable
 
-    def wants(self) -> Wants:
+    def defaults(self) -> KindDefaults:
         """The penalties and the corruption the settings ask for, as registered names."""
         penalties: list[tuple[str, dict[str, float]]] = []
         if self.sparsity and self.target_rate is None:
@@ -68,9 +68,9 @@ class Regularized(Kind):
         if self.contraction:
             penalties.append(("contraction", {"weight": self.contraction}))
         noise = ("masking", {"rate": self.denoising}) if self.denoising else None
-        return Wants(tuple(penalties), noise)
+        return KindDefaults(tuple(penalties), noise)
 
-    def settled(self, facts: Facts, n_components: int) -> Self:
+    def resolved(self, facts: Facts, n_components: int) -> Self:
         """The same kind with its layer widths chosen."""
         return replace(self, hidden=taper(self.hidden, facts, n_components))
 

@@ -74,7 +74,7 @@ class Mixed(Reconstruction):
         """Elementwise, (B, E); those of one category add up to its cross-entropy."""
         return self._errors(raw, x, self.sizes(x))
 
-    def errors_with_gaps(self, raw: Tensor, x: Tensor) -> Tensor:
+    def errors_with_missing(self, raw: Tensor, x: Tensor) -> Tensor:
         """The same where `x` is known; a row's depth is told by what is known of it."""
         return self._errors(raw, filled(x), self.sizes(x))
 

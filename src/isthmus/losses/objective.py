@@ -16,10 +16,14 @@ class Objective:
     """A reconstruction loss plus penalties; calling it gives every term by name."""
 
     def __init__(
-        self, loss: Reconstruction, penalties: Sequence[PenaltySpec] = (), *, gaps: bool = False
+        self,
+        loss: Reconstruction,
+        penalties: Sequence[PenaltySpec] = (),
+        *,
+        allow_missing: bool = False,
     ) -> None:
-        self.loss, self.gaps = loss, gaps
-        self.row_loss = loss.row_loss(gaps=gaps)
+        self.loss, self.allow_missing = loss, allow_missing
+        self.row_loss = loss.row_loss(allow_missing=allow_missing)
         self.penalties = dict(zip(_distinct(penalties), penalties, strict=True))
         for part in (loss, *penalties):
             part.check()

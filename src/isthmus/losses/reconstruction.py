@@ -89,10 +89,10 @@ class Reconstruction(Bound, Spec):
         """(B,): the mean loss over the features that are known of each row; 0 where none is."""
         known = ~x.isnan()
         # Errors are made of numbers alone and then left out: the gradient of NaN times 0 is NaN.
-        errors = self.errors_with_gaps(raw, x) * known
+        errors = self.errors_with_missing(raw, x) * known
         return errors.flatten(1).sum(dim=1) / self._known(x.flatten(1))
 
-    def errors_with_gaps(self, raw: Tensor, x: Tensor) -> Tensor:
+    def errors_with_missing(self, raw: Tensor, x: Tensor) -> Tensor:
         """Elementwise loss where `x` is known, and any numbers where it is not."""
         return self.errors(raw, filled(x))
 
@@ -103,9 +103,9 @@ class Reconstruction(Bound, Spec):
         columns = count_known(x, self.facts.share).clamp(min=LEAST_SHARE)
         return columns * (self.facts.n_features / len(self.facts.columns))
 
-    def row_loss(self, *, gaps: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    def row_loss(self, *, allow_missing: bool) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss of rows whose values may be missing (`gaps`), or of complete ones."""
-        return self.per_row_known if gaps else self.per_row
+        return self.per_row_known if allow_missing else self.per_row
 
     def curvature(self, raw: Tensor) -> Tensor:
         """Elementwise, the shape of `raw`: the second derivative where the row is what is expected.

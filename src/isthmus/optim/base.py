@@ -41,7 +41,7 @@ class OptimizerSpec(Spec):
     clip_norm: float | None = 1.0
     """Largest norm of the whole gradient, or None for no clipping."""
 
-    averaging: float = 0.0
+    ema_decay: float = 0.0
     """Decay of a running mean of the weights, in [0, 1); that mean is then what is judged and
     kept (Polyak and Juditsky 1992). 0 is none."""
 
@@ -60,8 +60,8 @@ class OptimizerSpec(Spec):
             f"{name}: schedule={self.schedule!r} is not known; use one of {', '.join(SCHEDULES)}",
         )
         require(
-            0 <= self.averaging < 1,
-            f"{name}: averaging={self.averaging} must be at least 0 and below 1",
+            0 <= self.ema_decay < 1,
+            f"{name}: ema_decay={self.ema_decay} must be at least 0 and below 1",
         )
         require(
             self.clip_norm is None or self.clip_norm > 0,

@@ -21,7 +21,7 @@ class Job:
     network: CodeNetwork
     loss: Reconstruction
     train: WeightedRows
-    held_out: WeightedRows | None
+    validation: WeightedRows | None
     """Rows to judge by, never to learn from."""
 
     seed: int

@@ -66,7 +66,7 @@ class Ladder:
     @torch.no_grad()
     def below(self, level: int, x: Tensor) -> Tensor:
         """What level `level` learns to rebuild: rows for 0, else the activations of level - 1."""
-        x = self.network.complete(x)
+        x = self.network.fill_missing(x)
         for i in range(level):
             x = self.encoder.bend(self.encoder.layer(i, x))
         return x
@@ -88,7 +88,7 @@ class Ladder:
         back = self.decoder.layer(self.depth - 1 - level, above)
         if level:
             return self.decoder.bend(back)
-        return self.network.limited(back.reshape(-1, *self.network.facts.shape))
+        return self.network.clamp_output(back.reshape(-1, *self.network.facts.shape))
 
 
 @dataclass(kw_only=True)
@@ -134,7 +134,7 @@ class LayerWise(Pretraining):
         self.check()
         ladder = self.ladder(job)
         reseed(mixed(job.seed, 0), job.train.weight.device)
-        job.network.awaken()
+        job.network.reset_nonlinear()
         job.network.eval()  # no dropout: each level is its own, complete model
         began, records = time.monotonic(), []
         judges = _Judges(job)
@@ -184,18 +184,18 @@ class _Judges:
     """Training rows, evenly spaced, and as many held-out ones, that every level is judged by."""
 
     def __init__(self, job: Job) -> None:
-        held_out = job.held_out if job.held_out is not None and len(job.held_out) else None
-        most = min(len(job.train), MOST_JUDGED, len(held_out) if held_out else MOST_JUDGED)
+        validation = job.validation if job.validation is not None and len(job.validation) else None
+        most = min(len(job.train), MOST_JUDGED, len(validation) if validation else MOST_JUDGED)
         self.train = job.train, _spread(job.train, most)
-        self.held_out = None if held_out is None else (held_out, _spread(held_out, most))
+        self.validation = None if validation is None else (validation, _spread(validation, most))
 
     @torch.no_grad()
     def figures(self, level: Level, i: int, ladder: Ladder) -> Record:
         """The level's error, and where there are held-out rows what it is of them."""
         error, energy = self._means(level, i, ladder, *self.train)
         found = {"error": error}
-        if self.held_out is not None:
-            found["held_out_error"], unseen = self._means(level, i, ladder, *self.held_out)
+        if self.validation is not None:
+            found["validation_error"], unseen = self._means(level, i, ladder, *self.validation)
             if energy is not None and unseen is not None:
                 found["free_energy_gap"] = unseen - energy
         return found

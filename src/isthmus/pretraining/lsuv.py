@@ -30,7 +30,7 @@ class LSUV(Pretraining):
         """Draw and scale the weights; RequestError for a network without hidden layers."""
         ladder = Ladder(job, "lsuv")
         torch.manual_seed(mixed(job.seed, 0))
-        job.network.awaken()
+        job.network.reset_nonlinear()
         job.network.eval()  # no dropout
         x = ladder.below(0, job.train.take(sampled(job.train, ROWS)))
         code = job.network.code_activation(_through(ladder.encoder, x))

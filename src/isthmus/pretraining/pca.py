@@ -55,9 +55,9 @@ class _Completed:
     """Rows as (n, D) in double precision, with a number for each feature where it is missing."""
 
     def __init__(
-        self, rows: WeightedRows, stand_in: Tensor | float, seen: CountsSeen | None = None
+        self, rows: WeightedRows, fill_value: Tensor | float, seen: CountsSeen | None = None
     ) -> None:
-        self.rows, self.stand_in, self.weight = rows, stand_in, rows.weight
+        self.rows, self.fill_value, self.weight = rows, fill_value, rows.weight
         self.seen = None if seen is None else seen.to(rows.weight.device, torch.float64)
 
     def __len__(self) -> int:
@@ -72,9 +72,9 @@ class _Completed:
         """(len(positions), D): the rows at these positions."""
         taken = self.rows.take(positions).flatten(1)
         if self.seen is None:
-            return filled(taken, self.stand_in).double()
-        stand_in = torch.as_tensor(self.stand_in, device=taken.device, dtype=torch.float64)
-        found: Tensor = self.seen(taken.double(), stand_in)
+            return filled(taken, self.fill_value).double()
+        fill_value = torch.as_tensor(self.fill_value, device=taken.device, dtype=torch.float64)
+        found: Tensor = self.seen(taken.double(), fill_value)
         return found
 
 
@@ -83,7 +83,7 @@ def principal_components(
     n_components: int,
     *,
     seed: int = 0,
-    stand_in: Tensor | float = 0.0,
+    fill_value: Tensor | float = 0.0,
     seen: CountsSeen | None = None,
 ) -> PCASolution:
     """The first `n_components` principal components, fewer where the rows span fewer.
@@ -92,7 +92,7 @@ def principal_components(
     side of 1500; beyond by subspace iteration (Halko, Martinsson and Tropp 2011). Missing values
     count as `stand_in`, a number or (D,). Of counts the components are those of what is `seen`.
     """
-    rows = _Completed(rows, stand_in, seen)
+    rows = _Completed(rows, fill_value, seen)
     n, width = len(rows), rows.take(np.arange(1)).shape[1]
     k = min(n_components, n, width)
     if width <= min(n, EXACT_SIDE):

@@ -12,15 +12,15 @@ from isthmus.data import (
     Preparation,
     Subset,
     check_rows,
-    has_gaps,
-    held_out_split,
+    has_missing,
     open_source,
     spread,
+    validation_split,
 )
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.settings import reporter_of
-from isthmus.report import formatting as words
+from isthmus.report import formatting
 from isthmus.report.data.facts import unit_of
 from isthmus.report.data.jpeg import Domain, code_range, domains, jpeg_cells, jpeg_notes, scale_note
 from isthmus.report.data.row_access import codes_of, in_memory
@@ -103,11 +103,11 @@ class Comparison:
     def lines(self) -> list[str]:
         """The figures as lines of text for a terminal."""
         head = [
-            f"{self.origin}: {words.count(self.test_rows, 'row')} that neither has seen, "
+            f"{self.origin}: {formatting.count(self.test_rows, 'row')} that neither has seen, "
             f"{self.train_rows:,} to learn from; errors are mean squared, {self.unit}",
             "",
         ]
-        return head + words.aligned(self._cells()) + self._event_lines() + self._jpeg_lines()
+        return head + formatting.aligned(self._cells()) + self._event_lines() + self._jpeg_lines()
 
     def _cells(self) -> list[list[str]]:
         head = ["numbers a row", "autoencoder", "explained", "seconds"]
@@ -117,12 +117,12 @@ class Comparison:
                 text
                 for one in (entry.autoencoder, entry.pca)
                 for text in (
-                    words.number(one.error),
-                    words.percent(one.explained_variance),
-                    words.seconds(one.seconds),
+                    formatting.number(one.error),
+                    formatting.percent(one.explained_variance),
+                    formatting.seconds(one.seconds),
                 )
             ]
-            cells.append([f"{entry.components:,}", *both, f"{words.number(entry.ratio)} x"])
+            cells.append([f"{entry.components:,}", *both, f"{formatting.number(entry.ratio)} x"])
         return cells
 
     def _event_lines(self) -> list[str]:
@@ -139,7 +139,7 @@ class Comparison:
                 "",
                 f"Beside JPEG at the same distortion: {domain['images']} {domain['name']}",
             ]
-            lines += words.aligned(jpeg_cells([entry.images[i] for entry in self.entries]))
+            lines += formatting.aligned(jpeg_cells([entry.images[i] for entry in self.entries]))
         if self.domains:
             lines += ["", *jpeg_notes(self.entries[-1].weights, self.scale_note)]
         return lines
@@ -161,9 +161,9 @@ def compare(
     require(bool(sizes), "components is empty; give at least one code size, such as 2, 8, 32")
     require(sizes[0] >= 1, f"components={sizes[0]} must be at least 1")
     rows = in_memory(open_source(source))
-    check_rows(rows, gaps=True)
+    check_rows(rows, allow_missing=True)
     train, test = _split(rows, settings.get("random_state"))
-    images = rows.schema.layout == "image" and not has_gaps(rows)
+    images = rows.schema.layout == "image" and not has_missing(rows)
     strange = None if other is None else open_source(other)
     require(images or strange is None, f"other is for images; {rows.origin} holds none")
     found = domains(rows, train, test, strange) if images else []
@@ -194,7 +194,9 @@ class _Race:
 
     def run(self, size: int) -> Entry:
         learned, tested = Subset(self.source, self.train), Subset(self.source, self.test)
-        reporter_of(self.settings.get("verbose", 0)).message(f"{words.count(size, 'number')} a row")
+        reporter_of(self.settings.get("verbose", 0)).message(
+            f"{formatting.count(size, 'number')} a row"
+        )
         began = time.perf_counter()
         ae = Autoencoder(size, **self.settings).fit(learned)
         ours = time.perf_counter() - began
@@ -235,9 +237,9 @@ class _Race:
 def _split(source: Source, seed: Any) -> tuple[Index, Index]:
     number = int(seed) if isinstance(seed, (int, np.integer)) else 0
     everything = np.arange(len(source))
-    split = held_out_split(source, everything, np.ones(len(source)), TEST_SHARE, number)
-    if not len(split.held_out) or len(split.train) < 2:
+    split = validation_split(source, everything, np.ones(len(source)), TEST_SHARE, number)
+    if not len(split.validation) or len(split.train) < 2:
         raise RequestError(
             f"{source.origin}: {len(source)} rows are too few to keep a fifth of them apart"
         )
-    return np.asarray(split.train), split.held_out
+    return np.asarray(split.train), split.validation

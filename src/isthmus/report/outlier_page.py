@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isthmus.detector import OutlierDetector, Reason
-from isthmus.report import formatting as words
+from isthmus.report import formatting
 from isthmus.report.charts.plot import Figure, axis, figure, label
 from isthmus.report.html import Charts, paragraph, section, table
 from isthmus.report.page import whole
@@ -68,7 +68,7 @@ def findings(
 def render_odd(found: Findings) -> str:
     """The page, one self-contained HTML file that opens offline."""
     charts, odd = Charts(), int((found.scores > found.threshold).sum())
-    title = f"{odd:,} of {words.count(len(found.scores), 'row')} are odd"
+    title = f"{odd:,} of {formatting.count(len(found.scores), 'row')} are odd"
     body = "\n".join(
         [
             f"<header>\n<h1>{escape(f'isthmus detect · {found.origin}')}</h1>\n"
@@ -99,7 +99,7 @@ def _rows(oddest: Sequence[OddRow]) -> str:
     lines = [
         [
             row.name.removeprefix("row "),
-            words.number(row.score),
+            formatting.number(row.score),
             "; ".join(map(str, row.reasons)) or "no column alone",
         ]
         for row in oddest

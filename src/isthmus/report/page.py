@@ -7,9 +7,7 @@ from typing import Any
 from isthmus.errors import ArtifactError
 from isthmus.report.data.gather import FORMAT
 from isthmus.report.html import Charts
-from isthmus.report.sections import facts_table as sheet
-from isthmus.report.sections import main as sections
-from isthmus.report.sections import reconstructions as beside
+from isthmus.report.sections import facts_table, main, reconstructions
 from isthmus.report.summary import headline
 
 # Nothing is fetched: what is not in this file is forbidden.
@@ -32,16 +30,16 @@ def render(evidence: dict[str, Any]) -> str:
     charts = Charts()
     body = "\n".join(
         [
-            sections.head(evidence),
-            beside.rows(evidence, charts),
-            sections.curve(evidence, charts),
-            sections.code_map(evidence, charts),
-            sections.features(evidence, charts),
-            sections.usage(evidence, charts),
-            sections.images(evidence, charts),
-            sections.pretraining(evidence, charts),
-            sections.history(evidence, charts),
-            sheet.facts(evidence),
+            main.head(evidence),
+            reconstructions.rows(evidence, charts),
+            main.curve(evidence, charts),
+            main.code_map(evidence, charts),
+            main.features(evidence, charts),
+            main.usage(evidence, charts),
+            main.images(evidence, charts),
+            main.pretraining(evidence, charts),
+            main.history(evidence, charts),
+            facts_table.facts(evidence),
         ]
     )
     return whole(body, charts, headline(evidence), evidence["versions"]["isthmus"])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from isthmus.report import formatting as words
+from isthmus.report import formatting
 
 NOTICEABLE = 1.005
 
@@ -12,34 +12,34 @@ def summary_lines(evidence: dict[str, Any]) -> list[str]:
     measured, data, used = evidence["measured"], evidence["data"], evidence["usage"]
     cells = [["", "autoencoder", "PCA"]]
     for name, key, write in (
-        ("reconstruction error", "error", words.number),
-        ("explained variance", "explained_variance", words.percent),
+        ("reconstruction error", "error", formatting.number),
+        ("explained variance", "explained_variance", formatting.percent),
     ):
         cells.append([name, *(write(measured[who][key]) for who in ("ae", "pca"))])
-    lines = words.aligned(cells)
+    lines = formatting.aligned(cells)
     lines.append(f"of {whose(evidence)}; errors are mean squared, {data['unit']}")
     lines.append(
-        f"code: {usage_sentence(used)}; variance {words.number(used['smallest'])} to "
-        f"{words.number(used['largest'])}"
+        f"code: {usage_sentence(used)}; variance {formatting.number(used['smallest'])} to "
+        f"{formatting.number(used['largest'])}"
     )
     training = evidence["training"]
     lines.append(
-        f"training took {words.seconds(training['seconds'])} for "
-        f"{words.count(training['epochs'], 'epoch')} on {training['device']}, the best was epoch "
-        f"{training['best_epoch']}"
+        f"training took {formatting.seconds(training['seconds'])} for "
+        f"{formatting.count(training['epochs'], 'epoch')} on {training['device']}, the best was "
+        f"epoch {training['best_epoch']}"
     )
     lines += [event["message"] for event in evidence["history"]["events"]]
-    if measured.get("held_out"):
-        lines.append(held_out_sentence(measured["held_out"]))
+    if measured.get("validation"):
+        lines.append(validation_sentence(measured["validation"]))
     return lines
 
 
-def held_out_sentence(figures: dict[str, Any]) -> str:
+def validation_sentence(figures: dict[str, Any]) -> str:
     """What PCA of some rows made of the others, before a fit came back to PCA of all."""
     error, explained = figures["error"], figures["explained_variance"]
     return (
-        f"PCA of the others rebuilds {words.count(int(figures['rows']), 'held-out row')} with "
-        f"error {words.number(error)}, explained variance {words.percent(explained)}"
+        f"PCA of the others rebuilds {formatting.count(int(figures['rows']), 'held-out row')} with "
+        f"error {formatting.number(error)}, explained variance {formatting.percent(explained)}"
     )
 
 
@@ -48,16 +48,16 @@ def whose(evidence: dict[str, Any]) -> str:
     measured = evidence["measured"]
     rows, everything = measured["rows"], evidence["data"]["rows"]
     if measured["unseen"]:
-        return words.count(rows, "held-out row")
+        return formatting.count(rows, "held-out row")
     if rows == everything:
-        return "all " + words.count(rows, "row")
-    return f"{words.count(rows, 'row')} of {everything:,}"
+        return "all " + formatting.count(rows, "row")
+    return f"{formatting.count(rows, 'row')} of {everything:,}"
 
 
 def usage_sentence(used: dict[str, Any]) -> str:
     """How many units do something of their own."""
     idle = used["n_dead"] + used["n_duplicates"]
-    parts = [f"{used['units'] - idle:,} of {words.count(used['units'], 'unit')} in use"]
+    parts = [f"{used['units'] - idle:,} of {formatting.count(used['units'], 'unit')} in use"]
     if used["n_dead"]:
         parts.append(f"{used['n_dead']:,} dead")
     if used["n_duplicates"]:
@@ -73,8 +73,8 @@ def headline(evidence: dict[str, Any]) -> str:
     if ours is None:
         return f"{_numbers(size)}; the rows do not vary, so there is nothing to keep."
     return (
-        f"{_numbers(size)} {'keeps' if size == 1 else 'keep'} {words.percent(ours)} of the "
-        f"variance of {rows}; PCA keeps {words.percent(theirs)}."
+        f"{_numbers(size)} {'keeps' if size == 1 else 'keep'} {formatting.percent(ours)} of the "
+        f"variance of {rows}; PCA keeps {formatting.percent(theirs)}."
     )
 
 
@@ -89,7 +89,7 @@ def beside_pca(evidence: dict[str, Any]) -> str:
         return f"PCA does better here: it needs only {_numbers(reached).lower()} to keep as much."
     if ours <= 0 or reached == size or theirs < NOTICEABLE * ours:
         return "It is as good as PCA at this size of code."
-    ratio = f"Its squared error is {words.number(theirs / ours)} times smaller than PCA's"
+    ratio = f"Its squared error is {formatting.number(theirs / ours)} times smaller than PCA's"
     if reached is None:
         return f"{ratio}, and PCA does not reach it even with {curve['largest']:,} numbers a row."
     return f"{ratio}, which needs {reached:,} numbers a row to keep as much."

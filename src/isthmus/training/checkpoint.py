@@ -18,7 +18,7 @@ from isthmus.spec import shown
 from isthmus.training.state import TENSOR_FIELDS, State
 
 NAME = "checkpoint.safetensors"
-FORMAT = "2"
+FORMAT = "3"
 TENSOR, ITEMS = "tensor", "items"
 EVERY_S = 30.0
 """Seconds between checkpoints: a crash costs at most this much work."""

@@ -11,7 +11,7 @@ HEAD_START = 10
 
 
 @torch.no_grad()
-def average_in(
+def update_average(
     average: dict[str, Tensor], network: nn.Module, decay: float, steps: int
 ) -> dict[str, Tensor]:
     """The running mean after `steps` steps: decay * mean + (1 - decay) * weights.
@@ -30,7 +30,7 @@ def average_in(
 
 
 @contextmanager
-def averaged(network: nn.Module, average: Mapping[str, Tensor]) -> Iterator[None]:
+def averaged_weights(network: nn.Module, average: Mapping[str, Tensor]) -> Iterator[None]:
     """The network with the averaged weights in it, where there are any, for as long as it takes."""
     if not average:
         yield

@@ -19,7 +19,7 @@ class Plan:
     """Epochs without a better held-out loss before stopping, or None for no early stopping."""
 
     clip_norm: float | None
-    averaging: float = 0.0
+    ema_decay: float = 0.0
     """Decay of a running mean of the weights, which is then judged and kept; 0 is none."""
 
     plateau: int | None = None

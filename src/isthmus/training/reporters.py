@@ -139,6 +139,6 @@ def warn(text: str) -> None:
 def describe(record: Record) -> str:
     """An epoch's record in one line: its number and the total training and held-out loss."""
     line = f"epoch {record['epoch']}  train {sum(record['train'].values()):.4g}"
-    if "held_out" in record:
-        line += f"  held out {sum(record['held_out'].values()):.4g}"
+    if "validation" in record:
+        line += f"  held out {sum(record['validation'].values()):.4g}"
     return line

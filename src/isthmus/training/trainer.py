@@ -19,8 +19,8 @@ from isthmus.randomness import Seeds, reseed, seed_at
 from isthmus.training.cancellation import heed, uninterrupted
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnostics.findings import Finding
-from isthmus.training.diagnostics.monitor import EVENT, Doctor, watched
-from isthmus.training.ema import average_in, averaged
+from isthmus.training.diagnostics.monitor import EVENT, Monitor, watched
+from isthmus.training.ema import averaged_weights, update_average
 from isthmus.training.engines.base import ManySteps, Terms, TrainingStep, summed
 from isthmus.training.evaluate import judged
 from isthmus.training.grad_clip import clip
@@ -59,11 +59,11 @@ class Trainer:
     plan: Plan
     state: State
     train: WeightedRows = field(default_factory=NoRows)
-    held_out: WeightedRows | None = None
+    validation: WeightedRows | None = None
     callbacks: Sequence[Callback] = ()
     reporter: Reporter = field(default_factory=Silent)
     checkpointer: Checkpointer | None = None
-    health: Doctor | None = None
+    monitor: Monitor | None = None
     """Who looks whether the network learns, if anyone."""
 
     stride: ManySteps | None = None
@@ -77,7 +77,7 @@ class Trainer:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.fresh_optimizer = self.optimizer.state_dict()
         self.began = time.monotonic()
-        self.settled, self.steps = True, 0
+        self.resumable, self.steps = True, 0
 
     def run(self) -> State:
         """Train to the end and leave the best weights in the network.
@@ -111,15 +111,15 @@ class Trainer:
         """This trainer without what only a running fit needs: a fitted model stays light."""
         self.optimizer.load_state_dict(self.fresh_optimizer)
         self.state = replace(self.state, best={}, average={})
-        self.plan = replace(self.plan, averaging=0.0)  # what goes on goes on from what was kept
+        self.plan = replace(self.plan, ema_decay=0.0)  # what goes on goes on from what was kept
         self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
-        self.health = None
+        self.monitor = None
         self._rest()
         return self
 
     def _rest(self) -> None:
         """Keep nothing of rows, nor of what is bound to memory: a fitted model may be copied."""
-        self.train, self.held_out, self.ahead = NoRows(), None, nothing_ahead
+        self.train, self.validation, self.ahead = NoRows(), None, nothing_ahead
         self.stride = self.stride and self.stride.anew()
 
     def one_more(self, rows: WeightedRows) -> None:
@@ -127,7 +127,7 @@ class Trainer:
 
         Raises DivergenceError, with the weights as they were before, when the loss is not finite.
         """
-        self.train, self.factors, self.health = rows, full_rate, None
+        self.train, self.factors, self.monitor = rows, full_rate, None
         before = copy.deepcopy(self.network.state_dict())
         self.state.sums, self.state.step = {}, 0
         try:
@@ -159,7 +159,7 @@ class Trainer:
             self.reporter.message(f"resuming after epoch {state.epoch}, step {state.step}")
             return
         # The start itself is a candidate: training may only improve on it.
-        terms = self.evaluate(self.held_out or self.train)
+        terms = self.evaluate(self.validation or self.train)
         total = sum(terms.values())
         if not math.isfinite(total):
             raise DivergenceError(
@@ -168,34 +168,39 @@ class Trainer:
         self.state.ceiling = CEILING * max(total, 1.0)
         self._keep_best(terms)
         start = self.evaluate(self.train, most=STARTING_ROWS)
-        self._record({"epoch": 0, "train": start, **self._held_out(terms)})
+        self._record({"epoch": 0, "train": start, **self._validation_terms(terms)})
         if self.plan.max_epochs == 0:
             self.state.stopped = ALL_DONE
 
-    def _held_out(self, terms: dict[str, float]) -> Record:
-        return {} if self.held_out is None else {"held_out": terms}
+    def _validation_terms(self, terms: dict[str, float]) -> Record:
+        return {} if self.validation is None else {"validation": terms}
 
     def _epoch_or_rescue(self) -> None:
         try:
             trained = self._train_epoch()
-            with averaged(self.network, self.state.average):
-                terms = self.evaluate(self.held_out or self.train)
+            with averaged_weights(self.network, self.state.average):
+                terms = self.evaluate(self.validation or self.train)
                 self._check_growth(terms, trained)
-                health = self._health()
+                monitor = self._diagnostics()
         except DivergedError as problem:
             self._rescue(problem)
             return
         with uninterrupted():
-            self.settled = False
+            self.resumable = False
             self.state.epoch, self.state.step, self.state.sums = self.state.epoch + 1, 0, {}
             self._judge(terms)
             lr, epoch = self.optimizer.param_groups[0]["lr"], self.state.epoch
-            record = {"epoch": epoch, "lr": lr, "train": trained, **self._held_out(terms)} | health
+            record = {
+                "epoch": epoch,
+                "lr": lr,
+                "train": trained,
+                **self._validation_terms(terms),
+            } | monitor
             self._record(record)
             self.reporter.epoch(record)
             self._warn()
             self._decide_stop(record)
-            self.settled = True
+            self.resumable = True
         self._checkpoint(force=self.state.done)
 
     def _train_epoch(self) -> dict[str, float]:
@@ -222,17 +227,17 @@ class Trainer:
         index = self.state.epoch * len(batches) + position
         self._set_rate(index, len(batches) * max(self.plan.max_epochs, 1))
         rows = batches[position]
-        doctor = self._doctor(position + 1, len(batches))
-        with watched(doctor, self.network):
+        monitor = self._monitor_for(position + 1, len(batches))
+        with watched(monitor, self.network):
             terms = self._take_step(rows, seed_at(self.state.seed, index))
-        if self.plan.averaging:
-            self.state.average = average_in(
-                self.state.average, self.network, self.plan.averaging, index
+        if self.plan.ema_decay:
+            self.state.average = update_average(
+                self.state.average, self.network, self.plan.ema_decay, index
             )
         self.state.add(summed([terms], [len(rows)]))
         self.state.step = position + 1
         # What was seen of a step is in no checkpoint: the end of the epoch is the next one.
-        self.settled = doctor is None
+        self.resumable = monitor is None
         if self.state.step % self.plan.check_every == 0:
             self._check(terms)
         self.reporter.advance(len(rows))
@@ -240,7 +245,7 @@ class Trainer:
 
     def _steps_at_once(self, batches: Sequence[Index]) -> int:
         """How many steps may be taken before anyone looks on; 0 where nobody can take several."""
-        if self.stride is None or self.plan.averaging:
+        if self.stride is None or self.plan.ema_decay:
             return 0
         left = len(batches) - self.state.step
         if left > 1 and self._looks(len(batches)):
@@ -254,10 +259,10 @@ class Trainer:
         sizes, total = [len(rows) for rows in chosen], len(batches) * max(self.plan.max_epochs, 1)
         rows, highest = as_one(chosen), self.rates[0] * self.state.lr_scale
         rates = [highest * one for one in self.factors(range(first, first + many), total)]
-        doctor = self._doctor(self.state.step + many, len(batches))
+        monitor = self._monitor_for(self.state.step + many, len(batches))
         with uninterrupted():
-            self.settled = False
-            with watched(doctor, self.network):
+            self.resumable = False
+            with watched(monitor, self.network):
                 seeds = Seeds(self.state.seed, range(first, first + many))
                 steps = steps_on(self.train, rows, sizes=sizes, rates=rates, seeds=seeds)
                 found = self.stride(steps)
@@ -265,37 +270,37 @@ class Trainer:
             if self.plan.check_every == 1:
                 self._check(found)
             self.state.step += many
-            self.settled = doctor is None
+            self.resumable = monitor is None
         self.reporter.advance(len(rows))
         self._checkpoint()
 
-    def _doctor(self, step: int, steps: int) -> Doctor | None:
+    def _monitor_for(self, step: int, steps: int) -> Monitor | None:
         """Who looks at step number `step` of an epoch of `steps`: the last one of some."""
-        return self.health if step == steps and self._looks(steps) else None
+        return self.monitor if step == steps and self._looks(steps) else None
 
     def _looks(self, steps: int) -> bool:
         """Whether the doctor looks at the end of the epoch under way."""
-        return self.health is not None and self.health.due(self.state.epoch + 1, steps)
+        return self.monitor is not None and self.monitor.due(self.state.epoch + 1, steps)
 
-    def _health(self) -> Record:
+    def _diagnostics(self) -> Record:
         """What the doctor sees in the network as it is judged, at the end of some epochs."""
-        if self.health is None or not self._looks(self.steps):
+        if self.monitor is None or not self._looks(self.steps):
             return {}
-        found = self.health.examine(self.network, self.train)
-        return {"health": found} if found else {}
+        found = self.monitor.examine(self.network, self.train)
+        return {"diagnostics": found} if found else {}
 
     def _warn(self) -> None:
-        if self.health is not None:
-            self._say(self.health.warning(self.state.history, self.plan.max_epochs))
+        if self.monitor is not None:
+            self._say(self.monitor.warning(self.state.history, self.plan.max_epochs))
 
     def _conclude(self) -> None:
-        if self.health is not None:
-            self._say(self.health.conclude(self.network, self.train, self.state.history).findings)
+        if self.monitor is not None:
+            self._say(self.monitor.conclude(self.network, self.train, self.state.history).findings)
 
     def _say(self, findings: Iterable[Finding]) -> None:
-        for disease, message in findings:
+        for issue, message in findings:
             event = {"event": EVENT, "epoch": self.state.epoch, "message": message}
-            self.state.history.append(event | {"disease": disease.value})
+            self.state.history.append(event | {"issue": issue.value})
             self.reporter.message(message)
 
     def _take_step(self, rows: Index, seed: int) -> dict[str, Tensor]:
@@ -312,7 +317,7 @@ class Trainer:
                 clip(self.network.parameters(), self.plan.clip_norm)
             if not before:
                 before.update(terms)
-                self.settled = False
+                self.resumable = False
             return torch.stack(list(terms.values())).sum()
 
         self.optimizer.step(closure)
@@ -335,7 +340,7 @@ class Trainer:
             raise DivergedError(f"the loss reached {loss:.4g}")
 
     def _rescue(self, problem: DivergedError) -> None:
-        state, self.settled = self.state, False
+        state, self.resumable = self.state, False
         state.rescues += 1
         if state.rescues > MOST_RESCUES:
             raise DivergenceError(
@@ -352,7 +357,7 @@ class Trainer:
             f"{state.best_epoch} and on with {state.lr_scale:.2g} of the learning rate"
         )
         state.history.append({"event": "diverged", "epoch": state.epoch + 1, "message": text})
-        self.settled = True
+        self.resumable = True
         self.reporter.message(text)
         warn(text)
 
@@ -383,7 +388,7 @@ class Trainer:
         self.state.history.append(record | {"seconds": round(self.state.seconds, 3)})
 
     def _checkpoint(self, *, force: bool = False) -> None:
-        if self.checkpointer is None or not self.settled:
+        if self.checkpointer is None or not self.resumable:
             return
         now = time.monotonic() - self.began
         if force or self.checkpointer.due(now):
@@ -393,6 +398,6 @@ class Trainer:
     def evaluate(self, rows: WeightedRows, most: int | None = None) -> dict[str, float]:
         """The terms of clean rows in evaluation mode, averaged over all (or the first `most`)."""
         # What averages weights puts them where only the network finds them.
-        judge = None if self.stride is None or self.plan.averaging else self.stride.judge
+        judge = None if self.stride is None or self.plan.ema_decay else self.stride.judge
         seed = seed_at(self.state.seed, -1)
         return judged(self.network, self.objective, rows, seed, most, judge)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from isthmus.data import open_source
-from isthmus.data.formats import csv_lines as lines
+from isthmus.data.formats import csv_lines
 from isthmus.errors import SourceError
 
 QUOTED = [
@@ -25,12 +25,12 @@ QUOTED = [
 @pytest.mark.parametrize("rows", [1, 2, 100])
 @pytest.mark.parametrize("text", QUOTED)
 def test_rows_begin_where_python_says_they_do(tmp_path, monkeypatch, text, rows, read):
-    monkeypatch.setattr(lines, "READ_BYTES", read)
+    monkeypatch.setattr(csv_lines, "READ_BYTES", read)
     path = tmp_path / "a.csv"
     path.write_bytes(text.encode())
     expected = [row for row in csv.reader(io.StringIO(text.lstrip("\ufeff"), newline="")) if row]
     data, found = path.read_bytes(), []
-    for span in lines.spans(path, ",", rows):
+    for span in csv_lines.spans(path, ",", rows):
         part = io.StringIO(data[span.start : span.end].decode("utf-8-sig"), newline="")
         some = [row for row in csv.reader(part) if row]
         assert len(some) == span.rows <= rows
@@ -40,11 +40,11 @@ def test_rows_begin_where_python_says_they_do(tmp_path, monkeypatch, text, rows,
 
 @pytest.mark.parametrize("most", [1, 20, 45, 1000])
 def test_spans_of_long_rows_hold_fewer(tmp_path, monkeypatch, most):
-    monkeypatch.setattr(lines, "SPAN_BYTES", most)
-    monkeypatch.setattr(lines, "READ_BYTES", 64)
+    monkeypatch.setattr(csv_lines, "SPAN_BYTES", most)
+    monkeypatch.setattr(csv_lines, "READ_BYTES", 64)
     path = tmp_path / "a.csv"
     path.write_text("".join(f"{row},text {row}\n" for row in range(10, 40)))  # of 11 bytes
-    found = list(lines.spans(path, ",", 10))
+    found = list(csv_lines.spans(path, ",", 10))
     assert [span.start for span in found[1:]] == [span.end for span in found[:-1]]
     assert (found[0].start, found[-1].end) == (0, 330)
     assert sum(span.rows for span in found) == 30
@@ -69,7 +69,7 @@ COLUMNS = {
 def in_pieces(monkeypatch):
     """Spans of a row or two."""
     monkeypatch.setattr("isthmus.data.formats.csv_stream.CHUNK_BYTES", 32)
-    monkeypatch.setattr(lines, "READ_BYTES", 16)
+    monkeypatch.setattr(csv_lines, "READ_BYTES", 16)
 
 
 @pytest.mark.usefixtures("in_pieces")

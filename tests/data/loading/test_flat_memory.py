@@ -8,7 +8,7 @@ import pytest
 from isthmus import Autoencoder
 from isthmus.data import Schema
 from isthmus.data.on_disk import Blocks
-from isthmus.estimator import split as division
+from isthmus.estimator import split
 
 WIDTH, GROUP = 4, 2000
 FEW, MANY = 50_000, 200_000
@@ -65,14 +65,14 @@ def test_a_fit_takes_no_more_memory_for_more_rows():
 
 
 def test_row_numbers_in_memory_would_be_noticed(monkeypatch):
-    real = division.AllBut.__init__
+    real = split.AllBut.__init__
 
     def planted(self, n, left_out=np.arange(0)):  # noqa: B008
         real(self, n, left_out)
         self.kept = np.arange(n)
 
     fit(Made(FEW))
-    monkeypatch.setattr(division.AllBut, "__init__", planted)
+    monkeypatch.setattr(split.AllBut, "__init__", planted)
     assert peak(MANY, fit) - peak(FEW, fit) > ALLOWED
 
 

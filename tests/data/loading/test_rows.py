@@ -7,11 +7,11 @@ import torch
 from isthmus.data import Rows, epoch_batches, fit_preparation, open_source, plain_batches
 from isthmus.data.loading import rows as batches
 
-SIZES = [(1, 4), (7, 3), (8, 4), (100, 16), (5, 100)]
+SIZE_FACTORS = [(1, 4), (7, 3), (8, 4), (100, 16), (5, 100)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-@pytest.mark.parametrize(("n", "batch"), SIZES)
+@pytest.mark.parametrize(("n", "batch"), SIZE_FACTORS)
 def test_every_row_comes_once_over_all_processes(n, batch, size):
     ranks = [epoch_batches(n, batch, seed=1, epoch=2, rank=r, size=size) for r in range(size)]
     together = [np.concatenate(parts) for parts in zip(*ranks, strict=True)]
@@ -34,7 +34,7 @@ def test_seed_and_epoch_decide_the_order():
     assert len(set(drawn)) == 16
 
 
-@pytest.mark.parametrize(("n", "batch"), SIZES)
+@pytest.mark.parametrize(("n", "batch"), SIZE_FACTORS)
 def test_plain_batches_are_in_order(n, batch):
     np.testing.assert_array_equal(np.concatenate(plain_batches(n, batch)), np.arange(n))
     assert all(len(rows) <= batch for rows in plain_batches(n, batch))

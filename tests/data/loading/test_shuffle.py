@@ -9,11 +9,11 @@ import torch
 from isthmus.data import AllBut, StreamedRows, ahead, epoch_batches, fit_preparation, open_source
 from isthmus.data.loading.shuffle import WindowBatches
 
-SIZES = [(1000, 1000), (70, 200), (30, 100), (7, 20), (1, 1), (64, 10)]
+SIZE_FACTORS = [(1000, 1000), (70, 200), (30, 100), (7, 20), (1, 1), (64, 10)]
 """Rows of a chunk and of a window."""
 
 
-@pytest.fixture(params=SIZES)
+@pytest.fixture(params=SIZE_FACTORS)
 def source(parquet, small_chunks, request):
     small_chunks(*request.param)
     return open_source(parquet, stream=True)

@@ -10,7 +10,7 @@ from isthmus.data import open_source
 from isthmus.data.output.fill_missing import fill
 from isthmus.data.validate import align
 
-SIZES = ["S", "M", "L", "XL"]
+SIZE_FACTORS = ["S", "M", "L", "XL"]
 
 
 def fit_schema(frame):
@@ -22,7 +22,7 @@ def filled(frame, values, schema):
     return fill(align(open_source(frame), schema), np.asarray(values, float), schema)
 
 
-def ordered(values, levels=SIZES):
+def ordered(values, levels=SIZE_FACTORS):
     return pd.DataFrame({"size": pd.Categorical(values, levels, ordered=True)})
 
 
@@ -32,7 +32,7 @@ def test_ordered_levels_of_arrow_stay_in_their_order():
     made = filled(pa.Table.from_pandas(frame), [[0], [1], [2], [3], [2]], schema)
     column = made.column("size").combine_chunks()
     assert column.type.ordered
-    assert column.dictionary.to_pylist() == SIZES
+    assert column.dictionary.to_pylist() == SIZE_FACTORS
     assert column.to_pylist() == ["XL", "M", "S", "L", "L"]
     pd.testing.assert_frame_equal(made.to_pandas(), ordered(["XL", "M", "S", "L", "L"]))
 
@@ -40,8 +40,8 @@ def test_ordered_levels_of_arrow_stay_in_their_order():
 @pytest.mark.parametrize(
     ("own", "expected"),
     [
-        (SIZES, SIZES),
-        (["S", "L", "XL"], SIZES),
+        (SIZE_FACTORS, SIZE_FACTORS),
+        (["S", "L", "XL"], SIZE_FACTORS),
         (["S", "M", "L", "XL", "XXL"], ["S", "M", "L", "XL", "XXL"]),
         (["XL", "L", "S"], ["XL", "L", "S", "M"]),
     ],

@@ -93,7 +93,7 @@ def test_whole_numbers_elsewhere_are_such_levels_where_no_zero_leads(tmp_path, s
 def test_what_is_known_comes_back_as_it_was_written(tmp_path, stream, role):
     number = np.linspace(0, 1, N).round(3).astype(str).tolist()
     learned = write(tmp_path / "a.csv", y=number)
-    roles = ["--role", f"code={role}", "--corruption", "hiding", "--epochs", "1", "--quiet"]
+    roles = ["--role", f"code={role}", "--corruption", "missing", "--epochs", "1", "--quiet"]
     model, out = str(tmp_path / "m"), str(tmp_path / "filled.csv")
     fit = ["fit", str(learned), "-o", model, "--components", "2", "--no-report", *roles]
     assert main([*fit, stream]) == 0
@@ -109,7 +109,7 @@ def test_what_is_known_comes_back_as_it_was_written(tmp_path, stream, role):
 
 def test_a_model_in_python_fills_them_in_as_they_were_written(tmp_path):
     learned = open_source(write(tmp_path / "a.csv"), roles={"code": "categorical"})
-    settings = {"max_epochs": 1, "random_state": 0, "corruption": "hiding"}
+    settings = {"max_epochs": 1, "random_state": 0, "corruption": "missing"}
     ae = Autoencoder(n_components=1, **settings).fit(learned)
     new = write(tmp_path / "b.csv", x=[np.nan, *[0.5] * (N - 1)], code=["1", "10", "9"] * 30)
     for stream in (False, True):

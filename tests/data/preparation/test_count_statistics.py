@@ -6,7 +6,7 @@ from scipy import sparse, stats
 
 from isthmus.data import Preparation, fit_preparation, open_source
 from isthmus.data.preparation.count_statistics import half_deviance
-from isthmus.data.splitting import holdout as split
+from isthmus.data.splitting import holdout
 from isthmus.errors import ArtifactError, RequestError
 
 
@@ -29,7 +29,7 @@ def test_size_factors_are_totals_over_the_mean_total():
     np.testing.assert_allclose(found, X.sum(axis=1) / X.sum(axis=1).mean())
     assert np.corrcoef(np.log(found), np.log(depth))[0, 1] > 0.95
     np.testing.assert_allclose(prepared(X).size_factors(sparse.csr_array(X)), found)
-    np.testing.assert_array_equal(prepared(X, "columns").size_factors(X), np.ones(len(X)))
+    np.testing.assert_array_equal(prepared(X, "standard").size_factors(X), np.ones(len(X)))
 
 
 def test_an_empty_row_has_the_size_of_one_count():
@@ -45,13 +45,13 @@ def test_the_dispersion_is_that_which_counts_were_drawn_with(size, sized):
         rng = np.random.default_rng(1)
         rate = np.exp(rng.normal(size=60))
         X = rng.negative_binomial(size, size / (size + rate), X.shape)
-    found = prepared(X, "sizes" if sized else "columns").counts.dispersion
+    found = prepared(X, "size_factors" if sized else "standard").counts.dispersion
     assert np.median(found) == pytest.approx(1 / size, rel=0.15)
 
 
 def test_poisson_counts_have_next_to_no_dispersion():
     X = np.random.default_rng(0).poisson(4, (4000, 60))
-    assert prepared(X, "columns").counts.dispersion.max() < 0.02
+    assert prepared(X, "standard").counts.dispersion.max() < 0.02
 
 
 def test_what_it_costs_to_know_nothing_but_the_mean():
@@ -81,8 +81,8 @@ def test_gaps_are_left_out():
     X, _ = drawn(n=300)
     gappy = X.astype(float)
     gappy[::3, 1] = np.nan
-    found = prepared(gappy, "columns").counts
-    alone = prepared(X[np.isfinite(gappy[:, 1])], "columns").counts
+    found = prepared(gappy, "standard").counts
+    alone = prepared(X[np.isfinite(gappy[:, 1])], "standard").counts
     assert found.cost[1] == pytest.approx(alone.cost[1])
     assert found.log_scale[1] == pytest.approx(alone.log_scale[1])
 
@@ -90,7 +90,7 @@ def test_gaps_are_left_out():
 def test_sparse_blocks_and_arrays_tell_the_same(monkeypatch):
     X, _ = drawn(n=200)
     whole = prepared(X)
-    monkeypatch.setattr(split, "BLOCK_BYTES", 8 * 60 * 7)
+    monkeypatch.setattr(holdout, "BLOCK_BYTES", 8 * 60 * 7)
     pieces = fit_preparation(
         open_source(sparse.csr_array(X), roles="count"), np.arange(200), np.ones(200)
     )
@@ -101,24 +101,24 @@ def test_sparse_blocks_and_arrays_tell_the_same(monkeypatch):
 
 def test_columns_without_any_count_or_without_change_cost_something():
     X = np.column_stack([np.zeros(100, int), np.full(100, 3), np.arange(100) == 7])
-    found = prepared(X, "columns").counts
+    found = prepared(X, "standard").counts
     assert (found.cost >= np.log(100) / 100 - 1e-12).all()
     assert np.isfinite(half_deviance(X, np.full(X.shape, 0.01), found.dispersion)).all()
 
 
 def test_when_rows_have_size_factors():
     X, _ = drawn(n=60)
-    assert prepared(X).scaling == "sizes"
-    assert prepared(X, "columns").scaling == "columns"
-    assert prepared(X[:, :49]).scaling == "columns"
-    assert prepared(X[:, :49], "sizes").scaling == "sizes"
-    assert prepared(X, roles={"*": "count", "3": "numeric"}).scaling == "columns"
+    assert prepared(X).scaling == "size_factors"
+    assert prepared(X, "standard").scaling == "standard"
+    assert prepared(X[:, :49]).scaling == "standard"
+    assert prepared(X[:, :49], "size_factors").scaling == "size_factors"
+    assert prepared(X, roles={"*": "count", "3": "numeric"}).scaling == "standard"
 
 
 @pytest.mark.parametrize("roles", ["numeric", {"*": "count", "3": "numeric"}])
 def test_sizes_are_for_counts_alone(roles):
-    with pytest.raises(RequestError, match="'sizes' is for rows of nothing but counts"):
-        prepared(drawn(n=60)[0], "sizes", roles=roles)
+    with pytest.raises(RequestError, match="'size_factors' is for rows of nothing but counts"):
+        prepared(drawn(n=60)[0], "size_factors", roles=roles)
 
 
 def test_it_is_written_and_read():

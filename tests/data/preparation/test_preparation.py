@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.preprocessing import StandardScaler
 
 from isthmus.data import SCALINGS, Preparation, fit_preparation, open_source, sparse_source
-from isthmus.data.splitting import holdout as split
+from isthmus.data.splitting import holdout
 from isthmus.errors import ArtifactError, DataError, RequestError
 from isthmus.types import Facts
 
@@ -22,7 +22,7 @@ def fit(X, scaling="auto", weight=None, rows=None):
     return fit_preparation(source, rows, weight, scaling)
 
 
-OF_NUMBERS = [scaling for scaling in SCALINGS if scaling not in ("sizes", "quantiles")]
+OF_NUMBERS = [scaling for scaling in SCALINGS if scaling not in ("size_factors", "quantiles")]
 """The scalings of arrays of which nothing was declared."""
 
 
@@ -58,7 +58,7 @@ def test_there_and_back(rng, layout, scaling):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_measured_is_the_prepared_row_in_its_own_order_and_unit(rng, layout):
     X = LAYOUTS[layout](rng)
-    preparation = fit(X, "common")
+    preparation = fit(X, "global")
     measured = preparation.measured(preparation.encode(X, torch.float64))
     peak = 255.0 if X.dtype == np.uint8 else 1.0
     differences = (X[1:].astype(float) - X[:-1].astype(float)).reshape(len(X) - 1, -1) / peak
@@ -78,13 +78,13 @@ def test_columns_is_scikit_learns_scaler(rng, weight):
     X = table(rng)
     weights = {"integers": rng.integers(1, 5, 40).astype(float), "fractions": rng.uniform(size=40)}
     w = weights.get(weight, np.ones(40))
-    preparation = fit(X, "columns", w)
+    preparation = fit(X, "standard", w)
     theirs = StandardScaler().fit(X, sample_weight=w)
     np.testing.assert_allclose(preparation.encode(X, torch.float64), theirs.transform(X), atol=1e-7)
     assert preparation.unit == 1
 
 
-@pytest.mark.parametrize("scaling", ["common", "columns"])
+@pytest.mark.parametrize("scaling", ["global", "standard"])
 def test_weights_are_repetitions(rng, scaling):
     X, counts = table(rng), rng.integers(1, 5, 40)
     weighted, repeated = fit(X, scaling, counts), fit(np.repeat(X, counts, axis=0), scaling)
@@ -95,7 +95,7 @@ def test_weights_are_repetitions(rng, scaling):
 
 def test_common_keeps_the_metric_and_has_unit_variance_on_average(rng):
     X = table(rng)
-    z = fit(X, "common").encode(X, torch.float64).numpy()
+    z = fit(X, "global").encode(X, torch.float64).numpy()
     assert z.var(axis=0).mean() == pytest.approx(1.0)
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-9)
     ratio = np.linalg.norm(X[1:] - X[:-1], axis=1) / np.linalg.norm(z[1:] - z[:-1], axis=1)
@@ -106,8 +106,8 @@ def test_common_shifts_an_image_by_one_grey_level():
     image = np.zeros((4, 2, 2))
     image[:, 0] = [[1, 2]]
     image[:2] *= 2
-    assert len(fit(image, "common").shift) == 1
-    assert fit(image, "common").shift[0] == pytest.approx(image.mean())
+    assert len(fit(image, "global").shift) == 1
+    assert fit(image, "global").shift[0] == pytest.approx(image.mean())
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_fixed_scalings(rng, dtype, highest, scaling, scale, unit):
 
 
 NAMED = {
-    "mixed units": ([1, 1e3, 1e-2], [0, 0, 0], "columns"),
-    "one unit": ([1, 1.2, 0.8], [0, 0, 0], "common"),
-    "one unit, far apart": ([1, 1, 1], [0, 100, 200], "columns"),
-    "one column": ([5], [0], "common"),
+    "mixed units": ([1, 1e3, 1e-2], [0, 0, 0], "standard"),
+    "one unit": ([1, 1.2, 0.8], [0, 0, 0], "global"),
+    "one unit, far apart": ([1, 1, 1], [0, 100, 200], "standard"),
+    "one column": ([5], [0], "global"),
 }
 
 
@@ -143,10 +143,10 @@ def test_auto_scales_named_columns_one_by_one_unless_they_share_a_range(rng, cas
     X = rng.uniform(size=(50, len(scales))) * scales + shifts
     frame = pl.DataFrame(X, schema=[f"c{i}" for i in range(len(scales))])
     assert fit(frame).scaling == expected
-    assert fit(X).scaling == "common"
+    assert fit(X).scaling == "global"
 
 
-@pytest.mark.parametrize("scaling", ["common", "columns"])
+@pytest.mark.parametrize("scaling", ["global", "standard"])
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e9])
 def test_constant_columns_are_listed_and_harmless(rng, scaling, value):
     X = np.column_stack([rng.normal(size=30), np.full(30, value), rng.normal(size=30)])
@@ -168,24 +168,24 @@ def test_rows_that_are_all_the_same_are_not_blown_up(scaling):
 def test_a_column_that_varies_little_beside_its_size_still_varies():
     stamps = 1.7e15 + np.random.default_rng(0).normal(0, 1000, 200)  # microseconds of one hour
     X = np.column_stack([stamps, np.arange(200.0)])
-    z = fit(X, "columns").encode(X, torch.float64).numpy()
+    z = fit(X, "standard").encode(X, torch.float64).numpy()
     np.testing.assert_allclose(z.std(axis=0), 1, rtol=1e-6)
 
 
 def test_only_the_given_rows_are_learnt_from(rng):
     X = table(rng)
     X[20:] = 1e12
-    some = fit(X, "columns", np.ones(20), np.arange(20))
-    assert some.to_json() == fit(X[:20], "columns").to_json()
+    some = fit(X, "standard", np.ones(20), np.arange(20))
+    assert some.to_json() == fit(X[:20], "standard").to_json()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_small_blocks_agree_with_one(rng, monkeypatch, layout):
-    X, scaling = LAYOUTS[layout](rng), "columns" if layout == "table" else "common"
+    X, scaling = LAYOUTS[layout](rng), "standard" if layout == "table" else "global"
     weight = rng.uniform(0.5, 2, len(X))
     whole = fit(X, scaling, weight)
-    monkeypatch.setattr(split, "BLOCK_BYTES", 8 * whole.schema.n_features * 7)
-    assert len(split.blocks(open_source(X))) > 3
+    monkeypatch.setattr(holdout, "BLOCK_BYTES", 8 * whole.schema.n_features * 7)
+    assert len(holdout.blocks(open_source(X))) > 3
     pieces = fit(X, scaling, weight)
     np.testing.assert_allclose(pieces.shift, whole.shift, rtol=1e-12)
     np.testing.assert_allclose(pieces.scale, whole.scale, rtol=1e-10)
@@ -194,8 +194,8 @@ def test_small_blocks_agree_with_one(rng, monkeypatch, layout):
 
 def test_variance_does_not_drown_in_a_large_mean(rng, monkeypatch):
     X = 1e9 + rng.normal(size=(500, 3))
-    monkeypatch.setattr(split, "BLOCK_BYTES", 8 * 3 * 50)
-    np.testing.assert_allclose(fit(X, "columns").scale, (X - 1e9).std(axis=0), rtol=1e-6)
+    monkeypatch.setattr(holdout, "BLOCK_BYTES", 8 * 3 * 50)
+    np.testing.assert_allclose(fit(X, "standard").scale, (X - 1e9).std(axis=0), rtol=1e-6)
 
 
 def test_sparse_rows_are_dense_rows(rng):
@@ -259,7 +259,7 @@ def test_held_out_rows_decide_what_is_constant_and_shared_but_not_the_mean():
     assert alone.constant == ("c",)
     told = fit_preparation(source, seen, np.ones(39), unseen=unseen)
     assert told.constant == ()
-    assert told.scaling == "columns"
+    assert told.scaling == "standard"
     assert told.shift == (19.0, 19.0, 0.0)
     assert told.scale[2] == pytest.approx(1e6)
 
@@ -275,8 +275,8 @@ def test_columns_of_unlike_ranges_under_one_scale_are_remarked(rng):
     alike = rng.standard_normal((30, 4))
     unlike = alike * [1, 1, 1, 1000]
     (remark,) = fit(unlike).remarks
-    assert "preparation='columns'" in remark
-    assert fit(alike).remarks == fit(unlike, "columns").remarks == ()
+    assert "preparation='standard'" in remark
+    assert fit(alike).remarks == fit(unlike, "standard").remarks == ()
     assert fit(pl.DataFrame(unlike, schema=list("abcd"))).remarks == ()
 
 

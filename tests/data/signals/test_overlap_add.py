@@ -7,7 +7,7 @@ import pytest
 
 from isthmus.data.signals.overlap_add import extents, join, taper, window_starts
 
-SIZES = [
+SIZE_FACTORS = [
     (samples, length, step)
     for samples, length in itertools.product((2, 5, 16, 17, 63, 200), (2, 3, 8, 16, 64))
     for step in (1, 2, 3, length // 2, length - 1, length)
@@ -15,7 +15,7 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize(("samples", "length", "step"), SIZES)
+@pytest.mark.parametrize(("samples", "length", "step"), SIZE_FACTORS)
 def test_the_windows_of_a_recording_give_it_back(samples, length, step, rng):
     recording = 1e3 * rng.normal(size=(samples, 2)) + 1e6
     where = extents([samples], length, step)
@@ -25,7 +25,7 @@ def test_the_windows_of_a_recording_give_it_back(samples, length, step, rng):
     np.testing.assert_allclose(made, recording, rtol=4 * np.finfo(float).eps)
 
 
-@pytest.mark.parametrize(("samples", "length", "step"), SIZES)
+@pytest.mark.parametrize(("samples", "length", "step"), SIZE_FACTORS)
 def test_every_sample_is_in_a_window_and_every_window_full(samples, length, step):
     starts = window_starts(samples, length, step)
     seen = {sample for start in starts for sample in range(start, start + length)}

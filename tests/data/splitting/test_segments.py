@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isthmus.data import array_source, count_distinct, held_out_split, series, windows
+from isthmus.data import array_source, count_distinct, series, validation_split, windows
 from isthmus.data.splitting.segments import MOST_STRETCHES, count_independent, shares_samples
 
 
@@ -14,7 +14,7 @@ def samples_of(where):
 
 def split(source, fraction=0.2, seed=0):
     rows = np.arange(len(source))
-    return held_out_split(source, rows, np.ones(len(source)), fraction, seed)
+    return validation_split(source, rows, np.ones(len(source)), fraction, seed)
 
 
 SETS = {
@@ -29,20 +29,20 @@ SETS = {
 def test_no_sample_is_on_both_sides(name, length, step, rng):
     source = windows([rng.normal(size=n) for n in SETS[name]], length=length, step=step)
     for seed in range(3):
-        train, held_out = split(source, seed=seed)
+        train, validation = split(source, seed=seed)
         kept = samples_of(source.extents[train])
-        assert not kept & samples_of(source.extents[held_out])
-        assert 0.1 * len(source) <= len(held_out) <= 0.25 * len(source)
+        assert not kept & samples_of(source.extents[validation])
+        assert 0.1 * len(source) <= len(validation) <= 0.25 * len(source)
         assert len(train) >= len(source) / 2
         # Only what shares samples with held-out rows is in neither part.
-        apart = np.setdiff1d(np.arange(len(source)), np.concatenate([train, held_out]))
-        held = samples_of(source.extents[held_out])
+        apart = np.setdiff1d(np.arange(len(source)), np.concatenate([train, validation]))
+        held = samples_of(source.extents[validation])
         assert all(samples_of(source.extents[[row]]) & held for row in apart)
 
 
 def test_the_seed_chooses_several_stretches(rng):
     source = windows(rng.normal(size=20_000), length=20)
-    chosen = [split(source, seed=seed).held_out for seed in (0, 0, 1)]
+    chosen = [split(source, seed=seed).validation for seed in (0, 0, 1)]
     np.testing.assert_array_equal(chosen[0], chosen[1])
     assert not np.array_equal(chosen[0], chosen[2])
     stretches = 1 + (np.diff(chosen[0]) > 1).sum()
@@ -51,40 +51,40 @@ def test_the_seed_chooses_several_stretches(rng):
 
 def test_little_is_lost_where_windows_overlap_much(rng):
     source = windows(rng.normal(size=2000), length=64, step=1)
-    train, held_out = split(source, fraction=0.1)
-    assert len(held_out) >= 0.08 * len(source)
-    assert len(source) - len(train) - len(held_out) <= 2 * 63
+    train, validation = split(source, fraction=0.1)
+    assert len(validation) >= 0.08 * len(source)
+    assert len(source) - len(train) - len(validation) <= 2 * 63
 
 
 def test_where_all_windows_overlap_nothing_is_held_out(rng):
     source = windows(rng.normal(size=100), length=90, step=1)
-    train, held_out = split(source)
-    assert (len(train), len(held_out)) == (len(source), 0)
+    train, validation = split(source)
+    assert (len(train), len(validation)) == (len(source), 0)
 
 
 def test_a_large_share_is_held_out_where_it_is_asked_for(rng):
     source = windows(rng.normal(size=4000), length=20)
-    train, held_out = split(source, fraction=0.8)
-    assert 0.7 * len(source) < len(held_out) < 0.85 * len(source)
+    train, validation = split(source, fraction=0.8)
+    assert 0.7 * len(source) < len(validation) < 0.85 * len(source)
     assert len(train) > 0.1 * len(source)
 
 
 def test_copies_of_training_windows_are_no_evidence(rng):
     beat = rng.normal(size=20)
     source = windows(np.tile(beat, 200), length=20, step=20)
-    assert not len(split(source).held_out)
+    assert not len(split(source).validation)
     source = windows([*rng.normal(size=(2, 500)), np.zeros(500)], length=20, step=10)
-    train, held_out = split(source)
+    train, validation = split(source)
     hashes = {source.read(np.array([row])).tobytes() for row in train}
-    assert not any(source.read(np.array([row])).tobytes() in hashes for row in held_out)
+    assert not any(source.read(np.array([row])).tobytes() in hashes for row in validation)
 
 
 def test_series_and_ready_rows_are_held_out_one_by_one(rng):
     rows = rng.normal(size=(60, 12))
     ready = array_source(rows, layout="signal")
-    np.testing.assert_array_equal(split(series(list(rows))).held_out, split(ready).held_out)
+    np.testing.assert_array_equal(split(series(list(rows))).validation, split(ready).validation)
     once = windows(list(rows), length=12)
-    np.testing.assert_array_equal(split(once).held_out, split(ready).held_out)
+    np.testing.assert_array_equal(split(once).validation, split(ready).validation)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -112,7 +112,7 @@ def test_overlapping_windows_are_less_evidence_than_their_number(rng):
 def test_rows_of_no_weight_are_in_no_part(weighted, rng):
     source = windows(rng.normal(size=3000), length=20)
     counted = np.flatnonzero(np.resize([1, *weighted], len(source)))
-    found = held_out_split(source, counted, np.ones(len(counted)), 0.2, 0)
-    assert set(found.train) | set(found.held_out) <= set(counted)
-    held = source.extents[found.held_out]
+    found = validation_split(source, counted, np.ones(len(counted)), 0.2, 0)
+    assert set(found.train) | set(found.validation) <= set(counted)
+    held = source.extents[found.validation]
     assert not samples_of(source.extents[found.train]) & samples_of(held)

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isthmus.data import digest, held_out_split, open_source, streamed_split
-from isthmus.data.splitting import streamed as sketch
+from isthmus.data import digest, open_source, streamed_split, validation_split
+from isthmus.data.splitting import streamed
 
 VALUES = {
     "all different": lambda rng, n: rng.normal(size=n),
@@ -34,21 +34,21 @@ def file_of(tmp_path):
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.1, 0.4])
 @pytest.mark.parametrize("name", VALUES)
 def test_the_same_rows_are_held_out_as_in_memory(file_of, rng, monkeypatch, name, fraction, kept):
-    monkeypatch.setattr(sketch, "MOST_KEPT", kept)
+    monkeypatch.setattr(streamed, "MOST_KEPT", kept)
     monkeypatch.setattr("isthmus.data.splitting.holdout.CHUNK_BYTES", 16 * 37)
     values = VALUES[name](rng, 1000)
     path = file_of(values)
     memory = open_source(path, stream=False)
     for seed in range(4):
-        expected = held_out_split(memory, np.arange(1000), np.ones(1000), fraction, seed)
+        expected = validation_split(memory, np.arange(1000), np.ones(1000), fraction, seed)
         found = streamed_split(open_source(path, stream=True), fraction, seed)
-        np.testing.assert_array_equal(found.held_out, expected.held_out)
+        np.testing.assert_array_equal(found.validation, expected.validation)
         np.testing.assert_array_equal(np.asarray(found.train), expected.train)
 
 
 def test_the_smallest_hashes_are_kept_and_no_more(rng):
     hashes = rng.integers(0, 5000, 20_000).astype(np.uint64)
-    smallest = sketch._Smallest(50)
+    smallest = streamed._Smallest(50)
     for start in range(0, 20_000, 400):
         smallest.add(hashes[start : start + 400], np.arange(start, start + 400))
         assert len(smallest.hashes) <= 4 * 50 + 400
@@ -60,9 +60,9 @@ def test_the_smallest_hashes_are_kept_and_no_more(rng):
 
 
 def test_no_more_are_held_out_than_fit_in_memory(file_of, rng, monkeypatch):
-    monkeypatch.setattr(sketch, "HELD_OUT_BYTES", 16 * 30)
+    monkeypatch.setattr(streamed, "VALIDATION_BYTES", 16 * 30)
     source = open_source(file_of(rng.normal(size=1000)), stream=True)
-    assert len(streamed_split(source, 0.4, 0).held_out) == 30
+    assert len(streamed_split(source, 0.4, 0).validation) == 30
 
 
 def test_the_digest_changes_with_values_and_order(file_of, rng):
@@ -81,7 +81,7 @@ def test_the_digest_changes_with_values_and_order(file_of, rng):
 def test_what_comes_often_is_among_the_largest_and_no_count_is_far_off(rng):
     hashes = np.minimum(rng.geometric(0.2, 20_000), 9).astype(np.uint64)
     hashes[::2] = rng.integers(100, 2**60, 10_000)
-    largest = sketch._Largest(20_000, slack=100)
+    largest = streamed._Largest(20_000, slack=100)
     for start in range(0, 20_000, 333):
         largest.add(hashes[start : start + 333])
         assert len(largest.hashes) <= 201

@@ -130,7 +130,7 @@ def test_a_model_says_the_same_of_the_same_dates_in_any_file(tmp_path, table, fi
     learned = open_source(write(tmp_path / fitted, table, pa.timestamp("ns")))
     gappy = table.copy()
     gappy.loc[:4, "when"] = pd.NaT
-    settings = {"n_components": 2, "max_epochs": 3, "random_state": 0, "corruption": "hiding"}
+    settings = {"n_components": 2, "max_epochs": 3, "random_state": 0, "corruption": "missing"}
     ae = Autoencoder(**settings).fit(learned)
     detector = OutlierDetector(Autoencoder(**settings)).fit(learned)
     codes, errors = ae.transform(learned), ae.reconstruction_error(learned)

@@ -172,7 +172,7 @@ def test_levels_that_a_model_does_not_know_are_missing_and_told():
     assert source.strange == (
         "X: column 'g': 2 values are none that the model knows, and are taken as missing: 'z'",
     )
-    assert source.gaps(0).tolist() == [False, False, True, False]
+    assert source.missing(0).tolist() == [False, False, True, False]
     (told,) = align(frame_source(new.head(2)), learned).strange
     assert (
         told == "X: column 'g': 1 value is none that the model knows, and is taken as missing: 'z'"

@@ -9,8 +9,8 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 
-from isthmus.data import align, fit_preparation, has_gaps, open_source
-from isthmus.data.tables import infer_streamed as surveys
+from isthmus.data import align, fit_preparation, has_missing, open_source
+from isthmus.data.tables import infer_streamed
 from isthmus.data.tables.streamed import TableBlocks
 from isthmus.errors import DataError, SourceError
 
@@ -20,7 +20,7 @@ ROWS = 200
 @pytest.fixture(autouse=True)
 def _in_pieces(monkeypatch):
     monkeypatch.setattr("isthmus.data.on_disk.CHUNK_BYTES", 8 * 10 * 23)
-    monkeypatch.setattr(surveys, "BATCH_ROWS", 17)
+    monkeypatch.setattr(infer_streamed, "BATCH_ROWS", 17)
     monkeypatch.setattr("isthmus.data.formats.csv_stream.CHUNK_BYTES", 8 * 10 * 31)
 
 
@@ -60,7 +60,7 @@ def check_same(ours, theirs):
     np.testing.assert_array_equal(found, expected)
     weight = np.ones(len(theirs))
     assert fit_preparation(ours, everything, weight) == fit_preparation(theirs, everything, weight)
-    assert has_gaps(ours) == has_gaps(theirs)
+    assert has_missing(ours) == has_missing(theirs)
 
 
 @pytest.mark.parametrize("group", [1000, 60, 7])
@@ -174,7 +174,7 @@ def test_columns_are_matched_by_name_in_any_order(tmp_path, mixed):
 
 
 def test_too_many_levels_for_memory_are_refused_or_names(tmp_path, monkeypatch, rng):
-    monkeypatch.setattr(surveys, "MOST_LEVELS", 30)
+    monkeypatch.setattr(infer_streamed, "MOST_LEVELS", 30)
     names = [f"row {row}" for row in range(ROWS)]
     pq.write_table(pa.table({"name": names, "x": np.ones(ROWS)}), tmp_path / "a.parquet")
     source = open_source(tmp_path / "a.parquet", stream=True)

@@ -9,7 +9,7 @@ import pyarrow.csv as pc
 import pytest
 
 from isthmus.data import align, frame_source, open_source
-from isthmus.data.formats import csv_lines as lines
+from isthmus.data.formats import csv_lines
 from isthmus.data.tables.datetimes import reads_as_date, reads_as_zoned
 from isthmus.data.tables.to_numbers import reads_as_number
 from isthmus.errors import DataError, SourceError
@@ -96,7 +96,7 @@ def write(path, name=None, cell=None):
 def in_pieces(monkeypatch):
     """Spans of a few rows."""
     monkeypatch.setattr("isthmus.data.formats.csv_stream.CHUNK_BYTES", 24 * 40)
-    monkeypatch.setattr(lines, "READ_BYTES", 1 << 10)
+    monkeypatch.setattr(csv_lines, "READ_BYTES", 1 << 10)
 
 
 @pytest.mark.usefixtures("in_pieces")

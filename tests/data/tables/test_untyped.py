@@ -74,7 +74,7 @@ FITTED = {
 
 @pytest.fixture(scope="module", params=FITTED)
 def model(request):
-    settings = {"max_epochs": 2, "random_state": 0, "corruption": "hiding"}
+    settings = {"max_epochs": 2, "random_state": 0, "corruption": "missing"}
     return Autoencoder(n_components=2, **settings).fit(frame_source(FITTED[request.param]()))
 
 
@@ -139,7 +139,7 @@ def test_a_model_that_knows_no_gaps_says_so(of_complete_rows, make, hole):
 
 
 def test_a_detector_takes_them(tmp_path):
-    ae = Autoencoder(n_components=2, max_epochs=2, random_state=0, corruption="hiding")
+    ae = Autoencoder(n_components=2, max_epochs=2, random_state=0, corruption="missing")
     detector = OutlierDetector(ae).fit(frame_source(arrow()))
     for hole in HOLES:
         assert np.isfinite(detector.score_samples(open_source(text(hole, 1)))).all()
@@ -149,12 +149,12 @@ def test_a_detector_takes_them(tmp_path):
 def test_nothing_can_be_learned_from_such_a_column(make):
     source = frame_source(MAKERS[make]("whole", N))
     with pytest.raises(DataError, match="'whole' has no value at all in the rows that count"):
-        check_rows(source, gaps=True)
+        check_rows(source, allow_missing=True)
 
 
 def test_labels_of_pandas_may_be_numbers():
     frame = pd.DataFrame({0: COLUMNS["x"], 1: GROUPS})
-    settings = {"max_epochs": 1, "random_state": 0, "corruption": "hiding"}
+    settings = {"max_epochs": 1, "random_state": 0, "corruption": "missing"}
     ae = Autoencoder(n_components=1, **settings).fit(frame)
     new = frame[:2].copy()
     new[1] = pd.Series([None, None], dtype=object)
@@ -164,7 +164,7 @@ def test_labels_of_pandas_may_be_numbers():
 
 
 def test_a_piece_of_nothing_has_the_type_of_the_whole(tmp_path):
-    settings = {"max_epochs": 1, "random_state": 0, "corruption": "hiding"}
+    settings = {"max_epochs": 1, "random_state": 0, "corruption": "missing"}
     ae = Autoencoder(n_components=2, **settings).fit(frame_source(arrow()))
     groups = pa.array([None] * 30 + GROUPS[30:], pa.large_string())
     flags = pa.array([None] * 30 + [float(i % 3 == 0) for i in range(30, N)])

@@ -30,7 +30,7 @@ def test_another_curve_beside_our_own(table_evidence, other):
         "held-out rows",
         "held-out rows, layers &amp; &lt;b&gt;all&lt;/b&gt;, from autoencoder",
     ]
-    assert lines[2]["y"] == other["history"]["terms"]["reconstruction"]["held_out"]
+    assert lines[2]["y"] == other["history"]["terms"]["reconstruction"]["validation"]
     assert len({json.dumps(line["line"]) for line in lines}) == 3
     assert "This fit began from random" in render(both)
     assert "This fit began" not in render(table_evidence)
@@ -63,8 +63,8 @@ def test_the_curve_of_a_fit_that_was_given_up(table_fit, frame, table_evidence):
         history = gather(table_fit, frame)["history"]
     finally:
         del table_fit.history_[0]
-    own = table_evidence["history"]["terms"]["reconstruction"]["held_out"]
+    own = table_evidence["history"]["terms"]["reconstruction"]["validation"]
     (curve,) = history["others"]
     assert (curve["name"], curve["start"], curve["epochs"]) == ("given up", "random", [0, 1])
-    assert curve["terms"]["reconstruction"]["held_out"] == own[:2]
+    assert curve["terms"]["reconstruction"]["validation"] == own[:2]
     assert history["events"][0]["message"] == "starting anew"

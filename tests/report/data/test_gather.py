@@ -31,11 +31,11 @@ def test_evidence_survives_json_and_is_small(name, request):
 
 
 def test_figures_are_those_of_the_held_out_rows(table_fit, frame, table_evidence):
-    held_out = frame.iloc[table_fit.held_out_rows_]
-    expected = table_fit.evaluate(held_out)
+    validation = frame.iloc[table_fit.validation_rows_]
+    expected = table_fit.evaluate(validation)
     measured = table_evidence["measured"]
     assert measured["unseen"]
-    assert measured["rows"] == len(held_out)
+    assert measured["rows"] == len(validation)
     assert measured["ae"]["error"] == pytest.approx(expected.total)
     assert measured["ae"]["explained_variance"] == pytest.approx(expected.explained_variance)
 
@@ -46,7 +46,7 @@ def test_pca_is_scikit_learns_on_the_same_rows(table_fit, frame, table_evidence)
     scale = np.where(train.std(axis=0) > 0, train.std(axis=0), 1)
     scaled = (columns - train.mean(axis=0)) / scale
     pca = PCA(2).fit(scaled[table_fit.train_rows_])
-    test = scaled[table_fit.held_out_rows_]
+    test = scaled[table_fit.validation_rows_]
     back = pca.inverse_transform(pca.transform(test))
     measured = table_evidence["measured"]["pca"]
     assert measured["error"] == pytest.approx(((back - test) ** 2).mean())
@@ -74,11 +74,11 @@ def test_a_model_that_fell_back_to_pca_has_seen_all_rows(rng):
     ae = fit(x, 2)
     before = {"rows": 20, "error": 0.5, "explained_variance": 0.25}
     message = "the model is PCA"
-    ae.history_.append({"event": "pca", "epoch": 0, "message": message, "held_out": before})
+    ae.history_.append({"event": "pca", "epoch": 0, "message": message, "validation": before})
     evidence = gather(ae, x)
     assert not evidence["measured"]["unseen"]
     assert evidence["history"]["events"][0]["event"] == "pca"
-    assert evidence["measured"]["held_out"] == before
+    assert evidence["measured"]["validation"] == before
     assert "20 held-out rows with error 0.500" in summary_lines(evidence)[-1]
     assert "20 held-out rows with error 0.500" in render(evidence)
 
@@ -100,16 +100,16 @@ def test_history_holds_each_term_of_training_and_held_out_rows(rng):
     ae = fit(rng.normal(size=(100, 6)), 2, max_epochs=3, penalties=("contraction",))
     history = gather(ae, rng.normal(size=(30, 6)))["history"]
     assert set(history["terms"]) == {"reconstruction", "contraction"}
-    assert set(history["terms"]["contraction"]) == {"train", "held_out"}
+    assert set(history["terms"]["contraction"]) == {"train", "validation"}
     assert len(history["terms"]["reconstruction"]["train"]) == len(history["epochs"]) == 4
 
 
 def test_best_and_worst_rows_are_the_best_and_the_worst(table_fit, frame, table_evidence):
-    held_out = table_fit.held_out_rows_
-    errors = table_fit.evaluate(frame.iloc[held_out]).per_row
+    validation = table_fit.validation_rows_
+    errors = table_fit.evaluate(frame.iloc[validation]).per_row
     groups = table_evidence["rows"]
-    assert groups["best"]["rows"] == held_out[np.argsort(errors)][:5].tolist()
-    assert groups["worst"]["rows"] == held_out[np.argsort(-errors)][:5].tolist()
+    assert groups["best"]["rows"] == validation[np.argsort(errors)][:5].tolist()
+    assert groups["worst"]["rows"] == validation[np.argsort(-errors)][:5].tolist()
     assert groups["typical"]["errors"] == sorted(groups["typical"]["errors"])
 
 
@@ -135,7 +135,7 @@ def test_a_wide_table_shows_the_columns_that_are_off(rng):
 def test_columns_are_listed_by_their_error(table_evidence, table_fit, frame):
     features = table_evidence["features"]
     assert features["ae"] == sorted(features["ae"], reverse=True)
-    errors = table_fit.evaluate(frame.iloc[table_fit.held_out_rows_]).per_feature
+    errors = table_fit.evaluate(frame.iloc[table_fit.validation_rows_]).per_feature
     assert features["ae"][0] == pytest.approx(float(np.sqrt(errors.max())))
     assert features["names"][0] == frame.columns[errors.argmax()]
 
@@ -155,8 +155,8 @@ def test_images_are_shown_as_they_are_in_the_range_of_the_data(image_evidence, d
 
 
 def test_the_heat_map_is_the_error_of_each_pixel(images_fit, dim, image_evidence):
-    held_out = dim[images_fit.held_out_rows_]
-    expected = np.sqrt(images_fit.evaluate(held_out).per_feature).reshape(8, 8)
+    validation = dim[images_fit.validation_rows_]
+    expected = np.sqrt(images_fit.evaluate(validation).per_feature).reshape(8, 8)
     np.testing.assert_allclose(image_evidence["features"]["ae"], expected)
 
 

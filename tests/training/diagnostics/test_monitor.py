@@ -12,19 +12,19 @@ from torch import nn
 
 import isthmus
 from isthmus import Autoencoder, kinds, optim
-from isthmus.estimator import resolve as parts
+from isthmus.estimator import resolve
 from isthmus.report.data.gather import gather
 from isthmus.training import checkpoint
-from isthmus.training.diagnostics import monitor as health
+from isthmus.training.diagnostics import monitor
 from isthmus.training.diagnostics.code_stats import (
     MOST_ROWS,
     CodeFigures,
     Sample,
     share_rebuilt_linearly,
 )
-from isthmus.training.diagnostics.findings import Disease, is_average
+from isthmus.training.diagnostics.findings import Issue, is_average
 from isthmus.training.diagnostics.layer_stats import activity_of
-from isthmus.training.diagnostics.monitor import Doctor
+from isthmus.training.diagnostics.monitor import Monitor
 from isthmus.training.trainer import Trainer
 from isthmus.types import Network, Output
 
@@ -45,16 +45,16 @@ def make(kind=None, size=2, **settings):
 
 
 def findings(model):
-    return {r["disease"]: r["message"] for r in model.history_ if r.get("event") == "health"}
+    return {r["issue"]: r["message"] for r in model.history_ if r.get("event") == "diagnosis"}
 
 
 def looks(model):
-    return [record["health"] for record in model.history_ if "health" in record]
+    return [record["diagnostics"] for record in model.history_ if "diagnostics" in record]
 
 
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch):
-    monkeypatch.setattr(health, "STEPS_BETWEEN_LOOKS", 10)
+    monkeypatch.setattr(monitor, "STEPS_BETWEEN_LOOKS", 10)
 
 
 def plant(monkeypatch, change):
@@ -201,16 +201,16 @@ def weights(model):
 
 
 def test_it_changes_nothing(monkeypatch):
-    monkeypatch.setattr(health, "STEPS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(monitor, "STEPS_BETWEEN_LOOKS", 1)
     kind = kinds.Multilayer(hidden=(16, 8), dropout=0.2, activation="relu")
     settings = {"kind": kind, "corruption": "masking", "max_epochs": 12}
     with_it = make(**settings).fit(X)
-    monkeypatch.setattr(parts, "Doctor", lambda *_: None)
+    monkeypatch.setattr(resolve, "Monitor", lambda *_: None)
     without = make(**settings).fit(X)
     assert len(looks(with_it)) == 12
     assert not looks(without)
     assert weights(with_it) == weights(without)
-    clock = {"health", "seconds"}
+    clock = {"diagnostics", "seconds"}
     assert [{k: v for k, v in r.items() if k not in clock} for r in with_it.history_] == [
         {k: v for k, v in r.items() if k not in clock} for r in without.history_
     ]
@@ -257,7 +257,7 @@ def test_a_look_leaves_modes_buffers_and_randomness_as_they_were():
     modes = [module.training for module in network.modules()]
     state = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
-    found = Doctor(lambda raw, _: raw).examine(network, Rows(X))
+    found = Monitor(lambda raw, _: raw).examine(network, Rows(X))
     assert found["code_rank"] == 3
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, state[k]) for k, value in network.state_dict().items())
@@ -279,7 +279,7 @@ def test_the_figures_are_those_of_numpy():
     mean = (weight @ X) / weight.sum()
     ours = (weight[at] @ ((rebuilt - X)[at] ** 2)).sum()
     beside = ours / (weight[at] @ ((mean - X)[at] ** 2)).sum()
-    found = Doctor(lambda raw, _: raw).examine(network, rows)
+    found = Monitor(lambda raw, _: raw).examine(network, rows)
     assert found["beside_mean"] == pytest.approx(beside, rel=5e-3)
     assert found["code_rank"] == np.linalg.matrix_rank(code - code.mean(0), tol=1e-6) == 2
     variance = code[at].var(axis=0)
@@ -338,15 +338,15 @@ def test_gradient_weights_and_step_are_those_of_the_layer():
     network, rate = tiny(), 0.1
     optimizer = torch.optim.SGD(network.parameters(), lr=rate)
     before = network.first.weight.detach().clone()
-    doctor = Doctor(lambda raw, _: raw)
-    with doctor.watching(network):
+    monitor = Monitor(lambda raw, _: raw)
+    with monitor.watching(network):
         network(torch.as_tensor(X)).reconstruction.square().mean().backward()
         optimizer.step()
-    gradient, weight, step = doctor.layers["first"]
+    gradient, weight, step = monitor.layers["first"]
     assert gradient == pytest.approx(float(network.first.weight.grad.norm()), rel=5e-3)
     assert weight == pytest.approx(float(before.norm()), rel=5e-3)
     assert step == pytest.approx(rate * gradient, rel=1e-2)
-    assert doctor.layers.keys() == {"first", "code", "last"}
+    assert monitor.layers.keys() == {"first", "code", "last"}
 
 
 def test_a_fit_too_short_to_tell_is_not_judged():
@@ -372,12 +372,12 @@ def test_the_verdict_is_kept_for_whoever_acts_on_it(monkeypatch):
     seen = []
     real = Trainer.released
     monkeypatch.setattr(
-        Trainer, "released", lambda self: seen.append(self.health.verdict) or real(self)
+        Trainer, "released", lambda self: seen.append(self.monitor.diagnosis) or real(self)
     )
     make(max_epochs=12).fit(X)
     make(plain((32,) * 5, "sigmoid"), pretraining="random", max_epochs=12).fit(X)
-    assert [verdict.disease for verdict in seen] == ["", "average"]
-    assert seen[1].disease == Disease.AVERAGE
+    assert [diagnosis.issue for diagnosis in seen] == ["", "average"]
+    assert seen[1].issue == Issue.AVERAGE
 
 
 def test_it_is_said_on_the_way_and_at_the_end_and_kept_once(capsys, tmp_path):
@@ -387,7 +387,7 @@ def test_it_is_said_on_the_way_and_at_the_end_and_kept_once(capsys, tmp_path):
     said = [i for i, line in enumerate(lines) if "has learned the average" in line]
     assert len(said) == 2
     assert lines[said[0] - 1].startswith("epoch 9 ")  # 4 steps an epoch: the third look
-    events = [r for r in model.history_ if r.get("disease") == "average"]
+    events = [r for r in model.history_ if r.get("issue") == "average"]
     assert len(events) == 1
     model.save(tmp_path / "model")
     assert isthmus.load(tmp_path / "model").history_ == model.history_
@@ -399,17 +399,17 @@ def test_who_recovers_was_never_ill():
     ill = {"beside_mean": 0.99, "linear": 0.5}
     assert is_average(ill)
     assert not is_average({"beside_mean": 0.99, "linear": 0.97})  # there is nothing to learn
-    doctor = Doctor(lambda raw, _: raw)
-    history = [{"epoch": n, "lr": 0.1, "train": {}, "health": ill} for n in (1, 2, 3)]
-    assert [found.disease for found in doctor.warning(history, 8)] == ["average"]
-    assert list(doctor.warning(history, 100)) == []  # not a quarter of the fit yet
-    assert list(doctor.warning(history[:2], 8)) == []
-    history.append({"event": "health", "epoch": 3, "message": "", "disease": "average"})
+    monitor = Monitor(lambda raw, _: raw)
+    history = [{"epoch": n, "lr": 0.1, "train": {}, "diagnostics": ill} for n in (1, 2, 3)]
+    assert [found.issue for found in monitor.warning(history, 8)] == ["average"]
+    assert list(monitor.warning(history, 100)) == []  # not a quarter of the fit yet
+    assert list(monitor.warning(history[:2], 8)) == []
+    history.append({"event": "diagnosis", "epoch": 3, "message": "", "issue": "average"})
     history.append(history[2] | {"epoch": 4})
-    assert list(doctor.warning(history, 8)) == []  # said before
+    assert list(monitor.warning(history, 8)) == []  # said before
     model = make(max_epochs=2).fit(X)
     rows = Rows((X - X.mean(0)).astype(np.float64))
-    doctor.conclude(model.network_, rows, history)
+    monitor.conclude(model.network_, rows, history)
     assert [record for record in history if "event" in record] == []
 
 
@@ -421,7 +421,7 @@ def test_a_resumed_fit_has_the_same_history(tmp_path, monkeypatch):
         return [{k: v for k, v in r.items() if k != "seconds"} for r in model.history_]
 
     whole = history(make(**settings).fit(X))
-    real, calls = Trainer._health, iter(range(100))
+    real, calls = Trainer._diagnostics, iter(range(100))
 
     def interrupted(self):
         if next(calls) == 9:  # after the last, watched step of an epoch
@@ -429,7 +429,7 @@ def test_a_resumed_fit_has_the_same_history(tmp_path, monkeypatch):
         return real(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_health", interrupted)
+        patch.setattr(Trainer, "_diagnostics", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make(**settings, checkpoint=tmp_path).fit(X)
     again = make(**settings, checkpoint=tmp_path).fit(X, resume=True)
@@ -480,7 +480,7 @@ def test_a_fit_that_ends_ill_warns_and_a_cured_or_healthy_one_does_not():
 
 @pytest.mark.parametrize(("optimizer", "epochs"), [("conjugate_gradient", 45), ("kfac", 60)])
 def test_full_batches_are_looked_at_as_often_as_their_gradients_ask(monkeypatch, optimizer, epochs):
-    monkeypatch.setattr(health, "STEPS_BETWEEN_LOOKS", 100)
+    monkeypatch.setattr(monitor, "STEPS_BETWEEN_LOOKS", 100)
     settings = {"batch_size": "full", "optimizer": optimizer, "max_epochs": epochs}
     model = make(plain((32,) * 7, "sigmoid"), pretraining="random", **settings).fit(X)
     gradients = optim.OPTIMIZERS[optimizer]().evaluations_a_step

@@ -14,8 +14,8 @@ from isthmus import (
     losses,
     optim,
 )
-from isthmus.training.engines import select as strides
-from isthmus.training.engines.cuda import fused as whole
+from isthmus.training.engines import select
+from isthmus.training.engines.cuda import fused
 from isthmus.training.engines.cuda.graphs import Recorded
 from isthmus.training.engines.dense.adam_loop import Stride
 from isthmus.training.plan import Plan
@@ -104,14 +104,14 @@ def test_it_is_what_a_cpu_gives(name, replays):
 def launches(monkeypatch):
     """How often the kernel of small networks was launched, which is taken for any fit."""
     count = []
-    launched = whole.Kernel._launched
+    launched = fused.Kernel._launched
 
     def counted(kernel, rows, *args, **options):
         count.append(rows.shape[:2])
         return launched(kernel, rows, *args, **options)
 
-    monkeypatch.setattr(whole.Kernel, "_launched", counted)
-    monkeypatch.setattr(whole, "FEWEST_STEPS", 1)
+    monkeypatch.setattr(fused.Kernel, "_launched", counted)
+    monkeypatch.setattr(fused, "FEWEST_STEPS", 1)
     return count
 
 
@@ -195,7 +195,7 @@ def test_what_is_recorded_is_what_is_taken_step_by_step(settings, monkeypatch, r
     one = fitted(rows(), **settings)
     assert replays
     launched = len(replays)
-    monkeypatch.setattr(strides, "Recorded", Stride)
+    monkeypatch.setattr(select, "Recorded", Stride)
     other = fitted(rows(), **settings)
     assert len(replays) == launched
     check_alike(one, other)
@@ -229,12 +229,12 @@ def test_large_networks_are_as_good_in_half_precision(replays):
 
 def test_a_fit_goes_on_with_the_same_bits(tmp_path):
     X = rows()
-    whole = fitted(X, precision="bf16")
+    fused = fitted(X, precision="bf16")
     folder = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
         fitted(X, precision="bf16", checkpoint=folder, callbacks=(_interrupting(3),))
-    settings = whole.get_params(deep=False) | {"checkpoint": folder}
-    check_alike(Autoencoder(**settings).fit(X, resume=True), whole, rtol=0, atol=0)
+    settings = fused.get_params(deep=False) | {"checkpoint": folder}
+    check_alike(Autoencoder(**settings).fit(X, resume=True), fused, rtol=0, atol=0)
 
 
 def _interrupting(epoch):
@@ -298,9 +298,9 @@ def test_the_detector_runs_on_a_gpu():
 def test_recorded_is_what_a_gpu_takes():
     network = kinds.Multilayer(hidden=(5,)).build(_facts(), 2)
     for device, kind in (("cpu", Stride), ("cuda", Recorded)):
-        step = strides.ClosedStep(network.to(device), None, None, None)
+        step = select.ClosedStep(network.to(device), None, None, None)
         adam = torch.optim.Adam(network.parameters())
-        assert type(strides.stride_of(step, adam, Plan(1, 64, None, None))) is kind
+        assert type(select.stride_of(step, adam, Plan(1, 64, None, None))) is kind
 
 
 def _facts():

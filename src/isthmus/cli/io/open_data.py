@@ -140,13 +140,13 @@ def color_like(data: str, color: str | None, source: Source, reading: Reading) -
     return _matching(labels, source, color)
 
 
-def in_blocks(source: Source, talk: Talk, *, gaps: bool) -> Iterator[Source]:
+def in_blocks(source: Source, talk: Talk, *, allow_missing: bool) -> Iterator[Source]:
     """The rows, checked, in blocks that fit in memory, with a bar where it takes long.
 
     Rows on disk are checked by whoever uses a block. `gaps` tells whether the model knows what to
     do with missing values.
     """
-    check_rows(source, at_least=1, gaps=gaps, later=True)
+    check_rows(source, at_least=1, allow_missing=allow_missing, later=True)
     with talk.bar(len(source)) as advance, closing(read_blocks(source)) as read:
         for block, values in read:
             first = int(block[0])
@@ -154,10 +154,10 @@ def in_blocks(source: Source, talk: Talk, *, gaps: bool) -> Iterator[Source]:
             advance(len(block))
 
 
-def given_in_blocks(source: Source, talk: Talk, *, gaps: bool) -> Iterator[Source]:
+def given_in_blocks(source: Source, talk: Talk, *, allow_missing: bool) -> Iterator[Source]:
     """The same rows, as they were given: those of a table with all of its columns."""
     if not is_streamed(source):
-        check_rows(source, at_least=1, gaps=gaps)
+        check_rows(source, at_least=1, allow_missing=allow_missing)
         yield source
     elif isinstance(source, TableBlocks):
         with talk.bar(len(source)) as advance, closing(source.frames()) as frames:
@@ -165,7 +165,7 @@ def given_in_blocks(source: Source, talk: Talk, *, gaps: bool) -> Iterator[Sourc
                 yield frame
                 advance(len(frame))
     else:
-        yield from in_blocks(source, talk, gaps=gaps)
+        yield from in_blocks(source, talk, allow_missing=allow_missing)
 
 
 def row_names(source: Source) -> tuple[str, ...] | None:

@@ -29,10 +29,16 @@ from isthmus.cli.io.outputs import (
 )
 from isthmus.cli.io.recordings import Written, check_place, samples_beside, written_of
 from isthmus.cli.options import Computing, Reading
-from isthmus.data import RecordingSource, appending_rows, check_rows, count_gaps, write_recordings
+from isthmus.data import (
+    RecordingSource,
+    appending_rows,
+    check_rows,
+    count_missing,
+    write_recordings,
+)
 from isthmus.data.columns import listed
 from isthmus.data.output.csv_cells import Write, filling_cells, have_cells
-from isthmus.data.output.fill_missing import columns_beside, count_gaps_beside
+from isthmus.data.output.fill_missing import columns_beside, count_missing_beside
 from isthmus.data.recording_files import check_output, names_of
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder, load
@@ -55,9 +61,9 @@ def encode(
     target, began = free_table(output, force=force), time.monotonic()
     ae, source = _opened(model, data, target, reading, computing, talk)
     check_place(target, source, talk)
-    names, gaps = code_names(ae), ae.preparation_.gaps
+    names, allow_missing = code_names(ae), ae.preparation_.allow_missing
     with writing_table(target, names, len(source), beside(source), force=force) as write:
-        for block in in_blocks(source, talk, gaps=gaps):
+        for block in in_blocks(source, talk, allow_missing=allow_missing):
             write(ae.transform(block))
     tell(target, len(source), len(names), began, talk)
 
@@ -109,7 +115,7 @@ def _errors(
     ae: Autoencoder, source: Source, seen: "_Seen", talk: Talk, *, by_value: bool
 ) -> Iterator[Array]:
     """The errors of one block of rows after the other, or of all their values."""
-    for block in in_blocks(source, talk, gaps=ae.preparation_.gaps):
+    for block in in_blocks(source, talk, allow_missing=ae.preparation_.allow_missing):
         errors = ae.reconstruction_error(block, by="value" if by_value else "row")
         seen.add(mean_known(errors) if by_value else errors)
         yield errors
@@ -152,7 +158,7 @@ def impute(
     ae, source = _opened(model, data, target, reading, computing, talk)
     if isinstance(source, RecordingSource):
         written: Any = _impute_recordings(ae, source, target, talk, force=force)
-        missing = count_gaps(source)
+        missing = count_missing(source)
         size = written.samples, written.channels
     else:
         with _filling(data, target, source, reading, force=force) as write:
@@ -176,9 +182,9 @@ def _impute_rows(
     """
     missing, stay = 0, Counter[str]()
     with talk.stage("filling in what is missing"):
-        for block in given_in_blocks(source, talk, gaps=ae.preparation_.gaps):
-            missing += count_gaps(block)
-            stay.update(count_gaps_beside(block))
+        for block in given_in_blocks(source, talk, allow_missing=ae.preparation_.allow_missing):
+            missing += count_missing(block)
+            stay.update(count_missing_beside(block))
             write(block, ae.impute(block))
     return missing, stay
 
@@ -209,7 +215,7 @@ def _impute_recordings(
 ) -> Written:
     """Fills in whole recordings, whose windows overlap."""
     check_output(target, several=not source.given.single)
-    check_rows(source, at_least=1, gaps=ae.preparation_.gaps)
+    check_rows(source, at_least=1, allow_missing=ae.preparation_.allow_missing)
     with talk.stage("filling in what is missing"):
         rows = ae.impute(source)
     with talk.stage(f"writing {target}"), writing(target):

@@ -28,7 +28,7 @@ def run(
     target = None if output is None else free_file(output, force=force, suffix=".json")
     with talk.stage(f"reading {data}"):
         source = open_rows(data, reading_options(reading, choosing), choosing)
-        check_rows(source, gaps=True)
+        check_rows(source, allow_missing=True)
     if components is None:
         sizes = [size for size in SIZES if size < source.schema.n_features] or [1]
     else:

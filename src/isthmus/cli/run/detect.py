@@ -178,12 +178,12 @@ def _judge(
 ) -> Judged:
     """Writes the scores of one block of rows after the other."""
     judged = Judged(detector, source, keep_scores=wanted.report is not None)
-    gaps = detector.estimators_[0].preparation_.gaps
+    allow_missing = detector.estimators_[0].preparation_.allow_missing
     with (
         talk.stage("scoring"),
         writing_scores(target, source, explained=wanted.explain, force=wanted.force) as write,
     ):
-        for block in in_blocks(source, talk, gaps=gaps):
+        for block in in_blocks(source, talk, allow_missing=allow_missing):
             scores, odd = judged.see(block)
             write(scores, odd, detector.explain(block, REASONS) if wanted.explain else None)
     return judged

@@ -44,7 +44,7 @@ def run(
     began = time.monotonic()
     with talk.stage(f"reading {data}"):
         colored = open_colored(data, wanted.color, reading, choosing)
-    fraction, validation = _validation(wanted.validation, colored.source, reading, talk)
+    fraction, validation_source = _validation(wanted.validation, colored.source, reading, talk)
     checkpoint = target.with_name(f".{target.name}.checkpoint")
     ae = Autoencoder(
         wanted.components,
@@ -56,14 +56,14 @@ def run(
     with locked(checkpoint, f"fitting {target}"):
         _check_kept(checkpoint, wanted, talk)
         with _kept(checkpoint):
-            ae.fit(colored.source, validation=validation, resume=wanted.resume)
+            ae.fit(colored.source, validation=validation_source, resume=wanted.resume)
             evidence, fault = _evidence(ae, colored, wanted, talk)
             _write(ae, target, evidence, force=wanted.force)
         shutil.rmtree(checkpoint, ignore_errors=True)
     if fault is not None:
         fault.add_note(f"{target} is written, without a report")
         raise fault
-    measured = evidence.get("measured") or _measured(ae, colored.source, validation)
+    measured = evidence.get("measured") or _measured(ae, colored.source, validation_source)
     talk.notes(_notes(ae, evidence, measured))
     seconds = time.monotonic() - began
     talk.note(f"wrote {target / REPORT if evidence else target} after {seconds:.1f} s in all")
@@ -144,11 +144,11 @@ def _write(ae: Autoencoder, target: Path, evidence: dict[str, Any], *, force: bo
         raise
 
 
-def _measured(ae: Autoencoder, source: Source, validation: Source | None) -> dict[str, Any]:
+def _measured(ae: Autoencoder, source: Source, validation_source: Source | None) -> dict[str, Any]:
     """The errors of rows that training has not seen, where there are any, else of all rows."""
-    held_out = np.asarray(ae.held_out_rows_)
-    unseen = validation is not None or len(held_out) > 0
-    rows = validation or (Subset(source, held_out) if unseen else source)
+    validation = np.asarray(ae.validation_rows_)
+    unseen = validation_source is not None or len(validation) > 0
+    rows = validation_source or (Subset(source, validation) if unseen else source)
     found = ae.evaluate(rows)
     figures = {"error": found.total, "explained_variance": found.explained_variance}
     return {"rows": len(rows), "unseen": unseen, "ae": figures}

@@ -70,7 +70,7 @@ def _gathered(
     ae = load(model, device=computing.device)
     with talk.stage("measuring"):
         source = open_like(ae.preparation_.schema, data, reading, talk)
-        check_rows(source, at_least=1, gaps=ae.preparation_.gaps)
+        check_rows(source, at_least=1, allow_missing=ae.preparation_.allow_missing)
         labels = color_like(data, color, source, reading)
         return gather(ae, source, color=labels, color_name=color)
 

@@ -70,11 +70,11 @@ def _filled(block: FrameSource, filled: Any, cells: list[Array]) -> list[Sequenc
     """The cells of each column of a block, with text for what is filled in."""
     import pyarrow as pa
 
-    gaps = {str(series.name): block.gaps(at) for at, series in enumerate(block.series)}
+    missing = {str(series.name): block.missing(at) for at, series in enumerate(block.series)}
     for at, name in enumerate(block.table.columns):
-        if name in gaps and gaps[name].any():
+        if name in missing and missing[name].any():
             texts = filled.column(name).cast(pa.string()).to_numpy(zero_copy_only=False)
-            cells[at] = np.where(gaps[name] & (texts != None), texts, cells[at])  # noqa: E711
+            cells[at] = np.where(missing[name] & (texts != None), texts, cells[at])  # noqa: E711
     return [column.tolist() for column in cells]
 
 

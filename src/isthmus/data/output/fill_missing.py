@@ -61,16 +61,16 @@ def columns_beside(source: Source) -> list[str]:
     return [name for name in kept if name not in read]
 
 
-def count_gaps(source: Source) -> int:
+def count_missing(source: Source) -> int:
     """How many values are missing."""
     if isinstance(source, RecordingSource):  # windows share values, and padding is no loss
-        return sum(count_gaps(part) for part in source.parts)
+        return sum(count_missing(part) for part in source.parts)
     if isinstance(source, FrameSource):
-        return sum(int(source.gaps(at).sum()) for at in range(len(source.series)))
+        return sum(int(source.missing(at).sum()) for at in range(len(source.series)))
     return sum(int(np.isnan(source.read(block)).sum()) for block in blocks(source))
 
 
-def count_gaps_beside(source: Source) -> dict[str, int]:
+def count_missing_beside(source: Source) -> dict[str, int]:
     """How many values are missing in columns that are not among the features: they stay so."""
     if not isinstance(source, FrameSource):
         return {}
@@ -116,7 +116,7 @@ def _says_nothing(source: FrameSource, at: int) -> bool:
         return True
     # A piece without values may belong to a column that has some: there, its type is kept.
     vague = series.dtype == nw.Object or series.dtype.is_float()
-    return vague and not source.is_piece and bool(source.gaps(at).all())
+    return vague and not source.is_piece and bool(source.missing(at).all())
 
 
 def _fill_frame(source: FrameSource, values: Array, schema: Schema) -> Any:
@@ -125,18 +125,18 @@ def _fill_frame(source: FrameSource, values: Array, schema: Schema) -> Any:
     if table.implementation.is_pandas():
         return _fill_pandas(source, table.to_native().copy(), made.to_native())
     for at, (series, fresh) in enumerate(zip(source.series, made.iter_columns(), strict=True)):
-        gaps = source.gaps(at)
+        missing = source.missing(at)
         if _says_nothing(source, at) and series.dtype != fresh.dtype:
             table = put_column(table, fresh.alias(series.name))
-        elif gaps.any() and isinstance(series.dtype, nw.Categorical) and _is_arrow(table):
+        elif missing.any() and isinstance(series.dtype, nw.Categorical) and _is_arrow(table):
             levels = source.schema.columns[at].levels if source.schema.columns else ()
-            filled = _fill_dictionary(series.to_native(), gaps, fresh.to_native(), levels)
+            filled = _fill_dictionary(series.to_native(), missing, fresh.to_native(), levels)
             table = _with_column(table, str(series.name), filled)
-        elif gaps.any() and isinstance(series.dtype, nw.Enum):
+        elif missing.any() and isinstance(series.dtype, nw.Enum):
             levels = source.schema.columns[at].levels if source.schema.columns else ()
-            table = table.with_columns(_fill_enum(series, gaps, fresh, levels))
-        elif gaps.any():
-            known = nw.new_series("known", ~gaps, backend=series.implementation)
+            table = table.with_columns(_fill_enum(series, missing, fresh, levels))
+        elif missing.any():
+            known = nw.new_series("known", ~missing, backend=series.implementation)
             table = table.with_columns(series.zip_with(known, fresh.alias(series.name)))
     return table.to_native()
 
@@ -151,7 +151,7 @@ def _with_column(table: Any, name: str, column: Any) -> Any:
     return nw.from_native(native.set_column(at, name, column), eager_only=True)
 
 
-def _fill_dictionary(column: Any, gaps: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+def _fill_dictionary(column: Any, missing: Array, fresh: Any, levels: Sequence[Level]) -> Any:
     """(n,) a dictionary column of Arrow filled in; its own levels stay in their order.
 
     Arrow itself would list the levels in the order in which they come.
@@ -163,14 +163,14 @@ def _fill_dictionary(column: Any, gaps: Array, fresh: Any, levels: Sequence[Leve
     own = column.unify_dictionaries().combine_chunks()
     own = own if isinstance(own, pa.DictionaryArray) else own.chunk(0)
     filled = fresh.cast(kind.value_type).combine_chunks()
-    needed = filled.filter(pa.array(gaps)).drop_null().unique().to_pylist()
+    needed = filled.filter(pa.array(missing)).drop_null().unique().to_pylist()
     # All pieces of ordered levels list the same ones, or a file would have them in another order.
     needed = [*needed, *levels] if kind.ordered else needed
     listed = _level_list(own.dictionary.to_pylist(), needed, levels)
     dictionary = pa.array(listed, kind.value_type)
     places = pc.index_in(own.dictionary, value_set=dictionary)
     at = pc.if_else(
-        pa.array(gaps),
+        pa.array(missing),
         pc.index_in(filled, value_set=dictionary, skip_nulls=True),
         places.take(own.indices.cast(pa.int32())),
     )
@@ -179,12 +179,12 @@ def _fill_dictionary(column: Any, gaps: Array, fresh: Any, levels: Sequence[Leve
     return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered)
 
 
-def _fill_enum(series: Any, gaps: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+def _fill_enum(series: Any, missing: Array, fresh: Any, levels: Sequence[Level]) -> Any:
     """The same for an Enum of polars, whose levels are part of its type."""
     texts = fresh.cast(nw.String).alias(series.name)
-    needed = texts.filter(gaps.tolist()).drop_nulls().unique(maintain_order=True).to_list()
+    needed = texts.filter(missing.tolist()).drop_nulls().unique(maintain_order=True).to_list()
     listed = _level_list(list(series.dtype.categories), needed, levels)
-    known = nw.new_series("known", ~gaps, backend=series.implementation)
+    known = nw.new_series("known", ~missing, backend=series.implementation)
     return series.cast(nw.String).zip_with(known, texts).cast(nw.Enum(listed))
 
 
@@ -202,8 +202,8 @@ def _fill_pandas(source: FrameSource, frame: Any, made: Any) -> Any:
     """The same; pandas' labels need not be text, and its rows have labels too."""
     places = {str(label): at for at, label in enumerate(frame.columns)}
     for at, series in enumerate(source.series):
-        gaps = source.gaps(at)
-        if not gaps.any():
+        missing = source.missing(at)
+        if not missing.any():
             continue
         native, fresh = series.to_native(), made.iloc[:, at]
         fresh.index = native.index
@@ -211,18 +211,18 @@ def _fill_pandas(source: FrameSource, frame: Any, made: Any) -> Any:
             filled = fresh
         elif hasattr(native, "cat") and hasattr(native.cat, "categories"):
             levels = source.schema.columns[at].levels if source.schema.columns else ()
-            filled = _fill_categories(native, gaps, fresh, levels)
+            filled = _fill_categories(native, missing, fresh, levels)
         else:
-            filled = native.where(~gaps, fresh)
+            filled = native.where(~missing, fresh)
         frame.isetitem(places[str(series.name)], filled)
     return frame
 
 
-def _fill_categories(native: Any, gaps: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+def _fill_categories(native: Any, missing: Array, fresh: Any, levels: Sequence[Level]) -> Any:
     """A column of pandas' categories filled in; levels it does not have yet are added to it."""
     own = native.cat.categories.tolist()
-    values = fresh.astype(object).where(gaps, native.astype(object))
-    listed = _level_list(own, values[gaps].dropna().unique().tolist(), levels)
+    values = fresh.astype(object).where(missing, native.astype(object))
+    listed = _level_list(own, values[missing].dropna().unique().tolist(), levels)
     if listed == own:
         return values.astype(native.dtype)
     import pandas as pd

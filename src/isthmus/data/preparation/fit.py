@@ -16,13 +16,13 @@ from isthmus.data.validate import check_known
 from isthmus.errors import DataError, RequestError
 from isthmus.types import Array, Index, Numbers, Source
 
-SIZES = "sizes"
+SIZE_FACTORS = "size_factors"
 """The scaling of counts whose rows have size factors."""
 
 QUANTILES = "quantiles"
-"""The scaling of heavy-tailed columns to normal scores; of others it is "columns"."""
+"""The scaling of heavy-tailed columns to normal scores; of others it is "standard"."""
 
-SCALINGS = ("auto", "common", "columns", "unit", "none", SIZES, QUANTILES)
+SCALINGS = ("auto", "global", "standard", "unit", "none", SIZE_FACTORS, QUANTILES)
 PIXEL_MAX = 255.0
 TINY = 1e-150
 # Columns whose typical range is at least this share of the range of all together are taken to
@@ -43,12 +43,13 @@ def fit_preparation(
     Rows that are `unseen`, held out from training, only widen what is known of the features'
     ranges: whether one is constant, or all are 0 and 1, must not hang on which rows were held out.
 
-    "common": one scale for all features, so that squared error keeps the data's own metric (as
-    PCA's does). "columns": each feature to mean 0 and variance 1. "none": as they are.
+    "global": one scale for all features, so that squared error keeps the data's own metric (as
+    PCA's does). "standard": each feature to mean 0 and variance 1. "none": as they are.
     "auto": common, unless the rows are a table with named columns that do not share a range.
-    Tables with columns that are no numbers are always scaled by columns. "sizes" is that for rows
-    of nothing but counts, which also have size factors; "auto" chooses it for 50 columns and more.
-    "quantiles" is "columns" for the normal scores of columns with a heavy tail (`scores`).
+    Tables with columns that are no numbers are always scaled by columns. "size_factors" is that
+    for rows of nothing but counts, which also have size factors; "auto" chooses it for 50 columns
+    and more.
+    "quantiles" is "standard" for the normal scores of columns with a heavy tail (`scores`).
     Raises RequestError for another `scaling`, DataError for a feature without any value.
     """
     if scaling == QUANTILES:
@@ -63,7 +64,7 @@ def fit_preparation(
     remarks = (*_remarks_of(source), *_remarks(schema, moments, missing, scaling))
     if scaling == "auto":
         named = schema.names or (schema.recording and schema.recording.sample.names)
-        scaling = "columns" if named and not _share_range(moments) else "common"
+        scaling = "standard" if named and not _share_range(moments) else "global"
     same = moments.constant & (moments.known > 1) if _padded(schema) else moments.constant
     constant = tuple(name for name, flat in zip(schema.feature_names(), same, strict=True) if flat)
     shift, scale, unit = _shift_scale(scaling, moments, schema)
@@ -82,7 +83,7 @@ def fit_preparation(
         constant=constant,
         **ends,
         missing=tuple(missing.tolist()) if missing.any() else (),
-        gaps=bool(missing.any()) or _padded(schema),
+        allow_missing=bool(missing.any()) or _padded(schema),
         remarks=remarks,
     )
 
@@ -100,7 +101,7 @@ def _fit_scores(
     roles = [column.role for column in schema.columns or ()] or ["numeric"] * schema.n_features
     numeric = np.flatnonzero([role == "numeric" for role in roles])
     scores = learn_scores(source, rows, weight, numeric)
-    found = fit_preparation(ScoredSource(source, scores), rows, weight, "columns", unseen=unseen)
+    found = fit_preparation(ScoredSource(source, scores), rows, weight, "standard", unseen=unseen)
     told = in_words(schema.feature_names(), scores)
     return replace(found, scaling=QUANTILES, scores=scores, remarks=(*found.remarks, told))
 
@@ -110,7 +111,7 @@ def _check_scaling(source: Source, scaling: str) -> None:
         raise RequestError(
             f"preparation={scaling!r} is not known; use one of {', '.join(SCALINGS)}"
         )
-    if scaling == SIZES:
+    if scaling == SIZE_FACTORS:
         raise _not_sized(source)
 
 
@@ -151,14 +152,14 @@ def _fit_columns(
 ) -> Preparation:
     """The preparation of a table whose columns are not all numbers."""
     schema = source.schema
-    if scaling not in ("auto", "columns", SIZES):
+    if scaling not in ("auto", "standard", SIZE_FACTORS):
         raise RequestError(
             f"preparation={scaling!r}: columns of text, dates or counts share no scale with "
             "others; use 'auto'"
         )
     expansion = Expansion(schema.columns)
     is_count = np.asarray([likelihood(column) == "count" for column in schema.columns])
-    sized = scaling == SIZES or (
+    sized = scaling == SIZE_FACTORS or (
         scaling == "auto" and may_be_sized(len(is_count), counts_alone=bool(is_count.all()))
     )
     if sized and not is_count.all():
@@ -170,14 +171,14 @@ def _fit_columns(
     _check_representable(source, moments, tuple(names))
     fitted = _column_scales(expansion, moments)
     constant = np.logical_and.reduceat(moments.constant, expansion.starts)
-    remarks = [_gaps_in_words(schema, missing)] if missing.any() else []
+    remarks = [_missing_in_words(schema, missing)] if missing.any() else []
     floor, ceiling = moments.limits(shared=False)
     places = np.flatnonzero(is_count)
     means = moments.mean[expansion.starts[places]]
     counts = learn_counts(source, rows, weight, places, means, sized=sized) if len(places) else None
     return Preparation(
         schema=schema,
-        scaling=SIZES if sized else "columns",
+        scaling=SIZE_FACTORS if sized else "standard",
         shift=_plain(fitted.shift),
         scale=_plain(fitted.scale),
         unit=1.0,
@@ -191,7 +192,7 @@ def _fit_columns(
             fitted.scale,
         ),
         missing=_plain(missing) if missing.any() else (),
-        gaps=bool(missing.any()) or any(column.levelled for column in schema.columns),
+        allow_missing=bool(missing.any()) or any(column.levelled for column in schema.columns),
         mean=_plain((moments.mean - fitted.shift) / fitted.scale),
         counts=counts,
         remarks=(*_remarks_of(source), *remarks),
@@ -223,8 +224,9 @@ def _column_scales(expansion: Expansion, moments: Moments) -> _Scales:
 
 def _not_sized(source: Source) -> RequestError:
     return RequestError(
-        f"{source.origin}: preparation='sizes' is for rows of nothing but counts; declare all "
-        "columns as such with roles='count' (command line: --role '*=count'), or use 'auto'"
+        f"{source.origin}: preparation='size_factors' is for rows of nothing but counts; "
+        "declare all columns as such with roles='count' (command line: --role '*=count'), "
+        "or use 'auto'"
     )
 
 
@@ -248,12 +250,12 @@ def _check_representable(
 
 
 def _remarks(schema: Schema, moments: Moments, missing: Array, scaling: str) -> tuple[str, ...]:
-    remarks = [_gaps_in_words(schema, missing)] if missing.any() else []
+    remarks = [_missing_in_words(schema, missing)] if missing.any() else []
     nameless = schema.layout == "table" and not schema.names
     if scaling == "auto" and nameless and not _share_range(moments):
         remarks.append(
             "the columns are of unlike ranges and share one scale, as in PCA: the widest count "
-            "most; preparation='columns' makes all count alike"
+            "most; preparation='standard' makes all count alike"
         )
     ready = schema.layout == "signal" and schema.recording is None
     if ready and len(schema.shape) == 2 and schema.shape[0] < schema.shape[1]:
@@ -265,7 +267,7 @@ def _remarks(schema: Schema, moments: Moments, missing: Array, scaling: str) -> 
     return tuple(remarks)
 
 
-def _gaps_in_words(schema: Schema, missing: Array) -> str:
+def _missing_in_words(schema: Schema, missing: Array) -> str:
     most = int(np.argmax(missing))
     name, columns = schema.feature_names()[most], int((missing > 0).sum())
     what = "column" if schema.layout == "table" else "feature"
@@ -306,7 +308,7 @@ def _shift_scale(scaling: str, moments: Moments, schema: Schema) -> tuple[Array,
     if scaling in ("none", "unit"):
         divisor = pixel if scaling == "unit" else 1.0
         return np.zeros(1), np.full(1, divisor), divisor / pixel
-    if scaling == "columns":
+    if scaling == "standard":
         std = np.sqrt(_of_channels(moments, schema) if schema.recording else moments.variance)
         std[std == 0] = 1.0
         return moments.mean, std, 1.0

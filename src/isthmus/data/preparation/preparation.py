@@ -76,7 +76,7 @@ class Preparation:
     missing: tuple[float, ...] = ()
     """The share of each feature's values that are missing, () where none is."""
 
-    gaps: bool = False
+    allow_missing: bool = False
     """Whether the model knows what to do with missing values."""
 
     mean: tuple[float, ...] = ()
@@ -100,7 +100,7 @@ class Preparation:
             high=self.high,
             floor=self._ends(self.floor, -np.inf),
             ceiling=self._ends(self.ceiling, np.inf),
-            gaps=self.gaps,
+            allow_missing=self.allow_missing,
             columns=self._column_facts(),
             mean=np.asarray(self.mean),
             scale=np.asarray(self.scale),

@@ -22,7 +22,7 @@ class Split(NamedTuple):
     """Row numbers for training and for validation, each ascending."""
 
     train: Numbers
-    held_out: Index
+    validation: Index
 
 
 def blocks(source: Source, rows: Numbers | None = None, itemsize: int = 8) -> Pieces:
@@ -41,7 +41,9 @@ def read_blocks(source: Source, rows: Numbers | None = None) -> Generator[tuple[
     return ahead(read, blocks(source, rows), depth=1 if is_on_disk(source) else 0)
 
 
-def held_out_split(source: Source, rows: Index, weight: Array, fraction: float, seed: int) -> Split:
+def validation_split(
+    source: Source, rows: Index, weight: Array, fraction: float, seed: int
+) -> Split:
     """Hold out about `fraction` of the weight of `rows` (ascending row numbers).
 
     Rows are ranked by a hash of their values and the seed: equal rows fall on the same side, so a
@@ -60,8 +62,8 @@ def held_out_split(source: Source, rows: Index, weight: Array, fraction: float, 
     size = np.bincount(group, weights=weight)
     most = most_of_a_group(size, fraction * weight.sum())
     taken = whole_groups(size, most, fraction * size[size <= most].sum())
-    held_out = taken[group]
-    return Split(rows[~held_out], rows[held_out])
+    validation = taken[group]
+    return Split(rows[~validation], rows[validation])
 
 
 def most_of_a_group(size: Array, wanted: float) -> float:

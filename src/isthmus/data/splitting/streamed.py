@@ -11,7 +11,7 @@ from isthmus.data.row_numbers import AllBut
 from isthmus.data.splitting.holdout import hashed, most_of_a_group, read_blocks, whole_groups
 from isthmus.types import Array, Index
 
-HELD_OUT_BYTES = 1 << 26
+VALIDATION_BYTES = 1 << 26
 """Held-out rows take no more than this as numbers of double precision, however many are wanted."""
 
 SAMPLE_BYTES, SAMPLE_ROWS = 1 << 25, 8192
@@ -25,7 +25,7 @@ class StreamSplit(NamedTuple):
     """Which rows are held out, and what tells all rows from others."""
 
     train: AllBut
-    held_out: Index
+    validation: Index
     digest: str
 
 
@@ -42,7 +42,7 @@ def streamed_split(
     wants to `look` at the rows on the way is given their numbers and values, block by block.
     """
     n = len(source)
-    wanted = min(fraction * n, float(most_held_out(source)))
+    wanted = min(fraction * n, float(most_validation(source)))
     smallest, largest = _Smallest(_enough(n, wanted)), _Largest(n, wanted / 8)
     digest = hashlib.blake2b(digest_size=16)
     for block, values in read_blocks(source):
@@ -62,14 +62,14 @@ def streamed_split(
     return StreamSplit(AllBut(n, rows), rows, digest.hexdigest())
 
 
-def most_held_out(source: Blocks) -> int:
+def most_validation(source: Blocks) -> int:
     """How many rows of a source may be held out."""
-    return max(1, HELD_OUT_BYTES // (8 * source.schema.n_features))
+    return max(1, VALIDATION_BYTES // (8 * source.schema.n_features))
 
 
 def pin_spread(source: Blocks) -> Index:
     """Keep some rows in memory to judge by, evenly spaced; which those are."""
-    most = min(most_held_out(source), len(source))
+    most = min(most_validation(source), len(source))
     source.pin(np.linspace(0, len(source) - 1, most).round().astype(np.intp))
     return source.pinned
 
@@ -79,7 +79,7 @@ def pin_sample(source: Blocks, split: StreamSplit) -> None:
     most = max(2, min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.schema.n_features)))
     most = min(most, len(split.train))
     at = np.linspace(0, len(split.train) - 1, most).round().astype(np.intp)
-    source.pin(np.concatenate([split.held_out, split.train[at]]))
+    source.pin(np.concatenate([split.validation, split.train[at]]))
 
 
 def _enough(n: int, wanted: float) -> int:

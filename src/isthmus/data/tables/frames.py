@@ -133,7 +133,7 @@ class FrameSource:
         series = self.series if names is None else [known[name] for name in names]
         return any(lacks_type(one, schema, at) for at, one in enumerate(series))
 
-    def gaps(self, position: int) -> Array:
+    def missing(self, position: int) -> Array:
         """(n,) bool: where a column has no value; one that is none of its levels is a value."""
         series, numbers = self.series[position], self.columns[position]
         if self.schema.columns is not None and self.schema.columns[position].levelled:

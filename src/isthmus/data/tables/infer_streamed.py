@@ -51,7 +51,7 @@ class Findings:
     """What one pass over a table has told."""
 
     recognised: dict[str, Recognised]
-    gaps: dict[str, bool] = field(default_factory=dict)
+    has_missing: dict[str, bool] = field(default_factory=dict)
     """Whether a column of whole numbers or truths has missing values."""
 
     levels: dict[str, TextLevels] = field(default_factory=dict)
@@ -92,7 +92,7 @@ def survey(table: Table, names: Sequence[str], roles: Mapping[str, str]) -> Find
                     looks[name].see(part.get_column(name), row)
                 row += batch.num_rows
     found = Findings({name: look.conclude() for name, look in looks.items()})
-    found.gaps = {name: look.gaps for name, look in looks.items()}
+    found.has_missing = {name: look.has_missing for name, look in looks.items()}
     found.levels = {n: look.seen.found() for n, look in looks.items() if look.seen is not None}
     return found
 
@@ -103,7 +103,7 @@ class _Look:
     reads = True
     """Whether its values must be seen."""
 
-    gaps = False
+    has_missing = False
     seen: "_Levels | None" = None
 
     def __init__(self, series: Series, declared: str | None, origin: str) -> None:
@@ -150,12 +150,12 @@ class _Numbers(_Look):
     def see(self, series: Series, row: int) -> None:
         numbers = plain_numbers(series)
         assert numbers is not None
-        self.gaps = self.gaps or bool(series.null_count())
+        self.has_missing = self.has_missing or bool(series.null_count())
         if self.declared in FITTING:
             check_values(self.name, numbers, self.declared, self.origin, row)
         if self.seen is not None:
             self.seen.add(numbers[~np.isnan(numbers)], row)
-        self.rising = self.rising and not self.gaps and self._rises(numbers)
+        self.rising = self.rising and not self.has_missing and self._rises(numbers)
         self.rows += len(numbers)
 
     def _rises(self, numbers: Array) -> bool:

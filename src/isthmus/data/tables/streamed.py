@@ -293,5 +293,5 @@ def _kind(series: Series, column: Column, findings: Findings) -> np.dtype[Any]:
     if numbers is None:
         return np.dtype(np.float64)
     whole = numbers.dtype.kind in "biu"
-    gaps = whole and findings.gaps.get(str(series.name), False)
-    return np.dtype(np.float64) if gaps else numbers.dtype
+    has_missing = whole and findings.has_missing.get(str(series.name), False)
+    return np.dtype(np.float64) if has_missing else numbers.dtype

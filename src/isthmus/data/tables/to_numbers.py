@@ -75,12 +75,12 @@ def _objects(series: Series) -> Array | None:
     values = series.to_numpy()
     if values.dtype.kind in "biuf":
         return values
-    gaps = np.asarray(series.is_null().to_numpy(), bool)
-    present = values[~gaps]
+    missing = np.asarray(series.is_null().to_numpy(), bool)
+    present = values[~missing]
     if not all(map(_is_real, present)):
         return None
     numbers = np.full(len(values), np.nan)
-    numbers[~gaps] = present.astype(np.float64)
+    numbers[~missing] = present.astype(np.float64)
     return numbers
 
 

@@ -81,7 +81,7 @@ def _is_number(schema: Schema, at: int) -> bool:
     return not special and known_dtype(schema, at)[0] != "Boolean"
 
 
-def gaps_alone(series: Series, schema: Schema, at: int) -> tuple[Series, str | None]:
+def all_missing(series: Series, schema: Schema, at: int) -> tuple[Series, str | None]:
     """A column of the same length and library without any value, and the dtype to restore it by.
 
     The dtype is None where it is what the column says of itself.
@@ -129,7 +129,7 @@ def with_types(
     made, dtypes = list(picked), dict[int, str]()
     for at, series in enumerate(picked):
         if lacks_type(series, schema, at):
-            made[at], dtype = gaps_alone(series, schema, at)
+            made[at], dtype = all_missing(series, schema, at)
             table = put_column(table, made[at])
             dtypes |= {} if dtype is None else {at: dtype}
     return made, table, dtypes

@@ -33,10 +33,10 @@ def _losses(record: dict[str, Any], hue: int = 0) -> list[dict[str, Any]]:
     data = []
     for i, (name, parts) in enumerate(record["terms"].items()):
         for part, series in parts.items():
-            judged = part == "held_out" or len(parts) == 1
+            judged = part == "validation" or len(parts) == 1
             if hue and not judged:
                 continue
-            which = "held-out rows" if part == "held_out" else "training rows"
+            which = "held-out rows" if part == "validation" else "training rows"
             told = [label(name)] if several else []
             told += [which, f"{label(record['name'])}, from {record['start']}"] if hue else [which]
             plain = f"@c{hue % HUES}" if hue else "@ae" if judged else "@muted"

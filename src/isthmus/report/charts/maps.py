@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.report import formatting as words
+from isthmus.report import formatting
 from isthmus.report.charts.plot import HUES, Figure, axis, figure, label
 
 SYMBOLS = ("circle", "diamond-open")
@@ -18,7 +18,7 @@ def code_map(record: dict[str, Any]) -> Figure:
     shares = record["shares"] or [None, None]
     own = record["y"] is None or record["shares"] is None
     titles = [
-        f"number {i + 1} of the code" if own else f"direction {i + 1} ({words.percent(share)})"
+        f"number {i + 1} of the code" if own else f"direction {i + 1} ({formatting.percent(share)})"
         for i, share in enumerate([*shares, None][:2])
     ]
     y = axis("rows" if record["y"] is None else titles[1], zeroline=False)

@@ -35,7 +35,7 @@ def unit_of(preparation: Preparation) -> str:
     """The unit of errors, in words."""
     if preparation.schema.columns is not None:
         return "where 1 is no better than the mean of each column or the shares of its levels"
-    if preparation.scaling == "columns":
+    if preparation.scaling == "standard":
         return "in standard deviations of each column"
     if preparation.schema.dtypes == ("uint8",):
         return "with 8-bit values as 0 to 1"
@@ -86,10 +86,12 @@ def _model(ae: Autoencoder) -> dict[str, Any]:
 
 
 def _training(ae: Autoencoder) -> dict[str, Any]:
-    rows = ("outcome", "training_rows", "held_out_rows")
+    rows = ("outcome", "training_rows", "validation_rows")
     known = (*rows, "batch_size", "max_epochs", "pretraining")
     how: dict[str, Any] = {
-        name: ae.facts_[name] for name in ("threads", "steps", "memory_format") if name in ae.facts_
+        name: ae.facts_[name]
+        for name in ("threads", "engine", "memory_format")
+        if name in ae.facts_
     }
     epochs = [record["epoch"] for record in ae.history_ if "train" in record]
     return {name: ae.facts_[name] for name in known if name in ae.facts_} | {

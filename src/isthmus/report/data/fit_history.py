@@ -58,7 +58,7 @@ def _comparable(evidence: Mapping[str, Any]) -> tuple[Any, ...]:
         evidence["model"]["loss"],
         ", ".join(evidence["history"]["terms"]),
         # Not how many were held out: the share may be another one.
-        training["training_rows"] + training["held_out_rows"],
+        training["training_rows"] + training["validation_rows"],
         evidence["data"]["features"],
     )
 
@@ -71,7 +71,7 @@ def _losses(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "terms": {
             name: {
                 part: [_finite(record[part].get(name, np.nan)) for record in epochs]
-                for part in ("train", "held_out")
+                for part in ("train", "validation")
                 if all(part in record for record in epochs)
             }
             for name in names
@@ -85,7 +85,7 @@ def _pretraining(ae: Autoencoder) -> list[dict[str, Any]]:
     for record in ae.history_:
         if "pretraining" in record and "layer" in record:
             layers.setdefault(record["layer"], []).append(record)
-    curves = ("error", "held_out_error", "free_energy_gap")
+    curves = ("error", "validation_error", "free_energy_gap")
     return [
         {
             **{name: records[0][name] for name in ("layer", "below", "above", "units")},

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from isthmus.baselines import PCABaseline
-from isthmus.data import Subset, align, check_rows, has_gaps, is_streamed, open_source, spread
+from isthmus.data import Subset, align, check_rows, has_missing, is_streamed, open_source, spread
 from isthmus.estimator import Autoencoder
 from isthmus.metrics import ReconstructionError
 from isthmus.report.data import codes as code_views
@@ -17,7 +17,7 @@ from isthmus.report.data.row_access import codes_of, looked_at
 from isthmus.report.data.samples import groups, per_feature
 from isthmus.types import Array, Index, Source
 
-FORMAT = 1
+FORMAT = 2
 """The version of the evidence's layout."""
 
 MOST_MEASURED, MOST_CODED = 20_000, 5_000
@@ -41,7 +41,7 @@ def gather(
     Raises DataError or RequestError (both ValueError) where the rows do not fit the model.
     """
     rows = align(open_source(source), ae.preparation_.schema)
-    check_rows(rows, at_least=1, gaps=ae.preparation_.gaps)
+    check_rows(rows, at_least=1, allow_missing=ae.preparation_.allow_missing)
     judged = _Judged.of(ae, rows)
     coded = spread(judged.everything, MOST_CODED)
     codes = codes_of(ae, Subset(rows, coded))
@@ -85,16 +85,16 @@ class _Judged:
         everything = looked_at(source)
         reference = ae.preparation_.measured(ae.mean_)[0]
         pca = PCABaseline(_largest_size(ae.n_components_))
-        learned, held_out = _rows_of_fit(ae, source)
-        unseen = bool(len(held_out)) and _same_mean(
+        learned, validation = _rows_of_fit(ae, source)
+        unseen = bool(len(validation)) and _same_mean(
             pca.fit(source, ae.preparation_, learned),
             reference,
-            sampled=len(learned) + len(held_out) < len(source),
+            sampled=len(learned) + len(validation) < len(source),
         )
         if not unseen:
-            learned, held_out = everything, everything
+            learned, validation = everything, everything
             pca.fit(source, ae.preparation_, learned)
-        measured = spread(held_out, MOST_MEASURED)
+        measured = spread(validation, MOST_MEASURED)
         return cls(
             ae=ae,
             source=source,
@@ -119,7 +119,7 @@ class _Judged:
         return {
             "rows": len(self.measured),
             "unseen": self.unseen,
-            "held_out": self._before_return(),
+            "validation": self._before_return(),
             "pca_rows": self.pca.n_rows_,
             "ae": _total(self.errors),
             "pca": _total(self.pca_errors)
@@ -128,8 +128,10 @@ class _Judged:
 
     def _before_return(self) -> dict[str, Any] | None:
         """Where the fit came back to PCA of all its rows: what PCA of some made of the others."""
-        events = [r for r in self.ae.history_ if r.get("event") == "pca" and "held_out" in r]
-        return {name: _finite(v) for name, v in events[-1]["held_out"].items()} if events else None
+        events = [r for r in self.ae.history_ if r.get("event") == "pca" and "validation" in r]
+        return (
+            {name: _finite(v) for name, v in events[-1]["validation"].items()} if events else None
+        )
 
     def curve(self) -> dict[str, Any]:
         """PCA's explained variance for each code size, and the size at which it reaches ours."""
@@ -153,8 +155,8 @@ def _rows_of_fit(ae: Autoencoder, source: Source) -> tuple[Index, Index]:
         # A model that fell back to PCA learned from the held-out rows too.
         return nothing, nothing
     if is_streamed(source):
-        return np.setdiff1d(looked_at(source), ae.held_out_rows_), ae.held_out_rows_
-    return np.asarray(ae.train_rows_), ae.held_out_rows_
+        return np.setdiff1d(looked_at(source), ae.validation_rows_), ae.validation_rows_
+    return np.asarray(ae.train_rows_), ae.validation_rows_
 
 
 def _same_mean(pca: PCABaseline, mean: Array, *, sampled: bool) -> bool:
@@ -184,7 +186,7 @@ def _finite(value: float) -> float | None:
 def _images(
     ae: Autoencoder, source: Source, judged: _Judged, codes: Array
 ) -> dict[str, Any] | None:
-    if source.schema.layout != "image" or has_gaps(source):
+    if source.schema.layout != "image" or has_missing(source):
         return None  # no picture format knows missing pixels
     found = domains(source, judged.learned, judged.measured, None)
     low, high = code_range(codes)

@@ -10,7 +10,7 @@ from isthmus.baselines import JPEGAnswer, JPEGPoint, jpeg_at, jpeg_curve, quanti
 from isthmus.data import Schema, spread
 from isthmus.errors import RequestError
 from isthmus.metrics import psnr
-from isthmus.report import formatting as words
+from isthmus.report import formatting
 from isthmus.report.data.pictures import (
     Levels,
     as_rows,
@@ -113,10 +113,10 @@ def jpeg_cells(measured: Sequence[dict[str, Any]]) -> list[list[str]]:
         cells.append(
             [
                 f"{one['bytes']:,}",
-                f"{words.number(one['psnr'])} dB",
+                f"{formatting.number(one['psnr'])} dB",
                 f"{jpeg['bound']} {jpeg['bytes']:,.0f}".strip(),
                 f"{jpeg['scan_bytes']:,.0f}",
-                f"{words.number(jpeg['psnr'])} dB",
+                f"{formatting.number(jpeg['psnr'])} dB",
                 one["better"],
             ]
         )
@@ -127,7 +127,8 @@ def jpeg_notes(weights: int, scale: str | None) -> list[str]:
     """What a reader must know to judge the table."""
     notes = [
         "The code is stored at 8 bits a number; the network, needed once, has "
-        f"{words.count(weights, 'weight')}. Picture data is JPEG's file without header and tables."
+        f"{formatting.count(weights, 'weight')}. Picture data is JPEG's file without header "
+        "and tables."
     ]
     return notes if scale is None else [*notes, f"For this table, {scale}."]
 

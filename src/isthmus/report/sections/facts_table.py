@@ -3,7 +3,7 @@
 from typing import Any
 
 from isthmus.artifact import in_words
-from isthmus.report import formatting as words
+from isthmus.report import formatting
 from isthmus.report.charts.plot import shortened
 from isthmus.report.html import pairs, section
 
@@ -47,7 +47,7 @@ def facts(evidence: dict[str, Any]) -> str:
         (
             "Machine",
             [
-                ("processor", f"{hardware['cpu']}, {words.count(hardware['cores'], 'core')}"),
+                ("processor", f"{hardware['cpu']}, {formatting.count(hardware['cores'], 'core')}"),
                 ("threads", hardware["threads"]),
                 ("GPU", hardware["gpu"]),
                 ("system", hardware["system"]),
@@ -69,7 +69,7 @@ def _plain(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, float):
-        return words.number(value)
+        return formatting.number(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return in_words(value)

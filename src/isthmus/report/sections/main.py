@@ -3,11 +3,11 @@
 from html import escape
 from typing import Any
 
-from isthmus.report import formatting as words
+from isthmus.report import formatting
 from isthmus.report.charts import figures, maps
 from isthmus.report.data.jpeg import jpeg_cells, jpeg_notes
 from isthmus.report.html import Charts, paragraph, prose, section, table
-from isthmus.report.summary import beside_pca, headline, held_out_sentence, usage_sentence, whose
+from isthmus.report.summary import beside_pca, headline, usage_sentence, validation_sentence, whose
 
 Evidence = dict[str, Any]
 
@@ -19,17 +19,20 @@ def head(evidence: Evidence) -> str:
     """What the code keeps, in words and in four figures."""
     measured, data, model = evidence["measured"], evidence["data"], evidence["model"]
     ours, theirs = measured["ae"], measured["pca"]
-    seconds = words.seconds(evidence["training"]["seconds"])
+    seconds = formatting.seconds(evidence["training"]["seconds"])
     boxes = [
         (
             f"{data['features']:,} → {model['n_components']:,}",
             "numbers a row, before and in the code",
         ),
         (
-            words.percent(ours["explained_variance"]),
-            f"of the variance kept; PCA {words.percent(theirs['explained_variance'])}",
+            formatting.percent(ours["explained_variance"]),
+            f"of the variance kept; PCA {formatting.percent(theirs['explained_variance'])}",
         ),
-        (words.number(ours["error"]), f"squared error; PCA {words.number(theirs['error'])}"),
+        (
+            formatting.number(ours["error"]),
+            f"squared error; PCA {formatting.number(theirs['error'])}",
+        ),
         (seconds, f"of training on {evidence['training']['device']}"),
     ]
     tiles = "".join(
@@ -59,8 +62,9 @@ def _figures_note(evidence: Evidence) -> str:
             f"{text} No network learned from them, but they chose the best epoch; "
             "isthmus compare measures on rows kept from that too."
         )
-    if measured.get("held_out"):
-        return f"{text} The model has learned from them; {held_out_sentence(measured['held_out'])}."
+    if measured.get("validation"):
+        told = validation_sentence(measured["validation"])
+        return f"{text} The model has learned from them; {told}."
     return f"{text} The network may have learned from them."
 
 
@@ -104,7 +108,7 @@ def pretraining(evidence: Evidence, charts: Charts) -> str:
     head = ["layer", "numbers", "units", "error at first", "at the end"]
     body = [
         [str(layer["layer"]), f"{layer['below']:,} → {layer['above']:,}", layer["units"]]
-        + [words.number(layer["error"][end]) for end in (0, -1)]
+        + [formatting.number(layer["error"][end]) for end in (0, -1)]
         for layer in layers
     ]
     return section("pretraining", "Pretraining", paragraph(text), *drawn, table(head, body))
@@ -123,7 +127,7 @@ def curve(evidence: Evidence, charts: Charts) -> str:
     chart = charts.add(
         figures.curve(record, size, explained),
         f"variance kept by PCA for 1 to {record['largest']} numbers a row, and by the autoencoder "
-        f"with {size}: {words.percent(explained)}",
+        f"with {size}: {formatting.percent(explained)}",
     )
     text = "What PCA keeps with 1, 2, ... numbers a row, and the autoencoder with its own."
     return section("curve", "Beside PCA, size by size", paragraph(text), chart)
@@ -139,7 +143,7 @@ def code_map(evidence: Evidence, charts: Charts) -> str:
         which = "the two" if evidence["model"]["n_components"] == 2 else "the first two"
         text = f"Each point is a row, at {which} numbers of its code."
     else:
-        both = words.percent(sum(record["shares"]))
+        both = formatting.percent(sum(record["shares"]))
         text = (
             "Each point is a row, seen along the two directions in which codes vary most; "
             f"they hold {both} of the codes' variance."
@@ -176,16 +180,16 @@ def usage(evidence: Evidence, charts: Charts) -> str:
     record = evidence["usage"]
     if record["units"] == 1:
         return ""
-    sentence = usage_sentence(record) + f", over {words.count(record['rows'], 'row')}."
+    sentence = usage_sentence(record) + f", over {formatting.count(record['rows'], 'row')}."
     parts = []
     if record["smallest"] > (1 - ALIKE) * record["largest"]:
-        sentence += f" All have much the same variance, {words.number(record['largest'])}."
+        sentence += f" All have much the same variance, {formatting.number(record['largest'])}."
     else:
         bars = charts.add(figures.variances(record), "variance of each unit of the code")
         parts.append(f"<div><h3>Variance</h3>{bars}</div>")
     strongest = record["strongest"]
     if record["correlation"] is None or strongest < ALIKE:
-        sentence += f" No two correlate by more than {words.number(max(strongest, 0.01), 2)}."
+        sentence += f" No two correlate by more than {formatting.number(max(strongest, 0.01), 2)}."
     else:
         chart = charts.add(
             maps.correlation(record["correlation"]), "correlation of the units of the code"

@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from isthmus.report import formatting as words
+from isthmus.report import formatting
 from isthmus.report.charts import figures
 from isthmus.report.charts.plot import HUES, shortened
 from isthmus.report.html import Charts, breakable, paragraph, scrolling, section
@@ -55,7 +55,7 @@ def _channel_key(evidence: Evidence) -> str:
         for channel, name in enumerate(names[:shown])
     )
     hidden = len(names) - shown
-    more = f" {words.count(hidden, 'more channel')} not shown." if hidden > 0 else ""
+    more = f" {formatting.count(hidden, 'more channel')} not shown." if hidden > 0 else ""
     return f"<p>{keys}{more}</p>"
 
 
@@ -71,7 +71,7 @@ def _images(evidence: Evidence, group: dict[str, Any], charts: Charts, name: str
         items.append(
             f'<figure><img class="{kind}" src="{found}" alt="row {row} as found">'
             f'<img class="{kind}" src="{back}" alt="row {row} as rebuilt">'
-            f"<figcaption>row {row:,}<br>{words.number(error)}</figcaption></figure>"
+            f"<figcaption>row {row:,}<br>{formatting.number(error)}</figcaption></figure>"
         )
     del evidence, name
     return f'<div class="images" style="--wide:{wide}px">{"".join(items)}</div>'
@@ -86,7 +86,7 @@ def _signals(evidence: Evidence, group: dict[str, Any], charts: Charts, name: st
             f"row {row}, one of the {name} rows, as found and as rebuilt",
         )
         place = f", {places[i]}" if places else ""
-        caption = f"row {row:,}{place} · error {words.number(error)}"
+        caption = f"row {row:,}{place} · error {formatting.number(error)}"
         items.append(f"<figure>{chart}<figcaption>{caption}</figcaption></figure>")
     return f'<div class="lines">{"".join(items)}</div>'
 
@@ -103,7 +103,7 @@ def _table(evidence: Evidence, group: dict[str, Any], charts: Charts, name: str)
         f"<tbody>{''.join(lines)}</tbody></table>"
     )
     hidden = group["n_columns"] - len(group["columns"])
-    note = f"{words.count(hidden, 'more column')} not shown: those are rebuilt better."
+    note = f"{formatting.count(hidden, 'more column')} not shown: those are rebuilt better."
     return scrolling(content) + (paragraph(note, "note") if hidden else "")
 
 
@@ -135,4 +135,4 @@ def _cell(value: Any) -> str:
         return "missing"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else words.number(value, 4)
+    return f"{value:,}" if isinstance(value, int) else formatting.number(value, 4)

@@ -39,7 +39,7 @@ Layers = dict[str, list[float]]
 """For each layer the norms of its gradient, of its weights, and of a step."""
 
 
-class Disease(StrEnum):
+class Issue(StrEnum):
     """What can be wrong, the gravest first."""
 
     AVERAGE = "average"
@@ -52,20 +52,20 @@ class Disease(StrEnum):
     VANISHING = "vanishing"
 
 
-GRAVE = frozenset({Disease.AVERAGE, Disease.CONSTANT, Disease.ALIKE, Disease.DETACHED})
+SEVERE = frozenset({Issue.AVERAGE, Issue.CONSTANT, Issue.ALIKE, Issue.DETACHED})
 """Diseases after which the code is of no use; with the others it may be worse than it could be."""
 
 ADVICE = {
-    Disease.AVERAGE: "start at PCA (skip=True, pretraining='pca') or from layers that are learned "
+    Issue.AVERAGE: "start at PCA (skip=True, pretraining='pca') or from layers that are learned "
     "one by one (pretraining='autoencoder'), train longer, or lower the weights of penalties",
-    Disease.CONSTANT: "lower lr and the weights of penalties, or change the code's activation",
-    Disease.ALIKE: "lower the weights of penalties or take more components",
-    Disease.UNUSED: "lower the weights of penalties, train longer, start at PCA "
+    Issue.CONSTANT: "lower lr and the weights of penalties, or change the code's activation",
+    Issue.ALIKE: "lower the weights of penalties or take more components",
+    Issue.UNUSED: "lower the weights of penalties, train longer, start at PCA "
     "(pretraining='pca'), or take fewer components",
-    Disease.DEAD: "lower lr or use another activation, such as 'silu'",
-    Disease.SATURATED: "scale the data, lower lr or use another activation, such as 'silu'",
-    Disease.DETACHED: "look for .detach(), torch.no_grad() or a path that is never used",
-    Disease.VANISHING: "use activation='relu' or 'silu', or a start that is not random, such as "
+    Issue.DEAD: "lower lr or use another activation, such as 'silu'",
+    Issue.SATURATED: "scale the data, lower lr or use another activation, such as 'silu'",
+    Issue.DETACHED: "look for .detach(), torch.no_grad() or a path that is never used",
+    Issue.VANISHING: "use activation='relu' or 'silu', or a start that is not random, such as "
     "pretraining='autoencoder'",
 }
 
@@ -73,28 +73,28 @@ ADVICE = {
 class Finding(NamedTuple):
     """One disease, in words."""
 
-    disease: Disease
+    issue: Issue
     message: str
 
 
-class Verdict(NamedTuple):
+class Diagnosis(NamedTuple):
     """What the doctor found, the gravest first; nothing when the network is healthy."""
 
     findings: tuple[Finding, ...] = ()
 
     @property
-    def grave(self) -> tuple[Finding, ...]:
+    def severe(self) -> tuple[Finding, ...]:
         """The findings after which the code is of no use."""
-        return tuple(finding for finding in self.findings if finding.disease in GRAVE)
+        return tuple(finding for finding in self.findings if finding.issue in SEVERE)
 
     @property
-    def disease(self) -> str:
+    def issue(self) -> str:
         """The gravest disease, as `Disease` calls it, or "" when there is none."""
-        return self.findings[0].disease.value if self.findings else ""
+        return self.findings[0].issue.value if self.findings else ""
 
 
 def is_average(record: Record) -> bool:
-    """Whether this "health" record tells of reconstructions no better than the mean row.
+    """Whether this "diagnostics" record tells of reconstructions no better than the mean row.
 
     They explain less than a tenth of the variance that a linear code of the same size does, which
     is a twentieth of all at least: where nothing can be learned, the mean row is the right answer.
@@ -103,23 +103,23 @@ def is_average(record: Record) -> bool:
     return bool(possible > LEARNABLE and 1 - record["beside_mean"] < FAR_BEHIND * possible)
 
 
-def diagnose(look: Look, network: nn.Module, history: list[Record]) -> Verdict:
-    """The verdict on a network, from how it is now and from the "health" records of its fit."""
+def diagnose(look: Look, network: nn.Module, history: list[Record]) -> Diagnosis:
+    """The diagnosis of a network, from its state and the "diagnostics" records of its fit."""
     steps = [record["layers"] for record in history if "layers" in record]
     average, gradients = average_of(look.record()), _gradients(network, steps)
     found = [*average, *_code(look), *_units(look.activity), *gradients]
     # These leave the layers before them without a gradient, which is then no disease of its own.
-    diseases = {finding.disease for finding in found}
-    if diseases & {Disease.DEAD, Disease.SATURATED, Disease.CONSTANT}:
-        found = [finding for finding in found if finding.disease != Disease.DETACHED]
-    return Verdict(tuple(found))
+    diseases = {finding.issue for finding in found}
+    if diseases & {Issue.DEAD, Issue.SATURATED, Issue.CONSTANT}:
+        found = [finding for finding in found if finding.issue != Issue.DETACHED]
+    return Diagnosis(tuple(found))
 
 
 def average_of(record: Record) -> Iterator[Finding]:
-    """The finding that the network has learned the average, if this "health" record tells so."""
+    """The finding that the network has learned the average, if this record shows it."""
     if is_average(record):
         yield _finding(
-            Disease.AVERAGE,
+            Issue.AVERAGE,
             "the network has learned the average: its error is "
             f"{record['beside_mean']:.3g} of that of predicting the mean row, where a linear code "
             f"leaves {record['linear']:.2g}",
@@ -130,14 +130,14 @@ def _code(look: Look) -> Iterator[Finding]:
     code = look.code
     if code.constant:
         text = f"the code is the same for every row: its variance is {code.largest:.2g} at most"
-        yield _finding(Disease.CONSTANT, text)
+        yield _finding(Issue.CONSTANT, text)
     elif code.distinct < TOO_ALIKE * look.rows:
         text = f"{look.rows} different rows have only {code.distinct} different codes"
-        yield _finding(Disease.ALIKE, text)
+        yield _finding(Issue.ALIKE, text)
     if look.idle is not None and look.idle > MISSED:
         text = f"{code.unused} units of the code are the same for every row, though a linear code "
         text += f"would explain {look.idle:.2g} more of the variance with them"
-        yield _finding(Disease.UNUSED, text)
+        yield _finding(Issue.UNUSED, text)
 
 
 def _units(activity: Activity) -> Iterator[Finding]:
@@ -145,10 +145,10 @@ def _units(activity: Activity) -> Iterator[Finding]:
     dead = {name: share for name, share in activity.dead.items() if share > TOO_DEAD}
     if dead := {name: share for name, share in dead.items() if name not in flat}:
         text = f"{_named(list(dead))}: {_percent(dead)} of the units are dead, they react to no row"
-        yield _finding(Disease.DEAD, text)
+        yield _finding(Issue.DEAD, text)
     if flat:
         text = f"{_named(list(flat))}: {_percent(flat)} of the activations are saturated"
-        yield _finding(Disease.SATURATED, text)
+        yield _finding(Issue.SATURATED, text)
 
 
 def _gradients(network: nn.Module, looks: list[Layers]) -> Iterator[Finding]:
@@ -167,12 +167,12 @@ def _gradients(network: nn.Module, looks: list[Layers]) -> Iterator[Finding]:
     ill_ones = _named([name for name in names if name in faint])
     if strongest:
         yield _finding(
-            Disease.VANISHING,
+            Issue.VANISHING,
             f"hidden layers are not learning: {ill_ones} received at most "
             f"{max(faint.values()):.0e} of the gradient of {strongest}, each times its weights",
         )
     elif faint:
-        yield _finding(Disease.DETACHED, f"no gradient at all reaches {ill_ones}")
+        yield _finding(Issue.DETACHED, f"no gradient at all reaches {ill_ones}")
 
 
 def _chains(layers: list[str], *, bypass: bool) -> list[list[str]]:
@@ -212,8 +212,8 @@ def _shares(
     return shares
 
 
-def _finding(disease: Disease, text: str) -> Finding:
-    return Finding(disease, f"{text}; {ADVICE[disease]}")
+def _finding(issue: Issue, text: str) -> Finding:
+    return Finding(issue, f"{text}; {ADVICE[issue]}")
 
 
 def _named(layers: list[str]) -> str:

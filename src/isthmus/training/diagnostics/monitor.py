@@ -18,15 +18,21 @@ from isthmus.training.diagnostics.code_stats import (
     error_of,
     share_rebuilt_linearly,
 )
-from isthmus.training.diagnostics.findings import Finding, Verdict, average_of, diagnose, is_average
+from isthmus.training.diagnostics.findings import (
+    Diagnosis,
+    Finding,
+    average_of,
+    diagnose,
+    is_average,
+)
 from isthmus.training.diagnostics.layer_stats import StepWatch, activity_of
 from isthmus.training.state import Record
 from isthmus.types import Network, WeightedRows
 
-EVENT = "health"
+EVENT = "diagnosis"
 """What the history calls a finding."""
 
-HEALTHY = Verdict()
+HEALTHY = Diagnosis()
 
 STEPS_BETWEEN_LOOKS = 400
 """At least; a look costs about as much as two to forty steps, the more the faster these are."""
@@ -44,7 +50,7 @@ SUSPECT = 0.8
 
 
 @dataclass
-class Doctor:
+class Monitor:
     """Looks at a fit now and then, changes nothing, and says at its end what is wrong.
 
     What it needs to remember is in the records of the history, so that a resumed fit ends with
@@ -57,7 +63,7 @@ class Doctor:
     gradients: int = 1
     """How many a step takes, about: methods that take many learn as much in fewer steps."""
 
-    verdict: Verdict = HEALTHY
+    diagnosis: Diagnosis = HEALTHY
     """The verdict on the fit, once `conclude` has been asked for it."""
 
     layers: dict[str, list[float]] = field(default_factory=dict)
@@ -89,23 +95,23 @@ class Doctor:
 
     def warning(self, history: Sequence[Record], epochs: int) -> Iterator[Finding]:
         """What is worth saying before the fit ends: that a quarter of it has learned nothing."""
-        looks = [record for record in history if "health" in record][-LOOKS_TO_WARN:]
+        looks = [record for record in history if "diagnostics" in record][-LOOKS_TO_WARN:]
         told = any(record.get("event") == EVENT for record in history)
-        ill = len(looks) == LOOKS_TO_WARN and all(is_average(look["health"]) for look in looks)
-        if ill and not told and "health" in history[-1] and 4 * looks[-1]["epoch"] >= epochs:
-            yield from average_of(looks[-1]["health"])
+        ill = len(looks) == LOOKS_TO_WARN and all(is_average(look["diagnostics"]) for look in looks)
+        if ill and not told and "diagnostics" in history[-1] and 4 * looks[-1]["epoch"] >= epochs:
+            yield from average_of(looks[-1]["diagnostics"])
 
-    def conclude(self, network: Network, rows: WeightedRows, history: list[Record]) -> Verdict:
+    def conclude(self, network: Network, rows: WeightedRows, history: list[Record]) -> Diagnosis:
         """The verdict on the fit whose result is `network` as it is now.
 
         A warning given on the way is taken out of the history: the verdict stands in its place.
         """
         history[:] = [record for record in history if record.get("event") != EVENT]
-        records = [record["health"] for record in history if "health" in record]
+        records = [record["diagnostics"] for record in history if "diagnostics" in record]
         look = self._look(network, rows) if len(records) >= FEWEST_LOOKS else None
         self.sample = None
-        self.verdict = HEALTHY if look is None else diagnose(look, network, records)
-        return self.verdict
+        self.diagnosis = HEALTHY if look is None else diagnose(look, network, records)
+        return self.diagnosis
 
     @torch.no_grad()
     def _look(self, network: Network, rows: WeightedRows) -> Look | None:
@@ -130,9 +136,9 @@ class Doctor:
         return Look(activity, code, distinct, beside_mean, linear, idle)
 
 
-def watched(doctor: Doctor | None, network: nn.Module) -> Any:
+def watched(monitor: Monitor | None, network: nn.Module) -> Any:
     """The context in which to take a step: watched where there is a doctor."""
-    return nullcontext() if doctor is None else doctor.watching(network)
+    return nullcontext() if monitor is None else monitor.watching(network)
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import torch
 
 from isthmus import Autoencoder, corruptions, kinds, optim
 from isthmus.losses import Huber, Objective, Squared
-from isthmus.training.engines import select as strides
+from isthmus.training.engines import select
 from isthmus.training.engines.base import Steps
-from isthmus.training.engines.cpu import bf16_adam as lowered
+from isthmus.training.engines.cpu import bf16_adam
 from isthmus.training.engines.cpu import build as compiling
 from isthmus.training.engines.cpu.bf16_adam import Lowered
 from isthmus.training.engines.dense.adam_loop import Stride
@@ -70,7 +70,7 @@ def moved(make, method, threads, scale=1.0):
 @pytest.mark.parametrize("method", METHODS)
 def test_it_moves_as_torch_does(method, threads):
     own, wanted = moved(Lowered, method, threads), moved(Stride, method, threads)
-    assert len(own[0]) > lowered.functions()[0](1) << 15  # more than a thread takes at a time
+    assert len(own[0]) > bf16_adam.functions()[0](1) << 15  # more than a thread takes at a time
     for one, other in zip(own[1:3], wanted[1:3], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
     # Where a slope and a decay make nothing together, what is left of them is rounding.
@@ -107,16 +107,16 @@ def test_copies_are_rounded_as_torch_rounds():
     slopes = low.clone()
     buffers = settings, values, slopes, zeros, zeros.clone(), low
     places = [each.data_ptr() for each in buffers]
-    lowered.functions()[1](*places, len(values), 0, 0.01, 1.0, 2, None)
+    bf16_adam.functions()[1](*places, len(values), 0, 0.01, 1.0, 2, None)
     finite = ~wanted.isnan()
     assert torch.equal(low[finite], wanted[finite])
     assert low[~finite].isnan().all()
 
 
 def test_a_planted_fault_is_caught(monkeypatch):
-    settings_of = lowered.settings_of
+    settings_of = bf16_adam.settings_of
     halved = lambda stride: [s / 2 if at == 5 else s for at, s in enumerate(settings_of(stride))]  # noqa: E731
-    monkeypatch.setattr(lowered, "settings_of", halved)
+    monkeypatch.setattr(bf16_adam, "settings_of", halved)
     own, wanted = moved(Lowered, "adam", 1), moved(Stride, "adam", 1)
     assert not torch.allclose(own[1], wanted[1], rtol=1e-3)
 
@@ -164,11 +164,11 @@ def test_fits_in_bf16_are_moved_by_it(monkeypatch):
         return Autoencoder(3, **settings).fit(X)
 
     long = fitted(12)
-    assert long.facts_["steps"] == Lowered.engine
-    assert fitted(2).facts_["steps"] == Stride.engine  # so few are not worth it
-    monkeypatch.setattr(strides, "can_lower", lambda step, plan: False)
+    assert long.facts_["engine"] == Lowered.engine
+    assert fitted(2).facts_["engine"] == Stride.engine  # so few are not worth it
+    monkeypatch.setattr(select, "can_lower", lambda step, plan: False)
     plain = fitted(12)
-    assert plain.facts_["steps"] == Stride.engine
+    assert plain.facts_["engine"] == Stride.engine
     losses = [
         [record["train"]["reconstruction"] for record in model.history_ if "train" in record]
         for model in (long, plain)

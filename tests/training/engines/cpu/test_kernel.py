@@ -14,7 +14,7 @@ from isthmus import Autoencoder, kinds, optim
 from isthmus.corruptions import Masking
 from isthmus.losses import L1, Mixed, Objective, Squared
 from isthmus.training.engines.base import Steps, losses
-from isthmus.training.engines.cpu import build as compiling
+from isthmus.training.engines.cpu import build
 from isthmus.training.engines.cpu import kernel as compiled
 from isthmus.training.engines.cpu.kernel import Compiled, can_compile
 from isthmus.training.engines.dense.adam_loop import Stride
@@ -29,12 +29,12 @@ PRECISE = {
 }
 LONG = Plan(max_epochs=1, batch_size=64, patience=None, clip_norm=None, steps=1_000_000)
 
-pytestmark = pytest.mark.skipif(compiling.library() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.skipif(build.library() is None, reason="needs a C compiler")
 
 
-def network(kind, D, K, dtype, *, limited=False, seed=0):
+def network(kind, D, K, dtype, *, clamp_output=False, seed=0):
     """A network with random weights, and its objective."""
-    ends = {"floor": np.full(D, -0.2), "ceiling": np.full(D, 0.3)} if limited else {}
+    ends = {"floor": np.full(D, -0.2), "ceiling": np.full(D, 0.3)} if clamp_output else {}
     facts = Facts(shape=(D,), low=-1.0, high=1.0, **ends)
     torch.manual_seed(seed)
     made = kind.build(facts, K).to(dtype)
@@ -59,14 +59,14 @@ def drawn(seed):
     settings = {"weight_decay": float(draw.choice([0.0, 0.1])), "eps": 1e-6}
     clip = [None, 1.0, 0.01][draw.integers(3)]
     sizes = [int(size) for size in draw.integers(1, 20, 5)]
-    weighed, limited = bool(draw.integers(2)), bool(draw.integers(2))
-    return (kind, D, K, limited), (method, settings, clip), (sizes, weighed)
+    weighed, clamp_output = bool(draw.integers(2)), bool(draw.integers(2))
+    return (kind, D, K, clamp_output), (method, settings, clip), (sizes, weighed)
 
 
 def taken(make, dtype, seed):
     """The terms and the weights after some steps of a stride that `make` gives."""
-    (kind, D, K, limited), (method, settings, clip), (sizes, weighed) = drawn(seed)
-    net, objective = network(kind, D, K, dtype, limited=limited, seed=seed)
+    (kind, D, K, clamp_output), (method, settings, clip), (sizes, weighed) = drawn(seed)
+    net, objective = network(kind, D, K, dtype, clamp_output=clamp_output, seed=seed)
     rows = torch.randn(sum(sizes), D, dtype=dtype)
     weight = torch.rand(len(rows), dtype=dtype) if weighed else torch.ones(1).expand(len(rows))
     step = closed_step(net, objective, None)
@@ -151,8 +151,8 @@ def test_a_planted_fault_is_caught(monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("seed", range(20))
 def test_it_judges_as_the_network_does(seed, threads, dtype):
-    (kind, D, K, limited), _, (_, weighed) = drawn(seed)
-    net, objective = network(kind, D, K, dtype, limited=limited, seed=seed)
+    (kind, D, K, clamp_output), _, (_, weighed) = drawn(seed)
+    net, objective = network(kind, D, K, dtype, clamp_output=clamp_output, seed=seed)
     rows = torch.randn(600, D, dtype=dtype)
     weight = torch.rand(600, dtype=dtype) if weighed else torch.ones(1).expand(600)
     step = closed_step(net, objective, None)
@@ -187,8 +187,8 @@ def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path)
     widths = {"wide": ("-DBYTES=64",), "narrow": ("-DBYTES=32",)}
     for name, flags in widths.items():
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
-        monkeypatch.setattr(compiling, "FLAGS", (*compiling.FLAGS, "-Wno-psabi", *flags))
-        made = compiling.library.__wrapped__()
+        monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-Wno-psabi", *flags))
+        made = build.library.__wrapped__()
         monkeypatch.setattr(compiled, "library", lambda made=made: made)
         for seed in range(12):
             _, weights, _ = taken(Compiled, dtype, seed)
@@ -409,7 +409,7 @@ def test_a_user_without_a_home_has_none(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", homeless)
-    assert compiling.library.__wrapped__() is None
+    assert build.library.__wrapped__() is None
 
 
 def test_a_compiler_that_fails_is_none(tmp_path):

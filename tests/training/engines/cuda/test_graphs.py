@@ -10,7 +10,7 @@ from isthmus import kinds
 from isthmus.corruptions import Masking
 from isthmus.losses import Bernoulli, Objective, Squared
 from isthmus.training.engines.base import Steps, runs
-from isthmus.training.engines.cuda import graphs as recorded
+from isthmus.training.engines.cuda import graphs
 from isthmus.training.engines.cuda.graphs import Recorded, Recording, pieces
 from isthmus.training.engines.dense.adam_loop import Stride
 from isthmus.training.engines.dense.step import closed_step
@@ -45,7 +45,7 @@ def _on_a_processor(monkeypatch):
     monkeypatch.setattr(
         torch, "_fused_adam_", lambda *args, lr, **options: adam(*args, lr=float(lr), **options)
     )
-    monkeypatch.setattr(recorded, "UNROLLED", 4)
+    monkeypatch.setattr(graphs, "UNROLLED", 4)
 
 
 def taken(make, sizes, *, loss=None, corrupt=None, weighed=False, at=False, bf16=False):

@@ -15,9 +15,9 @@ from isthmus.losses import L1, Bernoulli, Contraction, Huber, Mixed, Objective, 
 from isthmus.randomness import reseed
 from isthmus.training.engines.base import AutogradStep, Steps
 from isthmus.training.engines.cpu import build as compiling
-from isthmus.training.engines.cpu import kernel as compiled
+from isthmus.training.engines.cpu import kernel
 from isthmus.training.engines.cpu.kernel import Compiled
-from isthmus.training.engines.dense import column_losses as columns
+from isthmus.training.engines.dense import column_losses
 from isthmus.training.engines.dense import step as closed_module
 from isthmus.training.engines.dense.adam_loop import Stride
 from isthmus.training.engines.dense.column_losses import ColumnHead, Parts
@@ -49,7 +49,7 @@ def table_of(draw):
     E = sum(sizes)
     facts = Facts(
         shape=(E,),
-        gaps=True,
+        allow_missing=True,
         columns=columns,
         mean=draw.uniform(0.1, 0.4, E),
         scale=draw.uniform(0.5, 2.0, E),
@@ -78,7 +78,7 @@ def drawn(seed, name, *, plain=False, dropped=True):
     if name == "bernoulli":
         rows = np.where(np.isnan(X), X, 1 / (1 + np.exp(-X)))
     if plain:
-        facts = Facts(shape=facts.shape, gaps=True)
+        facts = Facts(shape=facts.shape, allow_missing=True)
     if draw.integers(2) and len(rows) > 1:
         rows[1] = np.nan  # nothing is known of it
     hidden = tuple(int(width) for width in draw.integers(2, 9, draw.integers(0, 3)))
@@ -95,10 +95,10 @@ def drawn(seed, name, *, plain=False, dropped=True):
             parameter.normal_(std=0.7)
     penalties = [[], [L1(weight=0.3)], [Contraction(weight=0.0)]][draw.integers(3)]
     penalties = penalties if dropped else []
-    noise = [None, "masking", "hiding", "gaussian"][draw.integers(4)]
+    noise = [None, "masking", "missing", "gaussian"][draw.integers(4)]
     corrupt = None if noise is None else functools.partial(CORRUPTIONS[noise](), facts=facts)
     weight = torch.from_numpy(draw.random(11)) if draw.integers(2) else torch.ones(1).expand(11)
-    objective = Objective(LOSSES[name].bound(facts), penalties, gaps=True)
+    objective = Objective(LOSSES[name].bound(facts), penalties, allow_missing=True)
     return network, objective, corrupt, torch.from_numpy(rows), weight.double()
 
 
@@ -144,7 +144,7 @@ def strode(make, seed, name, dtype, *, plain, threads=1):
     draw = np.random.default_rng(seed)
     width = x.shape[1]
     if draw.integers(2):
-        objective = Objective(objective.loss, gaps=True)
+        objective = Objective(objective.loss, allow_missing=True)
         ends = {"floor": np.full(width, -0.4), "ceiling": np.full(width, 0.5)}
         network.output = Clipped(**ends).double()
     network, x, weight = network.to(dtype), x.to(dtype), weight.to(dtype)
@@ -192,7 +192,7 @@ def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
         monkeypatch.setattr(compiling, "FLAGS", (*compiling.FLAGS, "-Wno-psabi", *flags))
         made = compiling.library.__wrapped__()
-        monkeypatch.setattr(compiled, "library", lambda made=made: made)
+        monkeypatch.setattr(kernel, "library", lambda made=made: made)
         for seed, loss in enumerate(LOSSES):
             told, _, weights = strode(Compiled, seed, loss, dtype, plain=False)
             wanted, _, others = strode(Stride, seed, loss, dtype, plain=False)
@@ -215,7 +215,7 @@ def test_two_threads_give_the_same_bits_as_one(seed):
 @compiles
 @pytest.mark.parametrize("field", ["weight", "scale", "share"])
 def test_a_fault_of_the_kernel_is_caught(field, monkeypatch):
-    of = compiled.Table.of
+    of = kernel.Table.of
 
     def wrong(parts, form, flat):
         return of(parts._replace(**{field: 1.1 * getattr(parts, field)}), form, flat)
@@ -223,7 +223,7 @@ def test_a_fault_of_the_kernel_is_caught(field, monkeypatch):
     for seed in (3, 4, 5):
         wanted, _, _ = strode(Stride, seed, "mixed", torch.float64, plain=False)
         with monkeypatch.context() as patched:
-            patched.setattr(compiled.Table, "of", wrong)
+            patched.setattr(kernel.Table, "of", wrong)
             patched.setattr(Compiled, "judge", None)
             told, _, _ = strode(Compiled, seed, "mixed", torch.float64, plain=False)
         if told != pytest.approx(wanted, rel=1e-6):
@@ -267,8 +267,8 @@ def test_a_missing_value_moves_what_stands_for_it():
         network, objective, _, x, weight = drawn(seed, "mixed")
         _, slopes = taken(closed_step(network, objective, None), network, x, weight)
         missing = x.isnan().any(0)
-        assert not slopes["stand_in"][~missing].any()
-        moved += int((slopes["stand_in"][missing] != 0).sum())
+        assert not slopes["fill_value"][~missing].any()
+        moved += int((slopes["fill_value"][missing] != 0).sum())
     assert moved
 
 
@@ -276,7 +276,7 @@ def test_a_missing_value_moves_what_stands_for_it():
 def test_a_planted_fault_is_caught(field, monkeypatch):
     to = Parts.to
     monkeypatch.setattr(
-        columns.Parts,
+        column_losses.Parts,
         "to",
         lambda parts, dtype: to(parts, dtype)._replace(**{field: 1.1 * getattr(parts, field)}),
     )
@@ -301,14 +301,14 @@ def test_who_judges():
     assert Parts.of(Squared()) is None  # it knows no rows
 
 
-def frame(n=400, *, gaps=False):
+def frame(n=400, *, allow_missing=False):
     """Numbers, truths and categories, with or without missing ones."""
     draw = np.random.default_rng(0)
     z = draw.normal(size=(n, 2))
     table = pd.DataFrame({f"x{i}": z @ draw.normal(size=2) for i in range(3)})
     table["c"] = np.array(list("abcd"))[np.clip(np.round(z[:, 0]).astype(int) + 1, 0, 3)]
     table["b"] = z[:, 1] > 0
-    if gaps:
+    if allow_missing:
         table.loc[draw.random(n) < 0.2, "x0"] = np.nan
         table.loc[draw.random(n) < 0.2, "c"] = None
     return table
@@ -317,20 +317,20 @@ def frame(n=400, *, gaps=False):
 SETTINGS = {"random_state": 0, "max_epochs": 6, "early_stopping": False, "precision": "float64"}
 
 
-@pytest.mark.parametrize("gaps", [False, True])
-def test_a_fit_of_a_table_is_what_autograd_fits(gaps, monkeypatch):
-    table = frame(gaps=gaps)
+@pytest.mark.parametrize("allow_missing", [False, True])
+def test_a_fit_of_a_table_is_what_autograd_fits(allow_missing, monkeypatch):
+    table = frame(allow_missing=allow_missing)
     own = Autoencoder(2, **SETTINGS).fit(table)
-    assert own.facts_["steps"] == Stride.engine
+    assert own.facts_["engine"] == Stride.engine
     monkeypatch.setattr("isthmus.estimator.resolve.closed_step", lambda *args, **options: None)
     other = Autoencoder(2, **SETTINGS).fit(table)
-    assert other.facts_["steps"] == AutogradStep.engine
+    assert other.facts_["engine"] == AutogradStep.engine
     for one, wanted in zip(own.network_.parameters(), other.network_.parameters(), strict=True):
         torch.testing.assert_close(one, wanted, rtol=1e-6, atol=1e-9)
 
 
 def test_fits_of_tables_together_are_fits_alone():
-    table = frame(gaps=True)
+    table = frame(allow_missing=True)
     models = [
         Autoencoder(2, optimizer=optim.AdamW(lr=lr), **SETTINGS) for lr in (0.001, 0.003, 0.01)
     ]

@@ -44,13 +44,13 @@ def drawn(seed):
         dropout=rate,
         output=str(draw.choice(["auto", "linear"])),
     )
-    limited = bool(draw.integers(2))
+    clamp_output = bool(draw.integers(2))
     facts = Facts(
         shape=(D,) if draw.integers(2) else (1, D),
         low=-1.0,
         high=1.0,
-        floor=np.full(D, -0.2) if limited else None,
-        ceiling=np.full(D, 0.3) if limited else None,
+        floor=np.full(D, -0.2) if clamp_output else None,
+        ceiling=np.full(D, 0.3) if clamp_output else None,
     )
     torch.manual_seed(seed)
     network = kind.build(facts, K).double()
@@ -190,10 +190,10 @@ def test_small_products_are_numpys():
 
 
 def test_a_planted_fault_is_caught(monkeypatch):
-    from isthmus.training.engines.dense import activations as bending
+    from isthmus.training.engines.dense import activations
 
-    halved = bending.BENDS["silu"]._replace(backward=bending.BENDS["sigmoid"].backward)
-    monkeypatch.setitem(bending.BENDS, "silu", halved)
+    halved = activations.BENDS["silu"]._replace(backward=activations.BENDS["sigmoid"].backward)
+    monkeypatch.setitem(activations.BENDS, "silu", halved)
     facts = Facts(shape=(4,))
     network = Multilayer(hidden=(5,)).build(facts, 2).double()
     with torch.no_grad():
@@ -212,8 +212,8 @@ def test_a_planted_fault_is_caught(monkeypatch):
         (Multilayer(tied=True), Facts(shape=(6,)), Objective(Squared())),
         (
             Vanilla(),
-            Facts(shape=(6,), gaps=True),
-            Objective(Squared(), [Contraction()], gaps=True),
+            Facts(shape=(6,), allow_missing=True),
+            Objective(Squared(), [Contraction()], allow_missing=True),
         ),
         (Multilayer(output="bounded"), Facts(shape=(6,), low=0, high=1), Objective(Squared())),
         (Convolutional(), Facts(shape=(1, 16, 16)), Objective(Squared())),

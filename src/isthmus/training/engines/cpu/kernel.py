@@ -171,10 +171,10 @@ class Table(ctypes.Structure):
         columns = torch.tensor(runs, dtype=torch.int64)
         numbers = np.stack([parts.scale, parts.weight, parts.share])
         features = torch.as_tensor(numbers, dtype=flat.values.dtype).contiguous()
-        stand_in = -1 if form.stand_in is None else flat.starts[form.stand_in]
+        fill_value = -1 if form.fill_value is None else flat.starts[form.fill_value]
         delta = math.inf if parts.delta is None else parts.delta
         has_levels = int(any(kind == KINDS.index("levels") for kind, _, _ in runs))
-        places = at(columns), len(runs), has_levels, stand_in
+        places = at(columns), len(runs), has_levels, fill_value
         made = cls(*places, parts.least, delta, at(features))
         made.held = columns, features
         return made

@@ -41,7 +41,7 @@ class Kernel:
         device, self.count = self.like.device, len(layers)
         self.layers = torch.tensor(layers, dtype=torch.int32, device=device)
         self.ends = ends_of([step.form for step in steps], self.like)
-        self.limited = form.limit is not None
+        self.clamp_output = form.limit is not None
         self.settings = torch.tensor([settings_of(stride) for stride in strides], device=device)
         self.slots = 1 + max(layer.target for layer in layers)
         self.rows = tile(max(stride.plan.batch_size for stride in strides))
@@ -70,11 +70,11 @@ class Kernel:
         self, rows: Tensor, weights: Tensor, rates: Tensor, moved: Moved, *, weighs: bool
     ) -> Tensor:
         """The squared error (N, K) of steps with rows (N, K, B, D) and their weights (N, K, B)."""
-        from isthmus.training.engines.cuda import triton_kernels as kernels
+        from isthmus.training.engines.cuda import triton_kernels
 
         fits, many, batch, width = rows.shape
         told = rows.new_empty(fits, many)
-        kernels.steps_of[(fits,)](
+        triton_kernels.steps_of[(fits,)](
             self.layers,
             self.settings,
             rows,
@@ -93,7 +93,7 @@ class Kernel:
             ROWS=self.rows,
             WIDE=self.wide,
             WEIGHS=weighs,
-            LIMITED=self.limited,
+            LIMITED=self.clamp_output,
             APART=isinstance(self.strides[0].optimizer, torch.optim.AdamW),
             BLOCK=BLOCK,
             num_warps=WARPS if self.wide * self.rows <= MANY else 2 * WARPS,

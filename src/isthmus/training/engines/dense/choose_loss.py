@@ -15,7 +15,9 @@ def head_of(network: Network, objective: Objective) -> Head | None:
     beyond = {name: one for name, one in heard.items() if not one.OF_CODE}
     if not beyond:
         return _head_of_code(network, objective)
-    unknown = objective.gaps or not all(type(one) is Contraction for one in beyond.values())
+    unknown = objective.allow_missing or not all(
+        type(one) is Contraction for one in beyond.values()
+    )
     if unknown or not _is_one_layer(network):
         return None
     rest = _head_of_code(network, objective.without(beyond))
@@ -25,7 +27,7 @@ def head_of(network: Network, objective: Objective) -> Head | None:
 def _head_of_code(network: Network, objective: Objective) -> Head:
     """That of a loss, and penalties that ask for the code alone."""
     silent = all(map(_silent, objective.penalties.values()))
-    if type(objective.loss) is Squared and silent and not objective.gaps:
+    if type(objective.loss) is Squared and silent and not objective.allow_missing:
         return SquaredHead(objective.loss, objective.penalties)
     parts = Parts.of(objective.loss) if silent else None
     whole = AnyHead(network, objective)

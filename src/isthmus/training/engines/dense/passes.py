@@ -161,9 +161,9 @@ class _Planner:
 
     def _completed(self, seen: Node) -> Node:
         """A learned number in the place of each that is missing, where any may be."""
-        if self.form.stand_in is None:
+        if self.form.fill_value is None:
             return seen
-        place, like = self.places[self.form.stand_in], seen.value
+        place, like = self.places[self.form.fill_value], seen.value
         missing, zero = torch.zeros_like(like, dtype=torch.bool), like.new_zeros(())
         x = Node(torch.zeros_like(like))
         self._do(torch.ne, like, like, out=missing)  # nothing else is not itself

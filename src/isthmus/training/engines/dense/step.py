@@ -160,6 +160,6 @@ def closed_step(
     form, head = DenseForm.of(network), head_of(network, objective)
     if form is None or head is None:
         return None
-    if form.stand_in is not None and form.stand_in.is_cuda:
+    if form.fill_value is not None and form.fill_value.is_cuda:
         return None  # losses of rows with gaps copy numbers to the device, which no graph can
     return ClosedStep(network, form, head, corrupt, bf16=bf16)
