@@ -28,6 +28,16 @@ class Output(NamedTuple):
     """Losses only this network can compute, already weighted scalars, by name."""
 
 
+class DenseEncoder(NamedTuple):
+    """An encoder that is one dense layer, h = act(W x + b)."""
+
+    weight: Tensor
+    """(K, D): W."""
+
+    derivative: Callable[[Tensor], Tensor]
+    """act', elementwise."""
+
+
 class Network(nn.Module):
     """What the training loop asks of a network, whatever its kind."""
 
@@ -44,8 +54,8 @@ class Network(nn.Module):
         """(B, *shape) data, cut off or bent where the network's own output would be."""
         return x
 
-    def one_layer(self) -> tuple[Tensor, str] | None:
-        """The (K, D) weight and activation of an encoder that is one dense layer, else None."""
+    def dense_encoder(self) -> DenseEncoder | None:
+        """The encoder, if it is one dense layer whose activation has a known derivative."""
         return None
 
     def before_code(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from isthmus.kinds import ACTIVATIONS, KINDS, Convolutional, Multilayer, Regularized, Vanilla
-from isthmus.kinds.blocks import CODE_RANGES, OPERATING_POINTS, Bounded
+from isthmus.kinds.blocks import Bounded
 from isthmus.types import Facts
 
 TIED = {
@@ -151,20 +151,21 @@ def test_a_bounded_network_never_leaves_the_margin(name, build):
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_is_a_line_around_its_operating_point(name):
-    point, z = OPERATING_POINTS[name], torch.linspace(-3, 3, 601, dtype=torch.float64)
-    act = ACTIVATIONS[name]()(point.gain * z + point.offset)
+    point, z = ACTIVATIONS[name].operating_point, torch.linspace(-3, 3, 601, dtype=torch.float64)
+    act = ACTIVATIONS[name].module()(point.gain * z + point.offset)
     assert (act - point.rise * z - point.level).abs().max() < 0.03 * point.rise
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_code_ranges_are_the_activations_ends(name):
-    far = ACTIVATIONS[name]()(torch.tensor([-60.0, 60.0], dtype=torch.float64)).tolist()
-    if name in CODE_RANGES:
-        assert far == pytest.approx(CODE_RANGES[name])
+    far = ACTIVATIONS[name].module()(torch.tensor([-60.0, 60.0], dtype=torch.float64)).tolist()
+    code_range = ACTIVATIONS[name].code_range
+    if code_range is not None:
+        assert far == pytest.approx(code_range)
     else:
         assert far[1] == pytest.approx(60.0)
     network = Vanilla(activation=name).build(Facts(shape=(3,)), 2)
-    assert network.code_range == CODE_RANGES.get(name)
+    assert network.code_range == code_range
 
 
 def test_wants_names_what_the_settings_ask_for():

@@ -1,7 +1,7 @@
 """The families of autoencoder, one file each, and the table of their names."""
 
+from isthmus.kinds.activations import ACTIVATIONS, Activation, InPlace, OperatingPoint
 from isthmus.kinds.base import CodeNetwork, Kind, KindDefaults, LinearPath
-from isthmus.kinds.blocks import ACTIVATIONS
 from isthmus.kinds.convolutional import Convolutional
 from isthmus.kinds.dense_form import DenseForm
 from isthmus.kinds.multilayer import Multilayer
@@ -18,13 +18,16 @@ KINDS: dict[str, type[Kind]] = {
 __all__ = [
     "ACTIVATIONS",
     "KINDS",
+    "Activation",
     "CodeNetwork",
     "Convolutional",
     "DenseForm",
+    "InPlace",
     "Kind",
     "KindDefaults",
     "LinearPath",
     "Multilayer",
+    "OperatingPoint",
     "Regularized",
     "Vanilla",
 ]

@@ -11,18 +11,11 @@ from torch.nn import functional
 
 from isthmus.counts import counts_seen
 from isthmus.errors import RequestError, require
-from isthmus.kinds.blocks import (
-    CODE_RANGES,
-    OPERATING_POINTS,
-    Bounded,
-    Clipped,
-    Stack,
-    activation,
-    output_layer,
-)
+from isthmus.kinds.activations import ACTIVATIONS, activation
+from isthmus.kinds.blocks import Bounded, Clipped, Stack, output_layer
 from isthmus.missing import filled
 from isthmus.spec import Spec
-from isthmus.types import Facts, Network, Output
+from isthmus.types import DenseEncoder, Facts, Network, Output
 
 Link = tuple[float | Tensor, float | Tensor]
 """The slope and offset of the line from data to the loss's raw output: one number, or (D,)."""
@@ -115,7 +108,7 @@ class CodeNetwork(Network):
     @property
     def code_range(self) -> tuple[float, float] | None:
         """The interval every code unit stays in, or None where it is open."""
-        return CODE_RANGES.get(self.code_activation_name)
+        return ACTIVATIONS[self.code_activation_name].code_range
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, K)."""
@@ -190,11 +183,12 @@ class CodeNetwork(Network):
                 last: Any = stack.affine(stack.depth - 1)
                 last.reset_parameters()
 
-    def one_layer(self) -> tuple[Tensor, str] | None:
-        """The (K, D) weight and activation of an encoder that is one dense layer, else None."""
-        if self.encoder is not None or self.linear is None:
+    def dense_encoder(self) -> DenseEncoder | None:
+        """The encoder, if it is one dense layer whose activation has a known derivative."""
+        derivative = ACTIVATIONS[self.code_activation_name].derivative
+        if self.encoder is not None or self.linear is None or derivative is None:
             return None
-        return self.linear.encode_weight, self.code_activation_name
+        return DenseEncoder(self.linear.encode_weight, derivative)
 
     @torch.no_grad()
     def start_linear(self, components: Tensor, scales: Tensor, mean: Tensor, link: Link) -> None:
@@ -204,14 +198,20 @@ class CodeNetwork(Network):
         them, `mean` (D,); k may be smaller than the code, whose other units then stay at rest.
         `link` = (slope, offset) maps wanted data to the loss's raw output. A tied path keeps
         unwhitened codes, since one weight cannot both divide and multiply by the scales; its
-        code activation must therefore be linear far out (see `can_tie`).
+        code activation must therefore be linear far out (see `Activation.can_start_linear`).
         """
         path = self.linear
         require(
             path is not None, "this network has no linear path to start from PCA; use skip=True"
         )
         assert path is not None
-        point = OPERATING_POINTS[self.code_activation_name]
+        point = ACTIVATIONS[self.code_activation_name].operating_point
+        require(
+            point is not None,
+            f"the activation {self.code_activation_name!r} has no operating point to start from "
+            "PCA; use pretraining='random'",
+        )
+        assert point is not None
         slope, offset = _compose([torch.as_tensor(part).to(mean) for part in link], self.output)
         if path.tied:
             weight = back = slope**0.5 * components

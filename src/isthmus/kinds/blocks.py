@@ -1,69 +1,16 @@
-"""Building blocks the kinds share: activations, dense stacks, tied layers, limited outputs."""
+"""Building blocks the kinds share: dense stacks, tied layers, limited outputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral, Number
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.errors import RequestError
+from isthmus.kinds.activations import activation
 from isthmus.types import Array, Facts, Module
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "linear": nn.Identity,
-    "silu": nn.SiLU,
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "softplus": nn.Softplus,
-    "elu": nn.ELU,
-}
-
-
-class OperatingPoint(NamedTuple):
-    """Where an activation is as good as linear: act(gain * z + offset) = rise * z + level."""
-
-    gain: float
-    offset: float
-    rise: float
-    level: float
-
-    def widened(self, spread: float) -> "OperatingPoint":
-        """The same for codes `spread` times as wide, where the activation is linear far out."""
-        spread = max(spread, 1.0)
-        return self._replace(offset=self.offset * spread, level=self.level * spread)
-
-
-# For |z| <= 3, which holds nearly all of a whitened code, act is within 3 % of its rise of a line.
-OPERATING_POINTS = {
-    "linear": OperatingPoint(1.0, 0.0, 1.0, 0.0),
-    "silu": OperatingPoint(1.0, 12.0, 1.0, 12.0),
-    "relu": OperatingPoint(1.0, 6.0, 1.0, 6.0),
-    "gelu": OperatingPoint(1.0, 9.0, 1.0, 9.0),
-    "softplus": OperatingPoint(1.0, 12.0, 1.0, 12.0),
-    "elu": OperatingPoint(1.0, 6.0, 1.0, 6.0),
-    "tanh": OperatingPoint(0.03, 0.0, 0.03, 0.0),
-    "sigmoid": OperatingPoint(0.1, 0.0, 0.025, 0.5),
-}
-
-CODE_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
-"""The interval a code unit can reach, for the activations that bound it on both sides."""
-
-
-def can_tie(name: str) -> bool:
-    """Whether a tied layer with this activation can start at PCA: not if it bends far out."""
-    return name not in CODE_RANGES
-
-
-def activation(name: str) -> nn.Module:
-    """A fresh activation module; RequestError lists the names when `name` is none of them."""
-    if name not in ACTIVATIONS:
-        raise RequestError(f"activation={name!r} is not known; use one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
 
 
 class TiedLinear(Module):
@@ -140,6 +87,7 @@ class Dense(Stack):
         super().__init__()
         self.widths = tuple(widths)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.activation_name = act
         self.activation = activation(act)
         self.dropout = nn.Dropout(dropout)
 
@@ -159,7 +107,8 @@ class Dense(Stack):
     def mirrored(self, *, tied: bool) -> "Dense":
         """The same stack the other way round; `tied` borrows these layers' weights, transposed."""
         mirror = Dense(self.widths[::-1], "linear")
-        mirror.activation, mirror.dropout = self.activation, self.dropout
+        mirror.activation_name, mirror.activation = self.activation_name, self.activation
+        mirror.dropout = self.dropout
         if tied:
             mirror.layers = nn.ModuleList(
                 TiedLinear(layer) for layer in reversed(self.layers) if isinstance(layer, nn.Linear)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import require
+from isthmus.kinds.activations import activation
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
-from isthmus.kinds.blocks import Stack, activation, check_rate, whole_widths
+from isthmus.kinds.blocks import Stack, check_rate, whole_widths
 from isthmus.types import Facts
 
 FIRST_CHANNELS, DOUBLINGS, SMALLEST_SIDE, DEEPEST = 16, 2, 4, 5

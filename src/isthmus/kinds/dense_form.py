@@ -5,10 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from isthmus.kinds.activations import ACTIVATIONS, Activation
 from isthmus.kinds.base import CodeNetwork, LinearPath
-from isthmus.kinds.blocks import ACTIVATIONS, Clipped, Dense, Stack
-
-NAMES = {type(make()): name for name, make in ACTIVATIONS.items()}
+from isthmus.kinds.blocks import Clipped, Dense, Stack
 
 
 class DenseForm(NamedTuple):
@@ -36,6 +35,11 @@ class DenseForm(NamedTuple):
     """(D,): what is seen in the place of missing values; None where none is missing."""
 
     @property
+    def activations(self) -> tuple[Activation, Activation]:
+        """The records of `activation` and `code_activation`."""
+        return ACTIVATIONS[self.activation], ACTIVATIONS[self.code_activation]
+
+    @property
     def n_features(self) -> int:
         """The width of the rows."""
         return len(self.decoder[-1].bias if self.linear is None else self.linear.decode_bias)
@@ -51,7 +55,7 @@ class DenseForm(NamedTuple):
         """The form of a network; None where it has another, or parts that are not dense layers."""
         if type(network) is not CodeNetwork or not all(map(is_plain, network.modules())):
             return None
-        if NAMES.get(type(network.code_activation)) != network.code_activation_name:
+        if not has_in_place(network.code_activation_name, network.code_activation):
             return None
         if network.gate is not None or network.counts is not None:
             return None
@@ -62,11 +66,12 @@ class DenseForm(NamedTuple):
         if encoder is None or decoder is None:
             return None
         between = network.encoder or network.decoder
+        assert isinstance(between, Dense | None)
         return cls(
             encoder=encoder,
             decoder=decoder,
             linear=path,
-            activation=NAMES[type(between.activation)] if between is not None else "linear",
+            activation=between.activation_name if between is not None else "linear",
             code_activation=network.code_activation_name,
             dropout=rate_of(between.dropout) if between is not None else 0.0,
             code_dropout=rate_of(network.code_dropout),
@@ -81,6 +86,14 @@ def is_plain(module: nn.Module) -> bool:
     return not (own or module._forward_hooks or module._forward_pre_hooks)
 
 
+def has_in_place(name: str, module: nn.Module) -> bool:
+    """Whether a module is the registered activation of this name, and has in-place operations."""
+    activation = ACTIVATIONS.get(name)
+    if activation is None or type(module) is not type(activation.module()):
+        return False
+    return name == "linear" or activation.in_place is not None
+
+
 def rate_of(dropout: nn.Module) -> float:
     """How much a dropout layer drops."""
     assert isinstance(dropout, nn.Dropout)
@@ -91,7 +104,7 @@ def layers_of(stack: Stack | None) -> tuple[nn.Linear, ...] | None:
     """The linear layers of a stack, () of none at all, None where it is made of anything else."""
     if stack is None:
         return ()
-    if type(stack) is not Dense or type(stack.activation) not in NAMES:
+    if type(stack) is not Dense or not has_in_place(stack.activation_name, stack.activation):
         return None
     layers = [stack.affine(i) for i in range(stack.depth)]
     plain = tuple(layer for layer in layers if type(layer) is nn.Linear)

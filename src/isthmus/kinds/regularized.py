@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from isthmus.errors import require
+from isthmus.kinds.activations import can_start_linear
 from isthmus.kinds.base import CodeNetwork, Kind, KindDefaults, LinearPath
-from isthmus.kinds.blocks import Dense, can_tie, check_rate
+from isthmus.kinds.blocks import Dense, check_rate
 from isthmus.kinds.multilayer import taper
 from isthmus.types import Facts
 
@@ -55,8 +56,9 @@ class Regularized(Kind):
     def starts_linear(self) -> bool:
         """Whether PCA can be the start: not where the code must be mostly at zero."""
         straight = self.skip or (isinstance(self.hidden, (tuple, list)) and not self.hidden)
-        tieable = not self.tied or can_tie(self._code_activation())
-        return straight and self.sparsity == 0 and tieable
+        if not straight or self.sparsity:
+            return False
+        return can_start_linear(self._code_activation(), tied=self.tied)
 
     def defaults(self) -> KindDefaults:
         """The penalties and the corruption the settings ask for, as registered names."""

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from isthmus.kinds.activations import can_start_linear
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
-from isthmus.kinds.blocks import can_tie, check_rate
+from isthmus.kinds.blocks import check_rate
 from isthmus.types import Facts
 
 
@@ -25,7 +26,7 @@ class Vanilla(Kind):
     @property
     def starts_linear(self) -> bool:
         """Whether PCA can be the start: not where a tied weight meets a code that bends."""
-        return not self.tied or can_tie(self.activation)
+        return can_start_linear(self.activation, tied=self.tied)
 
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
         """The network for rows of `facts.shape`."""

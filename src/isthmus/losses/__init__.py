@@ -2,15 +2,7 @@
 
 from isthmus.losses.mixed import Mixed
 from isthmus.losses.objective import RECONSTRUCTION, Objective
-from isthmus.losses.penalties import (
-    CURVES,
-    KL,
-    L1,
-    SLOPES,
-    Contraction,
-    PenaltySpec,
-    estimated_norm,
-)
+from isthmus.losses.penalties import KL, L1, Contraction, PenaltySpec, estimated_norm
 from isthmus.losses.reconstruction import Bernoulli, Huber, Reconstruction, Squared
 
 LOSSES: dict[str, type[Reconstruction]] = {
@@ -27,13 +19,11 @@ PENALTIES: dict[str, type[PenaltySpec]] = {
 }
 
 __all__ = [
-    "CURVES",
     "KL",
     "L1",
     "LOSSES",
     "PENALTIES",
     "RECONSTRUCTION",
-    "SLOPES",
     "Bernoulli",
     "Contraction",
     "Huber",

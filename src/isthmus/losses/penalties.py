@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.errors import require
 from isthmus.spec import Spec
@@ -113,11 +112,10 @@ class Contraction(PenaltySpec):
 
     def value(self, step: Step) -> Tensor:
         """The weighted mean over rows of |J|_F^2."""
-        layer = step.model.one_layer()
-        if layer is not None and layer[1] in SLOPES:
-            weight, name = layer
+        encoder = step.model.dense_encoder()
+        if encoder is not None:
             z = step.model.before_code(step.x)
-            return step.mean(SLOPES[name](z).square() @ weight.square().sum(dim=1))
+            return step.mean(encoder.derivative(z).square() @ encoder.weight.square().sum(dim=1))
         return step.mean(estimated_norm(step.model.encode, step.x, self.probes))
 
 
@@ -132,47 +130,3 @@ def estimated_norm(encode: Callable[[Tensor], Tensor], x: Tensor, probes: int) -
             (pulled,) = torch.autograd.grad(code, x, signs, create_graph=True)
             total = total + pulled.flatten(1).square().sum(dim=1)
     return total / probes
-
-
-def _sigmoid_slope(z: Tensor) -> Tensor:
-    value = torch.sigmoid(z)
-    return value * (1 - value)
-
-
-SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
-    "linear": torch.ones_like,
-    "sigmoid": _sigmoid_slope,
-    "tanh": lambda z: 1 - torch.tanh(z).square(),
-    "relu": lambda z: (z > 0).to(z.dtype),
-    "softplus": torch.sigmoid,
-    "silu": lambda z: torch.sigmoid(z) * (1 + z * (1 - torch.sigmoid(z))),
-    "elu": lambda z: torch.where(z > 0, torch.ones_like(z), functional.elu(z) + 1),
-}
-"""Derivatives of the activations, for the closed form."""
-
-
-def _sigmoid_curve(z: Tensor) -> Tensor:
-    value = torch.sigmoid(z)
-    return value * (1 - value) * (1 - 2 * value)
-
-
-def _tanh_curve(z: Tensor) -> Tensor:
-    value = torch.tanh(z)
-    return -2 * value * (1 - value.square())
-
-
-def _silu_curve(z: Tensor) -> Tensor:
-    value = torch.sigmoid(z)
-    return value * (1 - value) * (2 + z * (1 - 2 * value))
-
-
-CURVES: dict[str, Callable[[Tensor], Tensor]] = {
-    "linear": torch.zeros_like,
-    "sigmoid": _sigmoid_curve,
-    "tanh": _tanh_curve,
-    "relu": torch.zeros_like,
-    "softplus": _sigmoid_slope,
-    "silu": _silu_curve,
-    "elu": lambda z: torch.where(z > 0, torch.zeros_like(z), functional.elu(z) + 1),
-}
-"""Second derivatives of the same activations."""

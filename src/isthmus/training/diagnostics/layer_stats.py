@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isthmus.kinds import ACTIVATIONS
 from isthmus.types import Network, Output
 
 # Shape letter: n rows.
 
-ACTIVATIONS = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
-    *(nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Softsign),
+OTHER_ACTIVATIONS = (
+    *(nn.ReLU6, nn.LeakyReLU, nn.SELU, nn.CELU, nn.Mish),
+    *(nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Softsign),
 )
-"""The modules whose slope tells whether a unit still reacts to its input."""
+"""Elementwise activations that are observed although `kinds.ACTIVATIONS` does not list them."""
 
 DEAD_SLOPE = 0.01
 """A unit is dead whose slope is below this share of the steepest on every row."""
@@ -91,6 +92,12 @@ class Activity:
     """Share of (row, unit) pairs on a flat end, for activations that are flat at both ends."""
 
 
+def activation_types() -> tuple[type[nn.Module], ...]:
+    """The modules whose derivative shows whether a unit still reacts to its input."""
+    registered = {type(activation.module()) for activation in ACTIVATIONS.values()}
+    return (*(registered - {nn.Identity}), *OTHER_ACTIVATIONS)
+
+
 class _Observer:
     """Hooks that note what activations do in a forward pass."""
 
@@ -99,8 +106,9 @@ class _Observer:
         self.layer = ""
         self.made: dict[str, Tensor] = {}
         self.handles = []
+        activations = activation_types()
         for name, module in network.named_modules():
-            if isinstance(module, ACTIVATIONS):
+            if isinstance(module, activations):
                 # Before it runs, since it may write over its input.
                 self.handles.append(module.register_forward_pre_hook(self.react))
                 self.handles.append(module.register_forward_hook(self.keep))

@@ -10,14 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isthmus.kinds import DenseForm
+from isthmus.kinds import ACTIVATIONS, DenseForm
 from isthmus.training.engines.dense.adam_loop import Stride
 from isthmus.training.engines.dense.flat_parameters import Flat
 from isthmus.training.engines.dense.losses import Head, SquaredHead
 from isthmus.training.engines.dense.step import ClosedStep
-
-ACTS = ("linear", "silu", "relu", "gelu", "tanh", "sigmoid", "softplus", "elu")
-"""Activations by the numbers that kernels know them by."""
 
 FEWEST = 16
 """Rows and columns of the smallest product that a GPU's units for matrices do."""
@@ -98,7 +95,7 @@ class _Slots:
         weight, bias = parts
         (outs, ins), (by_output, by_input) = weight.shape, weight.stride()
         adds = any(layer.target == target for layer in self.layers)
-        places, known = (self.places[weight], self.places[bias]), ACTS.index(act)
+        places, known = (self.places[weight], self.places[bias]), ACTIVATIONS[act].kernel_code
         self.layers.append(
             Layer(source, target, *places, ins, outs, by_input, by_output, adds, known)
         )
@@ -113,7 +110,8 @@ def ends_of(forms: Sequence[DenseForm], like: Tensor) -> Tensor:
 
 def is_told(step: ClosedStep, *heads: type[Head]) -> bool:
     """Whether a step is told by numbers alone: one of these heads, no noise, one precision."""
-    return isinstance(step.head, heads) and not step.draws and not step.bf16
+    has_codes = all(a.kernel_code is not None for a in step.form.activations)
+    return has_codes and isinstance(step.head, heads) and not step.draws and not step.bf16
 
 
 def settings_of(stride: Stride, *, learning: bool = True) -> list[float]:

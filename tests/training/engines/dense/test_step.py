@@ -1,5 +1,6 @@
 """The closed form of a step against autograd, over configurations drawn at random."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -11,7 +12,6 @@ from isthmus.kinds import ACTIVATIONS, Convolutional, Multilayer, Regularized, V
 from isthmus.losses import (
     KL,
     L1,
-    SLOPES,
     Bernoulli,
     Contraction,
     Huber,
@@ -99,7 +99,7 @@ def test_it_is_autograds(seed, by, monkeypatch):
 @pytest.mark.parametrize(
     "others", [[], [L1(weight=0.3), Contraction(weight=0.2)], [Contraction(weight=0.0)]]
 )
-@pytest.mark.parametrize("name", SLOPES)
+@pytest.mark.parametrize("name", [n for n, a in ACTIVATIONS.items() if a.derivative])
 def test_contraction_of_one_layer_is_autograds(name, others, noise, by, monkeypatch):
     monkeypatch.setattr(closed_module, "products_for", lambda weights, batch: by())
     facts = Facts(shape=(2, 3))
@@ -131,7 +131,7 @@ def rounds(seed):
     """Whether widths are rounded up, and nothing is drawn for them."""
     network, _, corrupt, _, _ = drawn(seed)
     form = closed_module.DenseForm.of(network)
-    steady = {form.activation, form.code_activation} <= closed_module.STEADY
+    steady = all(activation.keeps_zero for activation in form.activations)
     return steady and corrupt is None and not drops(seed)
 
 
@@ -141,7 +141,7 @@ def test_in_half_precision_it_is_autograds_but_for_rounding(seed, multiple, monk
     network, objective, corrupt, x, weight = drawn(seed)
     network, x, weight = network.float(), x.float(), weight.float()
     form = closed_module.DenseForm.of(network)
-    steady = {form.activation, form.code_activation} <= closed_module.STEADY
+    steady = all(activation.keeps_zero for activation in form.activations)
     rounded = multiple if steady else 1
     monkeypatch.setattr(closed_module, "multiple_for", lambda form, device, bf16: rounded)
     closed = closed_step(network, objective, corrupt, bf16=True)
@@ -176,8 +176,9 @@ def test_widths_are_rounded_up_where_zeros_stay_zeros():
         name: closed_module.DenseForm.of(Multilayer(hidden=(5,), activation=name).build(facts, 2))
         for name in ACTIVATIONS
     }
-    for name, make in ACTIVATIONS.items():
-        steady = float(make()(torch.zeros(1))) == 0
+    for name, activation in ACTIVATIONS.items():
+        steady = float(activation.module()(torch.zeros(1))) == 0
+        assert activation.keeps_zero == steady
         assert closed_module.multiple_for(forms[name], gpu, bf16=True) == (8 if steady else 1)
     assert closed_module.multiple_for(forms["relu"], gpu, bf16=False) == 1
     assert closed_module.multiple_for(forms["relu"], CPU, bf16=True) == 1
@@ -190,10 +191,9 @@ def test_small_products_are_numpys():
 
 
 def test_a_planted_fault_is_caught(monkeypatch):
-    from isthmus.training.engines.dense import activations
-
-    halved = activations.BENDS["silu"]._replace(backward=activations.BENDS["sigmoid"].backward)
-    monkeypatch.setitem(activations.BENDS, "silu", halved)
+    silu, sigmoid = ACTIVATIONS["silu"], ACTIVATIONS["sigmoid"]
+    wrong = silu.in_place._replace(backward=sigmoid.in_place.backward)
+    monkeypatch.setitem(ACTIVATIONS, "silu", dataclasses.replace(silu, in_place=wrong))
     facts = Facts(shape=(4,))
     network = Multilayer(hidden=(5,)).build(facts, 2).double()
     with torch.no_grad():

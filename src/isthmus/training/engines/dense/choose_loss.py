@@ -2,8 +2,8 @@
 
 from typing import TypeGuard
 
-from isthmus.kinds import CodeNetwork
-from isthmus.losses import SLOPES, Contraction, Objective, PenaltySpec, Squared
+from isthmus.kinds import ACTIVATIONS, CodeNetwork
+from isthmus.losses import Contraction, Objective, PenaltySpec, Squared
 from isthmus.training.engines.dense.column_losses import ColumnHead, Parts
 from isthmus.training.engines.dense.losses import AnyHead, Contracted, Head, SquaredHead
 from isthmus.types import Network
@@ -35,8 +35,9 @@ def _head_of_code(network: Network, objective: Objective) -> Head:
 
 
 def _is_one_layer(network: Network) -> TypeGuard[CodeNetwork]:
-    layer = network.one_layer() if type(network) is CodeNetwork else None
-    return layer is not None and layer[1] in SLOPES
+    if type(network) is not CodeNetwork or network.dense_encoder() is None:
+        return False
+    return ACTIVATIONS[network.code_activation_name].second_derivative is not None
 
 
 def _silent(penalty: PenaltySpec) -> bool:

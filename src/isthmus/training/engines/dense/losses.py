@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.kinds import CodeNetwork
-from isthmus.losses import CURVES, RECONSTRUCTION, SLOPES, Objective, Squared
+from isthmus.kinds import ACTIVATIONS, CodeNetwork
+from isthmus.losses import RECONSTRUCTION, Objective, Squared
 from isthmus.training.engines.base import Terms, alike
 from isthmus.training.engines.dense.passes import Arrays, Passes
 from isthmus.types import Array, Network, Output, Step
@@ -141,13 +141,15 @@ class Contracted:
         layer, bias = (parameter.detach() for parameter in self.of_layer)
         rows = x.flatten(1).to(layer.dtype)
         z = torch.addmm(bias, rows, layer.mT)
-        slope, norms = SLOPES[self.name](z), layer.square().sum(1)
+        slope, norms = ACTIVATIONS[self.name].derivative(z), layer.square().sum(1)
         share = weight.to(layer.dtype) / len(rows)
         squares = share @ slope.square()
         value = squares @ norms
         terms |= {name: factor * value for name, factor in self.weights.items()}
         whole = 2 * sum(self.weights.values())
-        back = slope.mul_(CURVES[self.name](z)).mul_(norms).mul_(share[:, None])
+        back = (
+            slope.mul_(ACTIVATIONS[self.name].second_derivative(z)).mul_(norms).mul_(share[:, None])
+        )
         of_layer, of_bias = passes.extra
         torch.addmm(squares[:, None] * layer, back.mT, rows, out=of_layer).mul_(whole)
         torch.sum(back, 0, out=of_bias).mul_(whole)

@@ -15,9 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isthmus.kinds import DenseForm
+from isthmus.kinds import ACTIVATIONS, DenseForm
 from isthmus.kinds.base import LinearPath
-from isthmus.training.engines.dense.activations import BENDS
 from isthmus.training.engines.dense.flat_parameters import Place, corner
 from isthmus.training.engines.dense.matmul import ByNumpy, Products, Work
 from isthmus.types import Array
@@ -248,14 +247,14 @@ class _Planner:
     def _bent(self, z: Node, name: str) -> Node:
         if name == "linear":
             return z
-        bend = BENDS[name]
+        bend = ACTIVATIONS[name].in_place
         a = Node(torch.zeros_like(z.value))
         self._do(bend.forward, z.value, out=a.value)
 
         def back() -> list[Work]:
             slope = self._with_slope(a)
             z.slope, z.reached = slope, True  # nothing else reads z: it may take the place over
-            known = a.value if bend.knows_output else z.value
+            known = a.value if bend.saves_output else z.value
             return [functools.partial(bend.backward, slope, known, grad_input=slope)]
 
         self.stages.append(back)

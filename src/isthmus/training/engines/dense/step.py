@@ -21,9 +21,6 @@ from isthmus.types import Network
 MOST_SIZES = 8
 """Batch sizes whose passes are kept; all but the last batch of an epoch have one."""
 
-STEADY = {"linear", "silu", "relu", "gelu", "tanh", "elu"}
-"""Activations that leave 0 alone: zeros beyond a layer's width are zeros behind them."""
-
 TILE = 8
 """Of numbers in half precision; a GPU multiplies matrices of other widths at half the speed."""
 
@@ -145,7 +142,7 @@ def products_for(weights: Tensor, batch: int) -> Products:
 
 def multiple_for(form: DenseForm, device: torch.device, *, bf16: bool) -> int:
     """What widths are rounded up to a multiple of."""
-    steady = {form.activation, form.code_activation} <= STEADY
+    steady = all(a.keeps_zero for a in form.activations)
     return TILE if bf16 and steady and device.type == "cuda" else 1
 
 

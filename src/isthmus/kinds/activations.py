@@ -1,0 +1,205 @@
+"""The activations: one record each, with everything that kinds, penalties and engines need."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.errors import RequestError
+
+_aten = torch.ops.aten
+
+
+class OperatingPoint(NamedTuple):
+    """Where an activation is nearly linear: act(gain * z + offset) = rise * z + level."""
+
+    gain: float
+    offset: float
+    rise: float
+    level: float
+
+    def widened(self, spread: float) -> "OperatingPoint":
+        """The same for codes `spread` times as wide, for activations that are linear far out."""
+        spread = max(spread, 1.0)
+        return self._replace(offset=self.offset * spread, level=self.level * spread)
+
+
+class InPlace(NamedTuple):
+    """An activation a = act(z) as two operations that allocate nothing."""
+
+    forward: Callable[..., object]
+    """(z, out=a): write act(z) into a."""
+
+    backward: Callable[..., object]
+    """(grad, saved, grad_input=grad): multiply the gradient by act'(z)."""
+
+    saves_output: bool = False
+    """Whether `saved` is a; otherwise it is z."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation:
+    """An activation function and what is known about it; only `module` is required.
+
+    Whatever is missing is not used: without `in_place` or `kernel_code` a network is trained by
+    autograd, without `derivative` the contraction penalty is estimated, and without
+    `operating_point` a code with this activation cannot start at PCA. Derivatives must be exact:
+    fast engines and autograd give the same gradients.
+
+    Attributes:
+        module: Makes the activation as a fresh `nn.Module`.
+        derivative: act'(z), elementwise.
+        second_derivative: act''(z), elementwise.
+        operating_point: Where act is within 3 % of its rise of a line for |z| <= 3, which holds
+            nearly all of a whitened code.
+        code_range: The interval (low, high) of act, if it is bounded on both sides.
+        in_place: Forward and backward operations that write into existing memory.
+        keeps_zero: Whether act(0) = 0, so that zero padding stays zero.
+        kernel_code: The activation's number in the C kernel (`native/steps.c`).
+
+    Example:
+        >>> from torch import nn
+        >>> from isthmus.kinds import ACTIVATIONS, Activation, Multilayer
+        >>> from isthmus.types import Facts
+        >>> ACTIVATIONS["mish"] = Activation(module=nn.Mish, keeps_zero=True)
+        >>> Multilayer(activation="mish").build(Facts(shape=(8,)), 2).encoder.activation
+        Mish()
+        >>> del ACTIVATIONS["mish"]
+    """
+
+    module: Callable[[], nn.Module]
+    derivative: Callable[[Tensor], Tensor] | None = None
+    second_derivative: Callable[[Tensor], Tensor] | None = None
+    operating_point: OperatingPoint | None = None
+    code_range: tuple[float, float] | None = None
+    in_place: InPlace | None = None
+    keeps_zero: bool = False
+    kernel_code: int | None = None
+
+    def can_start_linear(self, *, tied: bool) -> bool:
+        """Whether a code with this activation can start at PCA.
+
+        A tied weight needs an activation that is linear far out.
+        """
+        return self.operating_point is not None and not (tied and self.code_range is not None)
+
+
+def activation(name: str) -> nn.Module:
+    """A fresh module of the activation of this name; RequestError lists the known names."""
+    if name not in ACTIVATIONS:
+        raise RequestError(f"activation={name!r} is not known; use one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name].module()
+
+
+def can_start_linear(name: str, *, tied: bool) -> bool:
+    """See `Activation.can_start_linear`; an unknown name is reported when the network is built."""
+    return name not in ACTIVATIONS or ACTIVATIONS[name].can_start_linear(tied=tied)
+
+
+def _relu_backward(grad: Tensor, a: Tensor, *, grad_input: Tensor) -> object:
+    return _aten.threshold_backward.grad_input(grad, a, 0, grad_input=grad_input)
+
+
+def _softplus_backward(grad: Tensor, z: Tensor, *, grad_input: Tensor) -> object:
+    return _aten.softplus_backward.grad_input(grad, z, 1, 20, grad_input=grad_input)
+
+
+def _elu_backward(grad: Tensor, z: Tensor, *, grad_input: Tensor) -> object:
+    return _aten.elu_backward.grad_input(grad, 1, 1, 1, False, z, grad_input=grad_input)
+
+
+def _sigmoid_derivative(z: Tensor) -> Tensor:
+    value = torch.sigmoid(z)
+    return value * (1 - value)
+
+
+def _sigmoid_second(z: Tensor) -> Tensor:
+    value = torch.sigmoid(z)
+    return value * (1 - value) * (1 - 2 * value)
+
+
+def _tanh_second(z: Tensor) -> Tensor:
+    value = torch.tanh(z)
+    return -2 * value * (1 - value.square())
+
+
+def _silu_second(z: Tensor) -> Tensor:
+    value = torch.sigmoid(z)
+    return value * (1 - value) * (2 + z * (1 - 2 * value))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "linear": Activation(
+        module=nn.Identity,
+        derivative=torch.ones_like,
+        second_derivative=torch.zeros_like,
+        operating_point=OperatingPoint(1.0, 0.0, 1.0, 0.0),
+        keeps_zero=True,
+        kernel_code=0,
+    ),
+    "silu": Activation(
+        module=nn.SiLU,
+        derivative=lambda z: torch.sigmoid(z) * (1 + z * (1 - torch.sigmoid(z))),
+        second_derivative=_silu_second,
+        operating_point=OperatingPoint(1.0, 12.0, 1.0, 12.0),
+        in_place=InPlace(_aten.silu.out, _aten.silu_backward.grad_input),
+        keeps_zero=True,
+        kernel_code=1,
+    ),
+    "relu": Activation(
+        module=nn.ReLU,
+        derivative=lambda z: (z > 0).to(z.dtype),
+        second_derivative=torch.zeros_like,
+        operating_point=OperatingPoint(1.0, 6.0, 1.0, 6.0),
+        in_place=InPlace(_aten.relu.out, _relu_backward, saves_output=True),
+        keeps_zero=True,
+        kernel_code=2,
+    ),
+    "gelu": Activation(
+        module=nn.GELU,
+        operating_point=OperatingPoint(1.0, 9.0, 1.0, 9.0),
+        in_place=InPlace(_aten.gelu.out, _aten.gelu_backward.grad_input),
+        keeps_zero=True,
+        kernel_code=3,
+    ),
+    "tanh": Activation(
+        module=nn.Tanh,
+        derivative=lambda z: 1 - torch.tanh(z).square(),
+        second_derivative=_tanh_second,
+        operating_point=OperatingPoint(0.03, 0.0, 0.03, 0.0),
+        code_range=(-1.0, 1.0),
+        in_place=InPlace(torch.tanh, _aten.tanh_backward.grad_input, saves_output=True),
+        keeps_zero=True,
+        kernel_code=4,
+    ),
+    "sigmoid": Activation(
+        module=nn.Sigmoid,
+        derivative=_sigmoid_derivative,
+        second_derivative=_sigmoid_second,
+        operating_point=OperatingPoint(0.1, 0.0, 0.025, 0.5),
+        code_range=(0.0, 1.0),
+        in_place=InPlace(torch.sigmoid, _aten.sigmoid_backward.grad_input, saves_output=True),
+        kernel_code=5,
+    ),
+    "softplus": Activation(
+        module=nn.Softplus,
+        derivative=torch.sigmoid,
+        second_derivative=_sigmoid_derivative,
+        operating_point=OperatingPoint(1.0, 12.0, 1.0, 12.0),
+        in_place=InPlace(_aten.softplus.out, _softplus_backward),
+        kernel_code=6,
+    ),
+    "elu": Activation(
+        module=nn.ELU,
+        derivative=lambda z: torch.where(z > 0, torch.ones_like(z), functional.elu(z) + 1),
+        second_derivative=lambda z: torch.where(z > 0, torch.zeros_like(z), functional.elu(z) + 1),
+        operating_point=OperatingPoint(1.0, 6.0, 1.0, 6.0),
+        in_place=InPlace(_aten.elu.out, _elu_backward),
+        keeps_zero=True,
+        kernel_code=7,
+    ),
+}
+"""Activations by name; add your own before the first fit that uses it."""
