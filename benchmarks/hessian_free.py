@@ -16,7 +16,7 @@ from torch.func import functional_call, jvp, vjp
 
 from isthmus.optim import OptimizerSpec
 from isthmus.optim.base import parameter_groups
-from isthmus.types import Predictive
+from isthmus.types import HasCurvature
 
 LARGE_BATCH, CURVED_ROWS = 6000, 2000
 MOST_ITERATIONS, WINDOW, ENOUGH = 60, 10, 5e-4
@@ -33,7 +33,7 @@ class GaussNewton(torch.optim.Optimizer):
     """Minimises the damped Gauss-Newton model of each batch by conjugate gradients."""
 
     def __init__(
-        self, params: Iterable[Any], *, network: nn.Module, loss: Predictive, damping: float
+        self, params: Iterable[Any], *, network: nn.Module, loss: HasCurvature, damping: float
     ) -> None:
         super().__init__(params, {"lr": 1.0, "weight_decay": 0.0})
         self.network, self.loss, self.damping = network, loss, damping
@@ -164,7 +164,7 @@ def conjugate_gradients(product: Product, wanted: Tensor, x: Tensor) -> Iterator
 class HessianFree(OptimizerSpec):
     """Hessian-free optimization (Martens 2010)."""
 
-    COMPARES: ClassVar[bool] = True
+    COMPARES_LOSSES: ClassVar[bool] = True
 
     lr: float = 1.0
     weight_decay: float = 1e-5
@@ -176,7 +176,7 @@ class HessianFree(OptimizerSpec):
     """Damping at the beginning."""
 
     @property
-    def evaluations_a_step(self) -> int:
+    def gradients_per_step(self) -> int:
         """Gradients a step needs, about."""
         return MOST_ITERATIONS
 
@@ -184,7 +184,7 @@ class HessianFree(OptimizerSpec):
         """Rows of a gradient; fewer do for the products."""
         return min(rows, LARGE_BATCH)
 
-    def build(self, network: nn.Module, loss: Predictive | None = None) -> torch.optim.Optimizer:
+    def build(self, network: nn.Module, loss: HasCurvature | None = None) -> torch.optim.Optimizer:
         """The torch optimizer over the network's parameters."""
         self.check()
         assert loss is not None

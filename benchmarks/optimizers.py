@@ -55,7 +55,7 @@ def measure(
     spec = optim.OPTIMIZERS[name](**settings)
     spec.lr *= factor
     batch = spec.choose_batch_size(len(train)) or 64
-    steps = gradients // spec.evaluations_a_step
+    steps = gradients // spec.gradients_per_step
     epochs = max(1, round(steps / -(-len(train) // batch)))
     began = time.perf_counter()
     model = Autoencoder(

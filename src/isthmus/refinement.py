@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isthmus.types import Network, Predictive
+from isthmus.types import Network, HasCurvature
 
 DAMPING = 1e-3
 """Share of the mean curvature that is added in all directions of the code."""
@@ -127,7 +127,7 @@ def _pair(step: Tensor, change: Tensor) -> Pair:
 
 
 @torch.enable_grad()
-def inverse_curvature(network: Network, loss: Predictive, x: Tensor, seed: int) -> Tensor:
+def inverse_curvature(network: Network, loss: HasCurvature, x: Tensor, seed: int) -> Tensor:
     """(K, K): the inverse of the mean over rows (n, *shape) of J' C J / D, damped.
 
     J (D, K) is the decoder's Jacobian at a row's code and C the loss's curvature: the generalised

@@ -214,8 +214,8 @@ class Numbers(Protocol):
         """The numbers at a slice or an array of positions."""
 
 
-class Predictive(Protocol):
-    """A loss that says how sure the network's output is, as a method of second order asks."""
+class HasCurvature(Protocol):
+    """A loss with the second derivative that second-order methods need."""
 
     def curvature(self, raw: Tensor) -> Tensor:
         """Elementwise Fisher information of the loss at `raw` (B, *shape), >= 0."""

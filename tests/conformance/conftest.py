@@ -50,7 +50,7 @@ TINY: dict[str, dict[str, Spec]] = {
         "muon": optim.Muon(lr=0.02, adamw_lr=0.01),
         "conjugate_gradient": optim.ConjugateGradient(update="hager_zhang", searches=2),
         "lbfgs": optim.LBFGS(iterations=2),
-        "kfac": optim.KFAC(damping=0.1, refresh=5),
+        "kfac": optim.KFAC(damping=0.1, inverse_interval=5),
     },
 }
 

@@ -15,7 +15,7 @@ from isthmus.errors import RequestError
 from isthmus.kinds import Convolutional, Multilayer, Vanilla
 from isthmus.losses import LOSSES, Bernoulli, Huber, Squared
 from isthmus.optim import KFAC, SGD, AdamW
-from isthmus.optim.curvature import Watch
+from isthmus.optim.curvature import ForwardObserver
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.state import State
 from isthmus.types import Facts
@@ -33,7 +33,7 @@ def network_of(kind, width=6, n_components=2, seed=0):
 
 def watched(network, x, loss, seed=0):
     """What K-FAC sees of one forward pass."""
-    watch = Watch(network, loss, list(network.parameters()), seed)
+    watch = ForwardObserver(network, loss, list(network.parameters()), seed)
     with watch:
         network(x)
     return watch.curvature
@@ -199,7 +199,7 @@ def trained(spec, x, evaluations, kind, batch, loss=None, dtype=torch.float32):
     network = kind.build(Facts(shape=tuple(x.shape[1:])), 4).to(dtype)
     optimizer, x = spec.build(network, loss), x.to(dtype)
     order = torch.randperm(len(x))
-    for step in range(evaluations // spec.evaluations_a_step):
+    for step in range(evaluations // spec.gradients_per_step):
         begin = step * batch % (len(x) - batch + 1)
         optimizer.step(closure_of(network, optimizer, x[order[begin : begin + batch]], loss))
     with torch.no_grad():
@@ -273,7 +273,7 @@ def test_its_state_survives_save_and_resume_to_the_bit(rng, tmp_path):
     def begun():
         torch.manual_seed(0)
         network = kind.build(Facts(shape=(1, 6)), 2)
-        return network, KFAC(refresh=4).build(network, Squared())
+        return network, KFAC(inverse_interval=4).build(network, Squared())
 
     def go_on(network, optimizer, first, last):
         for step in range(first, last):
@@ -369,8 +369,8 @@ def test_a_fit_in_every_precision_falls_and_goes_on(digits, precision):
         ({"lr": 1.5}, "lr=1.5 must be above 0 and at most 1"),
         ({"clip_norm": 1.0}, "clip_norm=1.0 would give the quadratic model"),
         ({"damping": 0.0}, "damping=0.0 must be positive"),
-        ({"memory": 1.0}, "memory=1.0 must be at least 0 and below 1"),
-        ({"refresh": 0}, "refresh=0 must be at least 1"),
+        ({"factor_decay": 1.0}, "factor_decay=1.0 must be at least 0 and below 1"),
+        ({"inverse_interval": 0}, "inverse_interval=0 must be at least 1"),
         ({"adamw_lr": 0.0}, "adamw_lr=0.0 must be positive"),
     ],
 )

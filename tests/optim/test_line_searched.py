@@ -9,7 +9,7 @@ from torch import nn
 from isthmus.errors import RequestError
 from isthmus.kinds import Multilayer
 from isthmus.optim import LBFGS, UPDATES, ConjugateGradient
-from isthmus.optim.conjugate import NonlinearConjugateGradient, Turn
+from isthmus.optim.conjugate import DirectionHistory, NonlinearConjugateGradient
 from isthmus.optim.line_search import Point, StrongWolfe
 from isthmus.types import Facts
 
@@ -30,8 +30,8 @@ def along(line):
     def at(step):
         t = torch.tensor(float(step), dtype=torch.float64, requires_grad=True)
         value = line(t)
-        (slope,) = torch.autograd.grad(value, t)
-        return Point(float(step), float(value.detach()), float(slope), slope)
+        (derivative,) = torch.autograd.grad(value, t)
+        return Point(float(step), float(value.detach()), float(derivative), derivative)
 
     return at
 
@@ -42,11 +42,11 @@ def along(line):
 def test_what_a_search_finds_meets_both_wolfe_conditions(name, c2, first):
     at = along(LINES[name])
     start = at(0.0)
-    assert start.slope < 0
-    found = StrongWolfe(c1=1e-4, c2=c2, most=60).search(at, start, first)
+    assert start.derivative < 0
+    found = StrongWolfe(c1=1e-4, c2=c2, max_evaluations=60).search(at, start, first)
     assert found.step > 0
-    assert found.value <= start.value + 1e-4 * found.step * start.slope
-    assert abs(found.slope) <= c2 * abs(start.slope)
+    assert found.value <= start.value + 1e-4 * found.step * start.derivative
+    assert abs(found.derivative) <= c2 * abs(start.derivative)
 
 
 def test_a_search_stops_after_its_evaluations_with_the_best_it_saw():
@@ -57,14 +57,16 @@ def test_a_search_stops_after_its_evaluations_with_the_best_it_saw():
         return along(LINES["far"])(step)
 
     start = along(LINES["far"])(0.0)
-    found = StrongWolfe(most=3).search(at, start, 1.0)
+    found = StrongWolfe(max_evaluations=3).search(at, start, 1.0)
     assert len(calls) == 3
     assert found.step == max(calls)
 
 
 def test_where_nothing_falls_a_search_stays():
     start = Point(0.0, 1.0, -1.0, torch.zeros(1))  # a slope that lies
-    found = StrongWolfe(most=10).search(lambda t: Point(t, 1 + t, 1.0, torch.zeros(1)), start, 1.0)
+    found = StrongWolfe(max_evaluations=10).search(
+        lambda t: Point(t, 1 + t, 1.0, torch.zeros(1)), start, 1.0
+    )
     assert found is start
 
 
@@ -152,22 +154,22 @@ def test_on_a_quadratic_every_update_ends_within_as_many_searches_as_it_has_axes
     root = torch.tensor(rng.normal(size=(6, 6)))
     matrix, target = root @ root.t() + torch.eye(6), torch.tensor(rng.normal(size=6))
     x = nn.Parameter(torch.zeros(6, dtype=torch.float64))
-    exact = StrongWolfe(c2=1e-9, c1=1e-10, most=100)
+    exact = StrongWolfe(c2=1e-9, c1=1e-10, max_evaluations=100)
     optimizer = NonlinearConjugateGradient([x], update=update, searches=1, wolfe=exact)
     assert descend(optimizer, lambda: (x - target) @ matrix @ (x - target), tolerance=1e-5) <= 6
 
 
 def test_the_updates_are_those_of_the_papers():
     g, g0, d = (torch.tensor(v) for v in ([1.0, 2.0], [2.0, -1.0], [-2.0, 3.0]))
-    turn, y = Turn(g, g0, d), np.array([-1.0, 3.0])
+    history, y = DirectionHistory(g, g0, d), np.array([-1.0, 3.0])
     along_y = -2 * -1 + 3 * 3
-    assert UPDATES["fletcher_reeves"](turn) == pytest.approx(5 / 5)
-    assert UPDATES["polak_ribiere"](turn) == pytest.approx((1 * -1 + 2 * 3) / 5)
-    assert UPDATES["hestenes_stiefel"](turn) == pytest.approx(5 / along_y)
+    assert UPDATES["fletcher_reeves"](history) == pytest.approx(5 / 5)
+    assert UPDATES["polak_ribiere"](history) == pytest.approx((1 * -1 + 2 * 3) / 5)
+    assert UPDATES["hestenes_stiefel"](history) == pytest.approx(5 / along_y)
     hager_zhang = (y - 2 * np.array([-2.0, 3.0]) * (y @ y) / along_y) @ [1.0, 2.0] / along_y
     least = -1 / (13**0.5 * 0.01)
-    assert UPDATES["hager_zhang"](turn) == pytest.approx(max(hager_zhang, least))
-    assert UPDATES["polak_ribiere"](Turn(g0 * 0.1, g0, d)) == 0
+    assert UPDATES["hager_zhang"](history) == pytest.approx(max(hager_zhang, least))
+    assert UPDATES["polak_ribiere"](DirectionHistory(g0 * 0.1, g0, d)) == 0
 
 
 def test_another_batch_begins_with_its_own_gradient():

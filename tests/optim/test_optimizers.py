@@ -9,11 +9,13 @@ from isthmus.errors import RequestError
 from isthmus.kinds import Multilayer, Vanilla
 from isthmus.losses import Squared
 from isthmus.optim import KFAC, OPTIMIZERS, SGD, Adam, AdamW, Muon, Nesterov, RMSprop
-from isthmus.optim.line_search import LineSearched
+from isthmus.optim.line_search import LineSearchOptimizer
 from isthmus.types import Facts
 
 FIRST_ORDER = {
-    name: spec for name, spec in OPTIMIZERS.items() if not issubclass(spec, (KFAC, LineSearched))
+    name: spec
+    for name, spec in OPTIMIZERS.items()
+    if not issubclass(spec, (KFAC, LineSearchOptimizer))
 }
 
 
@@ -193,7 +195,7 @@ def test_a_bad_setting_is_named(name, settings, message):
 
 def test_nesterov_needs_momentum():
     assert SGD(momentum=0.0).build(nn.Linear(2, 2)).defaults["momentum"] == 0
-    with pytest.raises(RequestError, match="momentum=0 has nowhere to look ahead; use SGD"):
+    with pytest.raises(RequestError, match="momentum=0 is plain SGD; use SGD"):
         Nesterov(momentum=0.0).check()
 
 

@@ -306,7 +306,7 @@ class FitRun:
             epochs = 0  # what cannot be judged would be thrown away
         values = rows * self.preparation.facts.n_features
         open_yet = settings.precision == "auto" and self.precision == "float32"
-        if open_yet and not self.optimizer.COMPARES:
+        if open_yet and not self.optimizer.COMPARES_LOSSES:
             self.precision = defaults.choose_precision(values, network, self.device)
         self.plan = resolve.plan_of(settings, self.optimizer, epochs, rows, batch, self.device)
         trainer = resolve.trainer_of(
@@ -324,7 +324,7 @@ class FitRun:
         return trainer
 
     def _enough_epochs(self, batch_size: int) -> int:
-        evaluations, wanted = self.optimizer.evaluations_a_step, self.optimizer.ENOUGH_GRADIENTS
+        evaluations, wanted = self.optimizer.gradients_per_step, self.optimizer.GRADIENT_BUDGET
         return defaults.choose_epochs(len(self.split.train), batch_size, evaluations, wanted)
 
     def _checkpointer(self) -> Checkpointer | None:

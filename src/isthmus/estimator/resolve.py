@@ -229,7 +229,7 @@ def trainer_of(
         loss, penalties_of(settings, kind), allow_missing=network.facts.allow_missing
     )
     corrupt = corruption_of(settings, kind, network.facts)
-    closed = not optimizer.WATCHES
+    closed = not optimizer.OBSERVES_FORWARD
     step = closed_step(network, objective, corrupt, bf16=bf16) if closed else None
     method = optimizer.build(network, loss)
     return Trainer(
@@ -244,7 +244,7 @@ def trainer_of(
         state=State(seed=settings.seed),
         callbacks=settings.callbacks,
         reporter=settings.reporter,
-        monitor=Monitor(loss.rebuilt, optimizer.evaluations_a_step),
+        monitor=Monitor(loss.rebuilt, optimizer.gradients_per_step),
     )
 
 

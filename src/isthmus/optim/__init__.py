@@ -1,4 +1,4 @@
-"""How the weights move: one file a family of optimizers, and the schedules of their rates."""
+"""Optimizers, one file per family, and learning rate schedules."""
 
 from isthmus.optim.adaptive import Adam, AdamW, RMSprop
 from isthmus.optim.base import OptimizerSpec
@@ -36,3 +36,4 @@ OPTIMIZERS: dict[str, type[OptimizerSpec]] = {
     "lbfgs": LBFGS,
     "kfac": KFAC,
 }
+"""Optimizer specs by name."""

@@ -1,83 +1,99 @@
 """Nonlinear conjugate gradients, full-batch or on large mini-batches."""
 
+# Shape letter: n parameters.
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from isthmus.errors import require
-from isthmus.optim.base import Whole
-from isthmus.optim.line_search import LineSearched, Point, StrongWolfe
+from isthmus.optim.base import Closure, ParamGroup, PicklableOptimizer
+from isthmus.optim.line_search import LineSearchOptimizer, Point, StrongWolfe
 
 ORTHOGONAL = 0.2
-"""Successive gradients this far from orthogonal mean a restart (Powell 1977)."""
+"""The direction is restarted if successive gradients are less orthogonal (Powell 1977)."""
 
-STEEP = 1e-8
-"""A direction whose slope is a smaller share of |gradient| |direction| leads nowhere."""
+LEAST_DESCENT = 1e-8
+"""The least descent along a direction, as a share of |gradient| |direction|."""
 
 
-class Turn(NamedTuple):
-    """What an update of the direction may look at."""
+class DirectionHistory(NamedTuple):
+    """What the update of the direction depends on, (n,) each."""
 
     gradient: Tensor
-    before: Tensor
-    """The gradient one line search ago."""
+    previous: Tensor
+    """The gradient before the last line search."""
 
     direction: Tensor
-    """The direction of that search."""
+    """The direction of the last line search."""
 
     @property
     def change(self) -> Tensor:
-        """How the gradient changed over the search."""
-        return self.gradient - self.before
+        """The change of the gradient over the last line search."""
+        return self.gradient - self.previous
 
 
-def fletcher_reeves(turn: Turn) -> float:
+def fletcher_reeves(history: DirectionHistory) -> float:
     """Beta = |g|^2 / |g0|^2 (Fletcher and Reeves 1964)."""
-    return float(turn.gradient.dot(turn.gradient) / turn.before.dot(turn.before))
+    previous = history.previous
+    return float(history.gradient.dot(history.gradient) / previous.dot(previous))
 
 
-def polak_ribiere(turn: Turn) -> float:
+def polak_ribiere(history: DirectionHistory) -> float:
     """Beta = max(0, g.y / |g0|^2) (Polak and Ribiere 1969; Powell 1984 for the maximum)."""
-    return max(0.0, float(turn.gradient.dot(turn.change) / turn.before.dot(turn.before)))
+    previous = history.previous
+    return max(0.0, float(history.gradient.dot(history.change) / previous.dot(previous)))
 
 
-def hestenes_stiefel(turn: Turn) -> float:
+def hestenes_stiefel(history: DirectionHistory) -> float:
     """Beta = g.y / d.y (Hestenes and Stiefel 1952)."""
-    return float(turn.gradient.dot(turn.change) / turn.direction.dot(turn.change))
+    change = history.change
+    return float(history.gradient.dot(change) / history.direction.dot(change))
 
 
-def hager_zhang(turn: Turn) -> float:
+def hager_zhang(history: DirectionHistory) -> float:
     """Beta = (y - 2 d |y|^2 / d.y).g / d.y, bounded below (Hager and Zhang 2005)."""
-    y, d = turn.change, turn.direction
+    y, d = history.change, history.direction
     along = d.dot(y)
-    beta = float((y - 2 * d * (y.dot(y) / along)).dot(turn.gradient) / along)
-    least = -1 / (float(d.norm()) * min(0.01, float(turn.before.norm())))
+    beta = float((y - 2 * d * (y.dot(y) / along)).dot(history.gradient) / along)
+    least = -1 / (float(d.norm()) * min(0.01, float(history.previous.norm())))
     return max(beta, least)
 
 
-UPDATES: dict[str, Callable[[Turn], float]] = {
+UPDATES: dict[str, Callable[[DirectionHistory], float]] = {
     "fletcher_reeves": fletcher_reeves,
     "polak_ribiere": polak_ribiere,
     "hestenes_stiefel": hestenes_stiefel,
     "hager_zhang": hager_zhang,
 }
+"""How the last direction enters the next one: formulas for beta, by name."""
 
 
-class NonlinearConjugateGradient(Whole):
+class _SearchState(TypedDict, total=False):
+    """The last line search, kept in the optimizer's state."""
+
+    gradient: Tensor
+    direction: Tensor
+    derivative: float
+    step: float
+    value: float
+
+
+class NonlinearConjugateGradient(PicklableOptimizer):
     """Line searches along conjugate directions; `step(closure)` makes a few on one batch.
 
-    The direction is carried from step to step as long as the loss at the start of a step is what
-    it was at the end of the last, so on a full batch the searches form one long descent, while
-    each new mini-batch begins with its own gradient (Hinton and Salakhutdinov 2006).
+    The direction is carried over if the loss at the start of a step equals that at the end of the
+    last one. On a full batch the searches therefore form one long descent, while each new
+    mini-batch begins with its own gradient (Hinton and Salakhutdinov 2006).
     """
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Iterable[Tensor] | Iterable[ParamGroup],
         *,
         lr: float = 1.0,
         update: str = "polak_ribiere",
@@ -86,108 +102,118 @@ class NonlinearConjugateGradient(Whole):
     ) -> None:
         super().__init__(params, {"lr": lr})
         self.update, self.searches, self.wolfe = UPDATES[update], searches, wolfe or StrongWolfe()
-        self.parameters = [p for group in self.param_groups for p in group["params"]]
+        self.parameters: list[nn.Parameter] = [
+            p for group in self.param_groups for p in group["params"]
+        ]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any]) -> Tensor:  # type: ignore[override]
-        """`searches` line searches on what `closure` computes; the loss before them."""
+    def step(self, closure: Closure) -> Tensor:  # type: ignore[override]
+        """Make `searches` line searches on the batch of `closure`; return the loss before them."""
         origin = parameters_to_vector(self.parameters)
-        value, gradient = self._evaluate(closure)
+        value, gradient = self.evaluate(closure)
         first = value
-        memory = self._remembered(value)
+        last = self._last_search(value)
         for _ in range(self.searches):
             if not gradient.any():
                 break
-            direction = self._direction(gradient, memory)
+            direction = self._direction(gradient, last)
             start = Point(0.0, value, float(gradient.dot(direction)), gradient)
-            trial = self._trial(start, memory)
-            found = self.wolfe.search(_along(self, closure, origin, direction), start, trial)
-            origin = origin + found.step * direction
-            memory = self._remember(found, start, direction)
-            value, gradient = found.value, found.gradient
+            line = self._line(closure, origin, direction)
+            point = self.wolfe.search(line, start, self._first_step(start, last))
+            origin = origin + point.step * direction
+            last = self._store(point, start, direction)
+            value, gradient = point.value, point.gradient
         vector_to_parameters(origin, self.parameters)
         return torch.tensor(first)
 
-    def _direction(self, gradient: Tensor, memory: dict[str, Any]) -> Tensor:
-        """The conjugate direction, or steepest descent where a restart is due."""
-        steepest = -gradient
-        if "direction" not in memory or memory["step"] == 0.0:
-            return steepest
-        turn = Turn(gradient, memory["gradient"], memory["direction"])
-        square = float(gradient.dot(gradient))
-        if abs(float(gradient.dot(turn.before))) >= ORTHOGONAL * square:
-            return steepest
-        direction = steepest + self.update(turn) * turn.direction
-        slope = float(gradient.dot(direction))
-        downhill = slope < -STEEP * square**0.5 * float(direction.norm())
-        return direction if downhill else steepest
-
-    def _trial(self, start: Point, memory: dict[str, Any]) -> float:
-        """The step to try first: what would bring as much as the last one did."""
-        if memory.get("step"):
-            return float(min(memory["step"] * memory["slope"] / start.slope, 10 * memory["step"]))
-        rate: float = self.param_groups[0]["lr"]
-        return rate * min(1.0, 1.0 / float(start.gradient.abs().sum()))
-
-    def _remember(self, found: Point, start: Point, direction: Tensor) -> dict[str, Any]:
-        memory = {
-            "gradient": start.gradient,
-            "direction": direction,
-            "slope": start.slope,
-            "step": found.step,
-            "value": found.value,
-        }
-        self.state[self.parameters[0]] = memory
-        return memory
-
-    def _remembered(self, value: float) -> dict[str, Any]:
-        memory: dict[str, Any] = self.state.get(self.parameters[0], {})
-        if memory.get("value") == value:
-            return memory
-        # Another batch: its curvature is its own, but the length of a step tells something.
-        return {name: memory[name] for name in ("slope", "step") if name in memory}
-
-    def _evaluate(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
+    def evaluate(self, closure: Closure) -> tuple[float, Tensor]:
+        """The loss and its gradient (n,) at the current parameters."""
         with torch.enable_grad():
             value = float(torch.as_tensor(closure()).detach())
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         return value, torch.cat([grad.reshape(-1) for grad in grads])
 
+    def _line(
+        self, closure: Closure, origin: Tensor, direction: Tensor
+    ) -> Callable[[float], Point]:
+        """The loss along a line through `origin`, as a function of the step."""
 
-def _along(
-    optimizer: NonlinearConjugateGradient,
-    closure: Callable[[], Any],
-    origin: Tensor,
-    direction: Tensor,
-) -> Callable[[float], Point]:
-    """The loss along the line from `origin`, as a function of the step."""
+        def evaluate(step: float) -> Point:
+            vector_to_parameters(origin + step * direction, self.parameters)
+            value, gradient = self.evaluate(closure)
+            return Point(step, value, float(gradient.dot(direction)), gradient)
 
-    def at(step: float) -> Point:
-        vector_to_parameters(origin + step * direction, optimizer.parameters)
-        value, gradient = optimizer._evaluate(closure)
-        return Point(step, value, float(gradient.dot(direction)), gradient)
+        return evaluate
 
-    return at
+    def _direction(self, gradient: Tensor, last: _SearchState) -> Tensor:
+        """The conjugate direction, or steepest descent after a restart."""
+        steepest = -gradient
+        if "direction" not in last or last["step"] == 0.0:
+            return steepest
+        history = DirectionHistory(gradient, last["gradient"], last["direction"])
+        square = float(gradient.dot(gradient))
+        if abs(float(gradient.dot(history.previous))) >= ORTHOGONAL * square:
+            return steepest
+        direction = steepest + self.update(history) * history.direction
+        derivative = float(gradient.dot(direction))
+        downhill = derivative < -LEAST_DESCENT * square**0.5 * float(direction.norm())
+        return direction if downhill else steepest
+
+    def _first_step(self, start: Point, last: _SearchState) -> float:
+        """The trial step that would lower the loss as much as the last search did."""
+        if last.get("step"):
+            step = last["step"]
+            return float(min(step * last["derivative"] / start.derivative, 10 * step))
+        rate: float = self.param_groups[0]["lr"]
+        return rate * min(1.0, 1.0 / float(start.gradient.abs().sum()))
+
+    def _store(self, point: Point, start: Point, direction: Tensor) -> _SearchState:
+        last = _SearchState(
+            gradient=start.gradient,
+            direction=direction,
+            derivative=start.derivative,
+            step=point.step,
+            value=point.value,
+        )
+        self.state[self.parameters[0]] = last
+        return last
+
+    def _last_search(self, value: float) -> _SearchState:
+        last: _SearchState = self.state.get(self.parameters[0], {})
+        if last.get("value") == value or "step" not in last:
+            return last
+        # Another batch has its own curvature, but the length of the step remains informative.
+        return _SearchState(derivative=last["derivative"], step=last["step"])
 
 
 @dataclass(kw_only=True)
-class ConjugateGradient(LineSearched):
-    """Nonlinear conjugate gradients with a strong Wolfe line search and automatic restarts."""
+class ConjugateGradient(LineSearchOptimizer):
+    """Nonlinear conjugate gradients with a strong Wolfe line search and automatic restarts.
+
+    Source: Hinton and Salakhutdinov (2006) trained deep autoencoders with it; the formulas are
+    those of Nocedal and Wright (2006), chapter 5.
+
+    Example:
+        >>> from isthmus.optim import ConjugateGradient
+        >>> ConjugateGradient(searches=2).gradients_per_step
+        5
+    """
 
     update: str = "polak_ribiere"
-    """How directions are joined: one of `conjugate.UPDATES`."""
+    """The formula that joins directions: one of `optim.UPDATES`."""
 
     searches: int = 3
-    """Line searches a step, >= 1, as many as Hinton and Salakhutdinov (2006) made a batch."""
+    """Line searches per step, >= 1; Hinton and Salakhutdinov (2006) made 3 per batch."""
 
     evaluations: int = 20
-    """Evaluations a line search at most, >= 2."""
+    """Evaluations per line search at most, >= 2."""
 
     curvature: float = 0.1
-    """How flat the slope must become (c2 of Wolfe's conditions), in (1e-4, 1)."""
+    """How far the derivative along the line must fall (c2 of the Wolfe conditions), in
+    (1e-4, 1)."""
 
     def check(self) -> None:
-        """Raise RequestError when the settings make no sense."""
+        """Raise RequestError if a setting is out of range."""
         super().check()
         require(
             self.update in UPDATES,
@@ -207,16 +233,16 @@ class ConjugateGradient(LineSearched):
         )
 
     @property
-    def evaluations_a_step(self) -> int:
-        """Gradients a step needs, about: two or three a line search."""
+    def gradients_per_step(self) -> int:
+        """About how many gradients a step computes: two or three per line search."""
         return 1 + 2 * self.searches
 
-    def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    def make(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
         """A NonlinearConjugateGradient over all parameters."""
         return NonlinearConjugateGradient(
             groups,
             lr=self.lr,
             update=self.update,
             searches=self.searches,
-            wolfe=StrongWolfe(c2=self.curvature, most=self.evaluations),
+            wolfe=StrongWolfe(c2=self.curvature, max_evaluations=self.evaluations),
         )

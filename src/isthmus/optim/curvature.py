@@ -1,28 +1,28 @@
-"""The curvature of a loss as each linear layer sees it, watched while a closure runs."""
+"""The curvature of a loss in each linear layer, recorded while a closure runs."""
 
 # B rows in a batch, D features, I inputs of a layer (with one for its bias), O outputs.
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
-from isthmus.types import Predictive
+from isthmus.types import HasCurvature
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class LinearParameters:
     """The parameters of one linear layer, as a single (O, I) matrix."""
 
     weight: nn.Parameter
     bias: nn.Parameter | None
     transposed: bool
-    """Whether the weight is stored (inputs, outputs)."""
+    """Whether the weight is stored as (inputs, outputs)."""
 
     def matrix(self, weight: Tensor, bias: Tensor | None) -> Tensor:
         """(O, I): weight and bias side by side, the bias as the weight of an input of 1."""
@@ -31,7 +31,7 @@ class Layer:
 
     @property
     def gradient(self) -> Tensor:
-        """(O, I): the gradient that the last backward pass left; zero where it left none."""
+        """(O, I): the gradient of the last backward pass, or zero if it left none."""
         return self.matrix(
             _gradient(self.weight), self.bias if self.bias is None else _gradient(self.bias)
         )
@@ -43,7 +43,7 @@ class Layer:
             self.weight, self.bias if self.bias is None else torch.zeros_like(self.bias)
         )
 
-    def move(self, update: Tensor) -> None:
+    def add(self, update: Tensor) -> None:
         """Add an (O, I) update to the parameters, in place."""
         if self.bias is not None:
             self.bias.add_(update[:, -1])
@@ -52,10 +52,10 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class LayerCall:
     """One linear layer in one forward pass."""
 
-    layer: Layer
+    layer: LinearParameters
     inputs: Tensor
     """(B, I)"""
 
@@ -64,29 +64,32 @@ class Seen:
 
 
 class Curvature:
-    """Factors and Fisher products of one batch, by double backward through its forward pass."""
+    """Kronecker factors and Fisher products of one batch, by double backward."""
 
-    def __init__(self, seen: Sequence[Seen], raw: Tensor, loss: Predictive, seed: int) -> None:
-        # A row's loss is the mean over its features, hence its Fisher is theirs divided by D.
-        fisher = loss.curvature(_plain(raw)) / raw[0].numel()
+    def __init__(
+        self, calls: Sequence[LayerCall], raw: Tensor, loss: HasCurvature, seed: int
+    ) -> None:
+        # The loss of a row is the mean over its D features, so its Fisher is divided by D.
+        fisher = loss.curvature(_detached(raw)) / raw[0].numel()
         self.root, self.rows = fisher.sqrt(), len(raw)
         # Any noise of mean 0 and this variance has the second moments of sampled targets; signs
         # have the least variance of their squares.
         generator = torch.Generator(raw.device).manual_seed(seed)
         signs = torch.randint(0, 2, raw.shape, generator=generator, device=raw.device) * 2 - 1
         self.draw = (self.root * signs).to(raw.dtype).requires_grad_()
-        outputs = [one.outputs for one in seen]
-        found = torch.autograd.grad(raw, outputs, self.draw, create_graph=True, allow_unused=True)
-        # Functions of `draw`, linear in it: their derivative by it is the network's own.
-        heard = [(one, g) for one, g in zip(seen, found, strict=True) if g is not None]
-        self.layers = [one.layer for one, _ in heard]
-        self.inputs = [one.inputs for one, _ in heard]
-        self.gradients = [g for _, g in heard]
+        outputs = [call.outputs for call in calls]
+        grads = torch.autograd.grad(raw, outputs, self.draw, create_graph=True, allow_unused=True)
+        # The gradients are linear in `draw`; their derivative by it is that of the network.
+        used = [(call, g) for call, g in zip(calls, grads, strict=True) if g is not None]
+        self.layers = [call.layer for call, _ in used]
+        self.inputs = [call.inputs for call, _ in used]
+        self.gradients = [g for _, g in used]
 
     def factors(self) -> list[tuple[Tensor, Tensor]]:
-        """For each layer (I, I) E[a a'] of its inputs and (O, O) E[g g'] of its outputs' gradient.
+        """For each layer (I, I) E[a a'] of its inputs and (O, O) E[g g'] of its output gradients.
 
-        Martens and Grosse (2015), section 3: their Kronecker product stands for the layer's Fisher.
+        Their Kronecker product approximates the Fisher matrix of the layer (Martens and Grosse
+        2015, section 3).
         """
         return [
             (_second_moment(a), _second_moment(g))
@@ -94,40 +97,42 @@ class Curvature:
         ]
 
     def along(self, updates: Sequence[Tensor]) -> Tensor:
-        """(B * D,): how the output moves along `updates`, in units of its predicted spread.
+        """(B * D,): the change of the output along `updates`, in units of its predicted spread.
 
         F(u, v) = along(u) . along(v) is the exact Fisher product over the batch (section 6.4).
         """
-        moved = [
+        directions = [
             (a @ u.t()).to(g.dtype)
             for a, u, g in zip(self.inputs, updates, self.gradients, strict=True)
         ]
         with torch.enable_grad():
-            (change,) = torch.autograd.grad(self.gradients, self.draw, moved, retain_graph=True)
+            (change,) = torch.autograd.grad(
+                self.gradients, self.draw, directions, retain_graph=True
+            )
         return (self.root * change).flatten() / math.sqrt(self.rows)
 
 
-class Watch(TorchFunctionMode):
-    """While it lasts, notes every linear layer of the network's first forward pass.
+class ForwardObserver(TorchFunctionMode):
+    """A context that records every linear layer of the network's first forward pass.
 
-    It looks at calls of torch.nn.functional.linear, whoever makes them, so that weights outside
-    an nn.Linear are seen too; the network itself keeps no trace of it.
+    It intercepts torch.nn.functional.linear, so that weights outside an nn.Linear are recorded
+    too; the network itself is not changed.
     """
 
     def __init__(
-        self, network: nn.Module, loss: Predictive, trained: Sequence[nn.Parameter], seed: int
+        self, network: nn.Module, loss: HasCurvature, trained: Sequence[nn.Parameter], seed: int
     ) -> None:
         super().__init__()
         self.network, self.loss, self.seed = network, loss, seed
         self.trained = {id(parameter): parameter for parameter in trained}
-        self.seen: list[Seen] = []
-        self.open, self.curvature = False, None
-        self.hooks: list[Any] = []
+        self.calls: list[LayerCall] = []
+        self.is_recording = False
+        self.curvature: Curvature | None = None
+        """The curvature of the recorded layers, or None without linear layers."""
 
-    curvature: Curvature | None
-    """What was seen, or None where there was no layer to see."""
+        self.hooks: list[RemovableHandle] = []
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ForwardObserver":
         self.hooks = [
             self.network.register_forward_pre_hook(self._begin),
             self.network.register_forward_hook(self._end),
@@ -142,35 +147,35 @@ class Watch(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., object],
         types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call `func` and take a note of it where it is a linear layer's."""
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        """Call `func`, and record it if it is a linear layer."""
         del types
         result = func(*args, **(kwargs or {}))
-        if self.open and func is functional.linear:
-            self._note(result, *args, **(kwargs or {}))
+        if self.is_recording and func is functional.linear:
+            self._record(result, *args, **(kwargs or {}))  # type: ignore[arg-type]
         return result
 
     def _begin(self, *_: object) -> None:
-        self.open = self.curvature is None
+        self.is_recording = self.curvature is None
 
-    def _end(self, network: nn.Module, given: object, output: Any) -> None:
-        del network, given
-        if not self.open:
+    def _end(self, network: nn.Module, inputs: object, output: Tensor) -> None:
+        del network, inputs
+        if not self.is_recording:
             return
-        self.open = False
-        weights = [id(one.layer.weight) for one in self.seen]
-        # A weight that is used twice has no Fisher of Kronecker form.
-        once = [one for one in self.seen if weights.count(id(one.layer.weight)) == 1]
-        self.seen = []
-        if once:
+        self.is_recording = False
+        weights = [id(call.layer.weight) for call in self.calls]
+        # The Fisher matrix of a weight that is used twice is not a Kronecker product.
+        calls = [call for call in self.calls if weights.count(id(call.layer.weight)) == 1]
+        self.calls = []
+        if calls:
             raw = getattr(output, "reconstruction", output)
-            self.curvature = Curvature(once, raw, self.loss, self.seed)
+            self.curvature = Curvature(calls, raw, self.loss, self.seed)
 
-    def _note(
+    def _record(
         self, outputs: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None = None
     ) -> None:
         stored = self.trained.get(id(weight if weight._base is None else weight._base))
@@ -182,22 +187,22 @@ class Watch(TorchFunctionMode):
             stored.t().stride(),
         ):
             return
-        own = None if bias is None else self.trained.get(id(bias))
-        layer = Layer(weight=stored, bias=own, transposed=transposed)
+        trained_bias = None if bias is None else self.trained.get(id(bias))
+        layer = LinearParameters(weight=stored, bias=trained_bias, transposed=transposed)
         a = inputs.detach().to(stored.dtype)
-        if own is not None:
+        if trained_bias is not None:
             a = functional.pad(a, (0, 1), value=1.0)
-        self.seen.append(Seen(layer=layer, inputs=a, outputs=outputs))
+        self.calls.append(LayerCall(layer=layer, inputs=a, outputs=outputs))
 
 
-def _plain(raw: Tensor) -> Tensor:
-    """`raw` apart from its graph, in single precision at least."""
+def _detached(raw: Tensor) -> Tensor:
+    """`raw` without its graph, in single precision or better."""
     raw = raw.detach()
     return raw.float() if raw.dtype in (torch.bfloat16, torch.float16) else raw
 
 
 def _second_moment(x: Tensor) -> Tensor:
-    x = _plain(x)
+    x = _detached(x)
     return x.t() @ x / len(x)
 
 

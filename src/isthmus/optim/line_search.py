@@ -1,4 +1,6 @@
-"""A line search for the strong Wolfe conditions, by bracketing and cubic interpolation."""
+"""A line search for the strong Wolfe conditions, and the optimizers that use it."""
+
+# Shape letter: n parameters.
 
 import math
 from collections.abc import Callable
@@ -10,28 +12,30 @@ from torch import Tensor
 from isthmus.errors import require
 from isthmus.optim.base import OptimizerSpec
 
-GROWTH = 4.0
-"""How much longer the next trial step is at most while nothing brackets a minimum."""
+MAX_GROWTH = 4.0
+"""The largest ratio of two trial steps in a row while no minimum is bracketed."""
 
 LARGE_BATCH = 1000
 
-NEAREST = 0.1
-"""A trial keeps this share of an interval's length from its ends."""
+MARGIN = 0.1
+"""Trial steps keep this share of the interval's length from its ends."""
 
 
 class Point(NamedTuple):
-    """The function and its slope at one step along the line."""
+    """The function at one step along the line."""
 
     step: float
     value: float
-    slope: float
+    derivative: float
+    """The derivative along the line."""
+
     gradient: Tensor
-    """(n,): the whole gradient there."""
+    """(n,): the full gradient."""
 
 
 @dataclass
 class StrongWolfe:
-    """What a step must bring: f falls enough (c1) and the slope flattens enough (c2).
+    """The strong Wolfe conditions: f decreases enough (c1), and so does its derivative (c2).
 
     f(a) <= f(0) + c1 a f'(0) and |f'(a)| <= c2 |f'(0)|, with 0 < c1 < c2 < 1 (Nocedal and Wright
     2006, algorithms 3.5 and 3.6).
@@ -39,113 +43,117 @@ class StrongWolfe:
 
     c1: float = 1e-4
     c2: float = 0.1
-    most: int = 20
-    """Evaluations at most."""
+    max_evaluations: int = 20
 
-    def search(self, at: Callable[[float], Point], start: Point, first: float) -> Point:
-        """The first step found that meets both conditions, from the trial step `first` on.
+    def search(self, line: Callable[[float], Point], start: Point, first: float) -> Point:
+        """The first point that meets both conditions, from the trial step `first` on.
 
-        Where `most` evaluations find none, the best that falls enough; `start` where none does.
+        After `max_evaluations` it is the best point that decreases enough, or else `start`.
         """
-        search = _Search(self, at, start)
+        search = _Search(self, line, start)
         low, high = search.bracket(first)
         if high is not None:
             low = search.zoom(low, high)
-        return low if search.good(low) else search.best
+        return low if search.is_acceptable(low) else search.best
 
 
 class _Search:
-    """One search: counts its evaluations and remembers the best point that falls enough."""
+    """One search: counts its evaluations and keeps the best point that decreases enough."""
 
-    def __init__(self, rule: StrongWolfe, at: Callable[[float], Point], start: Point) -> None:
-        self.rule, self.at, self.start, self.best, self.left = rule, at, start, start, rule.most
+    def __init__(self, rule: StrongWolfe, line: Callable[[float], Point], start: Point) -> None:
+        self.rule, self.line, self.start, self.best = rule, line, start, start
+        self.left = rule.max_evaluations
 
     def bracket(self, step: float) -> tuple[Point, Point | None]:
-        """A point that is good, with None, or the two ends of an interval that holds one."""
+        """An acceptable point and None, or the two ends of an interval that holds one."""
         before = self.start
         while self.left:
-            point = self.look(step)
-            if not self.falls(point) or (before is not self.start and point.value >= before.value):
+            point = self.evaluate(step)
+            rises = before is not self.start and point.value >= before.value
+            if not self.decreases(point) or rises:
                 return before, point
-            if self.good(point):
+            if self.is_acceptable(point):
                 return point, None
-            if point.slope >= 0:
+            if point.derivative >= 0:
                 return point, before
-            step = _beyond(before, point)
+            step = _extrapolate(before, point)
             before = point
         return self.best, None
 
     def zoom(self, low: Point, high: Point) -> Point:
-        """A good point between `low`, the better end, and `high`; else the best end."""
+        """An acceptable point between `low`, the better end, and `high`; else the best end."""
         while self.left:
-            point = self.look(_inside(low, high))
-            if not self.falls(point) or point.value >= low.value:
+            point = self.evaluate(_interpolate(low, high))
+            if not self.decreases(point) or point.value >= low.value:
                 high = point
-            elif self.good(point):
+            elif self.is_acceptable(point):
                 return point
             else:
-                if point.slope * (high.step - low.step) >= 0:
+                if point.derivative * (high.step - low.step) >= 0:
                     high = low
                 low = point
         return low
 
-    def look(self, step: float) -> Point:
+    def evaluate(self, step: float) -> Point:
         """The point at `step`."""
         self.left -= 1
-        point = self.at(step)
-        if self.falls(point) and point.value < self.best.value:
+        point = self.line(step)
+        if self.decreases(point) and point.value < self.best.value:
             self.best = point
         return point
 
-    def falls(self, point: Point) -> bool:
-        """Whether the function falls enough; what is not finite never does."""
-        allowed = self.start.value + self.rule.c1 * point.step * self.start.slope
-        return math.isfinite(point.slope) and point.value <= allowed
+    def decreases(self, point: Point) -> bool:
+        """Whether the function decreases enough; a value that is not finite does not."""
+        allowed = self.start.value + self.rule.c1 * point.step * self.start.derivative
+        return math.isfinite(point.derivative) and point.value <= allowed
 
-    def good(self, point: Point) -> bool:
+    def is_acceptable(self, point: Point) -> bool:
         """Whether the point meets both conditions."""
-        flat = abs(point.slope) <= self.rule.c2 * abs(self.start.slope)
-        return point.step > 0 and self.falls(point) and flat
+        flat = abs(point.derivative) <= self.rule.c2 * abs(self.start.derivative)
+        return point.step > 0 and self.decreases(point) and flat
 
 
-def _beyond(before: Point, point: Point) -> float:
-    """A longer step: to the cubic's minimum where that lies ahead, within bounds."""
-    longest = point.step * GROWTH
-    shortest = point.step + NEAREST * (point.step - before.step)
-    wanted = _minimum(before, point, longest)
+def _extrapolate(before: Point, point: Point) -> float:
+    """A longer step: the cubic's minimum if it lies ahead, within bounds."""
+    longest = point.step * MAX_GROWTH
+    shortest = point.step + MARGIN * (point.step - before.step)
+    wanted = _cubic_minimum(before, point, longest)
     return min(wanted if wanted > shortest else longest, longest)
 
 
-def _inside(low: Point, high: Point) -> float:
+def _interpolate(low: Point, high: Point) -> float:
     """A step between two points: the cubic's minimum, kept from the ends; else the middle."""
     left, right = sorted((low.step, high.step))
-    room = NEAREST * (right - left)
+    margin = MARGIN * (right - left)
     middle = (left + right) / 2
-    wanted = _minimum(low, high, middle)
-    return min(max(wanted, left + room), right - room)
+    wanted = _cubic_minimum(low, high, middle)
+    return min(max(wanted, left + margin), right - margin)
 
 
-def _minimum(a: Point, b: Point, otherwise: float) -> float:
-    """Where the cubic through two points and their slopes is lowest (Nocedal and Wright 3.59)."""
-    if not (math.isfinite(b.value) and math.isfinite(b.slope)) or a.step == b.step:
-        return otherwise
-    first = a.slope + b.slope - 3 * (a.value - b.value) / (a.step - b.step)
-    inside = first**2 - a.slope * b.slope
+def _cubic_minimum(a: Point, b: Point, default: float) -> float:
+    """The minimum of the cubic through two points and their derivatives.
+
+    Nocedal and Wright (2006), equation 3.59. `default` if there is no such minimum.
+    """
+    if not (math.isfinite(b.value) and math.isfinite(b.derivative)) or a.step == b.step:
+        return default
+    first = a.derivative + b.derivative - 3 * (a.value - b.value) / (a.step - b.step)
+    inside = first**2 - a.derivative * b.derivative
     if inside < 0:
-        return otherwise
+        return default
     second = math.copysign(math.sqrt(inside), b.step - a.step)
-    below = b.slope - a.slope + 2 * second
-    if below == 0:
-        return otherwise
-    step = b.step - (b.step - a.step) * (b.slope + second - first) / below
-    return step if math.isfinite(step) and step > 0 else otherwise
+    denominator = b.derivative - a.derivative + 2 * second
+    if denominator == 0:
+        return default
+    step = b.step - (b.step - a.step) * (b.derivative + second - first) / denominator
+    return step if math.isfinite(step) and step > 0 else default
 
 
 @dataclass(kw_only=True)
-class LineSearched(OptimizerSpec):
-    """An optimizer that finds its own steps and needs the gradient of the very loss it lowers."""
+class LineSearchOptimizer(OptimizerSpec):
+    """Base of optimizers that choose their own steps by comparing losses."""
 
-    COMPARES: ClassVar[bool] = True
+    COMPARES_LOSSES: ClassVar[bool] = True
 
     lr: float = 1.0
     """Scales the first trial step, > 0; the line search finds all others itself."""
@@ -157,23 +165,23 @@ class LineSearched(OptimizerSpec):
     """None is needed."""
 
     clip_norm: float | None = None
-    """A clipped gradient would be that of no function, so there is no clipping."""
+    """A clipped gradient is not the gradient of the loss, so there is no clipping."""
 
     def check(self) -> None:
-        """Raise RequestError when the settings make no sense."""
+        """Raise RequestError if a setting is out of range."""
         super().check()
         name = type(self).__name__
         require(
             self.clip_norm is None,
             f"{name}: clip_norm={self.clip_norm} would give the line search a gradient that is "
-            "none of its function; use None",
+            "not that of its loss; use None",
         )
         require(
             self.weight_decay == 0,
             f"{name}: weight_decay={self.weight_decay} is not part of the loss that the line "
-            "search sees; use 0",
+            "search compares; use 0",
         )
 
     def choose_batch_size(self, rows: int) -> int:
-        """All rows up to 1000, else 1000: a search over few rows finds what is good for them."""
+        """All rows up to 1000, else 1000: on few rows a line search fits their noise."""
         return min(rows, LARGE_BATCH)

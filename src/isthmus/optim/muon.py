@@ -1,20 +1,21 @@
-"""Muon for matrices, AdamW for the rest."""
+"""Muon for matrices, AdamW for the other parameters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from isthmus.errors import require
 from isthmus.optim.adaptive import AdamW
-from isthmus.optim.base import OptimizerSpec, Whole
+from isthmus.optim.base import Closure, OptimizerSpec, ParamGroup, PicklableOptimizer
 
-SMALLEST_BATCH, LARGEST_BATCH, STEPS_AN_EPOCH = 64, 2048, 30
+SMALLEST_BATCH, LARGEST_BATCH, STEPS_PER_EPOCH = 64, 2048, 30
 
 
-class Together(Whole):
+class CombinedOptimizer(PicklableOptimizer):
     """Several optimizers as one, each over its own parameters, with one state to save."""
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
@@ -22,8 +23,8 @@ class Together(Whole):
         super().__init__([group for part in parts for group in part.param_groups], {})
         self._share()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One step of each, after `closure` where one is given; what it returned."""
+    def step(self, closure: Closure | None = None) -> Tensor | float | None:  # type: ignore[override]
+        """Take one step of each optimizer, after `closure` if given; return the closure's loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -33,13 +34,13 @@ class Together(Whole):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a state that `state_dict` gave."""
+        """Restore the state that `state_dict()` returned."""
         super().load_state_dict(state_dict)
         self._share()
 
     def _share(self) -> None:
-        # The parts work on this optimizer's own groups and state, so that rates and saved states
-        # set here reach them.
+        # The parts use this optimizer's groups and state, so that rates and states set here
+        # reach them.
         begin = 0
         for part in self.parts:
             end = begin + len(part.param_groups)
@@ -50,28 +51,36 @@ class Together(Whole):
 
 @dataclass(kw_only=True)
 class Muon(OptimizerSpec):
-    """Momentum made orthogonal, for weight matrices (Jordan et al. 2024); AdamW for the rest."""
+    """Orthogonalized momentum for weight matrices (Jordan et al. 2024); AdamW for the rest.
 
-    ENOUGH_GRADIENTS: ClassVar[int] = 3500
+    Example:
+        >>> import torch
+        >>> from isthmus.optim import Muon
+        >>> optimizer = Muon(lr=0.02).build(torch.nn.Linear(3, 2))
+        >>> [type(part).__name__ for part in optimizer.parts]
+        ['Muon', 'AdamW']
+    """
+
+    GRADIENT_BUDGET: ClassVar[int] = 3500
 
     lr: float = 0.05
     """The learning rate of matrices at its highest, > 0."""
 
     momentum: float = 0.95
-    """How much of the last step is kept, in [0, 1)."""
+    """Share of the last step that the next one repeats, in [0, 1)."""
 
     weight_decay: float = 0.3
     """How strongly weight matrices are pulled to zero, >= 0; biases are left alone. Each step
     adds singular values of about `lr`, so that none grows much beyond 1 / weight_decay."""
 
     ns_steps: int = 3
-    """Steps of Newton and Schulz that make a matrix nearly orthogonal, >= 1."""
+    """Newton-Schulz iterations that make a matrix nearly orthogonal, >= 1."""
 
     adamw_lr: float = 3e-3
     """The learning rate of biases, gates and filters at its highest, > 0."""
 
     def check(self) -> None:
-        """Raise RequestError when the settings make no sense."""
+        """Raise RequestError if a setting is out of range."""
         super().check()
         require(
             0 <= self.momentum < 1,
@@ -81,15 +90,15 @@ class Muon(OptimizerSpec):
         require(self.adamw_lr > 0, f"Muon: adamw_lr={self.adamw_lr} must be positive")
 
     def choose_batch_size(self, rows: int) -> int:
-        """A power of two from 64 to 2048 that gives about 30 steps an epoch.
+        """A power of two from 64 to 2048 that gives about 30 steps per epoch.
 
-        Large batches, since what a step costs beside its gradient does not grow with them.
+        Large batches pay, since the cost of orthogonalization does not grow with them.
         """
-        power = 2 ** round(np.log2(max(rows / STEPS_AN_EPOCH, 1)))
+        power = 2 ** round(np.log2(max(rows / STEPS_PER_EPOCH, 1)))
         return int(np.clip(power, SMALLEST_BATCH, LARGEST_BATCH))
 
-    def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """torch.optim.Muon over the matrices and torch.optim.AdamW over all else."""
+    def make(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
+        """torch.optim.Muon over the matrices and torch.optim.AdamW over all other parameters."""
         parameters = [p for group in groups for p in group["params"]]
         matrices = [p for p in parameters if p.ndim == 2]
         rest = [p for p in parameters if p.ndim != 2]
@@ -106,4 +115,4 @@ class Muon(OptimizerSpec):
             )
         if rest:
             parts.append(AdamW(lr=self.adamw_lr).make([{"params": rest, "weight_decay": 0.0}]))
-        return Together(parts)
+        return CombinedOptimizer(parts)

@@ -1,43 +1,51 @@
 """Quasi-Newton methods: L-BFGS."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from isthmus.errors import require
-from isthmus.optim.base import Whole
-from isthmus.optim.line_search import LineSearched
+from isthmus.optim.base import ParamGroup, PicklableOptimizer
+from isthmus.optim.line_search import LineSearchOptimizer
 
 
-class QuasiNewton(torch.optim.LBFGS, Whole):
-    """torch's, which can be copied."""
+class PicklableLBFGS(torch.optim.LBFGS, PicklableOptimizer):
+    """torch.optim.LBFGS that can be copied and pickled."""
 
 
 @dataclass(kw_only=True)
-class LBFGS(LineSearched):
-    """Limited-memory BFGS with a strong Wolfe line search (Liu and Nocedal 1989), by torch."""
+class LBFGS(LineSearchOptimizer):
+    """Limited-memory BFGS with a strong Wolfe line search, by torch.optim.LBFGS.
+
+    Source: Liu and Nocedal (1989).
+
+    Example:
+        >>> import torch
+        >>> from isthmus.optim import LBFGS
+        >>> LBFGS(history=5).build(torch.nn.Linear(3, 2)).param_groups[0]["history_size"]
+        5
+    """
 
     history: int = 10
-    """Steps whose curvature is remembered, >= 1."""
+    """Steps whose curvature is stored, >= 1."""
 
     iterations: int = 5
     """Iterations on each batch, >= 1."""
 
     def check(self) -> None:
-        """Raise RequestError when the settings make no sense."""
+        """Raise RequestError if a setting is out of range."""
         super().check()
         require(self.history >= 1, f"LBFGS: history={self.history} must be at least 1")
         require(self.iterations >= 1, f"LBFGS: iterations={self.iterations} must be at least 1")
 
     @property
-    def evaluations_a_step(self) -> int:
-        """Gradients a step needs, about."""
+    def gradients_per_step(self) -> int:
+        """About how many gradients a step computes."""
         return self.iterations + 1
 
-    def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """torch.optim.LBFGS over all parameters, which it wants in one group."""
-        return QuasiNewton(
+    def make(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
+        """torch.optim.LBFGS over all parameters, which it requires in one group."""
+        return PicklableLBFGS(
             [p for group in groups for p in group["params"]],
             lr=self.lr,
             max_iter=self.iterations,

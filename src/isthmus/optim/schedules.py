@@ -1,4 +1,4 @@
-"""How the learning rate moves: functions from progress in [0, 1) to a share of the rate."""
+"""Learning rate schedules: functions from progress in [0, 1) to a share of the rate."""
 
 import math
 from collections.abc import Callable
@@ -17,14 +17,14 @@ def linear(progress: float) -> float:
 
 
 def one_cycle(progress: float) -> float:
-    """From 1/25 up to 1 in three tenths of the way and down to 0 (Smith and Topin 2018)."""
+    """From 1/25 up to 1 in the first three tenths, then down to 0 (Smith and Topin 2018)."""
     if progress < RISE:
         return LOW + (1 - LOW) * (1 - cosine(progress / RISE))
     return cosine((progress - RISE) / (1 - RISE))
 
 
 def plateau(progress: float) -> float:
-    """1 here; the loop halves the rate whenever the loss has not fallen for some epochs."""
+    """Always 1; the trainer halves the rate after some epochs without a lower loss."""
     del progress
     return 1.0
 
@@ -42,3 +42,4 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "one_cycle": one_cycle,
     "plateau": plateau,
 }
+"""Schedules by name; "plateau" also halves the rate when the loss stops falling."""

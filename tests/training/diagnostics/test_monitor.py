@@ -483,7 +483,7 @@ def test_full_batches_are_looked_at_as_often_as_their_gradients_ask(monkeypatch,
     monkeypatch.setattr(monitor, "STEPS_BETWEEN_LOOKS", 100)
     settings = {"batch_size": "full", "optimizer": optimizer, "max_epochs": epochs}
     model = make(plain((32,) * 7, "sigmoid"), pretraining="random", **settings).fit(X)
-    gradients = optim.OPTIMIZERS[optimizer]().evaluations_a_step
+    gradients = optim.OPTIMIZERS[optimizer]().gradients_per_step
     assert len(looks(model)) == epochs // math.ceil(100 / gradients)
     assert "average" in findings(model)
 
