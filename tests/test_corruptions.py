@@ -36,11 +36,11 @@ def usual(share, rate, n):
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("kind", [Masking, MissingValues, SaltAndPepper, SwapRows])
 def test_the_rate_is_the_share_struck(kind, rate, x):
-    struck = kind(rate=rate)(x, FACTS) != x
-    assert usual(struck.double().mean().item(), rate, x.numel())
+    mask = kind(rate=rate)(x, FACTS) != x
+    assert usual(mask.double().mean().item(), rate, x.numel())
     # Not whole rows or whole columns: every value has its own luck.
-    assert rate == 0 or 0 < struck.flatten(1).double().mean(dim=1).std() < 0.06
-    assert rate == 0 or 0 < struck.double().mean(dim=0).std() < 0.06
+    assert rate == 0 or 0 < mask.flatten(1).double().mean(dim=1).std() < 0.06
+    assert rate == 0 or 0 < mask.double().mean(dim=0).std() < 0.06
 
 
 def test_masked_values_are_zero(x):

@@ -9,7 +9,7 @@ import pytest
 
 from isthmus.data import open_source, write_rows
 from isthmus.errors import RequestError
-from isthmus.files import check_free, replacing
+from isthmus.files import check_writable, replacing
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -132,7 +132,7 @@ def test_images_replace_images_only(old):
 @pytest.mark.parametrize("target", ["missing/a.csv", "a.csv/b.csv"])
 def test_a_parent_that_is_no_folder_is_named(old, target):
     with pytest.raises(RequestError, match=r"the folder .* does not exist; create it first"):
-        check_free(old / target, force=True)
+        check_writable(old / target, force=True)
     with pytest.raises(RequestError, match="does not exist"), replacing(old / target):
         pytest.fail("nothing may be written")
     assert sorted(path.name for path in old.iterdir()) == ["a.csv", "model"]

@@ -12,7 +12,7 @@ from isthmus import Autoencoder, kinds, load
 from isthmus.errors import RequestError
 from isthmus.kinds import KINDS
 from isthmus.losses import LOSSES, Bernoulli, Squared
-from isthmus.refinement import Refinement, _downhill, _pair, inverse_curvature
+from isthmus.refinement import Refinement, _curvature_pair, _direction, inverse_curvature
 from isthmus.types import Network
 
 RNG = np.random.default_rng(0)
@@ -77,10 +77,10 @@ def test_the_direction_is_that_of_the_bfgs_formula():
         inverse = rest @ inverse @ rest.T + np.outer(s, s) / (s @ y)
     gradient = rng.normal(size=3)
     pairs = [
-        _pair(torch.tensor(s)[None], torch.tensor(y)[None])
+        _curvature_pair(torch.tensor(s)[None], torch.tensor(y)[None])
         for s, y in zip(steps, changes, strict=True)
     ]
-    found = _downhill(torch.tensor(gradient)[None], pairs, torch.tensor(metric))
+    found = _direction(torch.tensor(gradient)[None], pairs, torch.tensor(metric))
     np.testing.assert_allclose(found[0], inverse @ gradient, rtol=1e-10)
 
 

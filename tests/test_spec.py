@@ -9,7 +9,16 @@ import pytest
 from sklearn.base import clone
 
 from isthmus.errors import ArtifactError, RequestError
-from isthmus.spec import Spec, from_json, is_number, is_truth, is_whole, plain, resolve, shown
+from isthmus.spec import (
+    Spec,
+    from_json,
+    is_bool,
+    is_integer,
+    is_number,
+    resolve,
+    short_repr,
+    to_plain,
+)
 
 
 @dataclass(kw_only=True)
@@ -71,7 +80,7 @@ def test_what_is_written():
     ids=str,
 )
 def test_numpys_numbers_are_written_as_pythons(value, written):
-    assert json.loads(json.dumps(plain(value))) == written
+    assert json.loads(json.dumps(to_plain(value))) == written
 
 
 @pytest.mark.parametrize("spec", [Shade(depth=2.0), FULL], ids=str)
@@ -241,9 +250,9 @@ def test_annotations_that_only_a_type_checker_reads_are_passed_over():
     ids=repr,
 )
 def test_what_counts_as_what(value, truth, whole, number):
-    assert (is_truth(value), is_whole(value), is_number(value)) == (truth, whole, number)
+    assert (is_bool(value), is_integer(value), is_number(value)) == (truth, whole, number)
 
 
 def test_what_is_shown_is_one_short_line():
-    assert shown(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
-    assert shown("a" * 999) == "'" + "a" * 199 + "..."
+    assert short_repr(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
+    assert short_repr("a" * 999) == "'" + "a" * 199 + "..."

@@ -1,4 +1,4 @@
-"""The model folder: model.json, weights.safetensors and history.jsonl, whole or not at all."""
+"""The model folder: model.json, weights.safetensors and history.jsonl, written atomically."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from isthmus.errors import ArtifactError, RequestError
-from isthmus.files import check_free, replacing
+from isthmus.files import check_writable, replacing
 
 if TYPE_CHECKING:
-    from torch import Tensor  # model.json is read without torch, so that its facts are instant
+    from torch import Tensor  # reading model.json must not import torch
 
 FORMAT = 2
-"""The version of the folder's layout: only folders of this version can be read."""
+"""The version of the folder's layout; no other version can be read."""
 
 MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE = (
     "model.json",
@@ -27,9 +27,9 @@ MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE = (
     "report.html",
     "report.json",
 )
-OURS = (MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE)
+MODEL_FILES = (MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE)
 DETECTOR = "detector.json"
-"""What the folder of a detector holds beside the folders of its models."""
+"""The file that a detector's folder holds in addition to the folders of its models."""
 
 DIGEST = "weights_blake2b"
 LIBRARIES = ("torch", "scikit-learn", "numpy", "safetensors")
@@ -37,7 +37,7 @@ LIBRARIES = ("torch", "scikit-learn", "numpy", "safetensors")
 
 @dataclass(kw_only=True)
 class Artifact:
-    """What a fit leaves behind, as plain values and tensors."""
+    """A fitted model as plain values and tensors."""
 
     settings: dict[str, Any]
     """The estimator's constructor arguments."""
@@ -46,12 +46,12 @@ class Artifact:
     loss: dict[str, Any]
     preparation: dict[str, Any]
     facts: dict[str, Any]
-    """What was chosen and what it cost."""
+    """The facts of the fit: what was chosen, and its cost."""
 
     weights: "Mapping[str, Tensor]"
     history: list[dict[str, Any]]
     versions: dict[str, str] = field(default_factory=dict)
-    """Of isthmus, Python and the libraries that wrote it."""
+    """The versions of isthmus, Python and the libraries that wrote it."""
 
 
 def save(
@@ -61,10 +61,11 @@ def save(
     force: bool = True,
     extra: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the folder beside its place and rename it there; `extra` are more text files.
+    """Write the model folder atomically, with the text files of `extra` in addition.
 
-    Raises RequestError when `folder` exists and `force` is False, or exists and is no model
-    folder: what is not ours is never replaced.
+    Raises:
+        RequestError: `folder` exists and `force` is False, or it is not a model folder. Other
+            folders are never replaced.
     """
     from safetensors.torch import save as serialized
 
@@ -80,7 +81,7 @@ def save(
         "preparation": artifact.preparation,
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in artifact.weights.items()}
-    # Not save_file: it hides a full disk behind an error of its own, and others may not read.
+    # Not save_file: it hides the error of a full disk, and its file is not readable by others.
     weights = serialized(tensors)
     description[DIGEST] = _digest(weights)
     with replacing(target, folder=True, force=force) as fresh:
@@ -94,8 +95,9 @@ def save(
 def load(folder: str | Path) -> Artifact:
     """The artifact in `folder`.
 
-    Raises ArtifactError, naming the file, when the folder is missing, damaged, foreign or was
-    written by a newer isthmus.
+    Raises:
+        ArtifactError: The folder is missing, damaged, foreign or of another format; the message
+            names the file.
     """
     path = Path(folder)
     written = describe(path)
@@ -117,9 +119,10 @@ def load(folder: str | Path) -> Artifact:
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """What model.json says: settings, kind, loss, preparation, facts and versions.
+    """The content of model.json: settings, kind, loss, preparation, facts and versions.
 
-    Raises ArtifactError as `load` does; the weights are not looked at.
+    Raises:
+        ArtifactError: As `load` does, but the weights are not read.
     """
     path = Path(folder)
     if (path / DETECTOR).is_file():
@@ -128,29 +131,28 @@ def describe(folder: str | Path) -> dict[str, Any]:
             "the folder that fit wrote"
         )
     if not (path / MODEL).is_file():
-        what = "is not a model folder (it has no model.json)" if path.exists() else "does not exist"
-        raise ArtifactError(f"{path}: {what}; give the folder that fit or save wrote")
-    written: dict[str, Any] = _read_json(path / MODEL)
-    check_format(path / MODEL, written)
-    return written
+        problem = "is not a model folder (it has no model.json)"
+        problem = problem if path.exists() else "does not exist"
+        raise ArtifactError(f"{path}: {problem}; give the folder that fit or save wrote")
+    return check_format(path / MODEL, _read_json(path / MODEL))
 
 
 def check_place(folder: str | Path, *, force: bool) -> None:
-    """Raise RequestError unless a model may be written to `folder`; see `save`."""
+    """Raise RequestError unless a model can be written to `folder`; see `save`."""
     target = Path(folder)
     if target.exists() and not is_model(target) and any_content(target):
         raise RequestError(f"{target}: exists and is not a model folder; choose another name")
-    check_free(target, force=force)
-    strange = next((name for name in _content(target) if name not in OURS), None)
-    if strange is not None:
+    check_writable(target, force=force)
+    other = next((name for name in _content(target) if name not in MODEL_FILES), None)
+    if other is not None:
         raise RequestError(
-            f"{target}: holds {strange}, which is no part of a model and would be lost; move it "
+            f"{target}: holds {other}, which is not part of a model and would be lost; move it "
             "out, or choose another name"
         )
 
 
 def is_model(folder: str | Path) -> bool:
-    """Whether `folder` holds a model.json of ours: other tools give their files that name too."""
+    """Whether `folder` holds a model.json of isthmus: other tools use that name too."""
     try:
         written = json.loads((Path(folder) / MODEL).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -159,7 +161,7 @@ def is_model(folder: str | Path) -> bool:
 
 
 def any_content(path: Path) -> bool:
-    """Whether `path` is anything but an empty folder."""
+    """Whether `path` is a file or a folder that is not empty."""
     return not path.is_dir() or any(path.iterdir())
 
 
@@ -167,47 +169,49 @@ def _content(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
 
-def check_format(path: Path, written: Any, current: int = FORMAT) -> None:
-    """Raise ArtifactError unless the JSON `written` in `path` has the `current` format number.
+def check_format(path: Path, written: object, current: int = FORMAT) -> dict[str, Any]:
+    """The JSON object `written` in `path`, if it has the `current` format number.
 
-    The message says which version of isthmus wrote the file.
+    Raises:
+        ArtifactError: It has another format; the message names the version that wrote it.
     """
-    found = written.get("format") if isinstance(written, dict) else None
-    if not isinstance(found, int) or found < 1:
+    number = written.get("format") if isinstance(written, dict) else None
+    if not isinstance(written, dict) or not isinstance(number, int) or number < 1:
         raise ArtifactError(f"{path}: has no format number; it was not written by isthmus")
-    if found == current:
-        return
+    if number == current:
+        return written
     writers = written.get("versions")
     writer = writers.get("isthmus") if isinstance(writers, dict) else None
     named = (
         writer
         if isinstance(writer, str)
-        else f"an{'other' if found > current else ' older'} version"
+        else f"an{'other' if number > current else ' older'} version"
     )
-    remedy = "upgrade isthmus" if found > current else "fit and save the model again"
+    remedy = "upgrade isthmus" if number > current else "fit and save the model again"
     raise ArtifactError(
-        f"{path}: format {found} was written by isthmus {named}, and this version reads format "
+        f"{path}: format {number} was written by isthmus {named}, and this version reads format "
         f"{current}; {remedy}"
     )
 
 
 def versions() -> dict[str, str]:
     """The versions of isthmus, Python and the libraries it uses."""
-    own = {"isthmus": metadata.version("isthmus"), "python": platform.python_version()}
-    return own | {name: metadata.version(name) for name in LIBRARIES}
+    main = {"isthmus": metadata.version("isthmus"), "python": platform.python_version()}
+    return main | {name: metadata.version(name) for name in LIBRARIES}
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(
             f"{path}: cannot be read as JSON ({error}); save the model again"
         ) from error
+    return content
 
 
 def _read_weights(path: Path, digest: str | None) -> "dict[str, Tensor]":
@@ -238,13 +242,3 @@ def _read_history(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); save the model again") from error
-
-
-def in_words(written: Any) -> str:
-    """What `to_json` wrote, in one line for people: a part as its name and settings."""
-    if isinstance(written, dict) and "type" in written:
-        inside = ", ".join(f"{k}={in_words(v)}" for k, v in written.items() if k != "type")
-        return f"{written['type']}({inside})" if inside else str(written["type"])
-    if isinstance(written, list):
-        return ", ".join(map(in_words, written)) or "none"
-    return str(written)

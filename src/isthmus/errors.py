@@ -1,38 +1,38 @@
-"""The error tree: what went wrong, whose fault it is, and what to do about it.
+"""The exceptions of this package.
 
 IsthmusError
-├── RequestError (ValueError)      the settings contradict themselves or the data
-├── DataError (ValueError)         the rows are not what they should be
-│   └── SourceError                ... and the fault lies in a file, named first
-├── ArtifactError (ValueError)     a model folder or checkpoint cannot be used
-└── DivergenceError (RuntimeError) training could not be kept finite
+├── RequestError (ValueError)      invalid settings, or settings that do not suit the data
+├── DataError (ValueError)         invalid rows
+│   └── SourceError                invalid rows in a file, which the message names first
+├── ArtifactError (ValueError)     a model folder or checkpoint that cannot be used
+└── DivergenceError (RuntimeError) training did not stay finite
 
 Every message names the value that was found, the rule it breaks and the remedy, on one line.
 """
 
 
 class IsthmusError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of all exceptions of this package."""
 
 
 class RequestError(IsthmusError, ValueError):
-    """The settings contradict themselves or the data they are applied to."""
+    """Invalid settings, or settings that do not suit the data."""
 
 
 class DataError(IsthmusError, ValueError):
-    """The rows given are not what they should be."""
+    """Invalid rows."""
 
 
 class SourceError(DataError):
-    """A file or folder cannot be used; the message starts with its path."""
+    """A file or folder that cannot be used; the message starts with its path."""
 
 
 class ArtifactError(IsthmusError, ValueError):
-    """A model folder or a checkpoint is damaged, foreign or from another format."""
+    """A model folder or checkpoint that is damaged, foreign or of another format."""
 
 
 class DivergenceError(IsthmusError, RuntimeError):
-    """Training left the finite numbers and could not be brought back."""
+    """Training whose loss or weights did not stay finite."""
 
 
 def require(condition: bool, message: str) -> None:

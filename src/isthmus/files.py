@@ -1,4 +1,4 @@
-"""Write a file or a folder beside its place and rename it there: whole or not at all."""
+"""Atomic writes: a file or folder is written under a temporary name and then renamed."""
 
 import os
 import shutil
@@ -17,10 +17,13 @@ except ImportError:  # Windows
 
 @contextmanager
 def locked(folder: Path, doing: str) -> Iterator[None]:
-    """Keep other processes from `doing` the same with `folder`, which is made where it is not.
+    """A context that locks `folder` against other processes; a missing folder is created.
 
-    The lock goes with the process, however that ends. Where a system has no such locks there is
-    none. Raises RequestError when another process holds it.
+    `doing` names the action in the message. The lock ends with the process. Systems without such
+    locks (Windows) are not protected.
+
+    Raises:
+        RequestError: Another process holds the lock.
     """
     if fcntl is None:
         yield
@@ -42,19 +45,22 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: str | Path, *, folder: bool = False, force: bool = True) -> Iterator[Path]:
-    """A temporary path to write; when the block ends well it takes the place of `path`.
+    """A context with a temporary path to write, which replaces `path` when the block succeeds.
 
-    The temporary lies in the same directory, so that the rename stays on one file system. When
-    the block raises, the temporary is removed and whatever was at `path` is untouched.
+    The temporary path is in the same directory, so that the rename stays on one file system. If
+    the block raises, the temporary path is removed and `path` is unchanged.
 
-    Raises RequestError when `path` exists and `force` is False, when it is a folder that a file
-    would replace, or when its parent does not exist.
+    Raises:
+        RequestError: `path` exists and `force` is False, it is a folder that a file would replace,
+            or its parent does not exist.
     """
     target = Path(path)
-    check_free(target, force=force)
-    target = target.resolve()  # what a link points to is replaced, not the link
+    check_writable(target, force=force)
+    target = target.resolve()  # a link stays, its target is replaced
     if target.is_dir() and not folder:
-        raise RequestError(f"{target}: is a folder, which no file replaces; choose another name")
+        raise RequestError(
+            f"{target}: is a folder, which a file cannot replace; choose another name"
+        )
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     fresh = work / target.name
     try:
@@ -68,16 +74,16 @@ def replacing(path: str | Path, *, folder: bool = False, force: bool = True) -> 
         shutil.rmtree(work, ignore_errors=True)
 
 
-def check_free(path: str | Path, *, force: bool) -> None:
-    """Raise RequestError unless `path` can be written: a parent that exists, and no file there yet.
+def check_writable(path: str | Path, *, force: bool) -> None:
+    """Raise RequestError unless `path` can be written: its parent exists, and `path` does not.
 
-    With `force` a file may be there.
+    With `force`, `path` may exist.
     """
     target = Path(path)
     if not target.parent.is_dir():
         raise RequestError(f"{target}: the folder {target.parent} does not exist; create it first")
     if target.is_symlink() and not target.exists():
-        raise RequestError(f"{target}: is a link to nothing; remove it, or choose another name")
+        raise RequestError(f"{target}: is a broken symbolic link; remove it or choose another name")
     if target.exists() and not force:
         raise RequestError(
             f"{target}: already exists; choose another name, or replace it with force=True "
@@ -91,15 +97,15 @@ def _sync(path: Path) -> None:
 
 
 def _swap(fresh: Path, target: Path, replaced: Path) -> None:
-    # A file replaces a file in one step. A folder cannot, so the old one steps aside first and
-    # comes back if the new one cannot take its place.
+    # A file replaces a file in one step. A folder cannot, so the old folder is renamed first, and
+    # restored if the rename of the new one fails.
     if not target.is_dir():
         fresh.replace(target)
         return
     try:
         target.replace(replaced)
         fresh.replace(target)
-    except BaseException:  # Ctrl-C, too, must not lose the old one
+    except BaseException:  # also on Ctrl-C the old folder is restored
         if replaced.exists() and not target.exists():
             replaced.replace(target)
         raise

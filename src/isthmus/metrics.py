@@ -1,4 +1,4 @@
-"""How good a code is: reconstruction error, explained variance, and how the units are used."""
+"""Metrics of a code: reconstruction error, explained variance, and the use of its units."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -16,14 +16,14 @@ DUPLICATE_CORRELATION = 0.99
 class ReconstructionError(NamedTuple):
     """Mean squared errors of n rows with D features, and the share of variance explained.
 
-    Missing values are no part of them.
+    Missing values are left out.
     """
 
     per_row: Array
-    """(n,): mean over the features; 0 for a row without any value."""
+    """(n,): mean over the features; 0 for an empty row."""
 
     per_feature: Array
-    """(D,): mean over the rows; 0 for a feature without any value."""
+    """(D,): mean over the rows; 0 for an empty feature."""
 
     total: float
     """Mean over the rows."""
@@ -37,16 +37,17 @@ def reconstruction_error(
     reference: Array,
     sums: Callable[[Array], Array] = np.asarray,
 ) -> ReconstructionError:
-    """Errors over blocks of (rows, rebuilt), each (b, E); `reference` (E,) is the training mean.
+    """Errors of blocks of (rows, reconstructions), (b, E) each.
 
-    The result does not depend on how the rows are cut into blocks. NaN in a row is a missing value.
-    `sums` adds up the squares (..., E) of what belongs to one of D features, where it is several.
+    `reference` (E,) is the mean of the training rows. The result does not depend on the size of
+    the blocks. NaN in a row is a missing value. If a feature is several of the E numbers, `sums`
+    adds up their squares (..., E) to those of D features.
     """
     per_row: list[Array] = []
     size = len(sums(np.zeros(len(reference))))
     per_feature, known, deviation = np.zeros(size), np.zeros(size), 0.0
-    for rows, rebuilt in pairs:
-        squared = sums((np.asarray(rows, np.float64) - rebuilt) ** 2)
+    for rows, reconstruction in pairs:
+        squared = sums((np.asarray(rows, np.float64) - reconstruction) ** 2)
         per_row.append(mean_known(squared))
         total, counts = known_sums(squared)
         per_feature, known = per_feature + total, known + counts
@@ -64,17 +65,17 @@ def psnr(error: float, peak: float = 255.0) -> float:
 
 
 class CodeUsage(NamedTuple):
-    """How the K units of a code are used over n rows."""
+    """The use of the K units of a code over n rows."""
 
     variance: Array
     """(K,)."""
 
     dead: Array
-    """(K,) bool: variance below 1e-4 of the largest; all of them where that is below 1e-8 of the
-    codes' mean square, so that the code is as good as the same for every row."""
+    """(K,) bool: variance below 1e-4 of the largest. All units are dead if the largest is below
+    1e-8 of the codes' mean square, since the code is then nearly constant."""
 
     duplicate_of: Array
-    """(K,) int: an earlier unit correlated beyond 0.99 in size, or -1."""
+    """(K,) int: an earlier unit with a correlation above 0.99 in absolute value, or -1."""
 
     correlation: Array
     """(K, K): Pearson's, 0 for dead units, 1 on the diagonal."""

@@ -1,7 +1,7 @@
-"""Randomness is position: torch's global generators are seeded anew for each step."""
+"""Random seeds as a function of position: torch's global generators are reseeded for each step."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import overload
 
 import torch
 
@@ -9,8 +9,8 @@ import torch
 def reseed(seed: int, device: torch.device) -> None:
     """Seed torch's global generators that work on `device` draws from.
 
-    torch.manual_seed looks at every backend there is, and where one was never used writes down
-    where it was called from: of the step of a small network that was a third of the time.
+    torch.manual_seed seeds every backend and formats a stack trace for each unused one. That was a
+    third of the time of a small network's step.
     """
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
@@ -24,13 +24,13 @@ def reseed(seed: int, device: torch.device) -> None:
 
 
 def seed_at(seed: int, index: int) -> int:
-    """A seed of its own for step number `index` (-1: for looks between steps) of a fit."""
+    """The seed of step number `index` of a fit; -1 is for evaluations between steps."""
     # Distinct and reproducible: Python's own integer hash is the identity.
     return ((seed + 1) * 0x9E3779B97F4A7C15 + (index + 1) * 0xBF58476D1CE4E5B9) % 2**63
 
 
 class Seeds(Sequence[int]):
-    """The seeds of consecutive steps, worked out when somebody asks for them: few do."""
+    """The seeds of consecutive steps, computed on demand."""
 
     def __init__(self, seed: int, steps: range) -> None:
         self.seed, self.steps = seed, steps
@@ -38,8 +38,14 @@ class Seeds(Sequence[int]):
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __getitem__(self, at: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Seeds": ...
+
+    def __getitem__(self, index: int | slice) -> "int | Seeds":
         """One seed, or the seeds of a slice."""
-        if isinstance(at, slice):
-            return Seeds(self.seed, self.steps[at])
-        return seed_at(self.seed, self.steps[at])
+        if isinstance(index, slice):
+            return Seeds(self.seed, self.steps[index])
+        return seed_at(self.seed, self.steps[index])

@@ -1,8 +1,8 @@
-"""The code that rebuilds a row best, sought from the encoder's answer by quasi-Newton steps.
+"""Refinement of codes: quasi-Newton steps from the encoder's code to the best code of each row.
 
-An encoder answers in one pass, and for a row that it has not learned from, its answer is not the
-best one the decoder knows: the amortisation gap (Cremer, Li and Duvenaud 2018). PCA has none, since
-its codes are those of least squares. A few steps down the row's own loss close most of it (Kim et
+For rows outside of the training set the encoder's code is not the one with the lowest loss. The
+difference is the amortization error (Cremer, Li and Duvenaud 2018). PCA has no such error, since
+its codes are least-squares solutions. A few steps on the row's own loss remove most of it (Kim et
 al. 2018, "Semi-amortized variational autoencoders").
 """
 
@@ -14,125 +14,124 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isthmus.types import Network, HasCurvature
+from isthmus.types import HasCurvature, Network
 
 DAMPING = 1e-3
 """Share of the mean curvature that is added in all directions of the code."""
 
 PROBES = 4
-"""Random signs for each row of the sample: so many draws of its curvature."""
+"""Random sign vectors per row of the sample, for as many estimates of its curvature."""
 
 FIRST_STEP = 0.5
-"""Share of a Newton step to begin with: a row's own curvature is not that of all rows."""
+"""The first step, as a share of a Newton step: each row differs from the mean curvature."""
 
 SHRINK = 0.3
-"""What a step is shortened by where the loss rose and its curvature says nothing."""
+"""The factor that shortens a step if the loss rose and the curvature pair is unusable."""
 
 MEMORY = 10
-"""Pairs of steps that are remembered, the last ones."""
+"""The number of curvature pairs that are kept, the last ones."""
 
 LEAST_CURVATURE = 1e-6
-"""A pair of step and change of gradient counts where their cosine is above this."""
+"""A curvature pair is used if the cosine of step and gradient change is above this."""
 
-Values = Callable[[Tensor, Tensor], Tensor]
-"""A (B, *shape) raw output and the (B, *shape) rows to a (B,) loss."""
+RowLoss = Callable[[Tensor, Tensor], Tensor]
+"""The losses (B,) of a raw output (B, *shape) and rows (B, *shape)."""
 
 
 @dataclass
-class Pair:
-    """A step in the code, and what it did to the gradient."""
+class CurvaturePair:
+    """A step in the code and the change of the gradient over it."""
 
     step: Tensor
-    """(B, K), zero for rows where it tells nothing."""
+    """(B, K), zero for rows whose pair is unusable."""
 
     change: Tensor
     """(B, K)."""
 
     scale: Tensor
-    """(B, 1): one over their product, zero where it tells nothing."""
+    """(B, 1): one over the dot product of the two, zero for rows whose pair is unusable."""
 
 
 @dataclass
 class Refinement:
-    """Lowers each row's loss over its code, by L-BFGS without a line search (Nocedal 1980).
+    """Minimizes each row's loss over its code, by L-BFGS without a line search (Nocedal 1980).
 
-    A step that would raise a row's loss is not taken, so that none ever rises. Rows do not know of
-    one another.
+    A step that would raise a row's loss is rejected, so that no loss rises. Rows are independent.
     """
 
     network: Network
-    loss: Values
+    loss: RowLoss
     metric: Tensor
     """(K, K): the inverse of the mean curvature of a row's loss in its code."""
 
     prior: Callable[[Tensor], Tensor] | None = None
-    """Codes (B, K) to what they cost beside the loss (B,), where they do."""
+    """A further cost (B,) of codes (B, K), if any."""
 
     def __call__(self, x: Tensor, code: Tensor, iterations: int) -> Tensor:
-        """Codes (B, K) of rows (B, *shape) after so many steps from `code`."""
+        """The codes (B, K) of rows (B, *shape) after so many steps from `code`."""
         with torch.inference_mode(False):
-            # What inference mode made has no gradient; copies of it made outside have.
+            # Tensors of inference mode cannot have gradients, copies can.
             x, code = (t.clone() if t.is_inference() else t for t in (x, code))
-            return self._descended(x, code, iterations)
+            return self._descend(x, code, iterations)
 
-    def _descended(self, x: Tensor, code: Tensor, iterations: int) -> Tensor:
-        value, gradient = self._look(x, code)
+    def _descend(self, x: Tensor, code: Tensor, iterations: int) -> Tensor:
+        value, gradient = self._evaluate(x, code)
         share = torch.full_like(code[:, :1], FIRST_STEP)
-        pairs: list[Pair] = []
+        pairs: list[CurvaturePair] = []
         for _ in range(iterations):
-            step = -share * _downhill(gradient, pairs, self.metric)
-            value_there, gradient_there = self._look(x, code + step)
-            pairs = [*pairs[1 - MEMORY :], _pair(step, gradient_there - gradient)]
-            lower = value_there < value
-            known = lower[:, None] | (pairs[-1].scale > 0)
-            share = torch.where(known, torch.ones_like(share), SHRINK * share)
-            value = torch.where(lower, value_there, value)
+            step = -share * _direction(gradient, pairs, self.metric)
+            new_value, new_gradient = self._evaluate(x, code + step)
+            pairs = [*pairs[1 - MEMORY :], _curvature_pair(step, new_gradient - gradient)]
+            lower = new_value < value
+            informed = lower[:, None] | (pairs[-1].scale > 0)
+            share = torch.where(informed, torch.ones_like(share), SHRINK * share)
+            value = torch.where(lower, new_value, value)
             code = torch.where(lower[:, None], code + step, code)
-            gradient = torch.where(lower[:, None], gradient_there, gradient)
+            gradient = torch.where(lower[:, None], new_gradient, gradient)
         return code
 
     @torch.enable_grad()
-    def _look(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+    def _evaluate(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) losses and their (B, K) gradients."""
-        at = code.detach().requires_grad_()
-        values = self.loss(self.network.decode(at), x)
+        code = code.detach().requires_grad_()
+        values = self.loss(self.network.decode(code), x)
         if self.prior is not None:
-            values = values + self.prior(at)
-        (gradient,) = torch.autograd.grad(values.sum(), at)
+            values = values + self.prior(code)
+        (gradient,) = torch.autograd.grad(values.sum(), code)
         return values.detach(), gradient
 
 
-def _downhill(gradient: Tensor, pairs: list[Pair], metric: Tensor) -> Tensor:
-    """The inverse curvature, as the metric and the pairs tell it, times the gradient (B, K)."""
+def _direction(gradient: Tensor, pairs: list[CurvaturePair], metric: Tensor) -> Tensor:
+    """(B, K): the inverse curvature of metric and pairs times the gradient (B, K)."""
     shares = []
     for pair in reversed(pairs):
         shares.append(pair.scale * (pair.step * gradient).sum(dim=1, keepdim=True))
         gradient = gradient - shares[-1] * pair.change
-    way = gradient @ metric
+    direction = gradient @ metric
     for pair, share in zip(pairs, reversed(shares), strict=True):
-        back = pair.scale * (pair.change * way).sum(dim=1, keepdim=True)
-        way = way + (share - back) * pair.step
-    return way
+        back = pair.scale * (pair.change * direction).sum(dim=1, keepdim=True)
+        direction = direction + (share - back) * pair.step
+    return direction
 
 
-def _pair(step: Tensor, change: Tensor) -> Pair:
+def _curvature_pair(step: Tensor, change: Tensor) -> CurvaturePair:
     product = (step * change).sum(dim=1, keepdim=True)
     size = step.norm(dim=1, keepdim=True) * change.norm(dim=1, keepdim=True)
-    tells = product > LEAST_CURVATURE * size
-    return Pair(
-        torch.where(tells, step, torch.zeros_like(step)),
-        torch.where(tells, change, torch.zeros_like(change)),
-        torch.where(tells, 1 / product, torch.zeros_like(product)),
+    usable = product > LEAST_CURVATURE * size
+    return CurvaturePair(
+        torch.where(usable, step, torch.zeros_like(step)),
+        torch.where(usable, change, torch.zeros_like(change)),
+        torch.where(usable, 1 / product, torch.zeros_like(product)),
     )
 
 
 @torch.enable_grad()
 def inverse_curvature(network: Network, loss: HasCurvature, x: Tensor, seed: int) -> Tensor:
-    """(K, K): the inverse of the mean over rows (n, *shape) of J' C J / D, damped.
+    """(K, K): the inverse of the damped mean of J' C J / D over rows (n, *shape).
 
     J (D, K) is the decoder's Jacobian at a row's code and C the loss's curvature: the generalised
-    Gauss-Newton matrix (Schraudolph 2002). Random signs s make (J' C^1/2 s)(J' C^1/2 s)' an
-    unbiased draw of it, for one backward pass each.
+    Gauss-Newton matrix (Schraudolph 2002). For random signs s, (J' C^1/2 s)(J' C^1/2 s)' is an
+    unbiased estimate of it that takes one backward pass.
     """
     code = network.encode(x).detach().requires_grad_()
     raw = network.decode(code)
@@ -146,5 +145,5 @@ def inverse_curvature(network: Network, loss: HasCurvature, x: Tensor, seed: int
     floor = max(DAMPING * float(curved.diagonal().mean()), torch.finfo(torch.float32).tiny ** 0.5)
     floor_matrix = floor * torch.eye(len(curved), dtype=curved.dtype, device=curved.device)
     inverse: Tensor = torch.linalg.inv((curved + floor_matrix).double())
-    # Row by row, as a saved model gives it back: products add up in the order of the memory.
+    # Contiguous like the tensor of a saved model: the order of sums depends on the layout.
     return inverse.to(curved.dtype).contiguous()

@@ -1,4 +1,4 @@
-"""Spec: a part described as data, clonable by scikit-learn, and to and from JSON."""
+"""Spec: a component described by its settings, with clones, JSON and checks of their types."""
 
 import copy
 import functools
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from numbers import Number
 from types import NoneType, UnionType
-from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -16,41 +16,41 @@ from sklearn.base import BaseEstimator
 from isthmus.errors import ArtifactError, RequestError
 
 TYPE = "type"
-SHOWN = 200
+MAX_REPR = 200
 
 
 class Spec(BaseEstimator):  # type: ignore[misc]
-    """A part described by its settings; `build` (of each family) turns it into the part.
+    """A component described by its settings; each family has a method that builds the component.
 
-    Subclasses are `@dataclass(kw_only=True)`. They hold plain values only, so that
-    scikit-learn can clone them and `to_json` can write them. Rules that join several
-    fields are checked where the part is built, since `set_params` goes round the constructor.
+    Subclasses are `@dataclass(kw_only=True)`. They hold plain values only, so that scikit-learn
+    can clone them and `to_json` can write them. Rules between settings are checked when the
+    component is built, since `set_params` bypasses the constructor.
     """
 
-    def to_json(self) -> dict[str, Any]:
-        """The class name and every setting, as values the json module writes."""
+    def to_json(self) -> dict[str, object]:
+        """The class name and every setting, as values that the json module writes."""
         assert is_dataclass(self), f"{type(self).__name__} must be a dataclass"
         return {TYPE: type(self).__name__} | {
-            field.name: plain(getattr(self, field.name)) for field in fields(self)
+            field.name: to_plain(getattr(self, field.name)) for field in fields(self)
         }
 
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
-def plain(value: Any) -> Any:
-    """`value` with specs as JSON objects, tuples as lists, and NumPy's numbers as Python's."""
+def to_plain(value: object) -> object:
+    """`value` with specs as JSON objects, tuples as lists, and NumPy numbers as Python numbers."""
     if isinstance(value, Spec):
         return value.to_json()
     if isinstance(value, (tuple, list)):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value.item() if isinstance(value, np.generic) else value
 
 
-def from_json(written: Any, classes: Mapping[str, type[Spec]]) -> Any:
-    """What `to_json` wrote, rebuilt; `classes` maps class names to the classes to trust."""
+def from_json(written: object, classes: Mapping[str, type[Spec]]) -> Any:
+    """The inverse of `to_json`; `classes` maps class names to the classes that may be built."""
     if isinstance(written, list):
         return tuple(from_json(item, classes) for item in written)
     if not (isinstance(written, dict) and TYPE in written):
@@ -59,147 +59,160 @@ def from_json(written: Any, classes: Mapping[str, type[Spec]]) -> Any:
     if name not in classes:
         raise ArtifactError(
             f"the model uses {name!r}, which is not part of this isthmus; "
-            f"hand its class over with load(..., specs=[{name}])"
+            f"pass its class to load(..., specs=[{name}])"
         )
     settings = {key: from_json(value, classes) for key, value in written.items() if key != TYPE}
     try:
         return classes[name](**settings)
     except TypeError as error:
         raise ArtifactError(
-            f"the model's {name} has settings this isthmus does not know: {error}"
+            f"the model's {name} has settings that this isthmus does not have: {error}"
         ) from error
 
 
+def format_spec(written: object) -> str:
+    """The result of `to_json` as one line of text: names with their settings."""
+    if isinstance(written, dict) and TYPE in written:
+        inside = ", ".join(f"{k}={format_spec(v)}" for k, v in written.items() if k != TYPE)
+        return f"{written[TYPE]}({inside})" if inside else str(written[TYPE])
+    if isinstance(written, list):
+        return ", ".join(map(format_spec, written)) or "none"
+    return str(written)
+
+
 def resolve(
-    value: Any,
+    value: object,
     registry: Mapping[str, type[AnySpec]],
     base: type[AnySpec],
     slot: str,
     others: Iterable[str | None] = (),
 ) -> AnySpec:
-    """The spec that `value` (a registered name or a spec, of which it is a copy) stands for.
+    """The spec that `value` stands for: a registered name, or a spec, which is copied.
 
-    `others` are what the caller would have taken too. Raises RequestError that lists the names when
-    `value` is neither, or that names a setting of a wrong type.
+    `others` are further values that the caller accepts; the message lists them.
+
+    Raises:
+        RequestError: `value` is neither, or a setting has a wrong type.
     """
     if isinstance(value, str) and value in registry:
         return registry[value]()
     if isinstance(value, base):
         check_settings(value)
-        return copy.deepcopy(value)  # what a fit used must not change with a later set_params
+        return copy.deepcopy(value)  # a later set_params must not change what a fit used
     names = ", ".join(repr(name) for name in (*registry, *others))
     raise RequestError(
-        f"{slot}={shown(value)} is not known; use one of {names}, or in Python a spec of the class "
-        f"{base.__name__}"
+        f"{slot}={short_repr(value)} is not known; use one of {names}, or in Python a spec of the "
+        f"class {base.__name__}"
     )
 
 
-def is_truth(value: Any) -> bool:
-    """Whether `value` is True or False, Python's or NumPy's."""
+def is_bool(value: object) -> TypeGuard[bool]:
+    """Whether `value` is True or False, as a Python or NumPy value."""
     return isinstance(value, (bool, np.bool_))
 
 
-def is_whole(value: Any) -> bool:
-    """Whether `value` is a whole number, Python's or NumPy's; True and False are none."""
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether `value` is a Python or NumPy integer, but not True or False."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def is_number(value: Any) -> bool:
-    """Whether `value` is a finite number, Python's or NumPy's; True and False are none."""
-    if is_whole(value):
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a finite Python or NumPy number, but not True or False."""
+    if is_integer(value):
         return abs(int(value)) <= sys.float_info.max
     return isinstance(value, (float, np.floating)) and math.isfinite(value)
 
 
-def is_sequence(value: Any) -> bool:
-    """Whether `value` is a tuple, a list or a NumPy array of one axis."""
+def is_sequence(value: object) -> bool:
+    """Whether `value` is a tuple, a list or a one-dimensional NumPy array."""
     return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1)
 
 
-def shown(value: Any) -> str:
-    """`value` as a message shows it: in one line, cut short where it is long."""
+def short_repr(value: object) -> str:
+    """The repr of `value` on one line, cut to 200 characters."""
     text = " ".join(repr(value).split())
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    return text if len(text) <= MAX_REPR else text[:MAX_REPR] + "..."
 
 
-class Plain(NamedTuple):
-    """What a setting of a plain type may hold, and how that is called."""
+class SettingType(NamedTuple):
+    """A type of setting: its name in messages, and its check."""
 
-    words: str
-    fits: Callable[[Any], bool]
+    name: str
+    accepts: Callable[[object], bool]
 
 
-PLAIN: dict[Any, Plain] = {
-    float: Plain("a number", is_number),
-    int: Plain("a whole number", is_whole),
-    bool: Plain("True or False", is_truth),
-    str: Plain("text", lambda value: isinstance(value, str)),
-    NoneType: Plain("None", lambda value: value is None),
-    ...: Plain("...", lambda _: True),
+SETTING_TYPES: dict[object, SettingType] = {
+    float: SettingType("a number", is_number),
+    int: SettingType("a whole number", is_integer),
+    bool: SettingType("True or False", is_bool),
+    str: SettingType("text", lambda value: isinstance(value, str)),
+    NoneType: SettingType("None", lambda value: value is None),
+    ...: SettingType("...", lambda _: True),
 }
-"""The annotations that are checked; so are tuples and unions of these."""
+"""The annotations that are checked, also inside tuples and unions."""
 
 
 def check_settings(spec: Spec) -> None:
-    """Raise RequestError where a setting of `spec` is not what its annotation says.
+    """Raise RequestError if a setting of `spec` does not have the type of its annotation.
 
-    Annotations with anything else than plain types are left to whoever wrote the spec.
+    Annotations with other types than those of `SETTING_TYPES` are not checked.
     """
-    cls: Any = type(spec)
-    for name, hint in _checked(cls).items():
+    cls: type = type(spec)
+    for name, hint in _checked_hints(cls).items():
         value = getattr(spec, name)
-        odd = _misfits(value, hint)
-        if odd:
+        invalid = _invalid_parts(value, hint)
+        if invalid:
             raise RequestError(
-                f"{cls.__name__}: {name}={shown(value)} must be {_words(hint)}; "
-                f"found {_found(odd[0])}"
+                f"{cls.__name__}: {name}={short_repr(value)} must be {_describe(hint)}; "
+                f"found {_describe_value(invalid[0])}"
             )
 
 
 @functools.cache
-def _checked(cls: Any) -> dict[str, Any]:
+def _checked_hints(cls: type) -> dict[str, object]:
     try:
         hints = get_type_hints(cls)
     except (AttributeError, NameError, TypeError):  # an annotation that only a type checker reads
         return {}
-    own = {field.name: hints[field.name] for field in fields(cls)}
-    return {name: hint for name, hint in own.items() if _is_plain(hint)}
+    assert is_dataclass(cls)
+    names = [field.name for field in fields(cls)]
+    return {name: hints[name] for name in names if _is_checkable(hints[name])}
 
 
-def _is_plain(hint: Any) -> bool:
+def _is_checkable(hint: object) -> bool:
     if get_origin(hint) in (tuple, Union, UnionType):
-        return all(_is_plain(part) for part in get_args(hint))
-    return get_origin(hint) is None and hint in PLAIN
+        return all(_is_checkable(part) for part in get_args(hint))
+    return get_origin(hint) is None and hint in SETTING_TYPES
 
 
-def _misfits(value: Any, hint: Any) -> list[Any]:
-    """What of `value`, itself or some of its items, is not what the hint says."""
+def _invalid_parts(value: object, hint: object) -> list[object]:
+    """The parts of `value`, itself or items of it, that do not have the annotated type."""
     if get_origin(hint) is None:
-        return [] if PLAIN[hint].fits(value) else [value]
+        return [] if SETTING_TYPES[hint].accepts(value) else [value]
     if get_origin(hint) is tuple:
-        return _misfit_items(value, get_args(hint))
-    found = [_misfits(value, part) for part in get_args(hint)]
-    return [] if [] in found else found[0]
+        return _invalid_items(value, get_args(hint))
+    alternatives = [_invalid_parts(value, part) for part in get_args(hint)]
+    return [] if [] in alternatives else alternatives[0]
 
 
-def _misfit_items(value: Any, hints: tuple[Any, ...]) -> list[Any]:
-    endless = hints[-1:] == (...,)
-    if endless and isinstance(value, (str, Number)):
-        return []  # a part that takes any number of items says best how to write a single one
+def _invalid_items(value: Any, hints: tuple[object, ...]) -> list[object]:
+    any_length = hints[-1:] == (...,)
+    if any_length and isinstance(value, (str, Number)):
+        return []  # the component's own check says best how to write a single item
     if not is_sequence(value):
         return [value]
-    pairs = ((item, hints[0]) for item in value) if endless else zip(value, hints, strict=False)
-    return [odd for item, hint in pairs for odd in _misfits(item, hint)]
+    pairs = ((item, hints[0]) for item in value) if any_length else zip(value, hints, strict=False)
+    return [invalid for item, hint in pairs for invalid in _invalid_parts(item, hint)]
 
 
-def _words(hint: Any) -> str:
-    words = [_words(part) for part in get_args(hint)]
+def _describe(hint: object) -> str:
+    names = [_describe(part) for part in get_args(hint)]
     if get_origin(hint) is tuple:
-        return f"a tuple ({', '.join(words)})"
-    return " or ".join(words) if words else PLAIN[hint].words
+        return f"a tuple ({', '.join(names)})"
+    return " or ".join(names) if names else SETTING_TYPES[hint].name
 
 
-def _found(odd: Any) -> str:
-    if isinstance(odd, (float, np.floating)) and not math.isfinite(odd):
-        return f"{odd}, which is not finite"
-    return type(odd).__name__
+def _describe_value(value: object) -> str:
+    if isinstance(value, (float, np.floating)) and not math.isfinite(value):
+        return f"{value}, which is not finite"
+    return type(value).__name__

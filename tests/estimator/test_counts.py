@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from sklearn.base import clone
 
 from isthmus import Autoencoder, load
-from isthmus.counts import CountsSeen
+from isthmus.counts import LogCounts
 from isthmus.data import open_source
 from isthmus.errors import DataError, RequestError
 from isthmus.kinds import Multilayer
@@ -255,12 +255,12 @@ def test_every_start_can_begin_with_counts(start, all_counts):
 
 def test_what_is_seen_is_the_logarithm_at_depth_one_and_comes_back(fitted):
     x = fitted.preparation_.encode(drawn(n=20)[0].astype(float), torch.float64)
-    seen = CountsSeen(fitted.preparation_.facts)
+    seen = LogCounts(fitted.preparation_.facts)
     X, facts = drawn(n=20)[0], fitted.preparation_.counts
     u = X / fitted.preparation_.size_factors(X)[:, None]
     expected = (np.log1p(u) - facts.log_mean) / facts.log_scale
     np.testing.assert_allclose(seen(x, None).numpy(), expected, atol=1e-9)
-    back = seen.restored(seen(x, None)) * torch.as_tensor(fitted.preparation_.scale)
+    back = seen.inverse(seen(x, None)) * torch.as_tensor(fitted.preparation_.scale)
     np.testing.assert_allclose(back.numpy(), u, atol=1e-9)
 
 

@@ -19,7 +19,7 @@ from isthmus.errors import require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.inputs import as_source, by_sample, rebuilt_as
 from isthmus.estimator.settings import seed_of
-from isthmus.spec import is_number, is_truth, is_whole, shown
+from isthmus.spec import is_bool, is_integer, is_number, short_repr
 from isthmus.types import Array, Source
 
 AUTO = "auto"
@@ -190,7 +190,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         Columns whose found value is the expected one are no reason, so there may be fewer.
         """
         require(
-            is_whole(n_reasons) and n_reasons > 0, f"n_reasons={shown(n_reasons)} must be 1 or more"
+            is_integer(n_reasons) and n_reasons > 0,
+            f"n_reasons={short_repr(n_reasons)} must be 1 or more",
         )
         source = align(self._source(X), self._schema)
         names = list(self._schema.feature_names())
@@ -261,25 +262,25 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         fits = is_number(share) and 0 < share <= MOST_CONTAMINATION
         require(
             fits or (isinstance(share, str) and share == AUTO),
-            f"contamination={shown(share)} must be 'auto' or a number above 0, at most 0.5",
+            f"contamination={short_repr(share)} must be 'auto' or a number above 0, at most 0.5",
         )
         for name in ("false_alarm_rate", "confidence"):
             value = getattr(self, name)
             require(
                 is_number(value) and 0 < value < 1,
-                f"{name}={shown(value)} must be a number above 0 and below 1",
+                f"{name}={short_repr(value)} must be a number above 0 and below 1",
             )
         for name in ("n_neighbors", "n_estimators"):
             value = getattr(self, name)
             require(
-                is_whole(value) and value >= 1,
-                f"{name}={shown(value)} must be a whole number, at least 1",
+                is_integer(value) and value >= 1,
+                f"{name}={short_repr(value)} must be a whole number, at least 1",
             )
-        require(is_truth(self.robust), f"robust={shown(self.robust)} must be True or False")
+        require(is_bool(self.robust), f"robust={short_repr(self.robust)} must be True or False")
         given = self.autoencoder
         require(
             given is None or isinstance(given, Autoencoder),
-            f"autoencoder={shown(given)} must be an Autoencoder, or None",
+            f"autoencoder={short_repr(given)} must be an Autoencoder, or None",
         )
 
 

@@ -13,7 +13,7 @@ from isthmus import artifact
 from isthmus.errors import RequestError
 from isthmus.estimator import to_artifact
 from isthmus.files import replacing
-from isthmus.spec import plain
+from isthmus.spec import to_plain
 
 FORMAT = 2
 DETECTOR, REMEMBERED = artifact.DETECTOR, "memory.safetensors"
@@ -65,7 +65,7 @@ def is_detector(folder: str | Path) -> bool:
 
 
 def _setting(value: Any) -> Any:
-    value = plain(value)
+    value = to_plain(value)
     # A RandomState is a stream that has moved on; there is nothing of it to keep.
     return value if isinstance(value, (str, int, float, bool)) else None
 

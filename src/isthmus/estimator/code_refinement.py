@@ -121,7 +121,7 @@ def refined(
     )
     assert metric is not None
     refine = Refinement(network, loss.row_loss(allow_missing=network.facts.allow_missing), metric)
-    rows, x = max(1, VALUES_AT_ONCE // x[0].numel()), loss.at_one_depth(x)
+    rows, x = max(1, VALUES_AT_ONCE // x[0].numel()), loss.to_common_depth(x)
     parts = zip(torch.split(x, rows), torch.split(code, rows), strict=True)
     return torch.cat([refine(*part, steps) for part in parts])
 

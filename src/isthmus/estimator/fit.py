@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isthmus.counts import counts_seen
+from isthmus.counts import log_counts
 from isthmus.data import Preparation, StreamedRows, check_any, check_rows, is_streamed
 from isthmus.errors import RequestError
 from isthmus.estimator import defaults, pca_fallback, resolve, shared_cache
@@ -98,7 +98,7 @@ class FitRun:
 
         self.fill_value = self._find_fill_value()
         self.mean: Tensor | None = None
-        self.counts_seen = counts_seen(self.preparation.facts)
+        self.log_counts = log_counts(self.preparation.facts)
         self.threads, self.work, self.engine = 1, 0, ""
         self.pca_fallback = pca_fallback.Outcome(len(self.split.train), len(self.split.validation))
 
@@ -230,9 +230,9 @@ class FitRun:
         if isinstance(rows, StreamedRows) and self.preparation.facts.n_features > EXACT_SIDE:
             rows = rows.in_memory()  # more than one pass would be needed over all of them
         solution = shared_cache.principal_of(
-            rows, n_components, self.settings.split_seed, self.fill_value, self.counts_seen
+            rows, n_components, self.settings.split_seed, self.fill_value, self.log_counts
         )
-        plain = rows is self.train and self.counts_seen is None
+        plain = rows is self.train and self.log_counts is None
         self.mean = solution.mean if plain else None
         return solution
 

@@ -21,7 +21,7 @@ from isthmus.losses import LOSSES, PENALTIES, Reconstruction
 from isthmus.optim import OPTIMIZERS
 from isthmus.pretraining import PRETRAININGS
 from isthmus.runtime.device import resolve_device
-from isthmus.spec import AnySpec, Spec, from_json, is_whole
+from isthmus.spec import AnySpec, Spec, from_json, is_integer
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -94,7 +94,7 @@ def _check_tensors(mean: Tensor, weights: Mapping[str, Tensor], preparation: Pre
 
 def _check_refinement(metric: Tensor | None, facts: Mapping[str, Any]) -> None:
     steps, size = facts.get("transform_max_iter", 0), facts["n_components"]
-    if not (is_whole(steps) and steps >= 0):
+    if not (is_integer(steps) and steps >= 0):
         raise ValueError(f"transform_max_iter is {steps!r}")
     if metric is None and steps:
         raise ValueError(f"transform_max_iter is {steps}, and there is no {METRIC} to refine by")

@@ -26,7 +26,7 @@ from isthmus.losses import (
 )
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PCA, PRETRAININGS, Job, Pretraining, Random, name_of
-from isthmus.spec import is_truth, resolve
+from isthmus.spec import is_bool, resolve
 from isthmus.training.cancellation import heed
 from isthmus.training.concurrent import shared
 from isthmus.training.diagnostics.monitor import Monitor
@@ -187,7 +187,7 @@ def work_of(network: CodeNetwork, batch_size: int) -> int:
 def patience_of(settings: FitSettings, epochs: int, rows: int, batch_size: int) -> int | None:
     """Epochs to wait for a better held-out loss, or None for ever."""
     wanted = settings.early_stopping
-    if not is_truth(wanted):
+    if not is_bool(wanted):
         return int(wanted)
     return defaults.choose_patience(epochs, rows, batch_size) if wanted else None
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from isthmus.artifact import Artifact
-from isthmus.spec import plain
+from isthmus.spec import to_plain
 
 NOT_SAVED = ("callbacks", "verbose", "checkpoint")
 """Settings that belong to one run, not to the model."""
@@ -33,6 +33,6 @@ def to_artifact(estimator: Any) -> Artifact:
 
 
 def _setting(value: Any) -> Any:
-    value = str(value) if isinstance(value, torch.device) else plain(value)
+    value = str(value) if isinstance(value, torch.device) else to_plain(value)
     # A RandomState is a stream that has moved on; there is nothing of it to keep.
     return value if isinstance(value, (str, int, float, bool, list, dict)) else None

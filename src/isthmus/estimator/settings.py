@@ -18,7 +18,7 @@ from isthmus.losses import LOSSES, PENALTIES, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PRETRAININGS, Pretraining
 from isthmus.runtime.device import PRECISIONS
-from isthmus.spec import Spec, is_number, is_sequence, is_truth, is_whole, resolve, shown
+from isthmus.spec import Spec, is_bool, is_integer, is_number, is_sequence, resolve, short_repr
 from isthmus.training.checkpoint import NAME as CHECKPOINT
 from isthmus.training.reporters import Lines, Reporter, Silent
 from isthmus.training.trainer import Callback
@@ -97,7 +97,9 @@ class Slot(NamedTuple):
 
 
 RULES = {
-    "n_components": Rule(lambda value: value is None or is_whole(value), "a whole number, or None"),
+    "n_components": Rule(
+        lambda value: value is None or is_integer(value), "a whole number, or None"
+    ),
     "max_epochs": Rule(
         lambda value: value is None or _counts(value, 0), "a whole number, at least 0, or None"
     ),
@@ -115,7 +117,7 @@ RULES = {
     ),
     "n_init": Rule(lambda value: _counts(value, 1), "a whole number, at least 1"),
     "early_stopping": Rule(
-        lambda value: is_truth(value) or _counts(value, 1),
+        lambda value: is_bool(value) or _counts(value, 1),
         "True, False, or a whole number, at least 1",
     ),
 }
@@ -138,12 +140,12 @@ def check_fit_settings(settings: FitSettings) -> None:
     """Raise RequestError where a setting is of another type or range, whatever the data."""
     for name, rule in RULES.items():
         value = getattr(settings, name)
-        require(rule.fits(value), f"{name}={shown(value)} must be {rule.words}")
+        require(rule.fits(value), f"{name}={short_repr(value)} must be {rule.words}")
     for name, known in CHOICES.items():
         value = getattr(settings, name)
         require(
             _among(value, known),
-            f"{name}={shown(value)} is not known; use one of {', '.join(known)}",
+            f"{name}={short_repr(value)} is not known; use one of {', '.join(known)}",
         )
     for name, slot in SLOTS.items():
         value = getattr(settings, name)
@@ -161,7 +163,7 @@ def check_fit_settings(settings: FitSettings) -> None:
 
 
 def _counts(value: Any, least: int) -> bool:
-    return is_whole(value) and value >= least
+    return is_integer(value) and value >= least
 
 
 def _among(value: Any, known: Sequence[str | None]) -> bool:
@@ -170,10 +172,10 @@ def _among(value: Any, known: Sequence[str | None]) -> bool:
 
 
 def _check_penalties(penalties: Any) -> None:
-    one = shown(penalties) if isinstance(penalties, (str, Spec)) else "'l1'"
+    one = short_repr(penalties) if isinstance(penalties, (str, Spec)) else "'l1'"
     require(
         is_sequence(penalties),
-        f"penalties={shown(penalties)} must be a sequence, such as ({one},)",
+        f"penalties={short_repr(penalties)} must be a sequence, such as ({one},)",
     )
     for penalty in penalties:
         resolve(penalty, PENALTIES, PenaltySpec, "penalties")
@@ -182,7 +184,7 @@ def _check_penalties(penalties: Any) -> None:
 def _check_callbacks(callbacks: Any) -> None:
     require(
         is_sequence(callbacks) and all(map(callable, callbacks)),
-        f"callbacks={shown(callbacks)} must be a sequence of functions, such as (print,)",
+        f"callbacks={short_repr(callbacks)} must be a sequence of functions, such as (print,)",
     )
 
 
@@ -216,20 +218,20 @@ def seed_of(random_state: Any) -> int:
         return int(check_random_state(random_state).randint(2**31 - 1))
     except ValueError as error:
         raise RequestError(
-            f"random_state={shown(random_state)} must be a whole number from 0 to 2**32 - 1, "
+            f"random_state={short_repr(random_state)} must be a whole number from 0 to 2**32 - 1, "
             "a NumPy RandomState, or None"
         ) from error
 
 
 def reporter_of(verbose: Any) -> Reporter:
     """The reporter that `verbose`, a number or a reporter itself, asks for; else RequestError."""
-    if is_truth(verbose) or is_whole(verbose):
+    if is_bool(verbose) or is_integer(verbose):
         return Lines() if verbose else Silent()
     methods = [name for name in vars(Reporter) if not name.startswith("_")]
     require(
         not isinstance(verbose, type)
         and all(callable(getattr(verbose, name, None)) for name in methods),
-        f"verbose={shown(verbose)} must be 0, 1, or an object with the methods "
+        f"verbose={short_repr(verbose)} must be 0, 1, or an object with the methods "
         f"{', '.join(methods)}",
     )
     reporter: Reporter = verbose
@@ -242,5 +244,7 @@ def folder_of(checkpoint: Any) -> Path | None:
         return None
     path = os.fspath(checkpoint) if isinstance(checkpoint, (str, os.PathLike)) else None
     if not isinstance(path, str) or not path:
-        raise RequestError(f"checkpoint={shown(checkpoint)} must be the path of a folder, or None")
+        raise RequestError(
+            f"checkpoint={short_repr(checkpoint)} must be the path of a folder, or None"
+        )
     return Path(path)

@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from isthmus.counts import CountsSeen
+from isthmus.counts import LogCounts
 from isthmus.data import Preparation, Rows, check_rows, count_distinct, fit_preparation
 from isthmus.estimator.settings import FitSettings
 from isthmus.estimator.split import TrainValidationSplit, mean_row
@@ -72,7 +72,7 @@ def principal_of(
     n_components: int,
     seed: int,
     fill_value: torch.Tensor | float,
-    seen: CountsSeen | None,
+    seen: LogCounts | None,
 ) -> PCASolution:
     """The principal components; see `baselines.principal_components`."""
     return once(

@@ -27,7 +27,7 @@ from isthmus.imputation.multivariate_normal import Gaussian, Weighted
 from isthmus.imputation.stacking import Certainty, Evidence
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
-from isthmus.missing import places
+from isthmus.missing import random_mask
 from isthmus.training.rows import taken
 from isthmus.types import Index, WeightedRows
 
@@ -57,7 +57,7 @@ class Hidden:
         generator = torch.Generator().manual_seed(self.seed)
         for positions in [*plain_batches(len(self.chosen), ROWS_AT_ONCE)] * self.rounds:
             x, weight = taken(self.rows, self.chosen[positions])
-            missing = places(x, HIDDEN, self.sizes, generator)
+            missing = random_mask(x, HIDDEN, self.sizes, generator)
             yield x.masked_fill(missing, torch.nan), x, weight
 
 

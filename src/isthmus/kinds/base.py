@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.counts import counts_seen
+from isthmus.counts import log_counts
 from isthmus.errors import RequestError, require
 from isthmus.kinds.activations import ACTIVATIONS, activation
 from isthmus.kinds.blocks import Bounded, Clipped, Stack, output_layer
@@ -91,7 +91,7 @@ class CodeNetwork(Network):
         self.code_dropout = nn.Dropout(code_dropout)
         # Tied stacks have no last layers of their own to zero: each is the other's first.
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
-        self.counts = counts_seen(facts)
+        self.counts = log_counts(facts)
         self.fill_value = (
             nn.Parameter(torch.zeros(facts.n_features)) if facts.allow_missing else None
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isthmus.counts import Depth
+from isthmus.counts import SizeFactors
 from isthmus.errors import require
 from isthmus.losses.deviance import half_deviance, information
 from isthmus.losses.reconstruction import Link, Reconstruction
@@ -162,9 +162,9 @@ class Mixed(Reconstruction):
         return Plan.of(self.facts, self.counts)
 
     @cached_property
-    def _depth(self) -> Depth | None:
+    def _depth(self) -> SizeFactors | None:
         counts = None if self.facts is None else self.facts.counts
-        return Depth(self.facts) if self.facts and counts and counts.sized else None
+        return SizeFactors(self.facts) if self.facts and counts and counts.sized else None
 
 
 def _of_truths(raw: Tensor, x: Tensor) -> Tensor:

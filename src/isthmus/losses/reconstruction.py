@@ -66,7 +66,7 @@ class Reconstruction(Bound, Spec):
         del x
         return None
 
-    def at_one_depth(self, x: Tensor) -> Tensor:
+    def to_common_depth(self, x: Tensor) -> Tensor:
         """The rows `x`, (B, *shape), as if all had been counted at the mean depth."""
         sizes = self.sizes(x)
         return x if sizes is None else x / sizes

@@ -74,7 +74,7 @@ class Ladder:
     def rows(self, below: Tensor) -> Tensor:
         """What lies below level 0 as the loss takes it: counts at the mean depth, where it is."""
         counts = self.network.counts
-        return below if counts is None else counts.restored(below)
+        return below if counts is None else counts.inverse(below)
 
     def up(self, level: int, below: Tensor) -> Tensor:
         """The level's own activations, of the code where it is the last."""

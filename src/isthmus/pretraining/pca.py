@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.counts import CountsSeen
+from isthmus.counts import LogCounts
 from isthmus.data import read_ahead, weight_sum
 from isthmus.missing import filled
 from isthmus.pretraining.base import Pretraining
@@ -55,7 +55,7 @@ class _Completed:
     """Rows as (n, D) in double precision, with a number for each feature where it is missing."""
 
     def __init__(
-        self, rows: WeightedRows, fill_value: Tensor | float, seen: CountsSeen | None = None
+        self, rows: WeightedRows, fill_value: Tensor | float, seen: LogCounts | None = None
     ) -> None:
         self.rows, self.fill_value, self.weight = rows, fill_value, rows.weight
         self.seen = None if seen is None else seen.to(rows.weight.device, torch.float64)
@@ -84,7 +84,7 @@ def principal_components(
     *,
     seed: int = 0,
     fill_value: Tensor | float = 0.0,
-    seen: CountsSeen | None = None,
+    seen: LogCounts | None = None,
 ) -> PCASolution:
     """The first `n_components` principal components, fewer where the rows span fewer.
 

@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 from torch.optim import Optimizer
 
 from isthmus.errors import RequestError, require
-from isthmus.spec import shown
+from isthmus.spec import short_repr
 
 COMPILER, MARK = "torch._dynamo", "__dynamo_disable"
 LEFT_ALONE = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
@@ -32,7 +32,9 @@ def resolve_device(name: str | torch.device) -> torch.device:
     Raises RequestError for a name torch does not know or a device that is not there.
     """
     name = str(name) if isinstance(name, torch.device) else name
-    require(isinstance(name, str), f"device={shown(name)} must be a name, such as 'cpu' or 'auto'")
+    require(
+        isinstance(name, str), f"device={short_repr(name)} must be a name, such as 'cpu' or 'auto'"
+    )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

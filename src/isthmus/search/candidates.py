@@ -7,7 +7,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
-from isthmus.spec import is_whole, shown
+from isthmus.spec import is_integer, short_repr
 
 SPECS = {
     "kind": "kinds.Multilayer()",
@@ -29,8 +29,8 @@ def candidates_of(
     Raises RequestError for a grid that makes no sense, or settings that the estimator has not.
     """
     require(
-        n_iter is None or (is_whole(n_iter) and n_iter >= 1),
-        f"n_iter={shown(n_iter)} must be a whole number, at least 1, or None",
+        n_iter is None or (is_integer(n_iter) and n_iter >= 1),
+        f"n_iter={short_repr(n_iter)} must be a whole number, at least 1, or None",
     )
     if n_iter is None:
         _check_lists(grid)
@@ -70,7 +70,8 @@ def _check_name(estimator: Autoencoder, settings: Mapping[str, Any], name: str) 
         spec = SPECS.get(head)
         cure = f"give {head}={spec} in the estimator" if spec else f"give lists of whole {head}"
         raise RequestError(
-            f"param_grid: {name} is a setting of a spec, and {head}={shown(held)} is none; {cure}"
+            f"param_grid: {name} is a setting of a spec, and {head}={short_repr(held)} is none; "
+            f"{cure}"
         )
     known = held.get_params()
     require(

@@ -5,7 +5,7 @@ from typing import Any
 
 from isthmus.errors import RequestError
 from isthmus.estimator import Autoencoder
-from isthmus.spec import shown
+from isthmus.spec import short_repr
 
 CURE = (
     "give a function of (estimator, X), such as Autoencoder.explained_variance, or None for minus "
@@ -24,11 +24,11 @@ def check_scoring(scoring: Any) -> None:
     owners = (getattr(one, "__module__", None) for one in (scoring, type(scoring)))
     if isinstance(scoring, str) or any(str(one).startswith("sklearn.metrics") for one in owners):
         raise RequestError(
-            f"scoring={shown(scoring)} compares predictions with a y, and an autoencoder has none; "
-            f"{CURE}"
+            f"scoring={short_repr(scoring)} compares predictions with a y, and an autoencoder has "
+            f"none; {CURE}"
         )
     if not callable(scoring):
-        raise RequestError(f"scoring={shown(scoring)} is no function; {CURE}")
+        raise RequestError(f"scoring={short_repr(scoring)} is no function; {CURE}")
 
 
 def scored(fitted: Autoencoder, scoring: Any, X: Any, y: Any) -> float:

@@ -9,7 +9,7 @@ from isthmus.data import open_source
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.settings import folder_of
-from isthmus.spec import shown
+from isthmus.spec import short_repr
 from isthmus.training.concurrent import run_together
 
 MOST_TOGETHER = 64
@@ -50,7 +50,7 @@ def _listed(estimators: Any) -> list[Autoencoder]:
     if strange:
         where = "holds" if listed else "is"
         raise RequestError(
-            f"estimators {where} {shown(strange[0])}, which is no "
+            f"estimators {where} {short_repr(strange[0])}, which is no "
             f"{'Autoencoder' if listed else 'list'}; give a list such as "
             "[Autoencoder(8), Autoencoder(16)]"
         )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from isthmus.errors import ArtifactError
 from isthmus.files import replacing
-from isthmus.spec import shown
+from isthmus.spec import short_repr
 from isthmus.training.state import TENSOR_FIELDS, State
 
 NAME = "checkpoint.safetensors"
@@ -114,8 +114,8 @@ class Checkpointer:
         if changed:
             key = min(changed)
             raise ArtifactError(
-                f"{self.path}: the checkpoint was written with {key}={shown(found.get(key))}, "
-                f"this fit has {key}={shown(wanted.get(key))}; use the same settings and "
+                f"{self.path}: the checkpoint was written with {key}={short_repr(found.get(key))}, "
+                f"this fit has {key}={short_repr(wanted.get(key))}; use the same settings and "
                 "data, or start anew without resume"
             )
 

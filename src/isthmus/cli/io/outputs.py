@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import RequestError
-from isthmus.files import check_free, replacing
+from isthmus.files import check_writable, replacing
 
 if TYPE_CHECKING:
     from isthmus.types import Array  # isthmus.types imports torch
@@ -19,7 +19,7 @@ FILE = "file"
 TEXT_HAS_A_PLACE = (".csv", ".tsv", ".parquet", ".pq")
 
 
-def free_place(path: str, *, force: bool, check: Callable[..., None] = check_free) -> Path:
+def free_place(path: str, *, force: bool, check: Callable[..., None] = check_writable) -> Path:
     """The path, once it is sure that it may be written.
 
     Raises RequestError where it exists (unless `force`), or its folder does not or is closed to us.

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from isthmus import artifact
-from isthmus.artifact import EVIDENCE, REPORT, in_words
+from isthmus.artifact import EVIDENCE, REPORT
 from isthmus.cli.console import Talk, to_json
 from isthmus.cli.io.outputs import free_file, write_text
 from isthmus.cli.options import Computing, Reading
 from isthmus.errors import ArtifactError, RequestError
+from isthmus.spec import format_spec
 
 
 def report(
@@ -122,8 +123,8 @@ def _lines(model: str, described: dict[str, Any]) -> Iterator[str]:
     versions = described.get("versions", {})
     written = ", ".join(f"{name} {number}" for name, number in versions.items())
     yield f"{model}  (format {described['format']}, written by {written})"
-    yield f"kind      {in_words(described.get('kind', {}))}"
-    yield f"loss      {in_words(described.get('loss', {}))}"
+    yield f"kind      {format_spec(described.get('kind', {}))}"
+    yield f"loss      {format_spec(described.get('loss', {}))}"
     yield f"rows of   {schema.get('layout')}, shape {tuple(schema.get('shape', ()))}"
     if schema.get("names"):
         yield f"columns   {', '.join(schema['names'])}"
@@ -132,4 +133,4 @@ def _lines(model: str, described: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<22}{value}"
     yield "settings"
     for name, value in described.get("settings", {}).items():
-        yield f"  {name:<20}{in_words(value)}"
+        yield f"  {name:<20}{format_spec(value)}"

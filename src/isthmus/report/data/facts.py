@@ -77,9 +77,9 @@ def _cut(schema: Schema) -> str | None:
 def _model(ae: Autoencoder) -> dict[str, Any]:
     kind = ae.kind_.to_json()
     return {
-        "kind": kind["type"].lower(),
+        "kind": type(ae.kind_).__name__.lower(),
         "kind_settings": {name: value for name, value in kind.items() if name != "type"},
-        "loss": ae.loss_.to_json()["type"].lower(),
+        "loss": type(ae.loss_).__name__.lower(),
         "n_components": ae.n_components_,
         "weights": int(ae.facts_["weights"]),
     }

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from isthmus.artifact import in_words
 from isthmus.report import formatting
 from isthmus.report.charts.plot import shortened
 from isthmus.report.html import pairs, section
+from isthmus.spec import format_spec
 
 
 def facts(evidence: dict[str, Any]) -> str:
@@ -72,4 +72,4 @@ def _plain(value: Any) -> str | None:
         return formatting.number(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return in_words(value)
+    return format_spec(value)
