@@ -7,17 +7,11 @@ import pytest
 from PIL import Image
 from scipy import sparse
 
-from isthmus import Autoencoder, baselines
-from isthmus.baselines import (
-    JPEGPoint,
-    PCABaseline,
-    choose_solver,
-    jpeg_at,
-    jpeg_curve,
-    pca_curve,
-    quantised,
-)
-from isthmus.data import fit_preparation, open_source
+from isthmus import Autoencoder
+from isthmus.baselines import CodecPoint, JPEGBaseline, PCABaseline, quantised, rate_at
+from isthmus.baselines.pca import choose_solver
+from isthmus.data import open_source
+from isthmus.data.preparation.fit import fit_preparation
 from isthmus.errors import RequestError
 from isthmus.metrics import psnr
 
@@ -82,12 +76,12 @@ def test_a_network_that_is_pca_measures_the_same(rng):
 
 def test_the_curve_is_the_explained_variance_of_every_size(rng):
     source, preparation = prepared(table(rng))
-    curve = pca_curve(source, preparation, TRAIN, TEST, [1, 3, 12, 40])
-    assert list(curve) == [1, 3, 12]
-    pca = PCABaseline(12).fit(source, preparation, TRAIN)
-    for size, explained in curve.items():
+    pca = PCABaseline(40).fit(source, preparation, TRAIN)
+    curve = pca.curve(source, TEST)
+    assert len(curve) == pca.largest_size == 12
+    for size in (1, 3, 12):
         alone = pca.evaluate(source, TEST, n_components=size).explained_variance
-        assert explained == pytest.approx(alone, abs=1e-12)
+        assert curve[size - 1] == pytest.approx(alone, abs=1e-12)
 
 
 def test_the_curve_is_measured_from_any_reference(rng):
@@ -125,14 +119,14 @@ def test_images_with_channels_last_and_first_measure_the_same(rng):
 def test_much_data_in_single_precision_agrees(rng, monkeypatch):
     x = table(rng, 1e4)
     source, preparation = prepared(x, "none")
-    monkeypatch.setattr(baselines, "DOUBLE_VALUES", 10)
+    monkeypatch.setattr("isthmus.baselines.pca.DOUBLE_VALUES", 10)
     errors = PCABaseline(4).fit(source, preparation, TRAIN).evaluate(source, TEST)
     assert errors.total == pytest.approx(expected(x, 4)[0].mean(), rel=1e-4)
 
 
 def test_data_beyond_memory_are_thinned_out_and_it_is_said(rng, monkeypatch):
     source, preparation = prepared(table(rng))
-    monkeypatch.setattr(baselines, "DENSE_BYTES", 40 * 12 * 4)
+    monkeypatch.setattr("isthmus.baselines.pca.DENSE_BYTES", 40 * 12 * 4)
     pca = PCABaseline(4).fit(source, preparation, TRAIN)
     assert pca.n_rows_ == 40
     monkeypatch.undo()
@@ -142,7 +136,7 @@ def test_data_beyond_memory_are_thinned_out_and_it_is_said(rng, monkeypatch):
 def test_the_iterative_solver_agrees_with_the_exact_one(rng, monkeypatch):
     x = table(rng)
     source, preparation = prepared(x, "none")
-    monkeypatch.setattr(baselines, "choose_solver", lambda rows, width: "randomized")
+    monkeypatch.setattr("isthmus.baselines.pca.choose_solver", lambda rows, width: "randomized")
     errors = PCABaseline(4).fit(source, preparation, TRAIN).evaluate(source, TEST)
     assert errors.total == pytest.approx(expected(x, 4)[0].mean(), rel=1e-6)
 
@@ -183,10 +177,10 @@ def scan_length(written):
 
 def test_grey_jpegs_are_pillows_files(digits):
     images = np.repeat(np.repeat(digits[:5], 3, axis=1), 3, axis=2)
-    for point in jpeg_curve(images, (1, 40, 95)):
+    for point in JPEGBaseline().curve(images, (1, 40, 95)):
         files = [pillow(image, quality=point.quality) for image in images]
         assert point.bytes == np.mean([len(written) for written, _ in files])
-        assert point.scan_bytes == np.mean([scan_length(written) for written, _ in files])
+        assert point.payload_bytes == np.mean([scan_length(written) for written, _ in files])
         squares = [(back - image) ** 2 for (_, back), image in zip(files, images, strict=True)]
         assert point.error == pytest.approx(np.mean(squares))
         assert point.psnr == pytest.approx(10 * np.log10(255**2 / np.mean(squares)))
@@ -194,7 +188,7 @@ def test_grey_jpegs_are_pillows_files(digits):
 
 def test_colour_jpegs_come_with_full_and_halved_colour(rng):
     images = rng.integers(0, 256, (3, 24, 20, 3), dtype=np.uint8)
-    points = jpeg_curve(images, (30,))
+    points = JPEGBaseline().curve(images, (30,))
     for point, subsampling in zip(points, (0, 2), strict=True):
         sizes = [len(pillow(image, quality=30, subsampling=subsampling)[0]) for image in images]
         assert point.bytes == np.mean(sizes)
@@ -202,8 +196,8 @@ def test_colour_jpegs_come_with_full_and_halved_colour(rng):
 
 def test_other_channels_are_pictures_of_their_own(rng):
     images = rng.integers(0, 256, (3, 16, 16, 2), dtype=np.uint8)
-    both = jpeg_curve(images, (50,))[0]
-    alone = [jpeg_curve(images[..., i], (50,))[0] for i in range(2)]
+    both = JPEGBaseline().curve(images, (50,))[0]
+    alone = [JPEGBaseline().curve(images[..., i], (50,))[0] for i in range(2)]
     assert both.bytes == pytest.approx(sum(point.bytes for point in alone))
     assert both.error == pytest.approx(np.mean([point.error for point in alone]))
 
@@ -211,35 +205,35 @@ def test_other_channels_are_pictures_of_their_own(rng):
 @pytest.mark.parametrize("images", [np.zeros((2, 8, 8)), np.zeros((8, 8), np.uint8)])
 def test_what_is_no_8_bit_image_is_refused(images):
     with pytest.raises(RequestError, match="uint8"):
-        jpeg_curve(images)
+        JPEGBaseline().curve(images)
 
 
 CURVE = (
-    JPEGPoint(1, 100.0, 10.0, 400.0, psnr(400.0)),
-    JPEGPoint(50, 200.0, 110.0, 100.0, psnr(100.0)),
-    JPEGPoint(60, 260.0, 170.0, 120.0, psnr(120.0)),  # worse and larger than the one before
-    JPEGPoint(100, 800.0, 710.0, 1.0, psnr(1.0)),
+    CodecPoint(1, 100.0, 10.0, 400.0, psnr(400.0)),
+    CodecPoint(50, 200.0, 110.0, 100.0, psnr(100.0)),
+    CodecPoint(60, 260.0, 170.0, 120.0, psnr(120.0)),  # worse and larger than the one before
+    CodecPoint(100, 800.0, 710.0, 1.0, psnr(1.0)),
 )
 
 
 def test_bytes_at_a_measured_distortion_are_those_bytes():
     for point in (CURVE[0], CURVE[1], CURVE[3]):
-        answer = jpeg_at(CURVE, point.error)
+        answer = rate_at(CURVE, point.error)
         assert answer.bytes == pytest.approx(point.bytes)
-        assert answer.scan_bytes == pytest.approx(point.scan_bytes)
+        assert answer.payload_bytes == pytest.approx(point.payload_bytes)
         assert (answer.bound, answer.psnr) == ("", pytest.approx(point.psnr))
 
 
 def test_a_point_that_another_beats_does_not_count():
-    assert jpeg_at(CURVE, 120.0).bytes < 200
+    assert rate_at(CURVE, 120.0).bytes < 200
 
 
 def test_between_two_qualities_bytes_lie_between():
-    assert 100 < jpeg_at(CURVE, 200.0).bytes < 200
+    assert 100 < rate_at(CURVE, 200.0).bytes < 200
 
 
 def test_jpeg_cannot_be_as_coarse_or_as_close_as_anything():
-    coarse, close = jpeg_at(CURVE, 5000.0), jpeg_at(CURVE, 0.0)
+    coarse, close = rate_at(CURVE, 5000.0), rate_at(CURVE, 0.0)
     assert (coarse.bound, coarse.bytes) == ("at most", pytest.approx(100))
     assert coarse.psnr == pytest.approx(psnr(400.0))
     assert (close.bound, close.bytes) == ("more than", pytest.approx(800))

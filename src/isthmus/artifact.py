@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 FORMAT = 2
 """The version of the folder's layout; no other version can be read."""
 
-MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE = (
+MODEL, WEIGHTS, HISTORY, REPORT, REPORT_DATA = (
     "model.json",
     "weights.safetensors",
     "history.jsonl",
     "report.html",
     "report.json",
 )
-MODEL_FILES = (MODEL, WEIGHTS, HISTORY, REPORT, EVIDENCE)
+MODEL_FILES = (MODEL, WEIGHTS, HISTORY, REPORT, REPORT_DATA)
 DETECTOR = "detector.json"
 """The file that a detector's folder holds in addition to the folders of its models."""
 

@@ -188,16 +188,16 @@ def test_report_draws_the_same_page_again(isthmus, reported, tmp_path):
 
 
 def test_report_on_other_data(isthmus, reported, mixed, tmp_path):
-    evidence = (reported / "report.json").read_bytes()
+    written = (reported / "report.json").read_bytes()
     page = ("-o", tmp_path / "page.html", "--color", "kind", "--json")
     done = isthmus("report", reported, mixed, *page)
     assert done.code == 0
     assert isinstance(json.loads(done.out), dict)
-    assert (reported / "report.json").read_bytes() == evidence
+    assert (reported / "report.json").read_bytes() == written
     done = isthmus("report", reported, mixed)
     assert done.code == 2
     assert "--force" in done.err
-    assert (reported / "report.json").read_bytes() == evidence
+    assert (reported / "report.json").read_bytes() == written
     assert isthmus("report", reported, mixed, "--force").code == 0
 
 
@@ -209,7 +209,7 @@ def test_report_beside_another_model(isthmus, mixed, table_model, tmp_path):
     assert isthmus(*fit, "-o", other, "--pretraining", "random").code == 0
     kept = (model / "report.json").read_bytes()
     assert isthmus("report", model, "--beside", other, "-o", page).code == 0
-    assert "held-out rows, from_nowhere, from random" in page.read_text()
+    assert "validation rows, from_nowhere, from random" in page.read_text()
     assert str(tmp_path) not in page.read_text()
     assert (model / "report.json").read_bytes() == kept
     done = isthmus("report", model, "--beside", table_model, "-o", page, "--force")
@@ -236,7 +236,7 @@ def test_report_of_a_fit_that_wrote_none(isthmus, table, table_model):
 
 
 def test_a_report_json_that_was_edited(isthmus, reported, tmp_path):
-    for text in ("[]", "{", '{"format": 2}'):
+    for text in ("[]", "{", '{"format": 3}'):
         (tmp_path / "model").mkdir(exist_ok=True)
         for path in reported.iterdir():
             (tmp_path / "model" / path.name).write_bytes(path.read_bytes())

@@ -72,17 +72,17 @@ def test_pretraining_is_told(rows, name):
     ]
     assert ae.facts_["pretraining"] == name
     assert ae.facts_["pretraining_seconds"] == told[-1]["seconds"] > 0
-    evidence = gather(ae, rows)
-    assert evidence["training"]["pretraining_seconds"] > 0
-    assert evidence["history"]["epochs"] == [0, 1, 2]
-    layers = evidence["history"]["pretraining"]
+    report = gather(ae, rows)
+    assert report["training"]["pretraining_seconds"] > 0
+    assert report["history"]["epochs"] == [0, 1, 2]
+    layers = report["pretraining"]
     assert [(x["layer"], x["below"], x["above"]) for x in layers] == [
         (1, 64, 20),
         (2, 20, 10),
         (3, 10, 4),
     ]
     assert all(len(layer["error"]) == len(layer["epochs"]) == 3 for layer in layers)
-    page = render(evidence)
+    page = render(report)
     assert '<section id="pretraining">' in page
     assert ("free-energy gap of each layer" in page) == (name == "rbm")
 

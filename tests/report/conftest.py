@@ -1,4 +1,4 @@
-"""Small fits of every layout, each with its evidence, made once."""
+"""Small fits of every layout, each with its report data, made once."""
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ def table_fit(frame):
 
 
 @pytest.fixture(scope="session")
-def table_evidence(table_fit, frame):
+def table_report(table_fit, frame):
     color = np.where(frame["height"] > 170, "tall & <b>strong</b>", "small")
     return gather(table_fit, frame, color=color, color_name=HOSTILE)
 
@@ -55,7 +55,7 @@ def images_fit(dim):
 
 
 @pytest.fixture(scope="session")
-def image_evidence(images_fit, dim, digit_labels):
+def image_report(images_fit, dim, digit_labels):
     return gather(images_fit, dim, color=digit_labels[:300])
 
 
@@ -69,5 +69,5 @@ def signals():
 
 
 @pytest.fixture(scope="session")
-def signal_evidence(signals):
+def signal_report(signals):
     return gather(fit(signals, 3, kind="multilayer"), signals, color=np.linspace(0, 1, 120))

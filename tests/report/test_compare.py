@@ -8,10 +8,11 @@ from sklearn.datasets import load_sample_images
 from sklearn.decomposition import PCA
 
 from isthmus import Autoencoder
-from isthmus.data import open_source, validation_split
+from isthmus.data import open_source
+from isthmus.data.splitting.holdout import validation_split
 from isthmus.errors import DataError, RequestError
 from isthmus.report import compare
-from isthmus.report.data.jpeg import PHOTOGRAPHS
+from isthmus.report.data.codecs import PHOTOGRAPHS
 from isthmus.report.data.pictures import sample_photographs
 
 FAST = {"max_epochs": 2, "random_state": 0, "kind": "multilayer"}
@@ -22,41 +23,41 @@ def of_images(dim):
     return compare(dim[:250], [2, 6], **FAST)
 
 
-def test_both_are_measured_on_rows_that_neither_has_seen(rng):
+def test_both_are_measured_on_test_rows(rng):
     x = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 8)) + 0.1 * rng.normal(size=(200, 8))
-    found = compare(x, [2], **FAST)
+    result = compare(x, [2], **FAST)
     split = validation_split(open_source(x), np.arange(200), np.ones(200), 0.2, 0)
-    assert (found.train_rows, found.test_rows) == (len(split.train), len(split.validation))
+    assert (result.train_rows, result.test_rows) == (len(split.train), len(split.validation))
     train, test = x[split.train], x[split.validation]
     ae = Autoencoder(2, **FAST).fit(train)
-    entry = found.entries[0]
+    entry = result.entries[0]
     assert entry.autoencoder.error == pytest.approx(ae.evaluate(test).total)
     pca = PCA(2).fit(train)
     expected = ((pca.inverse_transform(pca.transform(test)) - test) ** 2).mean()
-    assert entry.pca.error == pytest.approx(expected)
-    assert entry.ratio == pytest.approx(expected / entry.autoencoder.error)
+    assert entry.baselines["pca"].error == pytest.approx(expected)
+    assert entry.ratios["pca"] == pytest.approx(expected / entry.autoencoder.error)
 
 
 def test_json_holds_every_figure(of_images):
     written = json.loads(json.dumps(of_images.to_json(), allow_nan=False))
     assert [entry["components"] for entry in written["entries"]] == [2, 6]
     entry = written["entries"][1]
-    parts = {"components", "autoencoder", "pca", "weights", "images", "events", "ratio"}
+    parts = {"components", "autoencoder", "baselines", "weights", "images", "events", "ratios"}
     assert set(entry) == parts
-    assert set(entry["pca"]) == {"error", "explained_variance", "seconds"}
+    assert set(entry["baselines"]["pca"]) == {"error", "explained_variance", "seconds"}
     assert [domain["same"] for domain in written["domains"]] == [True, False]
-    assert [one["bytes"] for one in entry["images"]] == [6, 6]
-    sizes = [point["bytes"] for point in written["domains"][0]["jpeg"]]
+    assert [figures["bytes"] for figures in entry["images"]] == [6, 6]
+    sizes = [point["bytes"] for point in written["domains"][0]["codecs"]["jpeg"]]
     assert sizes == sorted(sizes)
 
 
 def test_lines_are_a_table_for_people(of_images):
     lines = of_images.lines()
     text = "\n".join(lines)
-    assert "50 rows that neither has seen" in lines[0]
+    assert "50 test rows, 200 training rows" in lines[0]
     assert PHOTOGRAPHS in text
-    assert "values from 0 to 15 count as grey levels" in text
-    assert lines[2].split()[:3] == ["numbers", "a", "row"]
+    assert "values from 0 to 15 are mapped to grey levels" in text
+    assert lines[2].split()[:3] == ["numbers", "per", "row"]
     assert [line.split()[0] for line in lines[3:5]] == ["2", "6"]
 
 
@@ -67,18 +68,18 @@ def test_the_table_has_a_flat_row_a_size(of_images):
 
 def test_each_size_that_comes_back_to_pca_says_so(rng):
     rows = rng.standard_normal((60, 4))
-    found = compare(rows, (1, 2), random_state=0, max_epochs=2)
-    events = [entry.events for entry in found.entries]
+    result = compare(rows, (1, 2), random_state=0, max_epochs=2)
+    events = [entry.events for entry in result.entries]
     assert all(len(said) == 1 and "over PCA" in said[0] for said in events)
-    (line,) = [line for line in found.lines() if "over PCA" in line]
+    (line,) = [line for line in result.lines() if "over PCA" in line]
     assert line.startswith("at 1, 2: ")
 
 
-def test_rows_that_are_no_images_have_no_jpeg(frame):
-    found = compare(frame, (1,), **FAST)
-    assert (found.domains, found.entries[0].images) == ([], [])
-    assert "JPEG" not in "\n".join(found.lines())
-    assert found.unit == "in standard deviations of each column"
+def test_rows_other_than_images_are_not_compared_with_jpeg(frame):
+    result = compare(frame, (1,), **FAST)
+    assert (result.domains, result.entries[0].images) == ([], [])
+    assert "JPEG" not in "\n".join(result.lines())
+    assert result.unit == "in standard deviations of each column"
 
 
 def test_an_autoencoder_is_better_at_home_than_abroad(of_images):
@@ -88,22 +89,22 @@ def test_an_autoencoder_is_better_at_home_than_abroad(of_images):
 
 def test_distortion_is_that_of_codes_of_8_bits(digits):
     x = digits[:250]
-    found = compare(x, [6], **FAST)
+    result = compare(x, [6], **FAST)
     split = validation_split(open_source(x), np.arange(250), np.ones(250), 0.2, 0)
     ae = Autoencoder(6, **FAST).fit(x[split.train])
     train, test = ae.transform(x[split.train]), ae.transform(x[split.validation])
     low, step = train.min(axis=0), np.ptp(train, axis=0) / 255
     back = ae.inverse_transform(low + np.clip(np.round((test - low) / step), 0, 255) * step)
     expected = ((back.astype(float) - x[split.validation]) ** 2).mean()
-    assert found.entries[0].images[0]["error"] == pytest.approx(expected, rel=1e-3)
-    assert found.scale_note is None
+    assert result.entries[0].images[0]["error"] == pytest.approx(expected, rel=1e-3)
+    assert result.scale_note is None
 
 
 def test_other_images_are_brought_to_the_same_form(digits, rng):
     other = rng.integers(0, 256, (9, 20, 30, 3), dtype=np.uint8)
-    found = compare(digits[:120], [2], other=other, **FAST)
-    assert found.domains[1]["name"] == "images of X"
-    assert found.domains[1]["images"] == 9
+    result = compare(digits[:120], [2], other=other, **FAST)
+    assert result.domains[1]["name"] == "images of X"
+    assert result.domains[1]["images"] == 9
 
 
 def test_other_rows_must_be_images(digits, frame):

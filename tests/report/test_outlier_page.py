@@ -1,4 +1,4 @@
-"""The page of odd rows."""
+"""The page of outliers."""
 
 import json
 import re
@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from isthmus import Autoencoder, OutlierDetector
-from isthmus.report import OddRow, findings, render_odd
+from isthmus.report import OutlierRow, outlier_report, render_outliers
 
-ODD = 3
+OUTLIER = 3
 
 
 @pytest.fixture(scope="module")
@@ -18,27 +18,27 @@ def page():
     draw = np.random.default_rng(0)
     frame = pd.DataFrame(draw.normal(size=(200, 3)), columns=["width", "<b>height</b>", "depth"])
     frame["kind"] = np.where(frame["width"] > 0, "wide", "<i>narrow</i>")
-    frame.loc[ODD, "<b>height</b>"] = 30.0
+    frame.loc[OUTLIER, "<b>height</b>"] = 30.0
     detector = OutlierDetector(Autoencoder(2, max_epochs=5)).fit(frame)
     scores, why = detector.decision_scores_, detector.explain(frame)
-    oddest = [OddRow(f"row {i}", scores[i], why[i]) for i in np.argsort(-scores)[:25]]
+    worst = [OutlierRow(f"row {i}", scores[i], why[i]) for i in np.argsort(-scores)[:25]]
     parts = detector.contributions(frame)[detector.labels_ == 1].mean(axis=0)
-    found = findings(detector, "people.csv", scores, oddest, parts)
-    return detector, found, render_odd(found)
+    report = outlier_report(detector, "people.csv", scores, worst, parts)
+    return detector, report, render_outliers(report)
 
 
-def test_the_oddest_row_comes_first_with_its_reason(page):
-    _, found, _ = page
-    assert found.oddest[0].name == f"row {ODD}"
-    assert found.oddest[0].reasons[0].column == "<b>height</b>"
-    assert found.oddest[0].reasons[0].found == 30.0
-    assert found.columns[int(found.contributions.argmax())] == "<b>height</b>"
+def test_the_largest_score_comes_first_with_its_reason(page):
+    _, report, _ = page
+    assert report.worst[0].name == f"row {OUTLIER}"
+    assert report.worst[0].reasons[0].column == "<b>height</b>"
+    assert report.worst[0].reasons[0].value == 30.0
+    assert report.columns[int(report.contributions.argmax())] == "<b>height</b>"
 
 
-def test_the_page_tells_what_was_found_and_shows_no_markup_of_the_data(page):
+def test_the_page_shows_the_result_and_no_markup_of_the_data(page):
     detector, _, text = page
-    odd = int(detector.labels_.sum())
-    assert f'<p class="headline">{odd} of 200 rows are odd</p>' in text
+    outliers = int(detector.labels_.sum())
+    assert f'<p class="headline">{outliers} of 200 rows are outliers</p>' in text
     assert detector.threshold_statement_[1:40] in text
     assert "&lt;b&gt;height&lt;/b&gt;: 30 (expected" in text
     body = text[: text.index("<script>")]

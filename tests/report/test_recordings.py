@@ -23,30 +23,30 @@ def frame():
 
 
 @pytest.fixture(scope="module")
-def evidence(frame):
+def report(frame):
     source = windows([frame, frame[:300] + 0.5], length=30)
     return gather(fitted(source), source)
 
 
-def test_windows_are_shown_by_channel_and_place(frame, evidence):
-    assert evidence["data"]["channels"] == ["lead I", "lead <II>"]
-    assert evidence["data"]["cut"] == "windows of 30 samples, one every 15"
-    group = evidence["rows"]["typical"]
+def test_windows_are_shown_by_channel_and_place(frame, report):
+    assert report["data"]["channels"] == ["lead I", "lead <II>"]
+    assert report["data"]["cut"] == "windows of 30 samples, one every 15"
+    group = report["rows"]["typical"]
     where = windows([frame, frame[:300]], length=30).extents
-    for row, found, place in zip(group["rows"], group["found"], group["places"], strict=True):
+    for row, lines, place in zip(group["rows"], group["original"], group["places"], strict=True):
         recording, start, stop = where[row]
         expected = (frame + 0.5 * recording).to_numpy()[start:stop]
-        np.testing.assert_allclose(np.transpose(found), expected)
+        np.testing.assert_allclose(np.transpose(lines), expected)
         assert place.startswith(f"from sample {start}")
 
 
-def test_the_figures_are_of_windows_held_out_in_stretches(evidence):
-    assert evidence["measured"]["unseen"]
-    assert "held out in whole stretches" in evidence["history"]["events"][0]["message"]
+def test_the_figures_are_of_windows_held_out_in_stretches(report):
+    assert report["measured"]["unseen"]
+    assert "held out in whole segments" in report["history"]["events"][0]["message"]
 
 
-def test_the_page_names_the_channels(evidence):
-    page = render(evidence)
+def test_the_page_names_the_channels(report):
+    page = render(report)
     assert "lead &lt;II&gt;" in page
     assert "lead <II>" not in page.replace("lead \\u003cII\\u003e", "")
     assert "from sample" in page
@@ -55,16 +55,16 @@ def test_the_page_names_the_channels(evidence):
 def test_series_are_drawn_as_long_as_they_are():
     lengths = [30, *range(12, 30), *range(12, 30), *range(12, 30)]
     source = series([np.sin(np.arange(n) / 3) + n / 99 for n in lengths])
-    found = gather(fitted(source), source)
-    group = found["rows"]["typical"]
+    report = gather(fitted(source), source)
+    group = report["rows"]["typical"]
     for row, before, after, place in zip(
-        *(group[name] for name in ("rows", "found", "rebuilt", "places")), strict=True
+        *(group[name] for name in ("rows", "original", "reconstruction", "places")), strict=True
     ):
         known = [value is not None for value in before[0]]
         assert known == [value is not None for value in after[0]]
         assert sum(known) == lengths[row]
         assert place == f"{lengths[row]} samples"
-    assert found["data"]["cut"] == "whole series, of up to 30 samples"
-    assert "series of 12 to 30 samples" in found["history"]["events"][0]["message"]
-    assert "missing" not in " ".join(event["message"] for event in found["history"]["events"])
-    assert render(found)
+    assert report["data"]["cut"] == "whole series, of up to 30 samples"
+    assert "series of 12 to 30 samples" in report["history"]["events"][0]["message"]
+    assert "missing" not in " ".join(event["message"] for event in report["history"]["events"])
+    assert render(report)

@@ -5,59 +5,73 @@ import copy
 import pytest
 
 from isthmus.report import formatting, summary_lines
-from isthmus.report.summary import beside_pca, headline, usage_sentence
+from isthmus.report.summary import comparison, headline, usage_sentence
 
 
-def changed(evidence, **parts):
-    """The evidence with some values of its parts replaced."""
-    other = copy.deepcopy(evidence)
+def changed(report, **parts):
+    """The report with some values of its parts replaced."""
+    other = copy.deepcopy(report)
     for name, values in parts.items():
         other[name] |= values
     return other
 
 
-def test_lines_hold_both_errors_and_the_time(table_evidence):
-    lines = summary_lines(table_evidence)
+def test_lines_hold_both_errors_and_the_time(table_report):
+    lines = summary_lines(table_report)
     assert lines[0].split() == ["autoencoder", "PCA"]
-    measured = table_evidence["measured"]
+    measured = table_report["measured"]
     assert lines[1].split()[-2:] == [
-        formatting.number(measured[who]["error"]) for who in ("ae", "pca")
+        formatting.number(figures["error"])
+        for figures in (measured["ae"], measured["baselines"]["pca"])
     ]
-    assert f"of {measured['rows']} held-out rows" in lines[3]
+    assert f"measured on {measured['rows']} validation rows" in lines[3]
     assert "2 of 2 units in use" in lines[4]
-    took = formatting.seconds(table_evidence["training"]["seconds"])
+    took = formatting.seconds(table_report["training"]["seconds"])
     assert lines[5].startswith(f"training took {took} for 3 epochs on cpu")
 
 
-def test_the_headline_is_one_sentence(table_evidence):
-    figures = {"ae": {"explained_variance": 0.812}, "pca": {"explained_variance": 0.66}}
-    seen = changed(table_evidence, measured=figures)
+def test_the_headline_is_one_sentence(table_report):
+    pca = {"pca": {"explained_variance": 0.66}}
+    figures = {"ae": {"explained_variance": 0.812}, "baselines": pca}
+    seen = changed(table_report, measured=figures)
     assert headline(seen) == (
-        "2 numbers a row keep 81.2 % of the variance of rows the network has not seen; "
-        "PCA keeps 66.0 %."
+        "2 numbers per row explain 81.2 % of the variance of the validation rows; "
+        "PCA explains 66.0 %."
     )
     one = changed(seen, model={"n_components": 1}, measured={"unseen": False})
-    assert headline(one).startswith("1 number a row keeps 81.2 % of the variance of the rows")
-    still = changed(table_evidence, measured={"ae": {"explained_variance": None}})
+    assert headline(one).startswith("1 number per row explains 81.2 % of the variance of the rows")
+    still = changed(table_report, measured={"ae": {"explained_variance": None}})
     assert "do not vary" in headline(still)
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "reached", "text"),
     [
-        (1.0, 2.5, 7, "2.50 times smaller than PCA's, which needs 7 numbers"),
-        (1.0, 2.0, None, "PCA does not reach it even with 16 numbers"),
-        (1.0, 1.001, 3, "as good as PCA"),
-        (1.0, 0.9, 1, "PCA does better here: it needs only 1 number a row"),
+        (
+            1.0,
+            2.5,
+            7,
+            "2.50 times as large: the autoencoder's is 60 % lower. PCA needs 7 numbers per row",
+        ),
+        (1.0, 2.0, None, "PCA does not explain as much variance even with 16 numbers per row"),
+        (1.0, 1.001, 3, "At this code size, PCA is as good."),
+        (
+            1.0,
+            0.9,
+            1,
+            "PCA does better here: it explains as much variance with only 1 number per row",
+        ),
     ],
 )
-def test_the_comparison_with_pca_is_in_words(table_evidence, ours, theirs, reached, text):
-    evidence = changed(
-        table_evidence,
-        measured={"ae": {"error": ours}, "pca": {"error": theirs}},
-        curve={"reached_at": reached, "largest": 16},
+def test_the_comparison_with_pca_is_in_words(table_report, ours, theirs, reached, text):
+    report = changed(
+        table_report,
+        measured={
+            "ae": {"error": ours},
+            "baselines": {"pca": {"error": theirs, "reached_at": reached, "largest": 16}},
+        },
     )
-    assert text in beside_pca(evidence)
+    assert text in comparison(report, "pca")
 
 
 def test_idle_units_are_counted():

@@ -1,20 +1,26 @@
-"""What a fit is worth, for people: the evidence, the page it is shown on, and the comparison."""
+"""Reports for people: the report page of a fit, the page of outliers, and the comparison."""
 
 from isthmus.report.compare import Comparison, compare
-from isthmus.report.data.fit_history import with_curve
-from isthmus.report.data.gather import gather
-from isthmus.report.outlier_page import OddRow, findings, render_odd
+from isthmus.report.data.records import ReportData
+from isthmus.report.gather import gather
+from isthmus.report.outlier_page import OutlierReport, OutlierRow, outlier_report, render_outliers
 from isthmus.report.page import render
+from isthmus.report.sections import SECTIONS, Section
+from isthmus.report.sections.history import with_curve
 from isthmus.report.summary import summary_lines
 
 __all__ = [
+    "SECTIONS",
     "Comparison",
-    "OddRow",
+    "OutlierReport",
+    "OutlierRow",
+    "ReportData",
+    "Section",
     "compare",
-    "findings",
     "gather",
+    "outlier_report",
     "render",
-    "render_odd",
+    "render_outliers",
     "summary_lines",
     "with_curve",
 ]

@@ -1,161 +1,173 @@
-"""Autoencoder beside PCA, and beside JPEG for images, at equal code size on the same rows."""
+"""Comparison of autoencoders with the baselines at equal code size, on test rows."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from isthmus.baselines import PCABaseline
-from isthmus.data import (
-    Preparation,
-    Subset,
-    check_rows,
-    has_missing,
-    open_source,
-    spread,
-    validation_split,
-)
+from isthmus.baselines import BASELINES, CodeBaseline, code_baselines
+from isthmus.data.loading.rows import evenly_spaced
+from isthmus.data.open import open_source
+from isthmus.data.preparation.preparation import Preparation
+from isthmus.data.source import Source, Subset
+from isthmus.data.splitting.holdout import validation_split
+from isthmus.data.validate import check_rows
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.settings import reporter_of
+from isthmus.metrics import ReconstructionError
 from isthmus.report import formatting
+from isthmus.report.data.codecs import (
+    DistortionFigures,
+    Domain,
+    DomainFigures,
+    code_range,
+    codec_cells,
+    codec_notes,
+    domains,
+    scale_note,
+)
 from isthmus.report.data.facts import unit_of
-from isthmus.report.data.jpeg import Domain, code_range, domains, jpeg_cells, jpeg_notes, scale_note
 from isthmus.report.data.row_access import codes_of, in_memory
-from isthmus.types import Index, Source
+from isthmus.types import Index
 
 TEST_SHARE = 0.2
 RANGE_ROWS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """How well one method did on the test rows."""
+class Score:
+    """The figures of one method on the test rows."""
 
     error: float
     """Mean squared error, in the units of `Autoencoder.evaluate`."""
 
     explained_variance: float
     seconds: float
-    """To learn from the training rows."""
+    """Time to fit the training rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Autoencoder and PCA with codes of the same size."""
+    """The autoencoder and the baselines with codes of the same size."""
 
     components: int
-    autoencoder: Measured
-    pca: Measured
+    autoencoder: Score
+    baselines: dict[str, Score]
     weights: int
-    images: list[dict[str, Any]]
-    """Beside JPEG, one a domain; empty where rows are no images."""
+    images: list[DistortionFigures]
+    """Bytes per image compared with the codecs, one for each domain; empty without images."""
 
     events: list[str]
-    """What happened in the fit, such as a return to PCA."""
+    """Messages of the fit, such as its fallback to PCA."""
 
     @property
-    def ratio(self) -> float | None:
-        """PCA's error divided by the autoencoder's: above 1 the autoencoder is better."""
+    def ratios(self) -> dict[str, float | None]:
+        """Each baseline's error divided by the autoencoder's; above 1 the autoencoder is better."""
         ours = self.autoencoder.error
-        return self.pca.error / ours if ours > 0 else None
+        return {
+            name: score.error / ours if ours > 0 else None for name, score in self.baselines.items()
+        }
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The figures as plain values."""
-        return asdict(self) | {"ratio": self.ratio}
+        return asdict(self) | {"ratios": self.ratios}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What `compare` measured."""
+    """The result of `compare`."""
 
     origin: str
     rows: int
     train_rows: int
     test_rows: int
     unit: str
+    labels: dict[str, str]
+    """The baselines' names in texts, by their names in the figures."""
+
     entries: list[Entry]
-    domains: list[dict[str, Any]]
+    domains: list[DomainFigures]
     scale_note: str | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The figures as plain values."""
         return asdict(self) | {"entries": [entry.to_json() for entry in self.entries]}
 
-    def table(self) -> list[dict[str, Any]]:
-        """One flat row a code size: autoencoder beside PCA."""
-        return [
-            {
-                "components": entry.components,
-                "autoencoder_error": entry.autoencoder.error,
-                "pca_error": entry.pca.error,
-                "ratio": entry.ratio,
-                "autoencoder_explained_variance": entry.autoencoder.explained_variance,
-                "pca_explained_variance": entry.pca.explained_variance,
-                "autoencoder_seconds": entry.autoencoder.seconds,
-                "pca_seconds": entry.pca.seconds,
-            }
-            for entry in self.entries
-        ]
+    def table(self) -> list[dict[str, float | None]]:
+        """One flat row per code size, with the figures of each method."""
+        rows: list[dict[str, float | None]] = []
+        for entry in self.entries:
+            row: dict[str, float | None] = {"components": entry.components}
+            for name, score in {"autoencoder": entry.autoencoder, **entry.baselines}.items():
+                row |= {f"{name}_{figure}": value for figure, value in asdict(score).items()}
+            rows.append(row | {f"{name}_ratio": ratio for name, ratio in entry.ratios.items()})
+        return rows
 
     def lines(self) -> list[str]:
         """The figures as lines of text for a terminal."""
         head = [
-            f"{self.origin}: {formatting.count(self.test_rows, 'row')} that neither has seen, "
-            f"{self.train_rows:,} to learn from; errors are mean squared, {self.unit}",
+            f"{self.origin}: {formatting.count(self.test_rows, 'test row')}, "
+            f"{formatting.count(self.train_rows, 'training row')}; errors are mean squared, "
+            f"{self.unit}",
             "",
         ]
-        return head + formatting.aligned(self._cells()) + self._event_lines() + self._jpeg_lines()
+        return head + formatting.aligned(self._cells()) + self._event_lines() + self._codec_lines()
 
     def _cells(self) -> list[list[str]]:
-        head = ["numbers a row", "autoencoder", "explained", "seconds"]
-        cells = [[*head, "PCA", "explained", "seconds", "error ratio"]]
+        head = ["numbers per row", "autoencoder", "explained", "seconds"]
+        for name in self.entries[0].baselines:
+            head += [self.labels[name], "explained", "seconds", "error ratio"]
+        cells = [head]
         for entry in self.entries:
-            both = [
-                text
-                for one in (entry.autoencoder, entry.pca)
-                for text in (
-                    formatting.number(one.error),
-                    formatting.percent(one.explained_variance),
-                    formatting.seconds(one.seconds),
-                )
-            ]
-            cells.append([f"{entry.components:,}", *both, f"{formatting.number(entry.ratio)} x"])
+            line = [f"{entry.components:,}", *_score_cells(entry.autoencoder)]
+            for name, score in entry.baselines.items():
+                line += [*_score_cells(score), f"{formatting.number(entry.ratios[name])} x"]
+            cells.append(line)
         return cells
 
     def _event_lines(self) -> list[str]:
-        at: dict[str, list[str]] = {}
+        sizes: dict[str, list[str]] = {}
         for entry in self.entries:
             for text in entry.events:
-                at.setdefault(text, []).append(f"{entry.components:,}")
-        return [f"at {', '.join(sizes)}: {text}" for text, sizes in at.items()]
+                sizes.setdefault(text, []).append(f"{entry.components:,}")
+        return [f"at {', '.join(listed)}: {text}" for text, listed in sizes.items()]
 
-    def _jpeg_lines(self) -> list[str]:
+    def _codec_lines(self) -> list[str]:
         lines: list[str] = []
         for i, domain in enumerate(self.domains):
-            lines += [
-                "",
-                f"Beside JPEG at the same distortion: {domain['images']} {domain['name']}",
-            ]
-            lines += formatting.aligned(jpeg_cells([entry.images[i] for entry in self.entries]))
+            measured = [entry.images[i] for entry in self.entries]
+            for name in domain["codecs"]:
+                label = self.labels[name]
+                what = f"{domain['images']} {domain['name']}"
+                lines += ["", f"Comparison with {label} at the same distortion: {what}"]
+                lines += formatting.aligned(codec_cells(measured, name, label))
         if self.domains:
-            lines += ["", *jpeg_notes(self.entries[-1].weights, self.scale_note)]
+            lines += ["", *codec_notes(self.entries[-1].weights, self.scale_note)]
         return lines
+
+
+def _score_cells(score: Score) -> list[str]:
+    return [
+        formatting.number(score.error),
+        formatting.percent(score.explained_variance),
+        formatting.seconds(score.seconds),
+    ]
 
 
 def compare(
     source: Any, components: Sequence[int], *, other: Any = None, **settings: Any
 ) -> Comparison:
-    """Fit an autoencoder and PCA at each code size and measure both on rows neither has seen.
+    """Fit an autoencoder and each baseline at each code size and measure them on test rows.
 
-    A fifth of the rows of `source` (anything `open_source` takes) is kept from both, chosen by
-    content and seed; `settings` are `Autoencoder`'s. Images are also stored as JPEG at the same
-    distortion: test images, and images of another kind, `other` or else pieces of photographs.
-    Of rows that stay on disk, as many as fit in 256 MiB are compared, evenly spaced.
+    A fifth of the rows of `source` (anything `open_source` takes) are test rows, chosen by content
+    and seed; `settings` are `Autoencoder`'s. Images are also stored with image codecs at the same
+    distortion: test images, and images of another kind, `other` or pieces of photographs. Of a
+    streamed source, evenly spaced rows are compared, as many as fit in 256 MiB.
 
-    Raises DataError or RequestError (both ValueError) where data or settings make no sense.
+    Raises DataError or RequestError (both ValueError) if the data or settings are not valid.
     """
     sizes = sorted(set(components))
     require(bool(sizes), "components is empty; give at least one code size, such as 2, 8, 32")
@@ -163,27 +175,27 @@ def compare(
     rows = in_memory(open_source(source))
     check_rows(rows, allow_missing=True)
     train, test = _split(rows, settings.get("random_state"))
-    images = rows.schema.layout == "image" and not has_missing(rows)
-    strange = None if other is None else open_source(other)
-    require(images or strange is None, f"other is for images; {rows.origin} holds none")
-    found = domains(rows, train, test, strange) if images else []
-    race = _Race(rows, train, test, found, settings, sizes[-1])
-    entries = [race.run(size) for size in sizes]
+    foreign = None if other is None else open_source(other)
+    images = domains(rows, train, test, foreign)
+    require(bool(images) or foreign is None, f"other is for images; {rows.origin} holds none")
+    run = _Run(rows, train, test, images, settings, sizes[-1])
+    entries = [run.entry(size) for size in sizes]
     return Comparison(
         origin=rows.origin,
         rows=len(rows),
         train_rows=len(train),
         test_rows=len(test),
-        unit=unit_of(race.preparation),
+        unit=unit_of(run.preparation),
+        labels={name: baseline.label for name, baseline in BASELINES.items()},
         entries=entries,
-        domains=[domain.to_json() for domain in found],
-        scale_note=scale_note(found[0].levels) if found else None,
+        domains=[domain.to_json() for domain in images],
+        scale_note=scale_note(images[0].levels) if images else None,
     )
 
 
 @dataclass
-class _Race:
-    """The same rows for both, size after size."""
+class _Run:
+    """The rows and settings that all code sizes share."""
 
     source: Source
     train: Index
@@ -191,55 +203,64 @@ class _Race:
     domains: list[Domain]
     settings: dict[str, Any]
     largest: int
+    baselines: dict[str, tuple[CodeBaseline, float]] = field(default_factory=dict)
+    """The fitted baselines, and the seconds that each fit took."""
 
-    def run(self, size: int) -> Entry:
-        learned, tested = Subset(self.source, self.train), Subset(self.source, self.test)
+    def entry(self, size: int) -> Entry:
+        train, test = Subset(self.source, self.train), Subset(self.source, self.test)
         reporter_of(self.settings.get("verbose", 0)).message(
-            f"{formatting.count(size, 'number')} a row"
+            f"{formatting.count(size, 'number')} per row"
         )
         began = time.perf_counter()
-        ae = Autoencoder(size, **self.settings).fit(learned)
-        ours = time.perf_counter() - began
-        self._fit_pca(ae.preparation_)
-        reference = ae.preparation_.measured(ae.mean_)[0]
-        errors = ae.evaluate(tested)
-        theirs = self.pca.evaluate(self.source, self.test, n_components=size, reference=reference)
+        ae = Autoencoder(size, **self.settings).fit(train)
+        seconds = time.perf_counter() - began
+        self._fit_baselines(ae.preparation_)
+        reference = ae.preparation_.to_error_units(ae.model_.mean)[0]
         return Entry(
             components=size,
-            autoencoder=Measured(
-                error=errors.total, explained_variance=errors.explained_variance, seconds=ours
-            ),
-            pca=Measured(
-                error=theirs.total,
-                explained_variance=theirs.explained_variance,
-                seconds=self.pca_seconds,
-            ),
+            autoencoder=_score(ae.evaluate(test), seconds),
+            baselines={
+                name: _score(
+                    baseline.evaluate(
+                        self.source, self.test, n_components=size, reference=reference
+                    ),
+                    baseline_seconds,
+                )
+                for name, (baseline, baseline_seconds) in self.baselines.items()
+            },
             weights=int(ae.facts_["weights"]),
-            images=self._beside_jpeg(ae),
+            images=self._distortions(ae),
             events=[record["message"] for record in ae.history_ if "event" in record],
         )
 
-    def _fit_pca(self, preparation: Preparation) -> None:
-        """One decomposition for all sizes, as long as rows are prepared the same way."""
+    def _fit_baselines(self, preparation: Preparation) -> None:
+        """Fit each baseline at the largest size, once for all sizes with equal preparation."""
         if getattr(self, "preparation", None) == preparation:
             return
-        began = time.perf_counter()
-        self.pca = PCABaseline(self.largest).fit(self.source, preparation, self.train)
-        self.pca_seconds, self.preparation = time.perf_counter() - began, preparation
+        self.preparation = preparation
+        for name, baseline in code_baselines(self.source).items():
+            began = time.perf_counter()
+            fitted = baseline(self.largest).fit(self.source, preparation, self.train)
+            self.baselines[name] = fitted, time.perf_counter() - began
 
-    def _beside_jpeg(self, ae: Autoencoder) -> list[dict[str, Any]]:
+    def _distortions(self, ae: Autoencoder) -> list[DistortionFigures]:
         if not self.domains:
             return []
-        low, high = code_range(codes_of(ae, Subset(self.source, spread(self.train, RANGE_ROWS))))
-        return [domain.beside_jpeg(ae, low, high) for domain in self.domains]
+        rows = Subset(self.source, evenly_spaced(self.train, RANGE_ROWS))
+        low, high = code_range(codes_of(ae, rows))
+        return [domain.distortion(ae, low, high) for domain in self.domains]
 
 
-def _split(source: Source, seed: Any) -> tuple[Index, Index]:
+def _score(errors: ReconstructionError, seconds: float) -> Score:
+    return Score(error=errors.total, explained_variance=errors.explained_variance, seconds=seconds)
+
+
+def _split(source: Source, seed: object) -> tuple[Index, Index]:
     number = int(seed) if isinstance(seed, (int, np.integer)) else 0
     everything = np.arange(len(source))
     split = validation_split(source, everything, np.ones(len(source)), TEST_SHARE, number)
     if not len(split.validation) or len(split.train) < 2:
         raise RequestError(
-            f"{source.origin}: {len(source)} rows are too few to keep a fifth of them apart"
+            f"{source.origin}: {len(source)} rows are too few to set a fifth of them apart"
         )
     return np.asarray(split.train), split.validation

@@ -1,12 +1,13 @@
-"""Numbers and sentences as people read them."""
+"""Numbers, times and lists as text for people."""
 
 import math
+from collections.abc import Sequence
 
-MISSING = "–"  # noqa: RUF001  an en dash is what stands in an empty cell
+MISSING = "–"  # noqa: RUF001  an en dash marks an empty cell
 
 
 def percent(share: float | None) -> str:
-    """A share as per cent, with more digits the nearer it is to all."""
+    """A share in per cent, with more digits close to 100 %."""
     if share is None or not math.isfinite(share):
         return MISSING
     digits = 1 if share < 0.99 else 2 if share < 0.999 else 3
@@ -14,7 +15,7 @@ def percent(share: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with `digits` that count."""
+    """A number with `digits` significant digits."""
     if value is None or not math.isfinite(value):
         return MISSING
     if value == int(value) and abs(value) < 1e6:
@@ -36,15 +37,22 @@ def seconds(value: float | None) -> str:
 
 
 def count(value: int, noun: str) -> str:
-    """How many of what: "1 row", "12,000 rows"."""
+    """A number with its noun: "1 row", "12,000 rows"."""
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
-def aligned(rows: list[list[str]], gap: str = "  ") -> list[str]:
-    """Rows of cells as lines, the first column to the left, the others to the right."""
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: "a", "a and b", "a, b and c"."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def aligned(rows: list[list[str]], separator: str = "  ") -> list[str]:
+    """Rows of cells as lines, the first column left-aligned, the others right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
-        gap.join(
+        separator.join(
             cell.ljust(width) if i == 0 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()

@@ -1,4 +1,4 @@
-"""The page of odd rows: how scores are spread, which rows are oddest and which columns say so."""
+"""The page of outliers: distribution of the scores, the largest scores, and their columns."""
 
 import math
 from collections.abc import Sequence
@@ -10,24 +10,24 @@ import numpy as np
 
 from isthmus.detector import OutlierDetector, Reason
 from isthmus.report import formatting
-from isthmus.report.charts.plot import Figure, axis, figure, label
-from isthmus.report.html import Charts, paragraph, section, table
+from isthmus.report.html import Charts, paragraph, section, sentence, table
 from isthmus.report.page import whole
+from isthmus.report.plot import Figure, axis, figure, label
 from isthmus.types import Array
 
 BINS, COLUMNS = 60, 20
 
 
-class OddRow(NamedTuple):
-    """One of the oddest rows."""
+class OutlierRow(NamedTuple):
+    """A row with one of the largest scores."""
 
     name: str
     score: float
     reasons: Sequence[Reason]
 
 
-class Findings(NamedTuple):
-    """What the page shows."""
+class OutlierReport(NamedTuple):
+    """The values that the page shows."""
 
     origin: str
     scores: Array
@@ -35,90 +35,94 @@ class Findings(NamedTuple):
 
     threshold: float
     statement: str
-    oddest: Sequence[OddRow]
-    """Oddest first."""
+    """How the threshold was chosen."""
+
+    worst: Sequence[OutlierRow]
+    """Largest score first."""
 
     columns: Sequence[str]
     contributions: Array
-    """(D,): the mean of each column's part in the scores of odd rows."""
+    """(D,): the mean contribution of each column to the scores of outliers."""
 
 
-def findings(
+def outlier_report(
     detector: OutlierDetector,
     origin: str,
     scores: Array,
-    oddest: Sequence[OddRow],
+    worst: Sequence[OutlierRow],
     contributions: Array,
-) -> Findings:
-    """What a fitted detector finds in rows from `origin` with these scores (n,).
+) -> OutlierReport:
+    """The values of the page for rows from `origin` with these scores (n,).
 
-    `contributions` (D,) are the mean parts of columns in the scores of odd rows.
+    `contributions` (D,) are the mean contributions of columns to the scores of outliers.
     """
-    return Findings(
+    return OutlierReport(
         origin=origin,
         scores=scores,
         threshold=detector.threshold_,
         statement=detector.threshold_statement_,
-        oddest=oddest,
+        worst=worst,
         columns=detector.estimators_[0].preparation_.schema.feature_names(),
         contributions=contributions,
     )
 
 
-def render_odd(found: Findings) -> str:
-    """The page, one self-contained HTML file that opens offline."""
-    charts, odd = Charts(), int((found.scores > found.threshold).sum())
-    title = f"{odd:,} of {formatting.count(len(found.scores), 'row')} are odd"
+def render_outliers(report: OutlierReport) -> str:
+    """The page as one self-contained HTML file that opens offline."""
+    charts, outliers = Charts(), int((report.scores > report.threshold).sum())
+    verb = "is an outlier" if outliers == 1 else "are outliers"
+    title = f"{outliers:,} of {formatting.count(len(report.scores), 'row')} {verb}"
     body = "\n".join(
         [
-            f"<header>\n<h1>{escape(f'isthmus detect · {found.origin}')}</h1>\n"
-            f"{paragraph(title, 'headline')}\n"
-            f"{paragraph(found.statement[0].upper() + found.statement[1:] + '.')}\n</header>",
+            f"<header>\n<h1>{escape(f'isthmus detect · {report.origin}')}</h1>\n"
+            f"{paragraph(title, 'headline')}\n{paragraph(sentence(report.statement))}\n</header>",
             section(
                 "scores",
                 "Scores",
                 paragraph(
-                    "The mean squared deviation of a row from what is expected of it, each "
-                    "column's over what it usually is. Rows right of the line are odd."
+                    "The score is the mean squared deviation of a row from its expected values, "
+                    "relative to the usual deviation of each column. Rows right of the dashed line "
+                    "are outliers."
                 ),
-                charts.add(_spread(found), "How many rows have which score, and the threshold"),
+                charts.add(_histogram(report), "distribution of the scores, and the threshold"),
             ),
-            section("rows", "The oddest rows", _rows(found.oddest)),
+            section("rows", "Largest scores", _rows(report.worst)),
             section(
                 "columns",
-                "What makes rows odd",
-                paragraph("The mean part of each column in the scores of odd rows."),
-                charts.add(_columns(found), "Mean contribution of columns to the scores"),
+                "Contributions of columns",
+                paragraph("The mean contribution of each column to the scores of outliers."),
+                charts.add(_columns(report), "mean contribution of each column to the scores"),
             ),
         ]
     )
     return whole(body, charts, title, metadata.version("isthmus"))
 
 
-def _rows(oddest: Sequence[OddRow]) -> str:
+def _rows(worst: Sequence[OutlierRow]) -> str:
     lines = [
         [
             row.name.removeprefix("row "),
             formatting.number(row.score),
-            "; ".join(map(str, row.reasons)) or "no column alone",
+            "; ".join(map(str, row.reasons)) or "no single column",
         ]
-        for row in oddest
+        for row in worst
     ]
-    return table(["row", "score", "found, and what was expected"], lines)
+    return table(["row", "score", "unusual values, and the expected ones"], lines)
 
 
-def _spread(found: Findings) -> Figure:
-    """A histogram on a logarithmic axis: scores spread over powers of ten."""
+def _histogram(report: OutlierReport) -> Figure:
+    """A histogram of the scores on logarithmic axes, with the threshold."""
     tiny = np.finfo(np.float32).tiny
-    logs, line = np.log10(np.maximum(found.scores, tiny)), math.log10(found.threshold + tiny)
-    low = max(float(logs.min()), line - 4)  # scores of nothing would stretch the axis
+    logs = np.log10(np.maximum(report.scores, tiny))
+    threshold = math.log10(report.threshold + tiny)
+    low = max(float(logs.min()), threshold - 4)  # scores near 0 would widen the axis
     counts, edges = np.histogram(np.maximum(logs, low), bins=BINS)
     bars = {
         "type": "bar",
         "x": ((edges[1:] + edges[:-1]) / 2).round(4).tolist(),
         "y": counts.tolist(),
         "width": float(edges[1] - edges[0]),
-        "marker": {"color": "@accent"},
+        "marker": {"color": "@ae"},
         "hovertemplate": "%{y} rows<extra></extra>",
         "showlegend": False,
     }
@@ -126,8 +130,8 @@ def _spread(found: Findings) -> Figure:
     horizontal = axis("score", tickvals=ticks.tolist(), ticktext=[f"{10.0**t:g}" for t in ticks])
     mark = {
         "type": "line",
-        "x0": line,
-        "x1": line,
+        "x0": threshold,
+        "x1": threshold,
         "yref": "paper",
         "y0": 0,
         "y1": 1,
@@ -136,17 +140,17 @@ def _spread(found: Findings) -> Figure:
     return figure([bars], horizontal, axis("rows", type="log"), shapes=[mark])
 
 
-def _columns(found: Findings) -> Figure:
-    order = np.argsort(-found.contributions, kind="stable")[:COLUMNS][::-1]
+def _columns(report: OutlierReport) -> Figure:
+    order = np.argsort(-report.contributions, kind="stable")[:COLUMNS][::-1]
     bars = {
         "type": "bar",
         "orientation": "h",
-        "x": found.contributions[order].tolist(),
+        "x": report.contributions[order].tolist(),
         "y": list(range(len(order))),
-        "marker": {"color": "@accent"},
+        "marker": {"color": "@ae"},
         "hovertemplate": "%{x:.3g}<extra></extra>",
         "showlegend": False,
     }
-    names = [label(found.columns[i]) for i in order]
+    names = [label(report.columns[i]) for i in order]
     vertical = axis(tickvals=list(range(len(order))), ticktext=names)
-    return figure([bars], axis("part in the score"), vertical, height=90 + 24 * len(order))
+    return figure([bars], axis("contribution to the score"), vertical, height=90 + 24 * len(order))

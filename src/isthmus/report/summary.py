@@ -1,99 +1,116 @@
-"""The evidence in a few lines of text, for a terminal and for the top of the page."""
+"""The main figures of a report in sentences and short tables."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from isthmus.report import formatting
+from isthmus.report.data.records import ReportData, Usage
 
 NOTICEABLE = 1.005
+"""Errors whose ratio is smaller than this count as equal."""
 
 
-def summary_lines(evidence: dict[str, Any]) -> list[str]:
-    """Errors beside PCA's, how the code is used, and the time it took."""
-    measured, data, used = evidence["measured"], evidence["data"], evidence["usage"]
-    cells = [["", "autoencoder", "PCA"]]
-    for name, key, write in (
-        ("reconstruction error", "error", formatting.number),
-        ("explained variance", "explained_variance", formatting.percent),
-    ):
-        cells.append([name, *(write(measured[who][key]) for who in ("ae", "pca"))])
-    lines = formatting.aligned(cells)
-    lines.append(f"of {whose(evidence)}; errors are mean squared, {data['unit']}")
-    lines.append(
-        f"code: {usage_sentence(used)}; variance {formatting.number(used['smallest'])} to "
-        f"{formatting.number(used['largest'])}"
+def summary_lines(report: ReportData) -> list[str]:
+    """Errors of the autoencoder and the baselines, use of the code, and training time."""
+    measured, data, usage = report["measured"], report["data"], report["usage"]
+    methods = [measured["ae"], *measured["baselines"].values()]
+    names = [report["labels"][name] for name in measured["baselines"]]
+    lines = formatting.aligned(
+        [
+            ["", "autoencoder", *names],
+            ["reconstruction error", *(formatting.number(m["error"]) for m in methods)],
+            [
+                "explained variance",
+                *(formatting.percent(m["explained_variance"]) for m in methods),
+            ],
+        ]
     )
-    training = evidence["training"]
-    lines.append(
+    training = report["training"]
+    lines += [
+        f"measured on {measured_rows(report)}; errors are mean squared, {data['unit']}",
+        f"code: {usage_sentence(usage)}; variance {formatting.number(usage['smallest'])} to "
+        f"{formatting.number(usage['largest'])}",
         f"training took {formatting.seconds(training['seconds'])} for "
         f"{formatting.count(training['epochs'], 'epoch')} on {training['device']}, the best was "
-        f"epoch {training['best_epoch']}"
-    )
-    lines += [event["message"] for event in evidence["history"]["events"]]
-    if measured.get("validation"):
+        f"epoch {training['best_epoch']}",
+        *(event["message"] for event in report["history"]["events"]),
+    ]
+    if measured["validation"]:
         lines.append(validation_sentence(measured["validation"]))
     return lines
 
 
-def validation_sentence(figures: dict[str, Any]) -> str:
-    """What PCA of some rows made of the others, before a fit came back to PCA of all."""
-    error, explained = figures["error"], figures["explained_variance"]
+def validation_sentence(figures: Mapping[str, float | None]) -> str:
+    """The figures of PCA on the validation rows, before a fit fell back to PCA of all rows."""
+    rows = formatting.count(int(figures["rows"] or 0), "validation row")
     return (
-        f"PCA of the others rebuilds {formatting.count(int(figures['rows']), 'held-out row')} with "
-        f"error {formatting.number(error)}, explained variance {formatting.percent(explained)}"
+        f"PCA of the training rows reconstructs {rows} with error "
+        f"{formatting.number(figures['error'])} and explained variance "
+        f"{formatting.percent(figures['explained_variance'])}"
     )
 
 
-def whose(evidence: dict[str, Any]) -> str:
-    """Which rows the figures are of."""
-    measured = evidence["measured"]
-    rows, everything = measured["rows"], evidence["data"]["rows"]
+def measured_rows(report: ReportData) -> str:
+    """The number and kind of the rows that were measured."""
+    measured, total = report["measured"], report["data"]["rows"]
     if measured["unseen"]:
-        return formatting.count(rows, "held-out row")
-    if rows == everything:
-        return "all " + formatting.count(rows, "row")
-    return f"{formatting.count(rows, 'row')} of {everything:,}"
+        return formatting.count(measured["rows"], "validation row")
+    if measured["rows"] == total:
+        return "all " + formatting.count(total, "row")
+    return f"{formatting.count(measured['rows'], 'row')} of {total:,}"
 
 
-def usage_sentence(used: dict[str, Any]) -> str:
-    """How many units do something of their own."""
-    idle = used["n_dead"] + used["n_duplicates"]
-    parts = [f"{used['units'] - idle:,} of {formatting.count(used['units'], 'unit')} in use"]
-    if used["n_dead"]:
-        parts.append(f"{used['n_dead']:,} dead")
-    if used["n_duplicates"]:
-        parts.append(f"{used['n_duplicates']:,} repeating another")
+def usage_sentence(usage: Usage) -> str:
+    """How many units are in use, dead, or copies of another."""
+    idle = usage["n_dead"] + usage["n_duplicates"]
+    parts = [f"{usage['units'] - idle:,} of {formatting.count(usage['units'], 'unit')} in use"]
+    if usage["n_dead"]:
+        parts.append(f"{usage['n_dead']:,} dead")
+    if usage["n_duplicates"]:
+        parts.append(f"{usage['n_duplicates']:,} repeating another")
     return ", ".join(parts)
 
 
-def headline(evidence: dict[str, Any]) -> str:
-    """What the code keeps, in one sentence."""
-    measured, size = evidence["measured"], evidence["model"]["n_components"]
-    ours, theirs = (measured[who]["explained_variance"] for who in ("ae", "pca"))
-    rows = "rows the network has not seen" if measured["unseen"] else "the rows"
+def headline(report: ReportData) -> str:
+    """The explained variance of the autoencoder and the baselines, in one sentence."""
+    measured, size = report["measured"], report["model"]["n_components"]
+    ours = measured["ae"]["explained_variance"]
     if ours is None:
-        return f"{_numbers(size)}; the rows do not vary, so there is nothing to keep."
+        return f"{_numbers(size)}; the rows do not vary, so there is no variance to explain."
+    rows = "validation rows" if measured["unseen"] else "rows"
+    baselines = "".join(
+        f"; {report['labels'][name]} explains {formatting.percent(figures['explained_variance'])}"
+        for name, figures in measured["baselines"].items()
+    )
     return (
-        f"{_numbers(size)} {'keeps' if size == 1 else 'keep'} {formatting.percent(ours)} of the "
-        f"variance of {rows}; PCA keeps {formatting.percent(theirs)}."
+        f"{_numbers(size)} {'explains' if size == 1 else 'explain'} {formatting.percent(ours)} of "
+        f"the variance of the {rows}{baselines}."
     )
 
 
-def beside_pca(evidence: dict[str, Any]) -> str:
-    """How many numbers PCA would need, and how the errors compare."""
-    curve, measured = evidence["curve"], evidence["measured"]
-    size, reached = evidence["model"]["n_components"], curve["reached_at"]
-    ours, theirs = measured["ae"]["error"], measured["pca"]["error"]
-    if any(event["event"] == "pca" for event in evidence["history"]["events"]):
-        return "Here PCA is as good as any network that training found, so the model is PCA."
+def comparison(report: ReportData, name: str) -> str:
+    """How a baseline's error compares, and how many numbers per row it needs to match."""
+    measured, label = report["measured"], report["labels"][name]
+    figures, size = measured["baselines"][name], report["model"]["n_components"]
+    ours, theirs, reached = measured["ae"]["error"], figures["error"], figures["reached_at"]
+    if name == "pca" and measured["is_pca"]:
+        return "Training did not improve on PCA, so the model is PCA."
     if reached is not None and reached < size:
-        return f"PCA does better here: it needs only {_numbers(reached).lower()} to keep as much."
+        return (
+            f"{label} does better here: it explains as much variance with only {_numbers(reached)}."
+        )
     if ours <= 0 or reached == size or theirs < NOTICEABLE * ours:
-        return "It is as good as PCA at this size of code."
-    ratio = f"Its squared error is {formatting.number(theirs / ours)} times smaller than PCA's"
+        return f"At this code size, {label} is as good."
+    ratio = (
+        f"{label}'s squared error is {formatting.number(theirs / ours)} times as large: "
+        f"the autoencoder's is {100 * (1 - ours / theirs):.0f} % lower."
+    )
     if reached is None:
-        return f"{ratio}, and PCA does not reach it even with {curve['largest']:,} numbers a row."
-    return f"{ratio}, which needs {reached:,} numbers a row to keep as much."
+        return (
+            f"{ratio} {label} does not explain as much variance even with "
+            f"{_numbers(figures['largest'])}."
+        )
+    return f"{ratio} {label} needs {_numbers(reached)} to explain as much variance."
 
 
 def _numbers(size: int) -> str:
-    return f"{size:,} number{'' if size == 1 else 's'} a row"
+    return f"{formatting.count(size, 'number')} per row"

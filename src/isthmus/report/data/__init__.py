@@ -1,1 +1,1 @@
-"""Collect what the report shows, as plain values."""
+"""What the report shows, as values that the json module writes."""

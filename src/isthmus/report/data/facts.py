@@ -1,48 +1,51 @@
-"""What was fitted on what, by what and where, as plain values."""
+"""Facts of a fit as plain values: the rows, the network, the training and the machine."""
 
 import os
 import platform
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import torch
 
-from isthmus.data import Preparation, Schema
-from isthmus.estimator import Autoencoder, to_artifact
-from isthmus.types import Source
+from isthmus.data.preparation.preparation import Preparation
+from isthmus.data.schema import Schema
+from isthmus.data.source import Source
+from isthmus.estimator import Autoencoder
+from isthmus.report.data.records import DataFacts, ModelFacts, TrainingFacts
 
 LIBRARIES = ("isthmus", "torch", "scikit-learn", "numpy")
 MOST_NAMES = 50
 CPU_LIST = Path("/proc/cpuinfo")
 
+BEFORE = ("outcome", "training_rows", "validation_rows", "batch_size", "max_epochs", "pretraining")
+AFTER = ("threads", "engine", "memory_format", "pretraining_seconds")
 
-def facts(ae: Autoencoder, source: Source) -> dict[str, Any]:
-    """The rows, the network, the training and the machine."""
-    return {
-        "data": _data(ae, source),
-        "model": _model(ae),
-        "training": _training(ae),
-        "settings": _settings(ae),
-        "versions": {name: metadata.version(name) for name in LIBRARIES}
-        | {"python": platform.python_version()},
-        "hardware": _hardware(ae),
-    }
+
+class Hardware(TypedDict):
+    """The machine."""
+
+    cpu: str
+    cores: int | None
+    threads: int
+    gpu: str | None
+    system: str
 
 
 def unit_of(preparation: Preparation) -> str:
     """The unit of errors, in words."""
     if preparation.schema.columns is not None:
-        return "where 1 is no better than the mean of each column or the shares of its levels"
+        return "scaled so that 1 is the error of predicting column means and category shares"
     if preparation.scaling == "standard":
         return "in standard deviations of each column"
     if preparation.schema.dtypes == ("uint8",):
-        return "with 8-bit values as 0 to 1"
-    return "in the data's own unit"
+        return "with 8-bit values scaled to 0 to 1"
+    return "in the unit of the data"
 
 
-def _data(ae: Autoencoder, source: Source) -> dict[str, Any]:
+def data_facts(ae: Autoencoder, source: Source) -> DataFacts:
+    """Form, names and preparation of the rows."""
     schema, preparation = ae.preparation_.schema, ae.preparation_
     names, recording = schema.names, schema.recording
     channels = recording.sample.names if recording is not None else None
@@ -68,13 +71,14 @@ def _cut(schema: Schema) -> str | None:
     """How rows were cut from recordings, in words."""
     if schema.recording is None:
         return None
-    length, step = schema.shape[0], schema.recording.step
-    if step is None:
+    length, hop = schema.shape[0], schema.recording.hop
+    if hop is None:
         return f"whole series, of up to {length:,} samples"
-    return f"windows of {length:,} samples, one every {step:,}"
+    return f"windows of {length:,} samples, one every {hop:,}"
 
 
-def _model(ae: Autoencoder) -> dict[str, Any]:
+def model_facts(ae: Autoencoder) -> ModelFacts:
+    """Kind, loss and size of the network."""
     kind = ae.kind_.to_json()
     return {
         "kind": type(ae.kind_).__name__.lower(),
@@ -85,38 +89,39 @@ def _model(ae: Autoencoder) -> dict[str, Any]:
     }
 
 
-def _training(ae: Autoencoder) -> dict[str, Any]:
-    rows = ("outcome", "training_rows", "validation_rows")
-    known = (*rows, "batch_size", "max_epochs", "pretraining")
-    how: dict[str, Any] = {
-        name: ae.facts_[name]
-        for name in ("threads", "engine", "memory_format")
-        if name in ae.facts_
-    }
+def training_facts(ae: Autoencoder) -> TrainingFacts:
+    """Rows, epochs, time and device of the training."""
     epochs = [record["epoch"] for record in ae.history_ if "train" in record]
-    return {name: ae.facts_[name] for name in known if name in ae.facts_} | {
+    facts = {name: ae.facts_[name] for name in BEFORE if name in ae.facts_} | {
         "epochs": max(epochs, default=0),
         "best_epoch": ae.best_epoch_,
         "device": str(ae.facts_["device"]),
         "precision": ae.facts_["precision"],
-        **how,
         "seconds": float(ae.facts_["training_seconds"]),
-        **{name: ae.facts_[name] for name in ("pretraining_seconds",) if name in ae.facts_},
     }
+    facts |= {name: ae.facts_[name] for name in AFTER if name in ae.facts_}
+    return cast("TrainingFacts", facts)
 
 
-def _settings(ae: Autoencoder) -> dict[str, Any]:
-    """What was asked for where it is not the default."""
+def changed_settings(ae: Autoencoder) -> dict[str, object]:
+    """The settings that differ from the defaults."""
     default = Autoencoder().get_params(deep=False)
-    given = to_artifact(ae).settings
+    given = ae.to_artifact().settings
     return {name: value for name, value in given.items() if value != _listed(default[name])}
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _hardware(ae: Autoencoder) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """The versions of the libraries and of Python."""
+    libraries = {name: metadata.version(name) for name in LIBRARIES}
+    return libraries | {"python": platform.python_version()}
+
+
+def hardware(ae: Autoencoder) -> Hardware:
+    """The machine of this process, and the device of the fit."""
     device = torch.device(str(ae.facts_["device"]))
     gpu = device.type == "cuda" and torch.cuda.is_available()
     return {
@@ -129,10 +134,10 @@ def _hardware(ae: Autoencoder) -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The processor's name, as far as the system tells."""
+    """The name of the processor, if the system reports it."""
     if CPU_LIST.is_file():
         text = CPU_LIST.read_text(errors="replace")
-        named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-        if named:
-            return named[1].strip()
+        model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+        if model:
+            return model[1].strip()
     return platform.processor() or platform.machine()

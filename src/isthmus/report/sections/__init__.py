@@ -1,1 +1,34 @@
-"""Sections of the report page, drawn from collected values."""
+"""The sections of the report, in the order of the page."""
+
+from typing import Any
+
+from isthmus.report.sections import (
+    code_map,
+    codecs,
+    curve,
+    facts,
+    features,
+    history,
+    pretraining,
+    reconstructions,
+    usage,
+)
+from isthmus.report.sections.base import Section
+
+SECTIONS: dict[str, Section[Any]] = {
+    section.name: section
+    for section in (
+        reconstructions.SECTION,
+        curve.SECTION,
+        code_map.SECTION,
+        features.SECTION,
+        usage.SECTION,
+        codecs.SECTION,
+        pretraining.SECTION,
+        history.SECTION,
+        facts.SECTION,
+    )
+}
+"""The sections by name; a page has each one whose values the report data hold."""
+
+__all__ = ["SECTIONS", "Section"]

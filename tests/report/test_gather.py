@@ -1,4 +1,4 @@
-"""The evidence is true, complete, small, and plain enough to be written as JSON."""
+"""The report data are true, complete, small, and plain enough to be written as JSON."""
 
 import base64
 import io
@@ -12,7 +12,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from isthmus import Autoencoder, load
-from isthmus.data import Subset, array_source, spread
+from isthmus.data import array_source
+from isthmus.data.loading.rows import evenly_spaced
+from isthmus.data.source import Subset
 from isthmus.errors import DataError, RequestError
 from isthmus.report import gather, render, summary_lines
 
@@ -22,25 +24,25 @@ def fit(rows, size=2, **settings):
     return Autoencoder(size, **chosen).fit(rows)
 
 
-@pytest.mark.parametrize("name", ["table_evidence", "image_evidence", "signal_evidence"])
-def test_evidence_survives_json_and_is_small(name, request):
-    evidence = request.getfixturevalue(name)
-    written = json.dumps(evidence, allow_nan=False)
-    assert json.loads(written) == evidence
+@pytest.mark.parametrize("name", ["table_report", "image_report", "signal_report"])
+def test_report_data_survive_json_and_are_small(name, request):
+    report = request.getfixturevalue(name)
+    written = json.dumps(report, allow_nan=False)
+    assert json.loads(written) == report
     assert len(written) < 300_000
 
 
-def test_figures_are_those_of_the_held_out_rows(table_fit, frame, table_evidence):
+def test_figures_are_those_of_the_held_out_rows(table_fit, frame, table_report):
     validation = frame.iloc[table_fit.validation_rows_]
     expected = table_fit.evaluate(validation)
-    measured = table_evidence["measured"]
+    measured = table_report["measured"]
     assert measured["unseen"]
     assert measured["rows"] == len(validation)
     assert measured["ae"]["error"] == pytest.approx(expected.total)
     assert measured["ae"]["explained_variance"] == pytest.approx(expected.explained_variance)
 
 
-def test_pca_is_scikit_learns_on_the_same_rows(table_fit, frame, table_evidence):
+def test_pca_is_scikit_learns_on_the_same_rows(table_fit, frame, table_report):
     columns = frame.to_numpy(float)
     train = columns[table_fit.train_rows_]
     scale = np.where(train.std(axis=0) > 0, train.std(axis=0), 1)
@@ -48,12 +50,12 @@ def test_pca_is_scikit_learns_on_the_same_rows(table_fit, frame, table_evidence)
     pca = PCA(2).fit(scaled[table_fit.train_rows_])
     test = scaled[table_fit.validation_rows_]
     back = pca.inverse_transform(pca.transform(test))
-    measured = table_evidence["measured"]["pca"]
+    measured = table_report["measured"]["baselines"]["pca"]
     assert measured["error"] == pytest.approx(((back - test) ** 2).mean())
     explained = 1 - ((back - test) ** 2).sum() / (test**2).sum()
     assert measured["explained_variance"] == pytest.approx(explained)
-    curve = table_evidence["curve"]
-    assert curve["pca"][curve["sizes"].index(2)] == pytest.approx(explained)
+    curve = table_report["curve"]["pca"]
+    assert curve["explained"][curve["sizes"].index(2)] == pytest.approx(explained)
 
 
 def test_a_loaded_model_is_measured_on_all_rows(table_fit, frame, tmp_path):
@@ -75,25 +77,25 @@ def test_a_model_that_fell_back_to_pca_has_seen_all_rows(rng):
     before = {"rows": 20, "error": 0.5, "explained_variance": 0.25}
     message = "the model is PCA"
     ae.history_.append({"event": "pca", "epoch": 0, "message": message, "validation": before})
-    evidence = gather(ae, x)
-    assert not evidence["measured"]["unseen"]
-    assert evidence["history"]["events"][0]["event"] == "pca"
-    assert evidence["measured"]["validation"] == before
-    assert "20 held-out rows with error 0.500" in summary_lines(evidence)[-1]
-    assert "20 held-out rows with error 0.500" in render(evidence)
+    report = gather(ae, x)
+    assert not report["measured"]["unseen"]
+    assert report["history"]["events"][0]["event"] == "pca"
+    assert report["measured"]["validation"] == before
+    assert "20 validation rows with error 0.500" in summary_lines(report)[-1]
+    assert "20 validation rows with error 0.500" in render(report)
 
 
-def test_facts_say_what_was_fitted_on_what(table_fit, table_evidence):
-    data, model = table_evidence["data"], table_evidence["model"]
+def test_facts_say_what_was_fitted_on_what(table_fit, table_report):
+    data, model = table_report["data"], table_report["model"]
     assert (data["rows"], data["features"], data["layout"]) == (160, 5, "table")
     assert data["constant"] == ["constant"]
     assert data["columns"][0] == "height"
     assert (model["kind"], model["n_components"]) == ("multilayer", 2)
-    assert table_evidence["training"]["seconds"] == table_fit.facts_["training_seconds"] > 0
+    assert table_report["training"]["seconds"] == table_fit.facts_["training_seconds"] > 0
     given = {"n_components": 2, "max_epochs": 3, "random_state": 0, "pretraining": "random"}
-    assert table_evidence["settings"] == given
-    assert set(table_evidence["versions"]) >= {"isthmus", "torch", "python"}
-    assert table_evidence["hardware"]["cpu"]
+    assert table_report["facts"]["settings"] == given
+    assert set(table_report["versions"]) >= {"isthmus", "torch", "python"}
+    assert table_report["facts"]["hardware"]["cpu"]
 
 
 def test_history_holds_each_term_of_training_and_held_out_rows(rng):
@@ -104,23 +106,27 @@ def test_history_holds_each_term_of_training_and_held_out_rows(rng):
     assert len(history["terms"]["reconstruction"]["train"]) == len(history["epochs"]) == 4
 
 
-def test_best_and_worst_rows_are_the_best_and_the_worst(table_fit, frame, table_evidence):
+def test_best_and_worst_rows_are_the_best_and_the_worst(table_fit, frame, table_report):
     validation = table_fit.validation_rows_
     errors = table_fit.evaluate(frame.iloc[validation]).per_row
-    groups = table_evidence["rows"]
+    groups = table_report["rows"]
     assert groups["best"]["rows"] == validation[np.argsort(errors)][:5].tolist()
     assert groups["worst"]["rows"] == validation[np.argsort(-errors)][:5].tolist()
     assert groups["typical"]["errors"] == sorted(groups["typical"]["errors"])
 
 
-def test_table_rows_are_shown_as_found_and_as_rebuilt(table_fit, frame, table_evidence):
-    group = table_evidence["rows"]["worst"]
+def test_table_rows_are_shown_with_their_reconstructions(table_fit, frame, table_report):
+    group = table_report["rows"]["worst"]
     picked = frame.iloc[group["rows"]]
     assert group["columns"] == list(frame.columns)
-    np.testing.assert_allclose(group["found"], picked.to_numpy(float))
-    np.testing.assert_allclose(group["rebuilt"], table_fit.reconstruct(picked).to_numpy(float))
-    off = (group["found"][0][0] - group["rebuilt"][0][0]) / table_fit.preparation_.scale[0]
-    assert group["off"][0][0] == pytest.approx(off, abs=1e-6)
+    np.testing.assert_allclose(group["original"], picked.to_numpy(float))
+    np.testing.assert_allclose(
+        group["reconstruction"], table_fit.reconstruct(picked).to_numpy(float)
+    )
+    off = (group["original"][0][0] - group["reconstruction"][0][0]) / table_fit.preparation_.scale[
+        0
+    ]
+    assert group["deviation"][0][0] == pytest.approx(off, abs=1e-6)
 
 
 def test_a_wide_table_shows_the_columns_that_are_off(rng):
@@ -128,12 +134,12 @@ def test_a_wide_table_shows_the_columns_that_are_off(rng):
     group = gather(fit(x, 1), x)["rows"]["worst"]
     assert len(group["columns"]) == 12
     assert group["n_columns"] == 40
-    evidence = gather(fit(x, 1), x)
-    assert len(evidence["features"]["names"]) == 30
+    report = gather(fit(x, 1), x)
+    assert len(report["features"]["bars"]["names"]) == 30
 
 
-def test_columns_are_listed_by_their_error(table_evidence, table_fit, frame):
-    features = table_evidence["features"]
+def test_columns_are_listed_by_their_error(table_report, table_fit, frame):
+    features = table_report["features"]["bars"]
     assert features["ae"] == sorted(features["ae"], reverse=True)
     errors = table_fit.evaluate(frame.iloc[table_fit.validation_rows_]).per_feature
     assert features["ae"][0] == pytest.approx(float(np.sqrt(errors.max())))
@@ -146,30 +152,30 @@ def decoded(url):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
-def test_images_are_shown_as_they_are_in_the_range_of_the_data(image_evidence, dim):
-    group = image_evidence["rows"]["typical"]
-    shown = decoded(group["found"][0])
+def test_images_are_shown_as_they_are_in_the_range_of_the_data(image_report, dim):
+    group = image_report["rows"]["typical"]
+    shown = decoded(group["original"][0])
     np.testing.assert_allclose(shown, dim[group["rows"][0]] * (255 / 15), atol=0.6)
-    assert decoded(group["rebuilt"][0]).shape == (8, 8)
+    assert decoded(group["reconstruction"][0]).shape == (8, 8)
     assert len(group["rows"]) == 10
 
 
-def test_the_heat_map_is_the_error_of_each_pixel(images_fit, dim, image_evidence):
+def test_the_heat_map_is_the_error_of_each_pixel(images_fit, dim, image_report):
     validation = dim[images_fit.validation_rows_]
     expected = np.sqrt(images_fit.evaluate(validation).per_feature).reshape(8, 8)
-    np.testing.assert_allclose(image_evidence["features"]["ae"], expected)
+    np.testing.assert_allclose(image_report["features"]["heat"]["ae"], expected)
 
 
-def test_signals_are_lines_a_channel(signals, signal_evidence):
-    group = signal_evidence["rows"]["typical"]
-    np.testing.assert_allclose(np.array(group["found"][0]).T, signals.values[group["rows"][0]])
-    assert np.shape(signal_evidence["features"]["ae"]) == (2, 50)
+def test_signals_are_lines_a_channel(signals, signal_report):
+    group = signal_report["rows"]["typical"]
+    np.testing.assert_allclose(np.array(group["original"][0]).T, signals.values[group["rows"][0]])
+    assert np.shape(signal_report["features"]["over_time"]["ae"]) == (2, 50)
 
 
 def test_long_signals_are_shortened(rng):
     x = array_source(rng.normal(size=(60, 1000)).cumsum(axis=1), layout="signal")
     group = gather(fit(x), x)["rows"]["typical"]
-    assert np.shape(group["found"]) == (6, 1, 300)
+    assert np.shape(group["original"]) == (6, 1, 300)
 
 
 IMAGES = {
@@ -184,17 +190,17 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_images_of_any_kind_have_evidence_and_a_page(name, rng):
+def test_images_of_any_kind_have_report_data_and_a_page(name, rng):
     shape, dtype = IMAGES[name]
     x = rng.integers(0, 256, shape).astype(np.uint8)
     x = x.astype(dtype) if dtype == np.uint8 else (x > 128 if dtype is bool else x / dtype(100))
-    evidence = gather(fit(x, max_epochs=0), x)
-    domains = evidence["images"]["domains"]
+    report = gather(fit(x, max_epochs=0), x)
+    domains = report["images"]["domains"]
     assert [domain["same"] for domain in domains] == [True, False]
-    assert decoded(evidence["rows"]["typical"]["found"][0]).max() > 200
-    assert (evidence["images"]["scale_note"] is None) == (dtype == np.uint8)
-    assert render(evidence).startswith("<!doctype html>")
-    json.dumps(evidence, allow_nan=False)
+    assert decoded(report["rows"]["typical"]["original"][0]).max() > 200
+    assert (report["images"]["scale_note"] is None) == (dtype == np.uint8)
+    assert render(report).startswith("<!doctype html>")
+    json.dumps(report, allow_nan=False)
 
 
 ROWS = {
@@ -209,24 +215,24 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_rows_of_any_kind_have_evidence_and_a_page(name, rng):
+def test_rows_of_any_kind_have_report_data_and_a_page(name, rng):
     x = ROWS[name](rng)
     size = 1 if name.startswith("one") else 2
-    evidence = gather(fit(x, size), x, color=np.arange(x.shape[0]))
-    json.dumps(evidence, allow_nan=False)
-    assert render(evidence).startswith("<!doctype html>")
-    assert (evidence["features"] is None) == (name == "one column")
+    report = gather(fit(x, size), x, color=np.arange(x.shape[0]))
+    json.dumps(report, allow_nan=False)
+    assert render(report).startswith("<!doctype html>")
+    assert (report["features"] is None) == (name == "one column")
 
 
 def test_a_code_wider_than_the_rows_is_compared_with_all_of_pca(rng):
     x = rng.normal(size=(60, 3))
-    evidence = gather(fit(x, 5, kind="regularized"), x)
-    assert evidence["measured"]["pca"]["n_components"] == 3
-    assert evidence["measured"]["pca"]["explained_variance"] == pytest.approx(1)
+    report = gather(fit(x, 5, kind="regularized"), x)
+    assert report["measured"]["baselines"]["pca"]["n_components"] == 3
+    assert report["measured"]["baselines"]["pca"]["explained_variance"] == pytest.approx(1)
 
 
 def test_usage_names_dead_units_and_copies(rng):
-    from isthmus.report.data.codes import usage
+    from isthmus.report.sections.usage import usage
 
     codes = rng.normal(size=(200, 4))
     codes[:, 1], codes[:, 3] = 0, -codes[:, 0]
@@ -238,17 +244,19 @@ def test_usage_names_dead_units_and_copies(rng):
 
 def test_nothing_is_drawn_of_more_rows_than_can_be_seen(rng, monkeypatch):
     x = rng.normal(size=(7000, 3))
-    evidence = gather(fit(x, 2), x, color=np.arange(7000) % 3)
-    assert len(evidence["map"]["x"]) == len(evidence["map"]["color"]["of"]) == 3000
-    assert evidence["usage"]["rows"] == 5000
+    report = gather(fit(x, 2), x, color=np.arange(7000) % 3)
+    assert len(report["map"]["x"]) == len(report["map"]["color"]["of"]) == 3000
+    assert report["usage"]["rows"] == 5000
 
 
-def test_columns_in_another_order_are_the_same_rows(table_fit, frame, table_evidence):
+def test_columns_in_another_order_are_the_same_rows(table_fit, frame, table_report):
     turned = gather(table_fit, frame[frame.columns[::-1]])["measured"]
-    measured = table_evidence["measured"]
+    measured = table_report["measured"]
     assert (turned["rows"], turned["unseen"]) == (measured["rows"], measured["unseen"])
-    for who in ("ae", "pca"):  # the strides of the turned table may change the last digit
-        assert turned[who] == pytest.approx(measured[who], rel=1e-12)
+    figures = [(turned["ae"], measured["ae"])]
+    figures += [(turned["baselines"]["pca"], measured["baselines"]["pca"])]
+    for ours, theirs in figures:  # the strides of the turned table may change the last digit
+        assert ours == pytest.approx(theirs, rel=1e-12)
 
 
 def test_foreign_rows_are_refused(table_fit, frame):
@@ -263,4 +271,4 @@ def test_a_subset_reads_the_rows_it_was_given(rng):
     subset = Subset(source, np.array([5, 3, 9]))
     np.testing.assert_array_equal(subset.read(np.array([2, 0])), source.values[[9, 5]])
     assert len(subset) == 3
-    np.testing.assert_array_equal(spread(np.arange(100), 3), [0, 50, 99])
+    np.testing.assert_array_equal(evenly_spaced(np.arange(100), 3), [0, 50, 99])

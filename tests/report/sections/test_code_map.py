@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from isthmus.report.data.codes import code_map, colouring
+from isthmus.report.sections.code_map import code_map, coloring
 
 ROWS = np.arange(4)
 
@@ -26,7 +26,7 @@ def test_more_numbers_are_drawn_along_their_principal_directions(rng):
     np.testing.assert_allclose(drawn["shares"], pca.explained_variance_ratio_)
 
 
-def test_codes_that_vary_alike_in_all_directions_are_drawn_as_they_are():
+def test_isotropic_codes_are_drawn_as_they_are():
     white = np.linalg.qr(np.random.default_rng(0).normal(size=(100, 6)))[0]
     drawn = code_map(white, np.arange(100))
     np.testing.assert_allclose(drawn["x"], white[:, 0], rtol=1e-5)
@@ -48,23 +48,23 @@ def test_one_number_has_no_second_direction():
     ],
 )
 def test_few_values_are_categories(values, names, of):
-    found = colouring(values, "label", 4, ROWS)
-    assert (found["name"], found["categories"], found["of"]) == ("label", names, of)
+    colors = coloring(values, "label", 4, ROWS)
+    assert (colors["name"], colors["categories"], colors["of"]) == ("label", names, of)
 
 
 def test_many_numbers_are_a_scale():
     values = np.array([0.5, np.nan, 2.5, 3.5])
-    assert colouring(values, None, 4, ROWS) == {"name": "colour", "numbers": [0.5, None, 2.5, 3.5]}
-    assert "numbers" in colouring(np.arange(100), "n", 100, ROWS)
+    assert coloring(values, None, 4, ROWS) == {"name": "colour", "numbers": [0.5, None, 2.5, 3.5]}
+    assert "numbers" in coloring(np.arange(100), "n", 100, ROWS)
 
 
 def test_the_rarest_of_many_texts_are_others():
     texts = [f"t{i % 30}" for i in range(1000)] + ["rare"]
-    found = colouring(texts, "text", 1001, np.arange(1001))
-    assert len(found["categories"]) == 20
-    assert found["categories"][-1] == "other"
-    assert found["categories"][found["of"][-1]] == "other"
+    colors = coloring(texts, "text", 1001, np.arange(1001))
+    assert len(colors["categories"]) == 20
+    assert colors["categories"][-1] == "other"
+    assert colors["categories"][colors["of"][-1]] == "other"
 
 
 def test_no_colour_is_none():
-    assert colouring(None, "label", 4, ROWS) is None
+    assert coloring(None, "label", 4, ROWS) is None

@@ -1,1 +1,0 @@
-"""Charts as plain dictionaries for plotly."""
