@@ -1,6 +1,7 @@
-"""The vocabulary every part shares; parts meet here and never need each other."""
+"""Shared types: other modules import these instead of each other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,10 @@ Array = NDArray[Any]
 Index = NDArray[np.intp]
 
 # Shape letters: B rows in a batch, D features, K code units, C channels, T time, H x W pixels.
+
+
+LinearLink = tuple[float | Tensor, float | Tensor]
+"""(slope, offset) of the line from data to the raw output of a loss: numbers, or (D,) each."""
 
 
 class Output(NamedTuple):
@@ -59,7 +64,7 @@ class Network(nn.Module):
         return None
 
     def before_code(self, x: Tensor) -> Tensor:
-        """(B, *shape) to (B, K): the code before its activation; asked only of a `one_layer`."""
+        """(B, *shape) to (B, K): the code before its activation; only with a `dense_encoder`."""
         raise NotImplementedError
 
     def encode(self, x: Tensor) -> Tensor:
@@ -98,19 +103,19 @@ class ColumnFacts(NamedTuple):
     """A column of a table, as a network and a loss see it."""
 
     likelihood: str
-    """What its values are drawn from: "squared" (a mean they stray around), "bernoulli",
-    "categorical" or "count"."""
+    """The distribution of its values: "squared" (around a mean), "bernoulli", "categorical" or
+    "count"."""
 
     size: int
-    """How many features it is."""
+    """How many features it becomes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountFacts:
-    """The columns of counts of a table, (C,) numbers each, in their order."""
+    """Statistics of the count columns of a table, (C,) numbers each, in their order."""
 
-    sized: bool
-    """Whether rows have size factors: all columns are counts, and rows were counted as deep."""
+    has_size_factors: bool
+    """Whether rows have size factors; then all columns are counts."""
 
     dispersion: Array
     """How far the variance exceeds the mean, in squares of the mean, >= 0."""
@@ -128,7 +133,7 @@ class CountFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a network is told about the rows it is built for, in prepared units."""
+    """Shape and statistics of the rows that a network is built for, in prepared units."""
 
     shape: tuple[int, ...]
     """(D,) for tables, (C, T) for signals, (C, H, W) for images."""
@@ -140,30 +145,30 @@ class Facts:
     """The largest prepared value of the training rows."""
 
     floor: Array | None = field(default=None, compare=False)
-    """What no feature falls below, in a form that broadcasts to `shape`, -inf where it is open;
-    None where all are."""
+    """The lower limit of each feature, broadcastable to `shape`, -inf for features without one;
+    None if no feature has one."""
 
     ceiling: Array | None = field(default=None, compare=False)
-    """What no feature rises above, likewise."""
+    """The upper limit of each feature, in the same form."""
 
     allow_missing: bool = False
     """Whether values may be missing; they are NaN."""
 
     columns: tuple[ColumnFacts, ...] | None = None
-    """Of a table whose columns are not all numbers, in the order of its features, else None."""
+    """The columns of a table in the order of its features; None if all columns are numbers."""
 
     mean: Array | None = field(default=None, compare=False)
-    """(D,): the prepared means of the features, where there are `columns`."""
+    """(D,): the prepared means of the features, if there are `columns`."""
 
     scale: Array | None = field(default=None, compare=False)
-    """(D,): what a value was divided by, where there are `columns`."""
+    """(D,): what each feature was divided by, if there are `columns`."""
 
     counts: CountFacts | None = field(default=None, compare=False)
-    """Where some columns are counts, and the loss judges them as such, else None."""
+    """Statistics of the count columns, if the loss uses a count likelihood, else None."""
 
     @property
     def sizes(self) -> Index | None:
-        """How many features each column is; None where each is one."""
+        """How many features each column becomes; None if each becomes one."""
         if self.columns is None:
             return None
         return np.asarray([column.size for column in self.columns], np.intp)
@@ -177,7 +182,7 @@ class Facts:
 
     @property
     def share(self) -> Array | None:
-        """(D,): how much of its column each feature is; None where each is one."""
+        """(D,): the share of each feature in its column; None if each is a column by itself."""
         return None if self.sizes is None else np.repeat(1 / self.sizes, self.sizes)
 
     @property
@@ -186,32 +191,14 @@ class Facts:
         return int(np.prod(self.shape))
 
 
-class Source(Protocol):
-    """Rows of numbers, wherever they live: in memory, in a file, in a folder of images."""
-
-    @property
-    def schema(self) -> Any:
-        """The `isthmus.data.Schema` of one row: shape, names, dtypes and what it came from."""
-
-    @property
-    def origin(self) -> str:
-        """What to call these rows in a message: the file's path, or "X"."""
-
-    def __len__(self) -> int:
-        """How many rows there are."""
-
-    def read(self, rows: Index) -> Array:
-        """The chosen rows as a dense (len(rows), *schema.shape) array, in their own dtype."""
-
-
-class Numbers(Protocol):
-    """Row numbers in order: an array of them, or what stands for one without holding it."""
+class RowNumbers(Protocol):
+    """Row numbers in order: an array, or an object that computes them on demand."""
 
     def __len__(self) -> int:
         """How many there are."""
 
-    def __getitem__(self, at: Any, /) -> Any:
-        """The numbers at a slice or an array of positions."""
+    def __getitem__(self, positions: Any, /) -> Any:
+        """The row numbers at a slice or an array of positions."""
 
 
 class HasCurvature(Protocol):
@@ -221,16 +208,48 @@ class HasCurvature(Protocol):
         """Elementwise Fisher information of the loss at `raw` (B, *shape), >= 0."""
 
 
-class WeightedRows(Protocol):
-    """Prepared rows with weights of mean 1."""
+def shuffled_batches(n_rows: int, batch_size: int, *, seed: int, epoch: int) -> list[Index]:
+    """The positions of each batch of one epoch; every row comes once, the last batch may be short.
+
+    The order depends only on the seed and the epoch, so a resumed fit sees the same batches.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(n_rows)
+    return [order[start : start + batch_size] for start in range(0, n_rows, batch_size)]
+
+
+class WeightedRows:
+    """Prepared rows with weights of mean 1: what a network is trained and evaluated on.
+
+    A subclass sets `weight` and defines `__len__` and `take`; the other members have defaults.
+    """
 
     weight: Tensor
+    """(n,): how much each row counts."""
+
+    resident: Tensor | None = None
+    """(n, *shape): all rows, if they are prepared in memory."""
 
     def __len__(self) -> int:
         """How many rows there are."""
+        raise NotImplementedError
 
     def take(self, positions: Index) -> Tensor:
         """(len(positions), *shape): the rows at these positions."""
+        raise NotImplementedError
+
+    @property
+    def quick_positions(self) -> Index:
+        """Positions of the rows that are fast to read; by default all of them."""
+        return np.arange(len(self))
+
+    def batches(self, size: int, *, seed: int, epoch: int) -> Sequence[Index]:
+        """The positions of each batch of `size` rows of an epoch."""
+        return shuffled_batches(len(self), size, seed=seed, epoch=epoch)
+
+    def prefetch(self, batches: Sequence[Index], first: int = 0) -> AbstractContextManager[None]:
+        """A context in which batches from number `first` on may be read before they are taken."""
+        del batches, first
+        return nullcontext()
 
 
 class Module(nn.Module):

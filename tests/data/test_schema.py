@@ -11,7 +11,9 @@ import pytest
 import torch
 from scipy import sparse
 
-from isthmus.data import Schema, open_source, restore, schema_from_json
+from isthmus.data import Schema, open_source
+from isthmus.data.schema import schema_from_json
+from isthmus.data.tables.restore import restore
 from isthmus.errors import ArtifactError
 
 
@@ -49,7 +51,7 @@ PANDAS = {
     ),
     "labels": pd.DataFrame(np.eye(3), columns=["b", 0, 401.5]),
 }
-OTHERS = {
+SEPARATOR_NAMES = {
     "polars": pl.DataFrame(
         {
             "m": pl.Series(["1.50", "2.25"]).cast(pl.Decimal(10, 2)),
@@ -70,9 +72,9 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", [*PANDAS, *OTHERS])
+@pytest.mark.parametrize("name", [*PANDAS, *SEPARATOR_NAMES])
 def test_what_rows_come_in_is_read_back(name):
-    source = open_source((PANDAS | OTHERS)[name])
+    source = open_source((PANDAS | SEPARATOR_NAMES)[name])
     schema = through_json(source.schema)
     assert schema == source.schema
     rows = source.read(np.arange(len(source))).astype(np.float64)

@@ -5,9 +5,10 @@ import polars as pl
 import pytest
 from scipy import sparse
 
-from isthmus.data import align, array_source, check_rows, open_source
+from isthmus.data import array_source, open_source
 from isthmus.data.output.write import table_schema
 from isthmus.data.splitting import holdout
+from isthmus.data.validate import align, check_rows
 from isthmus.errors import DataError, SourceError
 
 

@@ -9,20 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from isthmus.data import (
-    align,
-    check_rows,
-    count_missing,
-    cut_like,
-    fill,
-    fit_preparation,
-    is_series,
-    open_source,
-    rejoin,
-    schema_from_json,
-    series,
-    windows,
-)
+from isthmus.data import open_source, series, windows
+from isthmus.data.output.fill_missing import count_missing, fill
+from isthmus.data.preparation.fit import fit_preparation
+from isthmus.data.schema import schema_from_json
+from isthmus.data.signals.recordings import is_series, recordings_from_rows
+from isthmus.data.validate import align, check_rows
+from isthmus.data.windows import cut_like
 from isthmus.errors import ArtifactError, DataError, RequestError, SourceError
 
 
@@ -32,7 +25,7 @@ def everything(source):
 
 def test_windows_of_a_recording(rng):
     recording = rng.normal(size=(23, 2))
-    source = windows(recording, length=8, step=5)
+    source = windows(recording, length=8, hop=5)
     assert source.extents[:, 1].tolist() == [0, 5, 10, 15]
     assert source.schema.shape == (8, 2)
     assert source.schema.network_shape == (2, 8)
@@ -40,13 +33,13 @@ def test_windows_of_a_recording(rng):
     np.testing.assert_array_equal(found, [recording[15:23], recording[:8]])
 
 
-def test_the_step_is_half_a_window_unless_told():
+def test_the_hop_is_half_a_window_unless_told():
     assert windows(np.arange(20.0), length=8).extents[:, 1].tolist() == [0, 4, 8, 12]
     assert windows(np.arange(6.0), length=3).extents[:, 1].tolist() == [0, 1, 2, 3]
 
 
 def test_one_channel_needs_no_axis():
-    source = windows(np.arange(9.0), length=4, step=4)
+    source = windows(np.arange(9.0), length=4, hop=4)
     assert source.schema.shape == (4,)
     assert everything(source).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [5, 6, 7, 8]]
     assert windows(np.arange(9.0)[:, None], length=4).schema.shape == (4, 1)
@@ -57,25 +50,25 @@ def test_windows_lie_in_no_memory_of_their_own(tmp_path, rng):
     np.save(tmp_path / "a.npy", recording)
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
     for given in (recording, mapped):
-        source = windows(given, length=100, step=1)
+        source = windows(given, length=100, hop=1)
         assert np.shares_memory(source.parts[0].values, given)
-    source = windows(tmp_path / "a.npy", length=100, step=1)
+    source = windows(tmp_path / "a.npy", length=100, hop=1)
     assert isinstance(source.parts[0].values, np.memmap)
     np.testing.assert_array_equal(source.read(np.array([17]))[0], recording[17:117])
 
 
 def test_several_recordings_end_where_they_end(rng):
     recordings = [rng.normal(size=n) for n in (10, 4, 7)]
-    source = windows(recordings, length=4, step=4)
+    source = windows(recordings, length=4, hop=4)
     assert source.extents.tolist() == [
         *([0, 0, 4], [0, 4, 8], [0, 6, 10]),
         *([1, 0, 4], [2, 0, 4], [2, 3, 7]),
     ]
-    back = source.restored(everything(source))
+    back = source.restore(everything(source))
     for one, other in zip(back, recordings, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-14)
     cube = rng.normal(size=(3, 9, 2))
-    assert len(windows(cube, length=3, step=3)) == 9
+    assert len(windows(cube, length=3, hop=3)) == 9
 
 
 FORMS = {
@@ -91,8 +84,8 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_recordings_come_back_as_what_they_were(form, rng):
     given = FORMS[form](rng.normal(size=(50, 2)))
-    source = windows(given, length=12, step=5)
-    back = source.restored(everything(source))
+    source = windows(given, length=12, hop=5)
+    back = source.restore(everything(source))
     assert type(back) is type(given)
     if isinstance(given, (pd.DataFrame, pl.DataFrame)):
         assert list(back.columns) == list(given.columns)
@@ -101,19 +94,19 @@ def test_recordings_come_back_as_what_they_were(form, rng):
         assert back.dtype in (given.dtype, np.dtype("float32"))
     np.testing.assert_allclose(np.asarray(back), np.asarray(given), rtol=1e-6)
     one = windows(FORMS["array"](rng.normal(size=30)), length=5)
-    assert one.restored(everything(one)).shape == (30,)
+    assert one.restore(everything(one)).shape == (30,)
 
 
 def test_channels_have_their_names():
     frame = pd.DataFrame({"a": np.arange(6.0), "b": np.arange(6.0)})
-    schema = windows(frame, length=2, step=2).schema
+    schema = windows(frame, length=2, hop=2).schema
     assert schema.feature_names() == ("0,a", "0,b", "1,a", "1,b")
     assert schema.recording.sample.names == ("a", "b")
 
 
 @pytest.mark.parametrize("given", [np.arange(9.0), pd.DataFrame({"a": np.arange(9.0) / 2})])
 def test_a_schema_remembers_how_rows_were_cut(given):
-    for source in (windows(given, length=4, step=3), series([given, given[:5]])):
+    for source in (windows(given, length=4, hop=3), series([given, given[:5]])):
         written = json.loads(json.dumps(source.schema.to_json()))
         assert schema_from_json(written) == source.schema
 
@@ -121,8 +114,8 @@ def test_a_schema_remembers_how_rows_were_cut(given):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"step": 5}, "step 5 with windows of 4"),
-        ({"step": True}, "step True"),
+        ({"hop": 5}, "hop 5 with windows of 4"),
+        ({"hop": True}, "hop True"),
         ({"flat": False}, "recordings of"),
         ({"flat": 1}, "recordings of"),
     ],
@@ -135,18 +128,18 @@ def test_a_schema_that_was_tampered_with_is_refused(change, what):
 
 
 @pytest.mark.parametrize(
-    ("length", "step", "message"),
+    ("length", "hop", "message"),
     [
         (1, None, "a window of 1 samples: give a whole number from 2 on"),
         (2.5, None, "a window of 2.5 samples"),
         (True, None, "a window of True"),
-        (4, 0, "every 0: give a step from 1 to 4, so that every sample is in a window"),
-        (4, 5, "every 5: give a step from 1 to 4"),
+        (4, 0, "every 0: give a hop from 1 to 4, so that every sample is in a window"),
+        (4, 5, "every 5: give a hop from 1 to 4"),
     ],
 )
-def test_windows_that_make_no_sense(length, step, message):
+def test_windows_that_make_no_sense(length, hop, message):
     with pytest.raises(RequestError, match=message):
-        windows(np.arange(9.0), length=length, step=step)
+        windows(np.arange(9.0), length=length, hop=hop)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +149,7 @@ def test_windows_that_make_no_sense(length, step, message):
         ([np.zeros(9), np.zeros(1)], r"^X\[1\]: 1 sample, fewer than the window of 8"),
         ([np.zeros(9), np.zeros((9, 2))], r"^X\[1\]: has 2 channels, and X\[0\] has 1 channel;"),
         ([], r"^X: the list holds no recording"),
-        (np.zeros((2, 2, 2, 2)), r"^X: an array of shape \(2, 2, 2, 2\) is no recording"),
+        (np.zeros((2, 2, 2, 2)), r"^X: an array of shape \(2, 2, 2, 2\) is not a recording"),
         ([np.zeros(0)], r"^X\[0\]: holds no samples"),
         (
             pd.DataFrame({"t": pd.date_range("2020", periods=9), "a": np.arange(9.0)}),
@@ -209,17 +202,17 @@ def test_a_folder_or_an_archive_holds_several(tmp_path, rng):
     folder.mkdir()
     for name, values in recordings.items():
         np.save(folder / f"{name}.npy", values)
-    packed = windows(tmp_path / "all.npz", length=10, step=10)
+    packed = windows(tmp_path / "all.npz", length=10, hop=10)
     assert packed.lengths == [12, 30]
     assert [part.origin for part in packed.parts] == [f"{tmp_path}/all.npz:{n}" for n in "ba"]
-    loose = windows(folder, length=10, step=10)
+    loose = windows(folder, length=10, hop=10)
     assert loose.lengths == [30, 12]
     assert loose.origin == str(folder)
     np.save(folder / "c.npy", np.zeros(3))
     with pytest.raises(SourceError, match=rf"^{folder}/c\.npy: 3 samples, fewer than the window"):
         windows(folder, length=10)
     (folder / "notes.txt").write_text("beats")
-    with pytest.raises(SourceError, match=r"holds notes\.txt, which is no recording"):
+    with pytest.raises(SourceError, match=r"holds notes\.txt, which is not a recording"):
         windows(folder, length=2)
 
 
@@ -233,7 +226,7 @@ def test_series_are_padded_with_missing_values():
     np.testing.assert_array_equal(everything(source)[0], [0, 1, 2, np.nan, np.nan])
     assert everything(source)[1].tolist() == [0, 1, 2, 3, 4]
     assert source.remarks == ("series of 3 to 5 samples",)
-    back = source.restored(everything(source))
+    back = source.restore(everything(source))
     assert [one.tolist() for one in back] == [[0, 1, 2], [0, 1, 2, 3, 4]]
     assert back[0].dtype == np.arange(3).dtype
 
@@ -271,7 +264,7 @@ def test_padding_is_not_counted_as_missing(rng):
 def test_unlike_channels_are_scaled_each_by_itself(rng):
     millivolts = {name: rng.normal(size=400) for name in ("I", "II")}
     frame = pd.DataFrame(millivolts | {"bpm": 60 + 90 * rng.normal(size=400)})
-    source = windows(frame, length=4, step=4)
+    source = windows(frame, length=4, hop=4)
     rows = np.arange(len(source))
     fitted = fit_preparation(source, rows, np.ones(len(rows)))
     assert fitted.scaling == "standard"
@@ -283,7 +276,7 @@ def test_unlike_channels_are_scaled_each_by_itself(rng):
 
 def test_later_recordings_are_cut_as_those_of_the_fit():
     frame = pd.DataFrame({"a": np.arange(12.0) / 3, "b": np.arange(12.0) / 7})
-    schema = windows(frame, length=4, step=3).schema
+    schema = windows(frame, length=4, hop=3).schema
     swapped = cut_like(schema, frame[["b", "a"]])
     np.testing.assert_array_equal(everything(swapped), everything(cut_like(schema, frame)))
     assert swapped.extents[:, 1].tolist() == [0, 3, 6, 8]
@@ -313,45 +306,45 @@ def test_what_is_filled_in_stays_outside_to_the_bit(rng):
     np.testing.assert_array_equal(filled, np.where(holes, 0.0, recording))
     assert count_missing(source) == holes.sum()
     frame = pl.DataFrame({"a": [1, None, 3, 4]})
-    filled = fill(windows(frame, length=2, step=1), np.full((3, 2, 1), 7.0))
+    filled = fill(windows(frame, length=2, hop=1), np.full((3, 2, 1), 7.0))
     assert filled["a"].to_list() == [1, 7, 3, 4]
     assert filled["a"].dtype == pl.Int64
 
 
-def test_codes_alone_make_a_recording_of_whole_steps(rng):
-    schema = windows(np.zeros((20, 2)), length=6, step=4).schema
+def test_codes_alone_make_a_recording_of_whole_hops(rng):
+    schema = windows(np.zeros((20, 2)), length=6, hop=4).schema
     rows = rng.normal(size=(4, 6, 2))
-    assert rejoin(rows, schema).shape == (3 * 4 + 6, 2)
-    assert rejoin(rows, schema, 17).shape == (17, 2)
-    np.testing.assert_allclose(rejoin(rows, schema, 17)[-1], rows[-1, -1])
-    pair = rejoin(rows, schema, [10, 7])
+    assert recordings_from_rows(rows, schema).shape == (3 * 4 + 6, 2)
+    assert recordings_from_rows(rows, schema, 17).shape == (17, 2)
+    np.testing.assert_allclose(recordings_from_rows(rows, schema, 17)[-1], rows[-1, -1])
+    pair = recordings_from_rows(rows, schema, [10, 7])
     assert [one.shape for one in pair] == [(10, 2), (7, 2)]
-    assert rejoin(rows[:0], schema).shape == (0, 2)
+    assert recordings_from_rows(rows[:0], schema).shape == (0, 2)
     for lengths, message in (
         (19, "4 codes do not make recordings of 19 samples, which have 5"),
         ([10], "4 codes do not make recordings of 10 samples, which have 2"),
         ([10, 3], r"lengths\[1\]: 3 samples, fewer than the window of 6"),
     ):
         with pytest.raises(DataError, match=message):
-            rejoin(rows, schema, lengths)
+            recordings_from_rows(rows, schema, lengths)
 
 
 def test_codes_alone_make_series_of_full_length(rng):
     schema = series([np.zeros(3), np.zeros(5)]).schema
     rows = rng.normal(size=(2, 5))
-    np.testing.assert_allclose(rejoin(rows, schema), rows)
-    assert [len(one) for one in rejoin(rows, schema, [2, 5])] == [2, 5]
-    assert rejoin(rows[:1], schema, 4).shape == (4,)
-    assert rejoin(rows[:0], schema) == []
+    np.testing.assert_allclose(recordings_from_rows(rows, schema), rows)
+    assert [len(one) for one in recordings_from_rows(rows, schema, [2, 5])] == [2, 5]
+    assert recordings_from_rows(rows[:1], schema, 4).shape == (4,)
+    assert recordings_from_rows(rows[:0], schema) == []
     with pytest.raises(DataError, match=r"lengths\[0\]: 6 samples, and the longest series"):
-        rejoin(rows, schema, [6, 2])
+        recordings_from_rows(rows, schema, [6, 2])
 
 
 def test_parquet_recordings_keep_their_dtypes(tmp_path):
     frame = pl.DataFrame({"a": np.arange(9, dtype="int16") % 5, "b": np.arange(9.0) / 2})
     frame.write_parquet(tmp_path / "a.parquet")
     source = windows(tmp_path / "a.parquet", length=4)
-    back = source.restored(everything(source))
+    back = source.restore(everything(source))
     assert back.schema == pq.read_table(tmp_path / "a.parquet").schema
 
 
@@ -359,7 +352,7 @@ def test_parquet_recordings_keep_their_dtypes(tmp_path):
 def test_one_length_is_a_number_of_any_type(lengths):
     values = np.arange(95.0)
     source = windows(values, length=10)
-    back = rejoin(source.read(np.arange(len(source))), source.schema, lengths)
+    back = recordings_from_rows(source.read(np.arange(len(source))), source.schema, lengths)
     np.testing.assert_allclose(back, values)
 
 
@@ -367,7 +360,7 @@ def test_one_length_is_a_number_of_any_type(lengths):
 def test_lengths_that_are_none_are_refused_in_words(lengths):
     source = windows(np.arange(95.0), length=10)
     with pytest.raises(RequestError, match="lengths="):
-        rejoin(source.read(np.arange(len(source))), source.schema, lengths)
+        recordings_from_rows(source.read(np.arange(len(source))), source.schema, lengths)
 
 
 @pytest.mark.parametrize("number", [float, int, np.float64, np.array, torch.tensor])

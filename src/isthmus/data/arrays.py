@@ -8,23 +8,24 @@ import torch
 from scipy import sparse
 
 from isthmus.data.schema import Layout, Schema
+from isthmus.data.source import Source
 from isthmus.errors import DataError, SourceError
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index
 
 IMAGE_CHANNELS = (1, 2, 3, 4)
 IN_MEMORY = "X"
-"""What rows that come from no file are called."""
+"""What messages call rows that do not come from a file."""
 
 RANKS: dict[Layout, tuple[int, ...]] = {"table": (1,), "signal": (1, 2), "image": (2, 3)}
 
 
-def fault(origin: str, message: str) -> DataError:
-    """The error to raise about rows from `origin`: a SourceError where that is a file."""
+def data_error(origin: str, message: str) -> DataError:
+    """The error to raise about rows from `origin`: a SourceError if that is a file."""
     kind = DataError if origin == IN_MEMORY or origin.startswith(f"{IN_MEMORY}[") else SourceError
     return kind(f"{origin}: {message}")
 
 
-class ArraySource:
+class ArraySource(Source):
     """Rows of an array with the rows on its first axis."""
 
     def __init__(
@@ -33,9 +34,7 @@ class ArraySource:
         self.values = values
         self.schema = schema
         self.origin = origin
-        self.first_row = first_row  # what to add to a row's number in a message
-        self.flat = False
-        """Whether the array has but the axis of the rows, each of which is one number."""
+        self.first_row = first_row
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -46,26 +45,24 @@ class ArraySource:
         chosen = np.asarray(self.values[rows])
         return chosen.astype(chosen.dtype.newbyteorder("="), copy=False)
 
-
-def glance(source: Source, rows: Index) -> Array:
-    """The chosen rows, only to be looked at: of an array, rows in a row are a view."""
-    if type(source) is not ArraySource or not len(rows):
-        return source.read(rows)
-    first, last = int(rows[0]), int(rows[-1])
-    values = source.values
-    if last - first != len(rows) - 1 or first < 0 or not values.dtype.isnative:
-        return source.read(rows)
-    in_order = bool((np.diff(rows) == 1).all())
-    return np.asarray(values[first : last + 1]) if in_order else source.read(rows)
+    def view(self, rows: Index) -> Array:
+        """What `read` gives, for reading only; consecutive rows are not copied."""
+        if not len(rows) or not self.values.dtype.isnative:
+            return self.read(rows)
+        first, last = int(rows[0]), int(rows[-1])
+        if last - first != len(rows) - 1 or first < 0 or not (np.diff(rows) == 1).all():
+            return self.read(rows)
+        return np.asarray(self.values[first : last + 1])
 
 
-class SparseSource:
+class SparseSource(Source):
     """Rows of a SciPy sparse matrix, made dense only as they are read."""
 
     def __init__(self, values: Any, schema: Schema, *, origin: str = IN_MEMORY) -> None:
         self.values = values.tocsr()
         self.schema = schema
         self.origin = origin
+        self.is_sparse = True
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -79,14 +76,25 @@ class SparseSource:
 def array_source(
     values: Array, *, layout: Layout | None = None, origin: str = IN_MEMORY
 ) -> ArraySource:
-    """A source over a NumPy array whose first axis counts the rows.
+    """A source over a NumPy array; its first axis counts the rows.
 
-    Without `layout`, (n, D) is a table; (n, H, W) with uint8 or bool values is grey images, other
-    (n, A, B) are grey images when no axis is 4 times the other, else signals (time x channels);
-    (n, H, W, C) and (n, C, H, W) with 1 to 4 channels are images. `layout="table"` reads (n,) as a
-    table of one column.
+    Parameters:
+        values: An array of real numbers or booleans.
+        layout: What the axes of a row mean: "table", "signal" or "image". By default (n, D) is a
+            table. (n, A, B) with floats is a signal of A time steps and B channels if one axis is
+            at least 4 times the other, else grey images. (n, H, W, C) and (n, C, H, W) with 1 to 4
+            channels are images. "table" also reads (n,), as one column.
+        origin: What messages call the rows.
 
-    Raises DataError for object or complex values, or a shape that fits no layout.
+    Raises:
+        DataError: The values are objects or complex, or the shape fits no layout.
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus.data import array_source
+        >>> source = array_source(np.zeros((10, 28, 28), np.uint8))
+        >>> len(source), source.schema.layout, source.schema.shape
+        (10, 'image', (28, 28))
     """
     flat = layout == "table" and values.ndim == 1
     values = values[:, None] if flat else values
@@ -95,8 +103,8 @@ def array_source(
     return source
 
 
-def unmasked(values: Any) -> Array:
-    """A masked array as a plain one, NaN (missing) wherever it is masked."""
+def unmasked(values: np.ma.MaskedArray[Any, Any]) -> Array:
+    """A masked array as a plain one; masked values are NaN (missing)."""
     plain = np.asarray(values.data)
     return np.where(values.mask, np.nan, plain) if np.any(values.mask) else plain
 
@@ -104,7 +112,22 @@ def unmasked(values: Any) -> Array:
 def tensor_source(
     values: torch.Tensor, *, layout: Layout | None = None, origin: str = IN_MEMORY
 ) -> ArraySource:
-    """A source over a torch tensor; the same layouts as `array_source`."""
+    """A source over a torch tensor, with the layouts of `array_source`; the result is a tensor too.
+
+    Parameters:
+        values: A tensor on any device.
+        layout: What the axes of a row mean; see `array_source`.
+        origin: What messages call the rows.
+
+    Raises:
+        DataError: The values are complex, or the shape fits no layout.
+
+    Example:
+        >>> import torch
+        >>> from isthmus.data import tensor_source
+        >>> tensor_source(torch.zeros(5, 3)).schema.container
+        'tensor'
+    """
     tensor = values.detach().cpu()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
@@ -117,9 +140,23 @@ def tensor_source(
 
 
 def sparse_source(values: Any, *, origin: str = IN_MEMORY) -> SparseSource:
-    """A source over a SciPy sparse matrix or array, (n, D)."""
+    """A source over a SciPy sparse matrix or array, (n, D); rows become dense as they are read.
+
+    Parameters:
+        values: A sparse matrix or array of any format, of real numbers.
+        origin: What messages call the rows.
+
+    Raises:
+        DataError: The values are complex, or there are not two axes.
+
+    Example:
+        >>> from scipy import sparse
+        >>> from isthmus.data import sparse_source
+        >>> len(sparse_source(sparse.eye(4, format="csr")))
+        4
+    """
     if not is_sparse(values) or values.ndim != 2:
-        raise fault(origin, f"expected a 2-D SciPy sparse matrix, got {type(values).__name__}")
+        raise data_error(origin, f"expected a 2-D SciPy sparse matrix, got {type(values).__name__}")
     _check_numeric(values.dtype, origin)
     schema = Schema(
         layout="table",
@@ -138,13 +175,13 @@ def is_sparse(values: Any) -> bool:
 
 def _check_numeric(dtype: np.dtype[Any], origin: str) -> None:
     if dtype.kind == "c":
-        raise fault(
+        raise data_error(
             origin,
             f"Complex data not supported (the values are {dtype}); "
             "give the real and imaginary parts as columns of their own",
         )
     if dtype.kind not in "biuf":
-        raise fault(
+        raise data_error(
             origin, f"the values are {dtype}, not real numbers; convert them with .astype(float)"
         )
 
@@ -155,17 +192,17 @@ def _array_schema(values: Array, layout: Layout | None, origin: str) -> Schema:
     if layout is None:
         layout = _guess_layout(values)
     if layout not in RANKS:
-        known = ", ".join(map(repr, RANKS))
-        raise fault(origin, f"layout={layout!r} is not known; use one of {known}")
+        layouts = ", ".join(map(repr, RANKS))
+        raise data_error(origin, f"layout={layout!r} is not known; use one of {layouts}")
     if values.ndim < 2:
-        raise fault(
+        raise data_error(
             origin,
             f"an array of shape {values.shape} has no rows and columns. Reshape your data with "
             ".reshape(-1, 1) if it is one column or .reshape(1, -1) if it is one row, or cut it "
             "into windows if it is a recording (command line: --window)",
         )
     if len(row) not in RANKS[layout]:
-        raise fault(
+        raise data_error(
             origin,
             f"an array of shape {values.shape} cannot be read as rows of kind {layout!r}; "
             "expected (rows, features), (rows, time, channels), (rows, height, width) "

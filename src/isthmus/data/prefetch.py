@@ -1,4 +1,4 @@
-"""Work done ahead of its time by threads, handed over in order."""
+"""Background threads that compute items before they are needed, in order."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -8,29 +8,28 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-NAME = "isthmus-ahead"
-"""What the threads are called."""
+THREAD_NAME = "isthmus-prefetch"
 
 
-def ahead(
+def prefetch(
     work: Callable[[T], R], items: Iterable[T], *, depth: int = 1, threads: int = 1
 ) -> Generator[R]:
-    """`work(item)` for each item in order, at most `depth` of them begun before they are asked for.
+    """`work(item)` for each item in order, with at most `depth` results computed in advance.
 
-    With a `depth` of 0 there is no thread. What `work` raises is raised where its answer is asked
-    for. When the iterator is closed, or an error passes through it, the threads have ended.
+    A `depth` of 0 uses no thread. An exception in `work` is raised when its result is due. The
+    threads have ended when the iterator is closed or an exception passes through it.
     """
     if depth < 1:
         yield from map(work, items)
         return
-    waiting: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(min(threads, depth), thread_name_prefix=NAME)
+    pending: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(min(threads, depth), thread_name_prefix=THREAD_NAME)
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(work, item))
+            if len(pending) > depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

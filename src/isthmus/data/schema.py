@@ -1,12 +1,12 @@
-"""Schema: what one row is, and what it must become again after a round trip."""
+"""Schema: the shape, names, dtypes and container of one row, restored after a round trip."""
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from isthmus.data.columns import Column, Moment
+from isthmus.data.columns import Column
 from isthmus.errors import ArtifactError
 
 Layout = Literal["table", "signal", "image"]
@@ -34,7 +34,7 @@ PANDAS_OTHER = re.compile(
     r"category|str|string(\[\w+\])?|datetime64\[(s|ms|us|ns)(, [^\]]+)?\]"
     rf"|timedelta64\[(s|ms|us|ns)\]|({ARROW_OTHER}|{DICTIONARY})\[pyarrow\]"
 )
-"""Of columns that are no numbers."""
+"""dtypes of columns that are not numbers."""
 
 NUMPY_TYPE = re.compile(
     rf"bool(ean)?|object|str|string(\[(python|pyarrow)\])?|(U?Int|u?int)(8|16|32|64)|Float(32|64)"
@@ -46,42 +46,52 @@ NUMPY_TYPE = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What rows were cut from: recordings, time down and channels across."""
+    """The recordings that rows were cut from, with time down and channels across."""
 
     sample: "Schema"
-    """One moment of a recording: a row (C,) of a table of numbers."""
+    """One sample of a recording: a row (C,) of a table of numbers."""
 
     flat: bool = False
     """Whether a recording has no axis of channels: (time,) rather than (time, C)."""
 
-    step: int | None = None
-    """Samples from the beginning of one window to that of the next; None where a row is a whole
+    hop: int | None = None
+    """Samples from the beginning of one window to that of the next; None if a row is a whole
     series, padded with missing values to the length of the longest."""
 
     def __post_init__(self) -> None:
-        """Make a sample read from JSON into the schema it was."""
+        """Turn a sample read from JSON back into a schema."""
         if isinstance(self.sample, dict):
             object.__setattr__(self, "sample", Schema(**self.sample))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """What one row is: its shape, what its axes mean, its dtypes, and what held it."""
+    """The shape, axes, dtypes and container of one row, so that it can be restored.
+
+    Every source and every fitted model has one.
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus.data import open_source
+        >>> schema = open_source(np.zeros((10, 3))).schema
+        >>> schema.layout, schema.shape, schema.dtypes, schema.n_features
+        ('table', (3,), ('float64',), 3)
+    """
 
     layout: Layout
     """What the axes of a row mean."""
 
     shape: tuple[int, ...]
-    """A row as given: (D,), (T, C), (H, W), (H, W, C), or (C, H, W) when channels are first."""
+    """A row as given: (D,), (T, C), (H, W), (H, W, C), or (C, H, W) if channels are first."""
 
     dtypes: tuple[str, ...]
-    """NumPy's names (for frames, narwhals'): one for all columns, or one a column."""
+    """NumPy's names (for frames, narwhals'): one for all columns, or one per column."""
 
     container: Container = "array"
-    """What to give back: a NumPy array, a torch tensor, a frame, a folder of images, ..."""
+    """What to return: a NumPy array, a torch tensor, a frame, a folder of images, ..."""
 
     names: tuple[str, ...] | None = None
-    """Column names, one a column, or None where columns have none (a CSV without header)."""
+    """The column names, or None if columns have none (a CSV without header)."""
 
     channels_first: bool = False
     """Whether an image row is (C, H, W) rather than (H, W) or (H, W, C)."""
@@ -90,40 +100,40 @@ class Schema:
     """Pillow's mode of the image files ("L", "RGB", ...), or None."""
 
     natives: tuple[str, ...] | None = None
-    """What `dtypes` cannot say: pandas' own names ("Int64"), or "matrix" for SciPy's spmatrix."""
+    """Names that `dtypes` cannot hold: pandas' own ("Int64"), or "matrix" for SciPy's spmatrix."""
 
     numpy_types: tuple[str, ...] | None = None
-    """What the pandas that wrote an Arrow table calls the dtype of each column ("Int64"), "" where
-    it does not tell; None where it was not pandas."""
+    """The dtype of each column in the pandas that wrote an Arrow table ("Int64"), "" if unknown;
+    None if pandas did not write it."""
 
     labels: tuple[Any, ...] | None = None
-    """pandas' own column labels where they are not all text (400.5, 401.0, ...), or None."""
+    """pandas' column labels if they are not all text (400.5, 401.0, ...), or None."""
 
     columns: tuple[Column, ...] | None = None
-    """What each column means, or None where all are numbers or truths."""
+    """What each column means, or None if all are numbers or booleans."""
 
     given: tuple[str, ...] | None = None
-    """The names of all columns, where some that identify rows were left out."""
+    """The names of all columns, if some that identify rows were left out."""
 
     recording: Recording | None = None
-    """What the rows were cut from, or None where they were given one by one."""
+    """The recordings that the rows were cut from, or None if rows were given one by one."""
 
     def __post_init__(self) -> None:
-        """Make lists read from JSON into the tuples they were."""
+        """Turn lists read from JSON back into tuples."""
         for name in ("shape", "dtypes", "names", "natives", "numpy_types", "labels", "given"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
         if self.columns is not None:
-            read = (Column(**one) if isinstance(one, dict) else one for one in self.columns)
-            object.__setattr__(self, "columns", _with_moments(tuple(read), self.dtypes))
+            columns = (Column(**c) if isinstance(c, dict) else c for c in self.columns)
+            object.__setattr__(self, "columns", tuple(columns))
         if isinstance(self.recording, dict):
             object.__setattr__(self, "recording", Recording(**self.recording))
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """The names of the columns that were left out."""
-        kept = set(self.names or ())
-        return tuple(name for name in self.given or () if name not in kept)
+        names = set(self.names or ())
+        return tuple(name for name in self.given or () if name not in names)
 
     @property
     def n_features(self) -> int:
@@ -132,7 +142,7 @@ class Schema:
 
     @property
     def network_shape(self) -> tuple[int, ...]:
-        """A row as a network sees it: (D,), (C, T) or (C, H, W)."""
+        """The shape of a row for a network: (D,), (C, T) or (C, H, W)."""
         if self.layout == "signal" and len(self.shape) == 2:
             return (self.shape[1], self.shape[0])
         if self.layout == "signal":
@@ -158,29 +168,8 @@ class Schema:
         return asdict(self)
 
 
-def _with_moments(columns: tuple[Column, ...], dtypes: tuple[str, ...]) -> tuple[Column, ...]:
-    """The columns, of which datetimes written by earlier versions do not say what they are."""
-    if all(column.role != "datetime" or column.moment for column in columns):
-        return columns
-    each = dtypes * len(columns) if len(dtypes) == 1 else dtypes
-    return tuple(
-        replace(column, moment=_moment(dtype))
-        if column.role == "datetime" and not column.moment
-        else column
-        for column, dtype in zip(columns, each, strict=False)
-    )
-
-
-def _moment(dtype: str) -> Moment:
-    if dtype.startswith("Duration"):
-        return "span"
-    if dtype.startswith("Datetime"):
-        return "naive" if "time_zone=None" in dtype else "zoned"
-    return "date"
-
-
 def schema_from_json(written: dict[str, Any]) -> Schema:
-    """The schema `Schema.to_json` wrote; ArtifactError where it is not one."""
+    """The schema that `Schema.to_json` wrote; ArtifactError if it is not one."""
     try:
         schema = Schema(**written)
         _check(schema)
@@ -253,9 +242,9 @@ def _check_names(schema: Schema) -> None:
             continue
         if len(values) != schema.n_features:
             raise ValueError(f"{len(values)} {field} for shape {schema.shape}")
-        odd = [value for value in values if not isinstance(value, kinds)]
-        if odd:
-            raise ValueError(f"{odd[0]!r} among the {field}")
+        refused = [value for value in values if not isinstance(value, kinds)]
+        if refused:
+            raise ValueError(f"{refused[0]!r} among the {field}")
     if schema.labels is not None and schema.container != "pandas":
         raise ValueError(f"labels with container {schema.container!r}")
     if schema.container in FRAMES and len(set(schema.names or ())) < len(schema.names or ()):
@@ -283,9 +272,9 @@ def _check_numpy_types(schema: Schema) -> None:
         raise ValueError(
             f"{len(types)} numpy_types for container {schema.container!r} and shape {schema.shape}"
         )
-    for one in types:
-        if not (isinstance(one, str) and (one == "" or NUMPY_TYPE.fullmatch(one))):
-            raise ValueError(f"numpy_type {one!r}")
+    for name in types:
+        if not (isinstance(name, str) and (name == "" or NUMPY_TYPE.fullmatch(name))):
+            raise ValueError(f"numpy_type {name!r}")
 
 
 def _check_columns(schema: Schema) -> None:
@@ -306,7 +295,7 @@ def _check_recording(schema: Schema) -> None:
     recording = schema.recording
     if recording is None:
         return
-    sample, step = recording.sample, recording.step
+    sample, hop = recording.sample, recording.hop
     _check(sample)
     if schema.layout != "signal" or sample.layout != "table" or sample.columns is not None:
         raise ValueError(f"layout {schema.layout!r} cut from rows of kind {sample.layout!r}")
@@ -314,8 +303,8 @@ def _check_recording(schema: Schema) -> None:
         () if recording.flat else sample.shape
     ):
         raise ValueError(f"shape {schema.shape} cut from recordings of {sample.shape} channels")
-    if step is not None and not (type(step) is int and 1 <= step <= schema.shape[0]):
-        raise ValueError(f"step {step!r} with windows of {schema.shape[0]} samples")
+    if hop is not None and not (type(hop) is int and 1 <= hop <= schema.shape[0]):
+        raise ValueError(f"hop {hop!r} with windows of {schema.shape[0]} samples")
 
 
 def _is_native(name: str, schema: Schema) -> bool:

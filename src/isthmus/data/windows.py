@@ -1,47 +1,71 @@
-"""Recordings become rows: windows of long ones, or whole series of different lengths."""
+"""Turn recordings into rows: windows of long ones, or whole series of different lengths."""
 
 from typing import Any
 
 from isthmus.data.recording_files import open_recordings
 from isthmus.data.schema import Schema
-from isthmus.data.signals.recordings import RecordingSource, cut, recut
+from isthmus.data.signals.recordings import RecordingSource, cut_recordings, cut_to_schema
 from isthmus.data.validate import align_parts
 
 
 def windows(
-    recording: Any, *, length: int, step: int | None = None, **options: Any
+    recording: object, *, length: int, hop: int | None = None, **options: Any
 ) -> RecordingSource:
-    """A source whose rows are windows (length, channels) of a recording, or of a list of them.
+    """A source whose rows are the windows (length, channels) of one or several recordings.
 
-    A recording is an array or tensor (time,) or (time, channels), a table with time down and
-    channels across, or the path of one; a folder of such files holds several, and so do a .npz of
-    several arrays and an array (recordings, time, channels). `options` are those of `open_source`,
-    for files. A window begins every `step` samples, by default half of `length`, and a last one
-    ends where the recording ends, so that every sample is in a window. Nothing is copied until a
-    row is read.
+    A model fitted on windows takes recordings and returns recordings. Nothing is copied until a row
+    is read.
 
-    A model fitted on windows takes recordings, and gives recordings back.
+    Parameters:
+        recording: An array or tensor (time,) or (time, channels), or a table with time down and
+            channels across, or the path of such a file. A list, an array (recordings, time,
+            channels), a folder of files and a .npz of several arrays hold several recordings.
+        length: Samples in a window, at least 2.
+        hop: Samples from the beginning of one window to that of the next, from 1 to `length`; by
+            default half of `length`. A last window ends where the recording ends, so that every
+            sample is in a window.
+        options: Options of `open_source` for files.
 
-    Raises DataError (SourceError for a file) where a recording is shorter than the window, or has
-    other channels than the first; RequestError for a window or a step that makes no sense.
+    Raises:
+        DataError: A recording is shorter than the window, or has other channels than the first; a
+            SourceError for a file.
+        RequestError: The length or the hop is invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus.data import windows
+        >>> rows = windows(np.zeros((1000, 2)), length=64)
+        >>> len(rows), rows.schema.shape
+        (31, (64, 2))
     """
-    return cut(open_recordings(recording, **options), length, step)
+    return cut_recordings(open_recordings(recording, **options), length, hop)
 
 
-def series(recordings: Any, **options: Any) -> RecordingSource:
-    """A source whose rows are whole series, padded with missing values to the longest one's length.
+def series(recordings: object, **options: Any) -> RecordingSource:
+    """A source whose rows are whole series, padded with missing values to the longest one.
 
-    What is padded is no part of any loss, mean or error. The series are a list of arrays (time,) or
-    (time, channels), or else what `windows` takes.
+    Padding is not part of any loss, mean or error.
 
-    Raises DataError (SourceError for a file) where they differ in their channels.
+    Parameters:
+        recordings: A list of arrays (time,) or (time, channels), or anything `windows` takes.
+        options: Options of `open_source` for files.
+
+    Raises:
+        DataError: The series differ in their channels; a SourceError for a file.
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus.data import series
+        >>> rows = series([np.zeros(5), np.zeros(8)])
+        >>> rows.schema.shape, rows.lengths
+        ((8,), [5, 8])
     """
-    return cut(open_recordings(recordings, **options), None, None)
+    return cut_recordings(open_recordings(recordings, **options), None, None)
 
 
 def cut_like(
-    schema: Schema, data: Any, *, drop_extra: bool = False, **options: Any
+    schema: Schema, data: object, *, drop_extra: bool = False, **options: Any
 ) -> RecordingSource:
-    """Recordings cut as the `schema` of a fitted model says, their channels matched by name."""
+    """Recordings cut to the rows of a fitted model's `schema`, with channels matched by name."""
     given = open_recordings(data, **options)
-    return recut(align_parts(given, schema, drop_extra=drop_extra), schema)
+    return cut_to_schema(align_parts(given, schema, drop_extra=drop_extra), schema)

@@ -7,7 +7,7 @@ import pytest
 
 from isthmus import Autoencoder
 from isthmus.data import Schema
-from isthmus.data.on_disk import Blocks
+from isthmus.data.on_disk import ChunkedSource
 from isthmus.estimator import split
 
 WIDTH, GROUP = 4, 2000
@@ -16,7 +16,7 @@ ALLOWED = 0.5 * 8 * (MANY - FEW)
 """Bytes: half a number of eight bytes for each row more."""
 
 
-class Made(Blocks):
+class Made(ChunkedSource):
     """Rows that are made as they are read."""
 
     def __init__(self, rows):
@@ -30,8 +30,8 @@ class Made(Blocks):
         rows = self.bounds[group + 1] - self.bounds[group]
         hidden = generator.normal(size=(rows, 2))
         values = hidden @ np.arange(8).reshape(2, 4) + generator.normal(size=(rows, WIDTH))
-        for start in range(0, len(values), self.step):
-            yield values[start : start + self.step]
+        for start in range(0, len(values), self.chunk_rows):
+            yield values[start : start + self.chunk_rows]
 
 
 def peak(rows, work):
@@ -54,7 +54,7 @@ def fit(source):
 def _in_pieces(monkeypatch):
     for module in ("on_disk", "splitting.holdout"):
         monkeypatch.setattr(f"isthmus.data.{module}.CHUNK_BYTES", 32 * GROUP)
-    monkeypatch.setattr("isthmus.data.on_disk.KEPT_BYTES", 2 * 32 * GROUP)
+    monkeypatch.setattr("isthmus.data.on_disk.CACHE_BYTES", 2 * 32 * GROUP)
     monkeypatch.setattr("isthmus.data.loading.shuffle.WINDOW_BYTES", 32 * 5 * GROUP)
     monkeypatch.setattr("isthmus.data.loading.streamed_rows.RESIDENT_BYTES", 0)
 
@@ -65,14 +65,14 @@ def test_a_fit_takes_no_more_memory_for_more_rows():
 
 
 def test_row_numbers_in_memory_would_be_noticed(monkeypatch):
-    real = split.AllBut.__init__
+    real = split.AllRowsExcept.__init__
 
     def planted(self, n, left_out=np.arange(0)):  # noqa: B008
         real(self, n, left_out)
         self.kept = np.arange(n)
 
     fit(Made(FEW))
-    monkeypatch.setattr(split.AllBut, "__init__", planted)
+    monkeypatch.setattr(split.AllRowsExcept, "__init__", planted)
     assert peak(MANY, fit) - peak(FEW, fit) > ALLOWED
 
 

@@ -1,43 +1,39 @@
-"""Batches: every row once, over any number of processes, decided by seed and epoch alone."""
+"""Batches: every row comes once, in an order decided by the seed and the epoch."""
 
 import numpy as np
 import pytest
 import torch
 
-from isthmus.data import Rows, epoch_batches, fit_preparation, open_source, plain_batches
+from isthmus.data import open_source
 from isthmus.data.loading import rows as batches
+from isthmus.data.loading.rows import Rows, consecutive_batches
+from isthmus.data.preparation.fit import fit_preparation
+from isthmus.types import shuffled_batches
 
-SIZE_FACTORS = [(1, 4), (7, 3), (8, 4), (100, 16), (5, 100)]
+SIZES = [(1, 4), (7, 3), (8, 4), (100, 16), (5, 100)]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-@pytest.mark.parametrize(("n", "batch"), SIZE_FACTORS)
-def test_every_row_comes_once_over_all_processes(n, batch, size):
-    ranks = [epoch_batches(n, batch, seed=1, epoch=2, rank=r, size=size) for r in range(size)]
-    together = [np.concatenate(parts) for parts in zip(*ranks, strict=True)]
-    np.testing.assert_array_equal(np.sort(np.concatenate(together)), np.arange(n))
-    alone = epoch_batches(n, batch, seed=1, epoch=2)
-    for ours, theirs in zip(together, alone, strict=True):
-        assert set(ours) == set(theirs)
-    assert [len(rows) for rows in alone[:-1]] == [batch] * (len(alone) - 1)
-    for position in range(len(alone)):
-        lengths = [len(rank[position]) for rank in ranks]
-        assert max(lengths) - min(lengths) <= 1
+@pytest.mark.parametrize(("n", "batch"), SIZES)
+def test_every_row_comes_once(n, batch):
+    batches = shuffled_batches(n, batch, seed=1, epoch=2)
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(n))
+    assert [len(rows) for rows in batches[:-1]] == [batch] * (len(batches) - 1)
+    assert 1 <= len(batches[-1]) <= batch
 
 
 def test_seed_and_epoch_decide_the_order():
     def order(seed, epoch):
-        return np.concatenate(epoch_batches(60, 8, seed=seed, epoch=epoch)).tolist()
+        return np.concatenate(shuffled_batches(60, 8, seed=seed, epoch=epoch)).tolist()
 
     assert order(1, 0) == order(1, 0)
     drawn = [tuple(order(seed, epoch)) for seed in range(4) for epoch in range(4)]
     assert len(set(drawn)) == 16
 
 
-@pytest.mark.parametrize(("n", "batch"), SIZE_FACTORS)
+@pytest.mark.parametrize(("n", "batch"), SIZES)
 def test_plain_batches_are_in_order(n, batch):
-    np.testing.assert_array_equal(np.concatenate(plain_batches(n, batch)), np.arange(n))
-    assert all(len(rows) <= batch for rows in plain_batches(n, batch))
+    np.testing.assert_array_equal(np.concatenate(consecutive_batches(n, batch)), np.arange(n))
+    assert all(len(rows) <= batch for rows in consecutive_batches(n, batch))
 
 
 @pytest.fixture

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from isthmus.data import AllBut, StreamedRows, ahead, epoch_batches, fit_preparation, open_source
+from isthmus.data import open_source
 from isthmus.data.loading.shuffle import WindowBatches
+from isthmus.data.loading.streamed_rows import StreamedRows
+from isthmus.data.prefetch import prefetch
+from isthmus.data.preparation.fit import fit_preparation
+from isthmus.data.row_numbers import AllRowsExcept
+from isthmus.types import shuffled_batches
 
 SIZE_FACTORS = [(1000, 1000), (70, 200), (30, 100), (7, 20), (1, 1), (64, 10)]
 """Rows of a chunk and of a window."""
@@ -20,14 +25,14 @@ def source(parquet, small_chunks, request):
 
 
 def rows_of(source, left_out=(), **settings):
-    chosen = AllBut(len(source), np.asarray(left_out, np.intp))
+    chosen = AllRowsExcept(len(source), np.asarray(left_out, np.intp))
     preparation = fit_preparation(source, chosen, np.ones(len(chosen)))
     return StreamedRows(source, preparation, chosen, **settings)
 
 
 @pytest.mark.parametrize("left_out", [[], [0], [3, 4, 9], [9, 8, 7], list(range(10))])
 def test_all_but_a_few_are_those_that_numpy_leaves(left_out):
-    rows = AllBut(10, np.asarray(left_out, np.intp))
+    rows = AllRowsExcept(10, np.asarray(left_out, np.intp))
     expected = np.setdiff1d(np.arange(10), left_out)
     assert len(rows) == len(expected)
     np.testing.assert_array_equal(np.asarray(rows), expected)
@@ -52,8 +57,8 @@ def test_rows_are_read_as_they_were_written(source, numbers, rng):
         np.testing.assert_array_equal(source.read(wanted), numbers[wanted])
 
 
-def test_pinned_rows_are_read_from_memory(source, numbers, monkeypatch):
-    source.pin(np.array([9, 3, 400, 3]))
+def test_cached_rows_are_read_from_memory(source, numbers, monkeypatch):
+    source.cache_rows(np.array([9, 3, 400, 3]))
     monkeypatch.setattr(source, "_chunk", None)
     wanted = np.array([400, 3, 9, 9])
     np.testing.assert_array_equal(source.read(wanted), numbers[wanted])
@@ -64,7 +69,7 @@ def test_pinned_rows_are_read_from_memory(source, numbers, monkeypatch):
 @pytest.mark.parametrize("batch_size", [1, 16, 97, 1000])
 def test_every_row_comes_once_an_epoch(source, batch_size):
     left_out = np.array([0, 5, 6, 499])
-    rows = AllBut(500, left_out)
+    rows = AllRowsExcept(500, left_out)
     batches = WindowBatches(source, rows, batch_size, seed=3, epoch=1)
     everything = np.concatenate(list(batches))
     np.testing.assert_array_equal(np.sort(everything), np.arange(496))
@@ -74,7 +79,7 @@ def test_every_row_comes_once_an_epoch(source, batch_size):
 
 def test_any_batch_is_told_without_those_before_it(source):
     def fresh():
-        return WindowBatches(source, AllBut(500), 16, seed=3, epoch=1)
+        return WindowBatches(source, AllRowsExcept(500), 16, seed=3, epoch=1)
 
     in_order = list(fresh())
     for at in (31, 0, 17):
@@ -84,7 +89,9 @@ def test_any_batch_is_told_without_those_before_it(source):
 
 def test_seed_and_epoch_decide_the_order(source):
     def order(seed, epoch):
-        return np.concatenate(list(WindowBatches(source, AllBut(500), 16, seed=seed, epoch=epoch)))
+        return np.concatenate(
+            list(WindowBatches(source, AllRowsExcept(500), 16, seed=seed, epoch=epoch))
+        )
 
     drawn = {tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}
     assert len(drawn) == 9
@@ -93,18 +100,18 @@ def test_seed_and_epoch_decide_the_order(source):
 
 def test_what_fits_one_window_comes_as_if_it_were_in_memory(parquet):
     source = open_source(parquet, stream=True)
-    ours = WindowBatches(source, AllBut(500), 16, seed=3, epoch=1)
-    theirs = epoch_batches(500, 16, seed=3, epoch=1)
+    ours = WindowBatches(source, AllRowsExcept(500), 16, seed=3, epoch=1)
+    theirs = shuffled_batches(500, 16, seed=3, epoch=1)
     np.testing.assert_array_equal(np.concatenate(list(ours)), np.concatenate(theirs))
 
 
 def test_windows_mix_rows_of_different_groups(parquet, small_chunks):
     small_chunks(30, 120)
     source = open_source(parquet, stream=True)
-    batches = WindowBatches(source, AllBut(500), 100, seed=0, epoch=0)
+    batches = WindowBatches(source, AllRowsExcept(500), 100, seed=0, epoch=0)
     groups = [len(np.unique(batch // 70)) for batch in batches]
     assert min(groups) >= 3
-    assert source.step < 70
+    assert source.chunk_rows < 70
 
 
 @pytest.mark.parametrize("first", [0, 7, 31, 32])
@@ -114,7 +121,7 @@ def test_batches_are_the_same_however_far_ahead_they_are_read(source, numbers, d
     rows = rows_of(source, left_out, depth=depth, dtype=torch.float64)
     kept = np.delete(numbers, left_out, axis=0)
     batches = rows.batches(16, seed=1, epoch=2)
-    with rows.ahead(batches, first):
+    with rows.prefetch(batches, first):
         for at in range(first, len(batches)):
             positions = batches[at]
             expected = rows.preparation.encode(kept[positions], torch.float64)
@@ -125,7 +132,7 @@ def test_batches_are_the_same_however_far_ahead_they_are_read(source, numbers, d
 def test_other_rows_may_be_taken_in_between(source, numbers):
     rows = rows_of(source, dtype=torch.float64)
     batches = rows.batches(16, seed=1, epoch=2)
-    with rows.ahead(batches, 0):
+    with rows.prefetch(batches, 0):
         for positions in batches:
             other = np.array([499, 2])
             expected = rows.preparation.encode(numbers[other], torch.float64)
@@ -155,7 +162,7 @@ def test_an_interrupt_ends_the_threads(source, depth):
     batches = rows.batches(16, seed=1, epoch=2)
 
     def interrupted():
-        with rows.ahead(batches, 0):
+        with rows.prefetch(batches, 0):
             rows.take(batches[0])
             raise KeyboardInterrupt
 
@@ -172,7 +179,7 @@ def test_what_fails_in_a_thread_is_raised_where_it_is_waited_for(source, monkeyp
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(source, "read", broken)
-    with pytest.raises(OSError, match="the disk is gone"), rows.ahead(batches, 0):
+    with pytest.raises(OSError, match="the disk is gone"), rows.prefetch(batches, 0):
         rows.take(batches[0])
     assert _threads() == 0
 
@@ -186,7 +193,7 @@ def test_work_done_ahead_comes_in_order_and_no_further(depth, threads):
         begun.append(item)
         return item * item
 
-    found = ahead(work, range(20), depth=depth, threads=threads)
+    found = prefetch(work, range(20), depth=depth, threads=threads)
     for at, square in enumerate(found):
         assert square == at * at
         assert max(begun) <= at + depth
@@ -194,4 +201,4 @@ def test_work_done_ahead_comes_in_order_and_no_further(depth, threads):
 
 
 def _threads():
-    return sum(thread.name.startswith("isthmus-ahead") for thread in threading.enumerate())
+    return sum(thread.name.startswith("isthmus-prefetch") for thread in threading.enumerate())

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import sparse, stats
 
-from isthmus.data import Preparation, fit_preparation, open_source
+from isthmus.data import Preparation, open_source
 from isthmus.data.preparation.count_statistics import half_deviance
+from isthmus.data.preparation.fit import fit_preparation
 from isthmus.data.splitting import holdout
 from isthmus.errors import ArtifactError, RequestError
 
@@ -126,7 +127,7 @@ def test_it_is_written_and_read():
     written = found.to_json()
     again = Preparation.from_json(written)
     np.testing.assert_array_equal(again.counts.cost, found.counts.cost)
-    assert again.counts.sized
+    assert again.counts.has_size_factors
     assert Preparation.from_json({k: v for k, v in written.items() if k != "counts"}).counts is None
     for name, wrong in (("cost", [0.0] * 60), ("dispersion", [-1.0] * 60), ("log_mean", [1.0])):
         broken = written | {"counts": written["counts"] | {name: wrong}}

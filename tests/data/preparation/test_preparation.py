@@ -9,7 +9,8 @@ import torch
 from scipy import sparse
 from sklearn.preprocessing import StandardScaler
 
-from isthmus.data import SCALINGS, Preparation, fit_preparation, open_source, sparse_source
+from isthmus.data import Preparation, open_source, sparse_source
+from isthmus.data.preparation.fit import SCALINGS, fit_preparation
 from isthmus.data.splitting import holdout
 from isthmus.errors import ArtifactError, DataError, RequestError
 from isthmus.types import Facts
@@ -59,7 +60,7 @@ def test_there_and_back(rng, layout, scaling):
 def test_measured_is_the_prepared_row_in_its_own_order_and_unit(rng, layout):
     X = LAYOUTS[layout](rng)
     preparation = fit(X, "global")
-    measured = preparation.measured(preparation.encode(X, torch.float64))
+    measured = preparation.to_error_units(preparation.encode(X, torch.float64))
     peak = 255.0 if X.dtype == np.uint8 else 1.0
     differences = (X[1:].astype(float) - X[:-1].astype(float)).reshape(len(X) - 1, -1) / peak
     np.testing.assert_allclose(np.diff(measured, axis=0), differences, atol=1e-9)
@@ -185,7 +186,7 @@ def test_small_blocks_agree_with_one(rng, monkeypatch, layout):
     weight = rng.uniform(0.5, 2, len(X))
     whole = fit(X, scaling, weight)
     monkeypatch.setattr(holdout, "BLOCK_BYTES", 8 * whole.schema.n_features * 7)
-    assert len(holdout.blocks(open_source(X))) > 3
+    assert len(holdout.row_blocks(open_source(X))) > 3
     pieces = fit(X, scaling, weight)
     np.testing.assert_allclose(pieces.shift, whole.shift, rtol=1e-12)
     np.testing.assert_allclose(pieces.scale, whole.scale, rtol=1e-10)
@@ -257,7 +258,7 @@ def test_held_out_rows_decide_what_is_constant_and_shared_but_not_the_mean():
     seen, unseen = np.arange(39), np.array([39])
     alone = fit_preparation(source, seen, np.ones(39))
     assert alone.constant == ("c",)
-    told = fit_preparation(source, seen, np.ones(39), unseen=unseen)
+    told = fit_preparation(source, seen, np.ones(39), validation=unseen)
     assert told.constant == ()
     assert told.scaling == "standard"
     assert told.shift == (19.0, 19.0, 0.0)

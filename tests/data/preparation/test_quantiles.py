@@ -8,8 +8,9 @@ from scipy import stats
 from sklearn.preprocessing import QuantileTransformer
 
 from isthmus import Autoencoder, load
-from isthmus.data import Preparation, fit_preparation, open_source
-from isthmus.data.preparation.quantiles import Knots, line_of
+from isthmus.data import Preparation, open_source
+from isthmus.data.preparation.fit import fit_preparation
+from isthmus.data.preparation.quantiles import QuantileMap, fit_quantile_map
 from isthmus.errors import ArtifactError, RequestError
 
 N = 4000
@@ -20,7 +21,7 @@ def column(distribution, n=N, seed=0):
 
 
 def line(values, weight=None):
-    return line_of(values, np.ones(len(values)) if weight is None else weight)
+    return fit_quantile_map(values, np.ones(len(values)) if weight is None else weight)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_scores_are_those_of_scikit_learn():
     theirs = QuantileTransformer(n_quantiles=N, output_distribution="normal", subsample=None)
     expected = theirs.fit_transform(values[:, None])[:, 0]
     inner = np.abs(expected) < 2  # theirs ends at the ends, ours half a rank before
-    found = line(values).scored(values)
+    found = line(values).transform(values)
     np.testing.assert_allclose(found[inner], expected[inner], atol=0.02)
     assert stats.kstest(found, "norm").statistic < 0.01
 
@@ -62,10 +63,12 @@ def test_there_and_back_is_exact_and_straight_beyond_the_ends():
     values = column(stats.cauchy())
     found = line(values)
     at = np.concatenate([np.linspace(values.min(), values.max(), 1001), [-1e9, 1e9]])
-    np.testing.assert_allclose(found.restored(found.scored(at)), at, rtol=1e-9, atol=1e-6)
-    assert (np.diff(found.scored(np.sort(at))) > 0).all()
+    np.testing.assert_allclose(
+        found.inverse_transform(found.transform(at)), at, rtol=1e-9, atol=1e-6
+    )
+    assert (np.diff(found.transform(np.sort(at))) > 0).all()
     last = found.values[-1]
-    steps = np.diff(found.scored(np.array([last, last + 10, last + 20])))
+    steps = np.diff(found.transform(np.array([last, last + 10, last + 20])))
     assert steps[0] == pytest.approx(steps[1])
 
 
@@ -73,8 +76,8 @@ def test_a_pile_of_zeros_has_one_score_from_which_zero_comes_back():
     rng = np.random.default_rng(0)
     gain = np.where(rng.random(N) < 0.9, 0.0, np.exp(8 + rng.normal(size=N)))
     found = line(gain)
-    assert found.restored(found.scored(gain)) == pytest.approx(gain)
-    assert found.scored(np.zeros(1)) == pytest.approx(stats.norm.ppf((gain == 0).mean() / 2))
+    assert found.inverse_transform(found.transform(gain)) == pytest.approx(gain)
+    assert found.transform(np.zeros(1)) == pytest.approx(stats.norm.ppf((gain == 0).mean() / 2))
 
 
 def test_a_weight_of_two_is_two_rows():
@@ -97,7 +100,9 @@ def test_tables_there_and_back(columns):
     source = open_source(frame)
     rows = np.arange(len(frame))
     found = fit_preparation(source, rows, np.ones(len(rows)), "quantiles")
-    assert [line is not None for line in found.scores] == [False, True, False][: len(columns)]
+    assert [line is not None for line in found.quantile_maps] == [False, True, False][
+        : len(columns)
+    ]
     assert "'income' is heavy-tailed" in found.remarks[-1]
     prepared = found.encode(source.read(rows), torch.float64)
     np.testing.assert_allclose(found.decode(prepared), source.read(rows), rtol=1e-9)
@@ -119,8 +124,8 @@ def test_a_fit_rebuilds_what_is_heavy_tailed_and_is_saved(tmp_path):
 def test_odd_lines_and_rows_are_refused():
     source = open_source(table())
     found = fit_preparation(source, np.arange(600), np.ones(600), "quantiles")
-    broken = found.to_json() | {"scores": [None, Knots((1.0, 1.0), (0.0, 1.0)), None]}
-    with pytest.raises(ArtifactError, match="do not rise"):
+    broken = found.to_json() | {"quantile_maps": [None, QuantileMap((1.0, 1.0), (0.0, 1.0)), None]}
+    with pytest.raises(ArtifactError, match="not strictly increasing"):
         Preparation.from_json(broken)
     with pytest.raises(RequestError, match="these rows are signals"):
         fit_preparation(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from isthmus.data import count_distinct, digest, open_source, validation_split
+from isthmus.data import open_source
 from isthmus.data.splitting import holdout
+from isthmus.data.splitting.holdout import count_distinct, digest, validation_split
 
 
 def cut(X, fraction=0.2, seed=0, weight=None, rows=None):
@@ -104,14 +105,14 @@ def test_every_byte_counts(width):
     X = np.zeros((2 * width, width), np.uint8)
     X[np.arange(width), np.arange(width)] = 1
     X[width + np.arange(width), np.arange(width)] = 255
-    assert len(np.unique(holdout.hashed(X, 0))) == 2 * width
+    assert len(np.unique(holdout.hash_values(X, 0))) == 2 * width
 
 
 def test_small_blocks_agree_with_one(rng, monkeypatch):
     X = rng.normal(size=(100, 3))
     whole = cut(X)
     monkeypatch.setattr(holdout, "BLOCK_BYTES", 1)
-    assert [len(block) for block in holdout.blocks(open_source(X))] == [1] * 100
+    assert [len(block) for block in holdout.row_blocks(open_source(X))] == [1] * 100
     np.testing.assert_array_equal(cut(X).validation, whole.validation)
 
 

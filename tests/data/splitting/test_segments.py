@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from isthmus.data import array_source, count_distinct, series, validation_split, windows
-from isthmus.data.splitting.segments import MOST_STRETCHES, count_independent, shares_samples
+from isthmus.data import array_source, series, windows
+from isthmus.data.splitting.holdout import count_distinct, validation_split
+from isthmus.data.splitting.segments import MAX_SEGMENTS, count_non_overlapping, shares_samples
 
 
 def samples_of(where):
@@ -25,9 +26,9 @@ SETS = {
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize(("length", "step"), [(20, 10), (20, 20), (20, 3), (8, 7), (2, 1)])
-def test_no_sample_is_on_both_sides(name, length, step, rng):
-    source = windows([rng.normal(size=n) for n in SETS[name]], length=length, step=step)
+@pytest.mark.parametrize(("length", "hop"), [(20, 10), (20, 20), (20, 3), (8, 7), (2, 1)])
+def test_no_sample_is_on_both_sides(name, length, hop, rng):
+    source = windows([rng.normal(size=n) for n in SETS[name]], length=length, hop=hop)
     for seed in range(3):
         train, validation = split(source, seed=seed)
         kept = samples_of(source.extents[train])
@@ -46,18 +47,18 @@ def test_the_seed_chooses_several_stretches(rng):
     np.testing.assert_array_equal(chosen[0], chosen[1])
     assert not np.array_equal(chosen[0], chosen[2])
     stretches = 1 + (np.diff(chosen[0]) > 1).sum()
-    assert MOST_STRETCHES / 2 <= stretches <= MOST_STRETCHES
+    assert MAX_SEGMENTS / 2 <= stretches <= MAX_SEGMENTS
 
 
 def test_little_is_lost_where_windows_overlap_much(rng):
-    source = windows(rng.normal(size=2000), length=64, step=1)
+    source = windows(rng.normal(size=2000), length=64, hop=1)
     train, validation = split(source, fraction=0.1)
     assert len(validation) >= 0.08 * len(source)
     assert len(source) - len(train) - len(validation) <= 2 * 63
 
 
 def test_where_all_windows_overlap_nothing_is_held_out(rng):
-    source = windows(rng.normal(size=100), length=90, step=1)
+    source = windows(rng.normal(size=100), length=90, hop=1)
     train, validation = split(source)
     assert (len(train), len(validation)) == (len(source), 0)
 
@@ -71,9 +72,9 @@ def test_a_large_share_is_held_out_where_it_is_asked_for(rng):
 
 def test_copies_of_training_windows_are_no_evidence(rng):
     beat = rng.normal(size=20)
-    source = windows(np.tile(beat, 200), length=20, step=20)
+    source = windows(np.tile(beat, 200), length=20, hop=20)
     assert not len(split(source).validation)
-    source = windows([*rng.normal(size=(2, 500)), np.zeros(500)], length=20, step=10)
+    source = windows([*rng.normal(size=(2, 500)), np.zeros(500)], length=20, hop=10)
     train, validation = split(source)
     hashes = {source.read(np.array([row])).tobytes() for row in train}
     assert not any(source.read(np.array([row])).tobytes() in hashes for row in validation)
@@ -90,7 +91,7 @@ def test_series_and_ready_rows_are_held_out_one_by_one(rng):
 @pytest.mark.parametrize("seed", range(20))
 def test_sharing_samples_against_one_by_one(seed):
     rng = np.random.default_rng(seed)
-    source = windows([rng.normal(size=n) for n in (30, 45)], length=8, step=int(rng.integers(1, 9)))
+    source = windows([rng.normal(size=n) for n in (30, 45)], length=8, hop=int(rng.integers(1, 9)))
     chosen = rng.random(len(source)) < 0.2
     others = source.extents[chosen]
     found = shares_samples(source.extents, others)
@@ -98,11 +99,11 @@ def test_sharing_samples_against_one_by_one(seed):
     expected = [bool(samples_of(source.extents[[row]]) & theirs) for row in range(len(source))]
     np.testing.assert_array_equal(found, expected)
     if chosen.any():
-        assert count_independent(others) == max(len(theirs) // 8, 1)
+        assert count_non_overlapping(others) == max(len(theirs) // 8, 1)
 
 
 def test_overlapping_windows_are_less_evidence_than_their_number(rng):
-    source = windows(rng.normal(size=200), length=20, step=1)
+    source = windows(rng.normal(size=200), length=20, hop=1)
     rows = np.arange(100, 160)
     assert count_distinct(source, rows) == (60 + 19) // 20
     assert count_distinct(array_source(source.read(rows)), np.arange(60)) == 60

@@ -5,8 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isthmus.data import digest, open_source, streamed_split, validation_split
+from isthmus.data import open_source
 from isthmus.data.splitting import streamed
+from isthmus.data.splitting.holdout import digest, validation_split
+from isthmus.data.splitting.streamed import streamed_split
 
 VALUES = {
     "all different": lambda rng, n: rng.normal(size=n),
@@ -34,7 +36,7 @@ def file_of(tmp_path):
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.1, 0.4])
 @pytest.mark.parametrize("name", VALUES)
 def test_the_same_rows_are_held_out_as_in_memory(file_of, rng, monkeypatch, name, fraction, kept):
-    monkeypatch.setattr(streamed, "MOST_KEPT", kept)
+    monkeypatch.setattr(streamed, "MAX_KEPT_HASHES", kept)
     monkeypatch.setattr("isthmus.data.splitting.holdout.CHUNK_BYTES", 16 * 37)
     values = VALUES[name](rng, 1000)
     path = file_of(values)
@@ -48,12 +50,12 @@ def test_the_same_rows_are_held_out_as_in_memory(file_of, rng, monkeypatch, name
 
 def test_the_smallest_hashes_are_kept_and_no_more(rng):
     hashes = rng.integers(0, 5000, 20_000).astype(np.uint64)
-    smallest = streamed._Smallest(50)
+    smallest = streamed._SmallestHashes(50)
     for start in range(0, 20_000, 400):
         smallest.add(hashes[start : start + 400], np.arange(start, start + 400))
         assert len(smallest.hashes) <= 4 * 50 + 400
     expected = np.unique(hashes)[:10]
-    taken = smallest.lightest(most=9e9, wanted=float((hashes <= expected[-1]).sum()))
+    taken = smallest.select(max_size=9e9, wanted=float((hashes <= expected[-1]).sum()))
     np.testing.assert_array_equal(taken, expected)
     rows = np.sort(smallest.rows_of(taken))
     np.testing.assert_array_equal(rows, np.flatnonzero(hashes <= expected[-1]))
@@ -81,14 +83,14 @@ def test_the_digest_changes_with_values_and_order(file_of, rng):
 def test_what_comes_often_is_among_the_largest_and_no_count_is_far_off(rng):
     hashes = np.minimum(rng.geometric(0.2, 20_000), 9).astype(np.uint64)
     hashes[::2] = rng.integers(100, 2**60, 10_000)
-    largest = streamed._Largest(20_000, slack=100)
+    largest = streamed._FrequentHashes(20_000, slack=100)
     for start in range(0, 20_000, 333):
         largest.add(hashes[start : start + 333])
         assert len(largest.hashes) <= 201
     often, counts = np.unique(hashes, return_counts=True)
-    assert largest.short <= 100
+    assert largest.shortfall <= 100
     found = dict(zip(largest.hashes, largest.counts, strict=True))
     for value, count in zip(often[:9], counts[:9], strict=True):
-        assert count - largest.short <= found.get(value, 0) <= count
+        assert count - largest.shortfall <= found.get(value, 0) <= count
     assert set(often[counts > 300]) <= set(largest.above(300))
     assert set(largest.above(300)) <= set(often[counts > 200])

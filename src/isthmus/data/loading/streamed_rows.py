@@ -1,8 +1,7 @@
 """Rows that stay on disk as the network's tensors, a few windows of which are in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,179 +9,182 @@ from torch import Tensor
 
 from isthmus.data.loading.rows import ROWS_AT_ONCE, Rows
 from isthmus.data.loading.shuffle import WindowBatches
-from isthmus.data.on_disk import Blocks
-from isthmus.data.prefetch import ahead
+from isthmus.data.on_disk import ChunkedSource
+from isthmus.data.prefetch import prefetch
 from isthmus.data.preparation.preparation import Preparation
-from isthmus.data.row_numbers import AllBut, Pieces
-from isthmus.data.splitting.holdout import blocks
+from isthmus.data.row_numbers import AllRowsExcept, RowBlocks
+from isthmus.data.splitting.holdout import row_blocks
 from isthmus.types import Index
 
 SAMPLE_ROWS = 8192
-"""So many rows are looked at, evenly spaced, where none are in memory."""
+"""Evenly spaced rows that stand for all of them if none are in memory."""
 
-AHEAD = 1
+WINDOWS_AHEAD = 1
 """Windows that are read ahead of the one in use."""
 
 RESIDENT_BYTES = 1 << 26
-"""Rows that take no more than this as the network's numbers are kept in memory all the same."""
+"""Prepared rows of up to this size stay in memory even if their source is on disk: 64 MiB."""
+
+WindowRows = tuple[int, Tensor]
+"""The number of a window, and its prepared rows."""
+
+BlockRows = tuple[Index, Tensor]
+"""The positions of consecutive rows, and these rows prepared."""
 
 
 class StreamedRows(Rows):
-    """Rows of a source on disk, all but a few; they count alike."""
+    """All rows of a source on disk except a few, with equal weights."""
 
-    source: Blocks
-    rows: AllBut
+    source: ChunkedSource
+    rows: AllRowsExcept
 
     def __init__(
         self,
-        source: Blocks,
+        source: ChunkedSource,
         preparation: Preparation,
-        rows: AllBut,
+        rows: AllRowsExcept,
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        depth: int = AHEAD,
+        depth: int = WINDOWS_AHEAD,
     ) -> None:
         super().__init__(
             source, preparation, rows, dtype=dtype, device=device, resident=RESIDENT_BYTES
         )
         self.depth = depth
-        self._feed: _Feed | _InOrder | None = None
+        self._loaded: _LoadedWindows | _LoadedBlocks | None = None
 
     @property
-    def sampled(self) -> Index:
-        """Positions of rows to look at: those in memory, where there are any."""
+    def quick_positions(self) -> Index:
+        """Positions of the rows in memory, or of evenly spaced rows if none are."""
         if self.resident is not None:
             return np.arange(len(self))
-        if not len(self.source.pinned):
-            some = min(len(self), SAMPLE_ROWS)
-            return np.linspace(0, len(self) - 1, some).round().astype(np.intp)
-        pinned = self.source.pinned
-        return self.rows.positions(pinned[~np.isin(pinned, self.rows.left_out)])
+        cached = self.source.cached_rows
+        if not len(cached):
+            count = min(len(self), SAMPLE_ROWS)
+            return np.linspace(0, len(self) - 1, count).round().astype(np.intp)
+        return self.rows.positions(cached[~np.isin(cached, self.rows.left_out)])
 
     def in_memory(self) -> Rows:
-        """The rows to look at, as rows of their own."""
-        chosen = self.rows[self.sampled]
+        """The rows at `quick_positions` as prepared rows in memory."""
+        chosen = self.rows[self.quick_positions]
         return Rows(self.source, self.preparation, chosen, dtype=self.dtype, device=self.device)
 
     def batches(self, size: int, *, seed: int, epoch: int) -> Sequence[Index]:
-        """The positions of each batch of an epoch: see `WindowBatches`."""
+        """The positions of each batch of an epoch; see `WindowBatches`."""
         return WindowBatches(self.source, self.rows, size, seed=seed, epoch=epoch)
 
     @contextmanager
-    def ahead(self, batches: Sequence[Index], first: int) -> Iterator[None]:
-        """While inside, read what batch number `first` and those after it need before its time."""
+    def prefetch(self, batches: Sequence[Index], first: int = 0) -> Iterator[None]:
+        """A context in which threads read the rows of batch number `first` and later ones."""
         if self.resident is not None:
             yield
-        elif isinstance(batches, WindowBatches):
-            load = self._load(batches)
-            with self._fed_by(load, self._windows(batches, first), _Feed(batches)):
-                yield
+            return
+        loaded: _LoadedWindows | _LoadedBlocks
+        if isinstance(batches, WindowBatches):
+            windows = self._windows(batches, first)
+            loading = prefetch(self._window_loader(batches), windows, depth=self.depth)
+            loaded = _LoadedWindows(batches, loading)
         else:
-            with self._fed_by(self._part, self._parts(), _InOrder()):
-                yield
-
-    @contextmanager
-    def _fed_by(self, load: Any, items: Any, feed: Any) -> Iterator[None]:
-        loading = ahead(load, items, depth=self.depth)
-        with closing(loading):
-            feed.loading, self._feed = loading, feed
+            blocks = prefetch(self._load_block, self._consecutive_blocks(), depth=self.depth)
+            loaded = _LoadedBlocks(blocks)
+        with closing(loaded.loading):
+            self._loaded = loaded
             try:
                 yield
             finally:
-                self._feed = None
-
-    def _parts(self) -> Pieces:
-        """All positions in order, as many at a time as a chunk has rows."""
-        size = max(1, blocks(self.source).size // ROWS_AT_ONCE) * ROWS_AT_ONCE
-        return Pieces(AllBut(len(self)), size)
-
-    def _part(self, positions: Index) -> tuple[Index, Tensor]:
-        return positions, super().take(positions)
+                self._loaded = None
 
     def take(self, positions: Index) -> Tensor:
         """(len(positions), *shape): the rows at these positions."""
-        fed = None if self._feed is None else self._feed.take(positions)
-        return super().take(positions) if fed is None else fed
+        loaded = None if self._loaded is None else self._loaded.take(positions)
+        return super().take(positions) if loaded is None else loaded
 
     def in_order(self) -> Iterator[tuple[Index, Tensor]]:
         """All rows in batches of 2048, positions and tensor, read ahead by a thread."""
         if self.resident is not None:
             yield from super().in_order()
             return
-        for at, x in ahead(self._part, self._parts(), depth=self.depth):
-            for start in range(0, len(at), ROWS_AT_ONCE):
+        for positions, x in prefetch(
+            self._load_block, self._consecutive_blocks(), depth=self.depth
+        ):
+            for start in range(0, len(positions), ROWS_AT_ONCE):
                 part = slice(start, start + ROWS_AT_ONCE)
-                yield at[part], x[part]
+                yield positions[part], x[part]
+
+    def _consecutive_blocks(self) -> RowBlocks:
+        """All positions in order, in blocks of about the size of a chunk."""
+        size = max(1, row_blocks(self.source).size // ROWS_AT_ONCE) * ROWS_AT_ONCE
+        return RowBlocks(AllRowsExcept(len(self)), size)
+
+    def _load_block(self, positions: Index) -> BlockRows:
+        return positions, super().take(positions)
 
     def _windows(self, batches: WindowBatches, first: int) -> range:
         start = batches.parts(first)[0].window if first < len(batches) else batches.windows
         return range(start, batches.windows)
 
-    def _load(self, batches: WindowBatches) -> Any:
-        """What reads a window: its number and its rows."""
-        size = blocks(self.source).size
+    def _window_loader(self, batches: WindowBatches) -> Callable[[int], WindowRows]:
+        """A function that reads and prepares the window of a given number."""
+        size = row_blocks(self.source).size
 
-        def load(window: int) -> tuple[int, Tensor]:
+        def load(window: int) -> WindowRows:
             positions = batches.positions(window)
             shape = len(positions), *self.preparation.network_shape
-            found = torch.empty(shape, dtype=self.dtype, device=self.device)
+            prepared = torch.empty(shape, dtype=self.dtype, device=self.device)
             for start in range(0, len(positions), size):
                 rows = self.rows[positions[start : start + size]]
-                self._prepare(rows, found[start : start + size])
-            return window, found
+                self._prepare(rows, prepared[start : start + size])
+            return window, prepared
 
         return load
 
 
-class _Feed:
-    """The windows that batches are cut from, in their order."""
+class _LoadedWindows:
+    """The windows that batches are cut from, in order."""
 
-    loading: Iterator[tuple[int, Tensor]]
-
-    def __init__(self, batches: WindowBatches) -> None:
-        self.batches = batches
-        self.loaded: dict[int, Tensor] = {}
+    def __init__(self, batches: WindowBatches, loading: Generator[WindowRows]) -> None:
+        self.batches, self.loading = batches, loading
+        self.windows: dict[int, Tensor] = {}
 
     def take(self, positions: Index) -> Tensor | None:
-        """The rows of the batch that was asked for last; None for any other positions."""
+        """The rows of the batch returned last; None for any other positions."""
         latest = self.batches.latest
         if latest is None or latest[1] is not positions:
             return None
         parts = self.batches.parts(latest[0])
-        for window in [window for window in self.loaded if window < parts[0].window]:
-            del self.loaded[window]
-        found = []
+        for window in [window for window in self.windows if window < parts[0].window]:
+            del self.windows[window]
+        pieces = []
         for part in parts:
-            while part.window not in self.loaded:
+            while part.window not in self.windows:
                 window, rows = next(self.loading)
                 if window >= parts[0].window:
-                    self.loaded[window] = rows
+                    self.windows[window] = rows
                 del rows
-            found.append(self.loaded[part.window].index_select(0, torch.as_tensor(part.places)))
-        return torch.cat(found) if len(found) > 1 else found[0]
+            pieces.append(self.windows[part.window].index_select(0, torch.as_tensor(part.rows)))
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 
-class _InOrder:
-    """Rows that are taken from the first to the last."""
+class _LoadedBlocks:
+    """Blocks of rows that are taken from first to last."""
 
-    loading: Iterator[tuple[Index, Tensor]]
-
-    def __init__(self) -> None:
+    def __init__(self, loading: Generator[BlockRows]) -> None:
+        self.loading = loading
         self.start, self.rows = 0, torch.empty(0)
 
     def take(self, positions: Index) -> Tensor | None:
-        """The rows, where their positions are next to one another and go on from the last ones."""
-        wanted, found = len(positions), len(self.rows)
-        if not wanted or not self.start <= positions[0] <= self.start + found:
+        """The rows if their positions are consecutive and continue the last ones, else None."""
+        wanted, available = len(positions), len(self.rows)
+        if not wanted or not self.start <= positions[0] <= self.start + available:
             return None
         first = int(positions[0])
         if int(positions[-1]) - first + 1 != wanted:
             return None
         rows = self.rows[first - self.start :]
         while len(rows) < wanted:
-            at, more = next(self.loading, (positions[:0], rows))
-            if not len(at):
+            loaded, more = next(self.loading, (positions[:0], rows))
+            if not len(loaded):
                 return None
             rows = torch.cat([rows, more]) if len(rows) else more
         self.start, self.rows = first, rows

@@ -1,10 +1,9 @@
-"""Columns to features and back: a category is one number a level, or a code where it has many.
+"""Encode the columns of a table as features and decode them: one-hot, or signs for many categories.
 
-A column of up to 64 levels is as many features, of which one is 1 and the others are 0. One of L
-levels beyond is 8 log2(L) random signs, drawn from the position of the level alone: far fewer
-numbers, in which all levels are nearly as far apart as they were (Johnson and Lindenstrauss 1984),
-and from which the nearest level is read back, as from the output codes of Dietterich and Bakiri
-(1995).
+A column of up to 64 categories is one-hot encoded. One of L categories beyond that becomes
+8 log2(L) random signs, drawn from the position of the category alone. They are far fewer numbers,
+and all categories stay nearly equally far apart (Johnson and Lindenstrauss 1984). Decoding picks
+the nearest category, as with the output codes of Dietterich and Bakiri (1995).
 """
 
 from collections.abc import Sequence
@@ -12,101 +11,97 @@ from functools import cached_property
 
 import numpy as np
 
-from isthmus.data.columns import Column, coded, width
-from isthmus.types import Array, Index, Source
+from isthmus.data.columns import Column
+from isthmus.data.schema import Schema
+from isthmus.data.source import Source, SourceView
+from isthmus.types import Array, Index
 
-AT_ONCE = 1 << 22
-"""Levels times rows that are compared at once where the nearest level is looked for."""
+MOST_COMPARED = 1 << 22
+"""Categories times rows that are compared at once when the nearest category is searched."""
 
 
-class Expansion:
-    """What the D columns of a table are as E features, in the order of the columns."""
+class ColumnEncoder:
+    """Encodes the D columns of a table as E features, in the order of the columns."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
-        self.sizes = tuple(map(width, self.columns))
+        self.sizes = tuple(column.n_features for column in self.columns)
+        """(D,): how many features each column becomes."""
+
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.intp)
+        """(D,): the first feature of each column."""
+
         self.n_features = sum(self.sizes)
 
     @cached_property
     def _codes(self) -> dict[int, Array]:
-        """(levels, size): the features of each level, by the position of a category."""
+        """(categories, size): the features of each category, by the position of its column."""
         return {
-            at: _signs(len(column.levels), size) if coded(column) else np.eye(size)
-            for at, (column, size) in enumerate(zip(self.columns, self.sizes, strict=True))
+            i: _signs(len(column.categories), size) if column.uses_sign_codes else np.eye(size)
+            for i, (column, size) in enumerate(zip(self.columns, self.sizes, strict=True))
             if column.role == "categorical"
         }
 
-    def expand(self, values: Array) -> Array:
+    def encode(self, values: Array) -> Array:
         """(n, D) columns to (n, E) features; a missing value is missing in all of its features."""
         if not self._codes:
             return np.asarray(values, np.float64)
         features = np.empty((len(values), self.n_features))
-        for at, (start, size) in enumerate(zip(self.starts, self.sizes, strict=True)):
-            features[:, start : start + size] = self._features(at, values[:, at].astype(np.float64))
+        for i, (start, size) in enumerate(zip(self.starts, self.sizes, strict=True)):
+            features[:, start : start + size] = self._features(i, values[:, i].astype(np.float64))
         return features
 
-    def _features(self, at: int, values: Array) -> Array:
-        if at not in self._codes:
+    def _features(self, column: int, values: Array) -> Array:
+        if column not in self._codes:
             return values[:, None]
         missing = np.asarray(np.isnan(values))
-        features = self._codes[at][np.where(missing, 0, values).astype(np.intp)]
+        features = self._codes[column][np.where(missing, 0, values).astype(np.intp)]
         features[missing] = np.nan
         return features
 
-    def collapse(self, features: Array) -> Array:
-        """(n, E) features to (n, D) columns: the likeliest level of each category."""
+    def decode(self, features: Array) -> Array:
+        """(n, E) features to (n, D) columns: the likeliest category of each categorical column."""
         if not self._codes:
             return features
         values = np.empty((len(features), len(self.columns)))
-        for at, (start, size) in enumerate(zip(self.starts, self.sizes, strict=True)):
-            values[:, at] = self._values(at, features[:, start : start + size])
+        for i, (start, size) in enumerate(zip(self.starts, self.sizes, strict=True)):
+            values[:, i] = self._values(i, features[:, start : start + size])
         return values
 
-    def _values(self, at: int, features: Array) -> Array:
-        if at not in self._codes:
+    def _values(self, column: int, features: Array) -> Array:
+        if column not in self._codes:
             return np.asarray(features[:, 0])
         missing = np.asarray(np.isnan(features).any(axis=1))
-        found = _nearest(np.where(missing[:, None], 0.0, features), self._codes[at])
-        values: Array = np.where(missing, np.nan, found)
+        nearest = _nearest(np.where(missing[:, None], 0.0, features), self._codes[column])
+        values: Array = np.where(missing, np.nan, nearest)
         return values
 
-    def sums(self, per_feature: Array) -> Array:
+    def column_sums(self, per_feature: Array) -> Array:
         """(..., E) to (..., D): the sum over the features of each column."""
         return np.asarray(np.add.reduceat(per_feature, self.starts, axis=-1))
 
 
-def _signs(levels: int, size: int) -> Array:
+def _signs(n_categories: int, size: int) -> Array:
     generator = np.random.default_rng(size)
-    return np.asarray(generator.choice((-1.0, 1.0), (levels, size)) / size**0.5)
+    return np.asarray(generator.choice((-1.0, 1.0), (n_categories, size)) / size**0.5)
 
 
 def _nearest(features: Array, codes: Array) -> Array:
-    """(n,): which of the codes (levels, size), all of one length, is nearest."""
-    rows = max(1, AT_ONCE // max(len(codes), 1))
-    blocks = [features[at : at + rows] for at in range(0, len(features), rows)]
-    found = [np.argmax(block @ codes.T, axis=1) for block in blocks]
-    return np.concatenate(found) if found else np.zeros(0)
+    """(n,): the position of the nearest of the codes (categories, size), all of equal norm."""
+    rows = max(1, MOST_COMPARED // max(len(codes), 1))
+    blocks = [features[start : start + rows] for start in range(0, len(features), rows)]
+    nearest = [np.argmax(block @ codes.T, axis=1) for block in blocks]
+    return np.concatenate(nearest) if nearest else np.zeros(0)
 
 
-class ExpandedSource:
-    """Rows of a table as their features, for whoever looks at nothing but `n_features`."""
+class EncodedSource(SourceView):
+    """Rows of a table as the E features that an encoder makes of them."""
 
-    def __init__(self, source: Source, expansion: Expansion) -> None:
-        self.source, self.expansion, self.origin = source, expansion, source.origin
-        self.schema = _Wide(expansion.n_features)
-
-    def __len__(self) -> int:
-        """How many rows there are."""
-        return len(self.source)
+    def __init__(self, source: Source, encoder: ColumnEncoder) -> None:
+        shape = (encoder.n_features,)
+        super().__init__(source, Schema(layout="table", shape=shape, dtypes=("float64",)))
+        self.encoder = encoder
 
     def read(self, rows: Index) -> Array:
         """The chosen rows, (len(rows), E)."""
-        return self.expansion.expand(self.source.read(rows))
-
-
-class _Wide:
-    """As much of a schema as reading in blocks needs."""
-
-    def __init__(self, n_features: int) -> None:
-        self.n_features = n_features
+        return self.encoder.encode(self.source.read(rows))

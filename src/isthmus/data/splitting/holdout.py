@@ -1,17 +1,21 @@
-"""Choose held-out rows by their content, so that the choice does not depend on their order."""
+"""Choose validation rows by their content, so that the choice does not depend on their order."""
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 import numpy as np
 
-from isthmus.data.arrays import glance
-from isthmus.data.on_disk import CHUNK_BYTES, is_on_disk
-from isthmus.data.prefetch import ahead
-from isthmus.data.row_numbers import AllBut, Pieces
-from isthmus.data.splitting.segments import count_independent, extents_of, hold_out_stretches
-from isthmus.types import Array, Index, Numbers, Source
+from isthmus.data.on_disk import CHUNK_BYTES
+from isthmus.data.prefetch import prefetch
+from isthmus.data.row_numbers import AllRowsExcept, RowBlocks
+from isthmus.data.source import Source
+from isthmus.data.splitting.segments import (
+    count_non_overlapping,
+    hold_out_segments,
+    window_extents,
+)
+from isthmus.types import Array, Index, RowNumbers
 
 BLOCK_BYTES = 1 << 26
 # Multipliers of splitmix64 (Steele et al. 2014) and its golden-ratio increment.
@@ -21,103 +25,146 @@ GOLDEN, MIX_A, MIX_B = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111E
 class Split(NamedTuple):
     """Row numbers for training and for validation, each ascending."""
 
-    train: Numbers
+    train: RowNumbers
     validation: Index
 
 
-def blocks(source: Source, rows: Numbers | None = None, itemsize: int = 8) -> Pieces:
-    """Row numbers in pieces whose dense values stay below 64 MiB; streamed ones below 16 MiB."""
-    rows = AllBut(len(source)) if rows is None else rows
-    most = CHUNK_BYTES if is_on_disk(source) else BLOCK_BYTES
-    return Pieces(rows, max(1, most // max(1, source.schema.n_features * itemsize)))
+def row_blocks(source: Source, rows: RowNumbers | None = None, itemsize: int = 8) -> RowBlocks:
+    """Row numbers in blocks of at most 64 MiB of dense values, or 16 MiB if read from disk."""
+    rows = AllRowsExcept(len(source)) if rows is None else rows
+    limit = CHUNK_BYTES if source.reads_disk else BLOCK_BYTES
+    return RowBlocks(rows, max(1, limit // max(1, source.schema.n_features * itemsize)))
 
 
-def read_blocks(source: Source, rows: Numbers | None = None) -> Generator[tuple[Index, Array]]:
-    """The same pieces with their values; those of a streamed source are read ahead by a thread."""
+def read_blocks(source: Source, rows: RowNumbers | None = None) -> Generator[tuple[Index, Array]]:
+    """The same blocks with their values; a thread reads ahead if the rows are on disk."""
 
     def read(block: Index) -> tuple[Index, Array]:
-        return block, glance(source, block)
+        return block, source.view(block)
 
-    return ahead(read, blocks(source, rows), depth=1 if is_on_disk(source) else 0)
+    return prefetch(read, row_blocks(source, rows), depth=1 if source.reads_disk else 0)
 
 
 def validation_split(
     source: Source, rows: Index, weight: Array, fraction: float, seed: int
 ) -> Split:
-    """Hold out about `fraction` of the weight of `rows` (ascending row numbers).
+    """Choose validation rows of about `fraction` of the weight of `rows` (ascending row numbers).
 
-    Rows are ranked by a hash of their values and the seed: equal rows fall on the same side, so a
-    copy of a training row is never held out; a row of weight 2 counts as two equal rows; and the
-    order of the rows changes nothing. Rows that come very often always train, and `fraction` is
-    then that of all others (`whole_groups`). Of windows of recordings, whole stretches are held out
-    (`stretches`), and windows that share samples with them are in neither part.
+    Rows are ranked by a hash of their values and the seed. So equal rows are on the same side, a
+    row of weight 2 counts as two equal rows, and the order of the rows does not matter. Very
+    frequent rows always train, and `fraction` then refers to the others (`select_groups`). If rows
+    are windows of recordings, whole segments are chosen (`segments`), and windows that share
+    samples with them are in neither part.
     """
+    return split_and_count(source, rows, weight, fraction, seed)[0]
+
+
+def split_and_count(
+    source: Source,
+    rows: Index,
+    weight: Array,
+    fraction: float,
+    seed: int,
+    callback: Callable[[Index, Array], None] | None = None,
+) -> tuple[Split, int]:
+    """The `validation_split`, and how many validation rows differ (`count_distinct`).
+
+    `callback` gets the numbers and values of each block of the source, of all its rows, in the pass
+    that computes the hashes. Rows that are windows are not passed to it.
+    """
+    extents = window_extents(source)
+    if extents is not None:
+        if fraction <= 0:
+            return Split(rows, rows[:0]), 0
+        return _split_windows(source, extents, rows, weight, fraction, seed)
     if fraction <= 0:
-        return Split(rows, rows[:0])
-    where = extents_of(source)
-    if where is not None:
-        held, free = hold_out_stretches(where[rows], weight, fraction * weight.sum(), seed)
-        return Split(rows[free], _unlike(source, rows[held], rows[free]))
-    _, group = np.unique(hash_rows(source, rows, seed), return_inverse=True)
+        if callback is not None:
+            for block, values in read_blocks(source):
+                callback(block, values)
+        return Split(rows, rows[:0]), 0
+    if callback is None:
+        hashes = hash_rows(source, rows, seed)
+    else:
+        hashes = _hash_all(source, seed, callback)
+        hashes = hashes if len(rows) == len(hashes) else hashes[rows]
+    _, group = np.unique(hashes, return_inverse=True)
     size = np.bincount(group, weights=weight)
-    most = most_of_a_group(size, fraction * weight.sum())
-    taken = whole_groups(size, most, fraction * size[size <= most].sum())
+    max_weight = max_group_weight(size, fraction * weight.sum())
+    taken = select_groups(size, max_weight, fraction * size[size <= max_weight].sum())
     validation = taken[group]
-    return Split(rows[~validation], rows[validation])
+    return Split(rows[~validation], rows[validation]), int(taken.sum())
 
 
-def most_of_a_group(size: Array, wanted: float) -> float:
-    """The weight from which on equal rows always train.
+def _split_windows(
+    source: Source, extents: Index, rows: Index, weight: Array, fraction: float, seed: int
+) -> tuple[Split, int]:
+    held_out, free = hold_out_segments(extents[rows], weight, fraction * weight.sum(), seed)
+    train, validation = rows[free], rows[held_out]
+    # No copy of a training row is in the validation rows.
+    hashes = hash_rows(source, validation, 0)
+    new = ~np.isin(hashes, hash_rows(source, train, 0))
+    validation, distinct = validation[new], len(np.unique(hashes[new]))
+    if len(validation):
+        distinct = min(distinct, count_non_overlapping(extents[validation]))
+    return Split(train, validation), distinct
 
-    A group that would fill half of what is wanted by itself would say little, unless all do.
+
+def _hash_all(source: Source, seed: int, callback: Callable[[Index, Array], None]) -> Array:
+    """(n,) uint64: the hashes of all rows; `callback` gets their values in the same pass."""
+    hashes = [np.empty(0, np.uint64)]
+    for block, values in read_blocks(source):
+        callback(block, values)
+        hashes.append(hash_values(values, seed))
+    return np.concatenate(hashes)
+
+
+def max_group_weight(size: Array, wanted: float) -> float:
+    """The weight above which equal rows always train.
+
+    A group that fills half of the validation rows by itself would say little, unless all do.
     """
     return max(wanted / 2, float(size.min()))
 
 
-def whole_groups(size: Array, most: float, wanted: float) -> Array:
+def select_groups(size: Array, max_weight: float, wanted: float) -> Array:
     """(G,) bool: which groups of equal rows, in the order of their hashes, are held out.
 
-    `wanted` is a part of the weight of groups of `most` and less: were it one of all rows, where
-    most rows are equal, it might be most of the others, and the network would never see what those
-    have. Only whole groups are taken, and never more than was asked for.
+    `wanted` is a share of the weight of the groups up to `max_weight`. As a share of all rows it
+    could be most of the others if most rows are equal, and the network would not see what those
+    have. Only whole groups are taken, and never more than wanted.
     """
     wanted *= 1 + 1e-9
-    light = size <= min(most, wanted)
+    light = size <= min(max_weight, wanted)
     return np.asarray(light & (np.cumsum(np.where(light, size, 0.0)) <= wanted))
 
 
-def _unlike(source: Source, rows: Index, others: Index) -> Index:
-    """The rows of which no copy is among the others."""
-    return rows[~np.isin(hash_rows(source, rows, 0), hash_rows(source, others, 0))]
-
-
-def count_distinct(source: Source, rows: Numbers) -> int:
-    """How many different rows there are among `rows`; windows count for the samples in them."""
-    distinct, where = len(np.unique(hash_rows(source, rows, seed=0))), extents_of(source)
-    if where is None:
+def count_distinct(source: Source, rows: RowNumbers) -> int:
+    """The number of different rows; windows count for the different samples they hold."""
+    distinct, extents = len(np.unique(hash_rows(source, rows, seed=0))), window_extents(source)
+    if extents is None:
         return distinct
-    return min(distinct, count_independent(where[np.asarray(rows)]))
+    return min(distinct, count_non_overlapping(extents[np.asarray(rows)]))
 
 
 def digest(source: Source) -> str:
-    """A short text that changes when any value, or the order of the rows, does."""
-    found = hashlib.blake2b(digest_size=16)
+    """A short text that changes if any value, or the order of the rows, does."""
+    result = hashlib.blake2b(digest_size=16)
     for _, values in read_blocks(source):
-        found.update(hashed(values, seed=0).tobytes())
-    return found.hexdigest()
+        result.update(hash_values(values, seed=0).tobytes())
+    return result.hexdigest()
 
 
-def hash_rows(source: Source, rows: Numbers, seed: int) -> Array:
+def hash_rows(source: Source, rows: RowNumbers, seed: int) -> Array:
     """(len(rows),) uint64: a hash of each row's values and the seed."""
-    hashes = [hashed(values, seed) for _, values in read_blocks(source, rows)]
+    hashes = [hash_values(values, seed) for _, values in read_blocks(source, rows)]
     return np.concatenate([np.empty(0, np.uint64), *hashes])
 
 
-def hashed(values: Array, seed: int) -> Array:
+def hash_values(values: Array, seed: int) -> Array:
     """(n,) uint64: a hash of each row's bytes."""
     flat = np.ascontiguousarray(values.reshape(len(values), -1) + 0)  # + 0 turns -0.0 into 0.0
     if flat.dtype.kind == "f":
-        flat[np.isnan(flat)] = np.nan  # NaN comes in many bit patterns too
+        flat[np.isnan(flat)] = np.nan  # NaN has many bit patterns too
     raw = flat.view(np.uint8).reshape(len(flat), -1)
     padded = np.zeros((len(raw), -(-raw.shape[1] // 8) * 8), np.uint8)
     padded[:, : raw.shape[1]] = raw
