@@ -1,8 +1,10 @@
 """The house rules that can be measured, and proof that each measurement finds a planted fault."""
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +17,24 @@ CODE_FOLDERS = ("src", "tests", "benchmarks", "scripts", "examples")
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
 MAX_FILES_IN_A_FOLDER = 15
+MAX_WORDS_PER_SENTENCE = 18
 
 # "src/isthmus/file.py" or "src/isthmus/file.py:function": a reason must stand beside each.
 TOO_LONG_ALLOWED: frozenset[str] = frozenset()
 
-# The parts that talk to people.
+# Parts of the package whose words are not plain yet. The list may only become shorter.
+NOT_YET_PLAIN: tuple[str, ...] = (
+    "src/isthmus/_compat.py",
+    "src/isthmus/data/",
+    "src/isthmus/estimator/",
+    "src/isthmus/kinds/",
+    "src/isthmus/pretraining/",
+    "src/isthmus/report/",
+    "src/isthmus/runtime/",
+    "src/isthmus/training/",
+)
+
+# The parts that print.
 PRINTING_PARTS = ("cli", "report")
 
 # What runs code that a file brings along when it is read.
@@ -164,7 +179,126 @@ def _asserts(node: ast.AST) -> bool:
     return isinstance(node, ast.Assert)
 
 
+def pages(root: Path) -> list[Path]:
+    """Every page that people read."""
+    return sorted(root.glob("*.md")) + sorted((root / "docs").rglob("*.md"))
+
+
+def word_lists(root: Path) -> dict[str, list[str]]:
+    """The left columns of the tables of words in CONTRIBUTING.md, by their heads."""
+    lists: dict[str, list[str]] = {}
+    words: list[str] | None = None
+    for line in (root / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            words = None
+        elif cells[0].startswith("instead of"):
+            words = lists.setdefault(cells[0], [])
+        elif words is not None and not set(cells[0]) <= {"-"}:
+            words += [word.strip() for word in cells[0].split(",")]
+    return lists
+
+
+def without_code(text: str) -> str:
+    """A page whose code, comments, link targets and tables of words are blank, line by line."""
+    blank = lambda match: re.sub(r"[^\n]", " ", match[0])  # noqa: E731
+    text = re.sub(r"^(```|~~~).*?^\1$", blank, text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"<!--.*?-->", blank, text, flags=re.DOTALL)
+    text = re.sub(r"^\| *instead of.*?(?:\n(?!\|)|\Z)", blank, text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"`[^`]*`", lambda match: blank(match).replace(" ", "x"), text)
+    return re.sub(r"\]\([^)\s]*\)", "]", text)
+
+
+def plain_files(root: Path, pattern: str = "*.py") -> list[Path]:
+    """The files of the package whose words and names are checked."""
+    return [
+        path
+        for path in sorted((root / "src").rglob(pattern))
+        if not path.relative_to(root).as_posix().startswith(NOT_YET_PLAIN)
+    ]
+
+
+def banned(words: list[str]) -> re.Pattern[str]:
+    """Finds any of the words, in any case."""
+    return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)
+
+
+def word_faults(root: Path) -> Iterator[str]:
+    """Words on pages, and in strings and comments of the package, that have a plain equivalent."""
+    words = banned(word_lists(root)["instead of"])
+    for path, line, text in texts(root):
+        for match in words.finditer(text):
+            yield f"{where(root, path, line)} says {match[0]!r}"
+
+
+def texts(root: Path) -> Iterator[tuple[Path, int, str]]:
+    """What people read: path, line and text of pages, strings, comments, and sources in C."""
+    for path in [*pages(root), *plain_files(root, "*.[ch]")]:
+        text = path.read_text(encoding="utf-8")
+        lines = (without_code(text) if path.suffix == ".md" else text).splitlines()
+        yield from ((path, number, line) for number, line in enumerate(lines, start=1))
+    for path in plain_files(root):
+        for token in tokens(path, tokenize.STRING, tokenize.COMMENT):
+            yield path, token.start[0], token.string
+
+
+def name_faults(root: Path) -> Iterator[str]:
+    """Names in the package, whole or in part, that have a plain equivalent."""
+    lists = word_lists(root)
+    names = set(lists["instead of the name"])
+    parts = set(lists["instead of a name with the part"])
+    for path in plain_files(root):
+        for token in tokens(path, tokenize.NAME):
+            if token.string in names or parts & set(token.string.lower().split("_")):
+                yield f"{where(root, path, token.start[0])} has the name {token.string!r}"
+
+
+# Python 3.12 has tokens of their own for the text in f-strings.
+TEXT_IN_FSTRING = getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)
+
+
+def tokens(path: Path, *kinds: int) -> Iterator[tokenize.TokenInfo]:
+    """The tokens of these kinds in a file."""
+    wanted = {*kinds, TEXT_IN_FSTRING} if tokenize.STRING in kinds else {*kinds}
+    readline = io.StringIO(path.read_text(encoding="utf-8")).readline
+    return (token for token in tokenize.generate_tokens(readline) if token.type in wanted)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a page, without code blocks, tables, headings and images.
+
+    A list item is a paragraph of its own, and inline code is one word. A sentence ends at a full
+    stop, a question mark or an exclamation mark before a space, or with its paragraph.
+    """
+    paragraphs: list[str] = [""]
+    for line in without_code(text).splitlines():
+        item = re.match(r"\s*(?:[-*+]|\d+\.)\s+", line)
+        if not line.strip() or item or line.lstrip().startswith(("|", "#", "![")):
+            paragraphs.append("")
+        if not line.lstrip().startswith(("|", "#", "![")):
+            paragraphs[-1] += f" {line[item.end() :] if item else line}"
+    joined = [re.sub(r"\b(?:e\.g|i\.e|et al)\.", "so", text) for text in paragraphs]
+    ends = r"(?<=[.!?])[*_)\"']*\s+"
+    return [part for text in joined for part in re.split(ends, text) if re.search(r"\w", part)]
+
+
+def sentence_faults(root: Path) -> Iterator[str]:
+    """Pages whose sentences are too long on average."""
+    for page in pages(root):
+        counts = [len(re.findall(r"\S*\w\S*", part)) for part in sentences(read_page(page))]
+        if counts and sum(counts) / len(counts) > MAX_WORDS_PER_SENTENCE:
+            mean = sum(counts) / len(counts)
+            yield f"{where(root, page)} has {mean:.1f} words per sentence"
+
+
+def read_page(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
 RULES = {
+    "word": word_faults,
+    "name": name_faults,
+    "sentence": sentence_faults,
     "opening": opening_faults,
     "length": length_faults,
     "folder": folder_faults,
@@ -214,6 +348,29 @@ def test_like():
 '''
 SRC = "src/isthmus/part.py"
 TEST = "tests/test_part.py"
+PAGE = "docs/guide/page.md"
+WORDS = """# Contributing
+
+| instead of | write |
+|---|---|
+| odd, in one go | outlier |
+
+| instead of the name | write |
+|---|---|
+| found | result |
+
+| instead of a name with the part | write |
+|---|---|
+| odd, gaps | outlier |
+"""
+GOOD_PAGE = "# A page\n\nThis is short, `odd` or not, e.g. so. [So](odd.md) is this.\n"
+LONG = "word " * MAX_WORDS_PER_SENTENCE
+
+
+@pytest.fixture(autouse=True)
+def lists_of_words(tmp_path):
+    """Every planted house has the tables of words."""
+    plant(tmp_path, "CONTRIBUTING.md", WORDS)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -221,12 +378,25 @@ def test_a_sound_house_passes(tmp_path, rule):
     plant(tmp_path, SRC, GOOD)
     plant(tmp_path, "src/isthmus/cli.py", '"""Talks to people."""\nprint()\n')
     plant(tmp_path, TEST, GOOD_TEST)
+    plant(tmp_path, PAGE, GOOD_PAGE)
     assert list(RULES[rule](tmp_path)) == []
 
 
 @pytest.mark.parametrize(
     ("rule", "name", "text"),
     [
+        ("word", PAGE, "# A page\n\n```sh\nodd\n```\nAn Odd row.\n"),
+        ("word", PAGE, "| a table |\n|---|\n| odd |\n"),
+        ("word", "README.md", "All in one go.\n"),
+        ("word", SRC, '"""An odd row."""\n'),
+        ("word", SRC, '"""A row."""\nx = 1  # odd\n'),
+        ("word", SRC, '"""A row."""\nx = f"{x}: odd"\n'),
+        ("word", "src/isthmus/part.c", "/* an odd row */\n"),
+        ("name", SRC, '"""A row."""\nfound = 1\n'),
+        ("name", SRC, '"""A row."""\ndef _count_gaps(): ...\n'),
+        ("sentence", PAGE, f"{LONG}too long.\n"),
+        ("sentence", PAGE, f"- {LONG}\n  too long\n\n| a table |\n"),
+        ("sentence", "CHANGELOG.md", f"{LONG}`some code`.\n"),
         ("opening", SRC, ""),
         ("opening", "src/isthmus/data/__init__.py", "from isthmus.data.frame import Frame\n"),
         ("opening", SRC, '"""reads files"""\n'),
@@ -260,6 +430,19 @@ def test_a_planted_fault_is_found(tmp_path, rule, name, text):
     found = list(RULES[rule](tmp_path))
     assert len(found) == 1
     assert name in found[0]
+
+
+def test_sentences_are_counted_as_stated():
+    text = "# Head line\n\nOne two, e.g. `a b`. Three 3.5!\n- four\n  five\n\n| six |\n![x](y)\n"
+    counts = [len(part.split()) for part in sentences(text)]
+    assert counts == [4, 2, 2]
+
+
+def test_the_lists_of_words_are_read():
+    lists = word_lists(ROOT)
+    assert {"odd", "in one go"} <= set(lists["instead of"])
+    assert "found" in lists["instead of the name"]
+    assert "gaps" in lists["instead of a name with the part"]
 
 
 def test_a_crowded_folder_is_found(tmp_path):
