@@ -57,14 +57,14 @@ def test_each_says_how_it_is_run(script, capsys):
 
 def test_codes_of_a_table(run):
     out = run("adult_codes", "--rows", 300)
-    assert "225 rows to learn from, 75 to judge by" in out
+    assert "225 training rows, 75 test rows" in out
     (raw,) = figures(out, "raw table")
     (_, *pca), back_of_pca = figures(out, "PCA")
     (_, *codes), back = figures(out, "autoencoder")
     for judged in (raw[1:], pca, codes):
         assert len(judged) == 4
         assert all(0.5 < share <= 1 for share in judged)
-    assert raw[2] > 0.9  # bill and mass tell the sexes apart
+    assert raw[2] > 0.9  # bill and mass differ between the sexes
     usual = figures(out, "mean, mode")[0]
     for error, right in (back_of_pca, back):
         assert error < usual[0]
@@ -103,14 +103,14 @@ def test_pca_of_one_hot_columns_gives_the_table_back():
 def test_a_recording(run):
     out = run("ecg_recording", "--rows", 160)
     assert out.startswith("A synthetic recording: 2.1 minutes")
-    assert "learned from the first 160" in out
+    assert "trained on the first 160" in out
     (pca,), (ours,), (mean,) = (figures(out, n) for n in ("PCA", "autoencoder", "mean"))
     for ours_is, pca_is, mean_is in zip(ours, pca, mean, strict=True):
-        assert ours_is <= pca_is * 1.01  # so few windows: at worst the PCA that it started from
+        assert ours_is <= pca_is * 1.01  # with so few windows at worst the PCA it starts from
         assert pca_is < mean_is
-    moments = re.findall(r"^ +\d+:\d\d +\d\.\d{4}  (.*)$", out, flags=re.MULTILINE)
-    assert len(moments) == 10
-    assert all("ventricular" in moment for moment in moments[:2])
+    beats = re.findall(r"^ +\d+:\d\d +\d\.\d{4}  (.*)$", out, flags=re.MULTILINE)
+    assert len(beats) == 10
+    assert all("ventricular" in beat for beat in beats[:2])
     assert figures(out, "ventricular")[0][0] == 5  # beats 20, 50, 80, 110, 140
     assert figures(out, "normal")[0][0] == 155
 
@@ -131,14 +131,14 @@ def test_signals_are_decoded_to_the_bit(tmp_path):
     np.testing.assert_array_equal(np.rint(read * 200 + 1024), samples)
 
 
-def test_marks_are_decoded(tmp_path):
-    # A note of five letters, a normal beat, a change of rhythm, a wait of 70,000, two odd beats.
+def test_annotations_are_decoded(tmp_path):
+    # A note of five letters, a normal beat, a change of rhythm, 70,000 samples, two abnormal beats.
     letters = [int.from_bytes(b"(N", "little")] * 3
     path = tmp_path / "1.atr"
     path.write_bytes(
         words_of((28, 18), (63, 5), *letters, (1, 59), (59, 0), 1, 4464, (5, 3), (60, 1), (8, 1023))
     )
-    read = parts("ecg_recording")["read_marks"]
+    read = parts("ecg_recording")["read_annotations"]
     assert read(path) == {
         77: "normal",
         77 + 70_000 + 3: "ventricular",
@@ -147,7 +147,7 @@ def test_marks_are_decoded(tmp_path):
     assert read(tmp_path / "none.atr") == {}
 
 
-def test_a_recording_without_marks(run, tmp_path):
+def test_a_recording_without_annotations(run, tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "1.dat").write_bytes(rng.integers(0, 256, 3 * 4000, dtype=np.uint8).tobytes())
     out = run("ecg_recording", tmp_path / "1.dat", "--rows", 20, "--components", 2)
@@ -158,20 +158,20 @@ def test_a_recording_without_marks(run, tmp_path):
 def test_an_anomaly_hunt(run):
     out = run("anomaly_hunt", "--rows", 300)
     assert out.startswith("300 rows of 30 columns")
-    assert "confidence at most 0.05 of rows like the training rows are called odd" in out
-    named = re.search(r"first reason names the slip's column in (\d+) of 10 rows", out)
+    assert "confidence at most 0.05 of rows like the training rows are flagged as outliers" in out
+    named = re.search(r"first reason names the changed column in (\d+) of 10 rows", out)
     assert int(named[1]) >= 8
-    assert "Saved and loaded, it says the same of every row." in out
+    assert "The saved detector predicts the same for every row." in out
     loose, strict = (figures(out, f"false_alarm_rate {rate}")[0] for rate in ("0.2", "0.05"))
     assert loose[0] > strict[0]
-    odd, precision, malignant, _, slips, _ = loose
+    outliers, precision, malignant, _, slips, _ = loose
     assert min(slips, malignant) >= 6
     assert slips + malignant >= 16
-    assert round(100 * (malignant + slips) / odd) == precision
+    assert round(100 * (malignant + slips) / outliers) == precision
     assert figures(out, "contamination 0.05")[0][0] == 15
 
 
-def test_an_anomaly_hunt_in_a_table_of_ones_own(run):
+def test_an_anomaly_hunt_in_another_table(run):
     out = run("anomaly_hunt", PENGUINS)
     assert "344 rows of 8 columns" in out
     first = out.split("reasons\n")[1].splitlines()[:10]

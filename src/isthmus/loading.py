@@ -1,18 +1,45 @@
 """Load a saved model: a fitted Autoencoder or OutlierDetector."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from isthmus.detector import is_detector
-from isthmus.detector.loading import load as load_detector
-from isthmus.estimator.loading import load as load_autoencoder
+from isthmus.detector import OutlierDetector, is_detector
+from isthmus.detector.detector import load as load_detector
+from isthmus.estimator import Autoencoder
+from isthmus.estimator import load as load_autoencoder
+from isthmus.spec import Spec
 
 
-def load(folder: str | Path, *, device: str = "auto", **options: Any) -> Any:
-    """The fitted Autoencoder or OutlierDetector saved in `folder`, on `device`.
+def load(
+    folder: str | Path, *, device: str = "auto", specs: Sequence[type[Spec]] = ()
+) -> Autoencoder | OutlierDetector:
+    """Load the fitted Autoencoder or OutlierDetector that its method `save` wrote.
 
-    `specs` are classes of your own that the model uses. Raises ArtifactError when the folder is
-    missing, damaged, foreign, or from a newer isthmus.
+    No code in the folder is run: it holds JSON and tensors, no pickle.
+
+    Parameters:
+        folder: The folder that was saved to.
+        device: "auto" (CUDA if available), "cpu", "cuda", or any name of a torch device.
+        specs: Your own classes of specs that the model uses, such as a kind or a loss.
+
+    Returns:
+        An object of the class that was saved, on `device`.
+
+    Raises:
+        ArtifactError: The folder is missing, damaged, of another program, or of another version's
+            format.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> from isthmus import Autoencoder, load
+        >>> rows = np.random.default_rng(0).normal(size=(40, 3))
+        >>> model = Autoencoder(2, max_epochs=1, random_state=0).fit(rows)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(folder + "/model")
+        ...     loaded = load(folder + "/model")
+        >>> bool(np.array_equal(loaded.transform(rows), model.transform(rows)))
+        True
     """
-    loader = load_detector if is_detector(folder) else load_autoencoder
-    return loader(folder, device=device, **options)
+    if is_detector(folder):
+        return load_detector(folder, device=device, specs=specs)
+    return load_autoencoder(folder, device=device, specs=specs)

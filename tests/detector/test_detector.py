@@ -1,4 +1,4 @@
-"""OutlierDetector: it finds what was planted, says why, promises what it keeps, and comes back."""
+"""OutlierDetector: detection, reasons, the guarantee of the threshold, and saving."""
 
 import json
 
@@ -10,8 +10,10 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from isthmus import Autoencoder, OutlierDetector, data, load
-from isthmus.detector.fit import check_spread
+from isthmus.data import array_source
+from isthmus.detector.fit import check_scores
 from isthmus.errors import ArtifactError, DivergenceError, RequestError
+from isthmus.estimator.fitted_model import FittedModel
 
 FAST = Autoencoder(n_components=2, kind="vanilla", preparation="standard", max_epochs=5)
 PLANTED = 5
@@ -65,21 +67,21 @@ def test_contributions_sum_to_the_score_and_name_the_column(fitted, planted):
     assert (parts[:PLANTED].argmax(axis=1) == 2).all()
     reason = fitted.explain(planted[:1], n_reasons=2)[0][0]
     assert reason.column == "2"
-    assert reason.found == planted[0, 2]
+    assert reason.value == planted[0, 2]
     assert abs(reason.expected - (planted[0, 2] - 20)) < abs(reason.expected - planted[0, 2])
 
 
 def test_the_expected_row_is_near_typical_rows(fitted, planted):
-    expected = fitted.expected(planted[:PLANTED])
+    expected = fitted.expected_rows(planted[:PLANTED])
     nearest = np.linalg.norm(expected[:, None] - planted[None, PLANTED:], axis=2).min(axis=1)
     away = np.linalg.norm(planted[:PLANTED, None] - planted[None, PLANTED:], axis=2).min(axis=1)
     assert (nearest < away / 3).all()
 
 
-def test_robust_training_sets_planted_rows_aside(fitted, planted):
-    assert not fitted.typical_rows_[:PLANTED].any()
+def test_robust_training_trims_planted_rows(fitted, planted):
+    assert not fitted.inlier_mask_[:PLANTED].any()
     trusting = OutlierDetector(FAST, robust=False).fit(planted)
-    assert trusting.typical_rows_.all()
+    assert trusting.inlier_mask_.all()
 
 
 def test_a_cluster_of_outliers_is_found_by_robust_training_alone():
@@ -94,7 +96,7 @@ def test_a_cluster_of_outliers_is_found_by_robust_training_alone():
     assert roc_auc_score(truth, scores[False]) < 0.5
 
 
-def test_the_threshold_keeps_its_promise_on_new_rows():
+def test_the_guarantee_of_the_threshold_holds_on_new_rows():
     detector = OutlierDetector(FAST, robust=False, false_alarm_rate=0.1, confidence=0.9)
     detector.fit(rows_near_a_plane(1000))
     fresh = rows_near_a_plane(4000, seed=5)
@@ -118,23 +120,25 @@ def test_the_threshold_changes_without_a_fit(planted):
 
 def test_members_differ_and_their_mean_is_the_score(planted):
     pair = OutlierDetector(FAST, n_estimators=2).fit(planted)
-    first, second = (member.contributions(planted).sum(axis=1) for member in pair.members_)
+    first, second = (
+        member.contributions(array_source(planted)).sum(axis=1) for member in pair._members
+    )
     assert not np.allclose(first, second)
     np.testing.assert_allclose((first + second) / 2, pair.decision_scores_)
 
 
-def test_frames_with_gaps_and_words_have_reasons_in_their_own_values(planted):
+def test_frames_with_missing_values_and_text_have_reasons_in_their_own_values(planted):
     frame = pd.DataFrame(planted, columns=list("abcdef"))
     frame["side"] = np.where(frame["a"] > 0, "right", "left")
-    odd = int((frame["a"] - 1.5).abs().argmin())  # right without a doubt, and else like others
-    frame.loc[odd, "side"] = "left"
+    outlier = int((frame["a"] - 1.5).abs().argmin())  # clearly right, and otherwise like other rows
+    frame.loc[outlier, "side"] = "left"
     frame.loc[60, "b"] = np.nan
     detector = OutlierDetector(Autoencoder(3, max_epochs=30)).fit(frame)
-    reason = detector.explain(frame.iloc[[odd]], n_reasons=1)[0][0]
+    reason = detector.explain(frame.iloc[[outlier]], n_reasons=1)[0][0]
     assert reason.column == "side"
-    assert (reason.found, reason.expected) == ("left", "right")
+    assert (reason.value, reason.expected) == ("left", "right")
     assert detector.contributions(frame.iloc[[60]])[0, 1] == 0
-    assert list(detector.expected(frame.iloc[:3]).dtypes) == list(frame.dtypes)
+    assert list(detector.expected_rows(frame.iloc[:3]).dtypes) == list(frame.dtypes)
 
 
 def test_images_and_sparse_rows():
@@ -143,29 +147,29 @@ def test_images_and_sparse_rows():
     images[0, 2:6, 2:6] = 255
     detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(images)
     assert detector.decision_scores_.argmax() == 0
-    assert detector.expected(images[:2]).dtype == np.uint8
+    assert detector.expected_rows(images[:2]).dtype == np.uint8
 
 
 def test_a_collapse_is_an_error(planted):
-    from isthmus.data import open_source
-
     with pytest.raises(DivergenceError, match="400 different rows have 1 different scores"):
-        check_spread(np.ones(400), open_source(planted))
+        check_scores(np.ones(400), array_source(planted))
     with pytest.raises(DivergenceError, match="not finite"):
-        check_spread(np.full(400, np.nan), open_source(planted))
+        check_scores(np.full(400, np.nan), array_source(planted))
 
 
 def test_a_dead_autoencoder_is_an_error(planted, monkeypatch):
-    encode = Autoencoder._decode
+    decode = FittedModel.decode_batch
     monkeypatch.setattr(
-        Autoencoder, "_decode", lambda ae, code, *rest: encode(ae, code * torch.nan, *rest)
+        FittedModel,
+        "decode_batch",
+        lambda model, code, *rest: decode(model, code * torch.nan, *rest),
     )
     with pytest.raises((DivergenceError, ValueError)):
         OutlierDetector(FAST).fit(planted)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "match"),
     [
         ({"contamination": 0.0}, "contamination=0.0 must be"),
         ({"contamination": "high"}, "contamination='high' must be"),
@@ -177,64 +181,64 @@ def test_a_dead_autoencoder_is_an_error(planted, monkeypatch):
         ({"autoencoder": "vanilla"}, "autoencoder='vanilla' must be"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, told, planted):
-    with pytest.raises(RequestError, match=told):
+def test_settings_out_of_range_are_refused(settings, match, planted):
+    with pytest.raises(RequestError, match=match):
         OutlierDetector(**settings).fit(planted)
 
 
 def test_a_saved_detector_comes_back_the_same(fitted, planted, tmp_path):
-    fitted.save(tmp_path / "kept")
+    fitted.save(tmp_path / "saved")
     assert not list(tmp_path.rglob("*.pkl"))
-    back = load(tmp_path / "kept")
-    assert isinstance(back, OutlierDetector)
-    np.testing.assert_array_equal(back.decision_scores_, fitted.decision_scores_)
-    np.testing.assert_allclose(back.score_samples(planted), fitted.score_samples(planted))
-    assert back.threshold_ == fitted.threshold_
-    assert back.threshold_statement_ == fitted.threshold_statement_
-    back.set_threshold(contamination=0.1)
+    loaded = load(tmp_path / "saved")
+    assert isinstance(loaded, OutlierDetector)
+    np.testing.assert_array_equal(loaded.decision_scores_, fitted.decision_scores_)
+    np.testing.assert_allclose(loaded.score_samples(planted), fitted.score_samples(planted))
+    assert loaded.threshold_ == fitted.threshold_
+    assert loaded.threshold_statement_ == fitted.threshold_statement_
+    loaded.set_threshold(contamination=0.1)
     with pytest.raises(RequestError, match="exists"):
-        fitted.save(tmp_path / "kept", force=False)
+        fitted.save(tmp_path / "saved", force=False)
 
 
 def test_no_other_folder_is_replaced(fitted, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.txt").write_text("precious")
-    with pytest.raises(RequestError, match="is no detector's folder"):
+    with pytest.raises(RequestError, match="is not the folder of a detector"):
         fitted.save(tmp_path / "photos")
     assert (tmp_path / "photos" / "one.txt").read_text() == "precious"
 
 
 def test_a_damaged_folder_is_one_line(fitted, tmp_path):
-    fitted.save(tmp_path / "kept")
-    (tmp_path / "kept" / "memory.safetensors").write_bytes(b"cut")
+    fitted.save(tmp_path / "saved")
+    (tmp_path / "saved" / "memory.safetensors").write_bytes(b"cut")
     with pytest.raises(ArtifactError, match="do not fit together"):
-        load(tmp_path / "kept")
-    path = tmp_path / "kept" / "detector.json"
+        load(tmp_path / "saved")
+    path = tmp_path / "saved" / "detector.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
     with pytest.raises(ArtifactError, match=r"format 99 .* upgrade"):
-        load(tmp_path / "kept")
+        load(tmp_path / "saved")
 
 
-def test_moments_of_a_recording_are_scored():
+def test_time_steps_of_a_recording_are_scored():
     time = np.arange(1500)
     recording = np.stack([np.sin(time / 7), np.cos(time / 11)], axis=1)
     recording += 0.05 * np.random.default_rng(0).normal(size=recording.shape)
-    odd = recording.copy()
-    odd[700:706, 1] += 3
+    anomalous = recording.copy()
+    anomalous[700:706, 1] += 3
     detector = OutlierDetector(Autoencoder(4, kind="multilayer", max_epochs=20))
-    detector.fit(data.windows(recording, length=30, step=5))
-    moments = detector.score_moments(odd)
-    assert moments.shape == (1500,)
-    assert 700 <= moments.argmax() < 706
-    assert detector.expected(odd).shape == odd.shape
-    worst = int(detector.score_samples(odd).argmin())
-    reason = detector.explain(odd, n_reasons=1)[worst][0]
-    assert reason.found - reason.expected > 1
+    detector.fit(data.windows(recording, length=30, hop=5))
+    scores = detector.score_timesteps(anomalous)
+    assert scores.shape == (1500,)
+    assert 700 <= scores.argmax() < 706
+    assert detector.expected_rows(anomalous).shape == anomalous.shape
+    worst = int(detector.score_samples(anomalous).argmin())
+    reason = detector.explain(anomalous, n_reasons=1)[worst][0]
+    assert reason.value - reason.expected > 1
     with pytest.raises(RequestError, match="is for recordings"):
-        OutlierDetector(FAST).fit(rows_near_a_plane(60)).score_moments(rows_near_a_plane(9))
+        OutlierDetector(FAST).fit(rows_near_a_plane(60)).score_timesteps(rows_near_a_plane(9))
 
 
-def test_whole_numbers_and_truths_with_gaps_have_reasons_too():
+def test_integers_and_booleans_with_missing_values_have_reasons_too():
     draw = np.random.default_rng(0)
     frame = pd.DataFrame({"a": draw.normal(size=200), "b": draw.normal(size=200)})
     frame["n"] = pd.array(draw.integers(0, 9, 200), "Int64")
@@ -242,20 +246,20 @@ def test_whole_numbers_and_truths_with_gaps_have_reasons_too():
     frame.loc[5, ["n", "t"]] = pd.NA
     frame.loc[5, "a"] = 30.0
     detector = OutlierDetector(Autoencoder(2, max_epochs=3)).fit(frame)
-    found = detector.explain(frame)[5]
-    assert (found[0].column, found[0].found) == ("a", 30.0)
-    assert not {"n", "t"} & {reason.column for reason in found}
+    result = detector.explain(frame)[5]
+    assert (result[0].column, result[0].value) == ("a", 30.0)
+    assert not {"n", "t"} & {reason.column for reason in result}
 
 
 def test_settings_of_numpy_are_kept(planted, tmp_path):
     settings = {"n_neighbors": np.int64(9), "contamination": np.float32(0.25)}
     detector = OutlierDetector(FAST, robust=np.bool_(False), **settings).fit(planted)
-    detector.save(tmp_path / "kept")
-    back = load(tmp_path / "kept")
-    assert back.n_neighbors == 9
-    assert back.contamination == 0.25
-    assert back.robust is False
-    np.testing.assert_allclose(back.score_samples(planted), detector.score_samples(planted))
+    detector.save(tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    assert loaded.n_neighbors == 9
+    assert loaded.contamination == 0.25
+    assert loaded.robust is False
+    np.testing.assert_allclose(loaded.score_samples(planted), detector.score_samples(planted))
 
 
 def test_rows_that_are_all_the_same_are_refused():
@@ -269,14 +273,14 @@ def test_copies_score_nothing_and_no_score_explodes():
     assert detector.decision_scores_.max() < 1e9
 
 
-def test_two_lines_cannot_be_drawn_at_once(fitted):
-    with pytest.raises(RequestError, match="each draws a line"):
+def test_only_one_setting_of_the_threshold_is_taken(fitted):
+    with pytest.raises(RequestError, match="both set the threshold"):
         clone(fitted).fit(rows_near_a_plane(60)).set_threshold(
             contamination=0.1, false_alarm_rate=0.1
         )
 
 
-def test_a_series_that_alone_is_so_long_is_judged_too():
+def test_a_series_of_unique_length_is_scored_too():
     draw = np.random.default_rng(0)
     series = [
         np.sin(np.arange(n) / 5 + phase)
@@ -296,5 +300,5 @@ def test_wild_rows_among_copies_of_one_are_found():
     wild = draw.choice(1000, 20, replace=False)
     rows[wild] = 5 * draw.normal(size=(20, 5))
     fast = Autoencoder(2, kind="vanilla", max_epochs=2, early_stopping=False)
-    found = np.flatnonzero(OutlierDetector(fast).fit(rows).labels_)
-    np.testing.assert_array_equal(found, np.sort(wild))
+    result = np.flatnonzero(OutlierDetector(fast).fit(rows).labels_)
+    np.testing.assert_array_equal(result, np.sort(wild))

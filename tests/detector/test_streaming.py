@@ -1,4 +1,4 @@
-"""Detectors on rows that stay on disk: a sample is learned, which is said, and all are scored."""
+"""Detectors of rows on disk: a sample is used for training, and all rows are scored."""
 
 import tracemalloc
 
@@ -11,17 +11,17 @@ from isthmus import Autoencoder, OutlierDetector, data, load
 from isthmus.detector import sampling
 
 FAST = Autoencoder(4, kind="vanilla", max_epochs=5, transform_max_iter=0)
-ROWS, ODD = 3000, 1234
+ROWS, OUTLIER = 3000, 1234
 
 
 @pytest.fixture
 def table(rng):
-    """Numbers near a plane and a level, with gaps and an odd row."""
+    """Numbers near a plane and a category, with missing values and an outlier."""
     values = rng.normal(size=(ROWS, 2)) @ rng.normal(size=(2, 5)) + 0.05 * rng.normal(
         size=(ROWS, 5)
     )
-    values[ODD, 2] += 40
-    columns = {f"c{at}": pa.array(values[:, at]) for at in range(5)}
+    values[OUTLIER, 2] += 40
+    columns = {f"c{index}": pa.array(values[:, index]) for index in range(5)}
     columns["c1"] = pa.array(values[:, 1], mask=rng.random(ROWS) < 0.05)
     return pa.table(columns | {"level": np.where(values[:, 0] > 0, "high", "low")})
 
@@ -35,7 +35,7 @@ def path(table, tmp_path):
 @pytest.fixture
 def _few(monkeypatch):
     """No more than 500 rows fit in memory."""
-    monkeypatch.setattr(sampling, "MOST_REMEMBERED", 500)
+    monkeypatch.setattr(sampling, "MAX_ROWS", 500)
 
 
 def both(path):
@@ -46,18 +46,20 @@ def test_where_all_rows_fit_the_detector_is_that_of_rows_in_memory(path):
     streamed, whole = both(path)
     ours, theirs = OutlierDetector(FAST).fit(streamed), OutlierDetector(FAST).fit(whole)
     np.testing.assert_array_equal(ours.decision_scores_, theirs.decision_scores_)
-    np.testing.assert_array_equal(ours.learned_rows_, np.arange(ROWS))
+    np.testing.assert_array_equal(ours.train_rows_, np.arange(ROWS))
     assert ours.threshold_ == theirs.threshold_
     np.testing.assert_allclose(ours.score_samples(streamed), theirs.score_samples(whole))
-    assert ours.explain(streamed)[ODD][0].column == "c2"
+    assert ours.explain(streamed)[OUTLIER][0].column == "c2"
 
 
 @pytest.mark.usefixtures("_few")
-def test_which_rows_were_learned_is_said_and_all_are_scored(path, table):
+def test_the_training_rows_are_reported_and_all_rows_are_scored(path, table):
     streamed, whole = both(path)
-    with pytest.warns(UserWarning, match="rows.parquet: 500 of 3000 rows were learned from"):
+    with pytest.warns(
+        UserWarning, match="rows.parquet: the detector is fitted on 500 of 3000 rows"
+    ):
         detector = OutlierDetector(FAST, random_state=3).fit(streamed)
-    rows = detector.learned_rows_
+    rows = detector.train_rows_
     assert len(rows) == 500 == len(np.unique(rows)) == len(detector.decision_scores_)
     assert np.isin(detector.held_out_rows_, rows).all()
     # The same rows alone, in memory, give the same detector.
@@ -66,36 +68,36 @@ def test_which_rows_were_learned_is_said_and_all_are_scored(path, table):
     np.testing.assert_array_equal(rows[again.held_out_rows_], detector.held_out_rows_)
     scores = detector.score_samples(streamed)
     np.testing.assert_allclose(scores, detector.score_samples(whole))
-    assert scores.argmin() == ODD
-    with pytest.warns(UserWarning, match="learned from"):
+    assert scores.argmin() == OUTLIER
+    with pytest.warns(UserWarning, match="drawn at random"):
         other = OutlierDetector(FAST, random_state=4).fit(streamed)
-    assert (other.learned_rows_ != rows).any()
+    assert (other.train_rows_ != rows).any()
 
 
 @pytest.mark.usefixtures("_few")
-def test_what_was_learned_is_kept(path, tmp_path):
-    with pytest.warns(UserWarning, match="learned from"):
+def test_the_training_rows_are_saved(path, tmp_path):
+    with pytest.warns(UserWarning, match="drawn at random"):
         detector = OutlierDetector(FAST).fit(data.open_source(path, stream=True))
     detector.save(tmp_path / "detector")
-    back = load(tmp_path / "detector")
-    np.testing.assert_array_equal(back.learned_rows_, detector.learned_rows_)
-    np.testing.assert_array_equal(back.held_out_rows_, detector.held_out_rows_)
+    loaded = load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.train_rows_, detector.train_rows_)
+    np.testing.assert_array_equal(loaded.held_out_rows_, detector.held_out_rows_)
 
 
 @pytest.mark.usefixtures("_few")
-def test_a_gap_anywhere_is_learned(tmp_path, rng):
+def test_a_row_with_a_missing_value_is_always_drawn(tmp_path, rng):
     values = rng.normal(size=(ROWS, 5))
     values[2999, 1] = np.nan
     np.save(tmp_path / "rows.npy", values)
     source = data.open_source(tmp_path / "rows.npy", stream=True)
     with pytest.warns(UserWarning, match="501 of 3000"):
         detector = OutlierDetector(FAST).fit(source)
-    assert 2999 in detector.learned_rows_
+    assert 2999 in detector.train_rows_
     assert np.isfinite(detector.score_samples(source)).all()
 
 
 @pytest.mark.usefixtures("_few")
-def test_infinity_is_refused_by_its_row_be_it_learned_or_not(tmp_path, rng):
+def test_infinity_is_refused_by_its_row_whether_or_not_it_is_drawn(tmp_path, rng):
     for row in (0, 17, 2999):
         values = rng.normal(size=(ROWS, 3))
         values[row, 1] = np.inf
@@ -108,18 +110,18 @@ def test_infinity_is_refused_by_its_row_be_it_learned_or_not(tmp_path, rng):
 @pytest.mark.usefixtures("_few")
 def test_windows_of_recordings_on_disk_are_drawn_too(tmp_path, rng):
     np.save(tmp_path / "a.npy", rng.normal(size=(8000, 2)).cumsum(axis=0) % 7)
-    source = data.windows(tmp_path / "a.npy", length=16, step=8, stream=True)
+    source = data.windows(tmp_path / "a.npy", length=16, hop=8, stream=True)
     with pytest.warns(UserWarning, match=f"500 of {len(source)} rows"):
         detector = OutlierDetector(FAST).fit(source)
     scores = detector.score_samples(source)
-    np.testing.assert_allclose(-scores[detector.learned_rows_], detector.decision_scores_)
+    np.testing.assert_allclose(-scores[detector.train_rows_], detector.decision_scores_)
 
 
 @pytest.mark.usefixtures("_few")
 def test_scores_take_a_block_of_memory_whatever_the_rows(tmp_path, rng, monkeypatch):
     monkeypatch.setattr("isthmus.data.loading.streamed_rows.RESIDENT_BYTES", 0)
     monkeypatch.setattr("isthmus.data.formats.npy.PIECE_BYTES", 1 << 16)
-    monkeypatch.setattr("isthmus.data.on_disk.KEPT_BYTES", 1 << 17)
+    monkeypatch.setattr("isthmus.data.on_disk.CACHE_BYTES", 1 << 17)
     monkeypatch.setattr("isthmus.data.splitting.holdout.CHUNK_BYTES", 1 << 18)
     monkeypatch.setattr("isthmus.data.on_disk.CHUNK_BYTES", 1 << 18)
     detector = OutlierDetector(FAST).fit(rng.normal(size=(500, 32)))

@@ -1,4 +1,4 @@
-"""What is filled in: linear expectations, their weights, and what hidden values tell of them."""
+"""The imputer: conditional means, weights of estimates, and masked values."""
 
 from dataclasses import replace
 
@@ -9,12 +9,18 @@ from scipy import stats
 from scipy.optimize import minimize
 
 from isthmus import Autoencoder, load
-from isthmus.data import Rows, open_source
+from isthmus.data import open_source
+from isthmus.data.loading.rows import Rows
 from isthmus.errors import ArtifactError
-from isthmus.imputation.imputer import Hidden, Imputer
+from isthmus.imputation.imputer import Imputer, MaskedRows
 from isthmus.imputation.lazy import LazyImputer
-from isthmus.imputation.multivariate_normal import Gaussian
-from isthmus.imputation.stacking import FEW, Certainty, Evidence, convex_weights
+from isthmus.imputation.multivariate_normal import MultivariateNormal
+from isthmus.imputation.stacking import (
+    POOLED_VALUES,
+    ShrinkageStatistics,
+    SufficientStatistics,
+    convex_weights,
+)
 
 
 def related(rows=400, seed=0):
@@ -33,27 +39,29 @@ def weighted(rows):
 
 
 def begun(rows, shrinkage=0.0):
-    normal = Gaussian.independent(weighted(rows), torch.tensor(np.nanmean(rows, axis=0)))
+    normal = MultivariateNormal.diagonal(weighted(rows), torch.tensor(np.nanmean(rows, axis=0)))
     return replace(normal, shrinkage=torch.tensor(shrinkage, dtype=torch.float64))
 
 
-def test_it_expects_the_conditional_mean_of_a_normal_distribution():
+def test_missing_values_are_conditional_means():
     """In closed form from the covariance, row by row."""
     rows = holed(related(100))
     rows[3] = np.nan
-    normal = begun(rows).again(weighted(rows))
+    normal = begun(rows).after_em(weighted(rows))
     mean, covariance = normal.mean.numpy(), np.linalg.inv(normal.precision.numpy())
-    found = normal(torch.tensor(rows)).numpy()
-    for row, filled in zip(rows, found, strict=True):
-        known, gap = ~np.isnan(row), np.isnan(row)
-        gain = covariance[np.ix_(gap, known)] @ np.linalg.pinv(covariance[np.ix_(known, known)])
-        np.testing.assert_allclose(filled[gap], mean[gap] + gain @ (row - mean)[known], rtol=1e-6)
+    result = normal(torch.tensor(rows)).numpy()
+    for row, filled in zip(rows, result, strict=True):
+        known, missing = ~np.isnan(row), np.isnan(row)
+        gain = covariance[np.ix_(missing, known)] @ np.linalg.pinv(covariance[np.ix_(known, known)])
+        np.testing.assert_allclose(
+            filled[missing], mean[missing] + gain @ (row - mean)[known], rtol=1e-6
+        )
         np.testing.assert_allclose(filled[known], row[known], rtol=1e-12)
 
 
-def test_of_complete_rows_one_round_learns_their_mean_and_covariance():
+def test_one_round_of_em_fits_complete_rows():
     rows, weight = related(50), np.random.default_rng(2).uniform(0.5, 2, 50)
-    normal = begun(rows).learned([(torch.tensor(rows), torch.tensor(weight))])
+    normal = begun(rows).after_em_round([(torch.tensor(rows), torch.tensor(weight))])
     np.testing.assert_allclose(normal.mean, np.average(rows, axis=0, weights=weight))
     covariance = np.cov(rows.T, aweights=weight, bias=True)
     np.testing.assert_allclose(np.linalg.inv(normal.precision.numpy()), covariance, rtol=1e-6)
@@ -65,7 +73,7 @@ def test_where_only_the_last_is_missing_em_ends_at_andersons_estimate():
     rows[:120, 1] = np.nan
     normal = begun(rows)
     for _ in range(40):
-        normal = normal.again(weighted(rows))
+        normal = normal.after_em(weighted(rows))
     first, (x, y) = rows[:, 0], rows[120:].T
     slope, start = np.polyfit(x, y, 1)
     left = np.mean((y - slope * x - start) ** 2)
@@ -85,7 +93,7 @@ def test_no_round_of_em_makes_what_is_known_less_likely():
             if len(known):
                 part = covariance[np.ix_(known, known)]
                 likely[-1] += stats.multivariate_normal.logpdf(row[known], mean[known], part)
-        normal = normal.learned(weighted(rows))
+        normal = normal.after_em_round(weighted(rows))
     assert (np.diff(likely) > 0).all()
 
 
@@ -95,11 +103,11 @@ def test_a_covariance_is_drawn_to_its_diagonal_where_few_rows_tell_of_it():
     alike = rng.normal(size=(2000, 2)) @ rng.normal(size=(2, 8)) + 0.1 * rng.normal(size=(2000, 8))
     shrinkages = []
     for rows in (rng.normal(size=(60, 12)), alike):
-        learned, judged = rows[::2], rows[1::2]
-        truth, weight = torch.tensor(judged), torch.ones(len(judged))
-        gappy = torch.tensor(holed(judged, 0.2))
+        learned, validation = rows[::2], rows[1::2]
+        truth, weight = torch.tensor(validation), torch.ones(len(validation))
+        gappy = torch.tensor(holed(validation, 0.2))
         mean = torch.tensor(learned.mean(axis=0))
-        normal = Gaussian.chosen(weighted(learned), mean, [(gappy, truth, weight)])
+        normal = MultivariateNormal.fit(weighted(learned), mean, [(gappy, truth, weight)])
         shrinkages.append(float(normal.shrinkage))
     assert shrinkages[0] >= 0.3
     assert shrinkages[1] <= 0.01
@@ -111,53 +119,55 @@ def test_weights_are_the_best_that_scipy_finds(size, seed):
     rng = np.random.default_rng(seed)
     estimates = rng.normal(size=(30, size)) + rng.normal(size=(30, 1))
     truth = estimates @ rng.uniform(-1, 1.5, size) + rng.normal(size=30)
-    among, beside = estimates.T @ estimates, estimates.T @ truth
-    found = convex_weights(torch.tensor(among)[None], torch.tensor(beside)[None])[0].numpy()
+    gram, cross = estimates.T @ estimates, estimates.T @ truth
+    result = convex_weights(torch.tensor(gram)[None], torch.tensor(cross)[None])[0].numpy()
     bounds, rule = [(0, 1)] * size, {"type": "ineq", "fun": lambda w: 1 - w.sum()}
     best = minimize(
-        lambda w: w @ among @ w - 2 * w @ beside,
+        lambda w: w @ gram @ w - 2 * w @ cross,
         np.full(size, 0.5 / size),
-        jac=lambda w: 2 * (among @ w - beside),
+        jac=lambda w: 2 * (gram @ w - cross),
         bounds=bounds,
         constraints=rule,
         tol=1e-12,
     )
-    np.testing.assert_allclose(found, best.x, atol=1e-4)
-    assert (found >= 0).all()
-    assert found.sum() <= 1 + 1e-6
+    np.testing.assert_allclose(result, best.x, atol=1e-4)
+    assert (result >= 0).all()
+    assert result.sum() <= 1 + 1e-6
 
 
-def evidence(estimates, truth):
-    """Of one feature: estimates (J, n) of truths (n,)."""
+def statistics(estimates, truth):
+    """Of one feature: estimates (J, n) of true values (n,)."""
     seen, aim = torch.tensor(estimates)[..., None], torch.tensor(truth)[:, None]
-    return Evidence.of(seen, aim, torch.ones_like(aim).bool(), torch.ones(len(truth)))
+    return SufficientStatistics.of(seen, aim, torch.ones_like(aim).bool(), torch.ones(len(truth)))
 
 
-def test_of_two_estimates_that_are_the_same_nothing_is_doubled():
+def test_equal_estimates_share_one_weight():
     truth = np.random.default_rng(0).normal(size=200)
-    weights = evidence(np.stack([truth, truth]), truth).weights()
+    weights = statistics(np.stack([truth, truth]), truth).weights()
     assert weights.sum().item() == pytest.approx(1, abs=1e-3)
 
 
-def test_an_estimate_that_knows_nothing_has_no_weight():
+def test_an_uninformative_estimate_has_no_weight():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=5000)
     good, bad = truth + 0.1 * rng.normal(size=5000), 10 * rng.normal(size=5000)
-    weights = evidence(np.stack([bad, good]), truth).weights()[:, 0]
+    weights = statistics(np.stack([bad, good]), truth).weights()[:, 0]
     assert weights[0] < 0.01
     assert weights[1] > 0.95
-    assert evidence(bad[None], truth).weights().item() < 0.01
+    assert statistics(bad[None], truth).weights().item() < 0.01
 
 
 def test_a_feature_of_few_values_has_the_weights_of_all():
     rng = np.random.default_rng(1)
-    truth = rng.normal(size=(10 * FEW, 2))
+    truth = rng.normal(size=(10 * POOLED_VALUES, 2))
     estimates = torch.tensor(np.stack([truth, np.zeros_like(truth)]))
     counted = torch.ones(truth.shape, dtype=torch.bool)
     counted[3:, 1] = False
-    estimates[0, :3, 1] *= -1  # three values that deny what all others tell
-    found = Evidence.of(estimates, torch.tensor(truth), counted, torch.ones(len(truth)))
-    assert (found.weights()[0] > 0.9).all()
+    estimates[0, :3, 1] *= -1  # three values that contradict all others
+    result = SufficientStatistics.of(
+        estimates, torch.tensor(truth), counted, torch.ones(len(truth))
+    )
+    assert (result.weights()[0] > 0.9).all()
 
 
 def test_the_variance_of_a_slope_is_whites():
@@ -170,71 +180,71 @@ def test_the_variance_of_a_slope_is_whites():
     variance = (bread @ meat @ bread).item()
     counted = torch.ones(80, 1, dtype=torch.bool)
     parts = torch.tensor(expected), torch.tensor(truth), counted, torch.ones(80)
-    found = Certainty.of(*parts)
-    assert found.kept(1.0).item() == pytest.approx(1 / (1 + variance))
-    assert found.kept(2.0).item() == pytest.approx(1 / (1 + 2 * variance))
+    result = ShrinkageStatistics.of(*parts)
+    assert result.factor(1.0).item() == pytest.approx(1 / (1 + variance))
+    assert result.factor(2.0).item() == pytest.approx(1 / (1 + 2 * variance))
     # The same values again are no news: a half from here and a half from there is the whole.
-    halves = [Certainty.of(*(p[s] for p in parts)) for s in (slice(40), slice(40, 80))]
-    assert (halves[0] | halves[1]).kept(1.0).item() == pytest.approx(1 / (1 + variance))
+    halves = [ShrinkageStatistics.of(*(p[s] for p in parts)) for s in (slice(40), slice(40, 80))]
+    assert (halves[0] | halves[1]).factor(1.0).item() == pytest.approx(1 / (1 + variance))
 
 
-def test_one_odd_value_lets_nothing_be_sure():
+def test_one_outlier_shrinks_all_estimates():
     expected = np.full((100, 1), 0.1)
     truth = np.zeros((100, 1))
     expected[0], truth[0] = 3, 20
     counted = torch.ones(100, 1, dtype=torch.bool)
     parts = torch.tensor(expected), torch.tensor(truth), counted, torch.ones(100)
-    assert Certainty.of(*parts).kept(1.0) < 0.1
+    assert ShrinkageStatistics.of(*parts).factor(1.0) < 0.1
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    """A default fit of curved rows with gaps, the rows, and which values are hidden."""
+    """A default fit of curved rows with missing values, the rows, and which values are masked."""
     rng = np.random.default_rng(7)
     angles = rng.uniform(0, 2, size=(400, 2))
     rows = np.sin(angles @ rng.normal(size=(2, 8))) + 0.02 * rng.normal(size=(400, 8))
-    hidden = rng.random(rows.shape) < 0.2
-    gappy = np.where(hidden, np.nan, rows)
-    return Autoencoder(2, max_epochs=60, random_state=0).fit(gappy), gappy, rows, hidden
+    masked = rng.random(rows.shape) < 0.2
+    gappy = np.where(masked, np.nan, rows)
+    return Autoencoder(2, max_epochs=60, random_state=0).fit(gappy), gappy, rows, masked
 
 
-def test_together_they_are_better_than_each(fitted):
-    ae, gappy, rows, hidden = fitted
-    x = ae.preparation_.encode(gappy, ae.mean_.dtype)
-    ways = ae.imputer_.expectations(ae.network_, ae.loss_, x)
-    alone = [np.square(ae.preparation_.decode(way) - rows)[hidden].mean() for way in ways]
-    together = np.square(ae.impute(gappy) - rows)[hidden].mean()
+def test_the_combined_estimate_is_better_than_each(fitted):
+    ae, gappy, rows, masked = fitted
+    x = ae.preparation_.encode(gappy, ae.model_.mean.dtype)
+    ways = ae.imputer_.estimates(ae.network_, ae.loss_, x)
+    alone = [np.square(ae.preparation_.decode(way) - rows)[masked].mean() for way in ways]
+    together = np.square(ae.impute(gappy) - rows)[masked].mean()
     assert len(alone) == 3
     assert together < min(alone)
     assert together < 0.8 * max(alone)
 
 
-def validation_of(ae, gappy):
-    """The rows that the fit learned from and those that judged it."""
-    source, dtype = open_source(gappy), ae.mean_.dtype
+def rows_of(ae, gappy):
+    """The training and validation rows of a fit."""
+    source, dtype = open_source(gappy), ae.model_.mean.dtype
     parts = ae.train_rows_, ae.validation_rows_
     return [Rows(source, ae.preparation_, np.asarray(p), dtype=dtype) for p in parts]
 
 
 @pytest.mark.parametrize("judge", ["train", "validation"])
-def test_a_network_that_knows_its_rows_by_heart_is_found_out_by_others(fitted, judge, monkeypatch):
+def test_a_network_that_memorizes_its_rows_gets_no_weight(fitted, judge, monkeypatch):
     """A planted fault: it answers with the training row it was given, and else with noise."""
     ae, gappy, rows, _ = fitted
-    train, validation = validation_of(ae, gappy)
-    full = ae.preparation_.encode(rows, ae.mean_.dtype)
+    train, validation = rows_of(ae, gappy)
+    full = ae.preparation_.encode(rows, ae.model_.mean.dtype)
     known = full[torch.as_tensor(np.asarray(ae.train_rows_))]
 
-    def expectations(self, network, loss, x):
+    def estimates(self, network, loss, x):
         same = ((x[:, None] - known[None]).abs().nan_to_num(0) < 1e-9).all(dim=2)
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
         by_heart = torch.where(same.any(1)[:, None], known[same.int().argmax(1)], 3 * noise)
         return torch.stack([by_heart, self.normal(x).to(x)])
 
-    monkeypatch.setattr(Imputer, "expectations", expectations)
-    judged = train if judge == "train" else validation
-    settings = {"centre": ae.mean_, "seed": 0}
-    learned = Imputer.learn(ae.network_, ae.loss_, train, judged, None, **settings)
-    trust = learned.weights.mean(dim=1)
+    monkeypatch.setattr(Imputer, "estimates", estimates)
+    validation = train if judge == "train" else validation
+    settings = {"centre": ae.model_.mean, "seed": 0}
+    imputer = Imputer.fit(ae.network_, ae.loss_, train, validation, None, **settings)
+    trust = imputer.weights.mean(dim=1)
     if judge == "train":
         assert trust[0] > 0.9
     else:
@@ -242,23 +252,23 @@ def test_a_network_that_knows_its_rows_by_heart_is_found_out_by_others(fitted, j
         assert trust[1] > 0.5
 
 
-def test_what_hides_values_hides_none_that_is_missing_and_does_it_again(fitted):
+def test_masks_leave_out_missing_values_and_are_repeatable(fitted):
     ae, gappy, _, _ = fitted
-    _, judged = validation_of(ae, gappy)
-    hidden = Hidden(judged, np.arange(len(judged)), None, seed=3)
-    first, second = list(hidden), list(hidden)
-    assert hidden.rounds == 10
+    _, validation = rows_of(ae, gappy)
+    masked = MaskedRows(validation, np.arange(len(validation)), None, seed=3)
+    first, second = list(masked), list(masked)
+    assert masked.rounds == 10
     assert len(first) == 10
-    for (x, truth, _), (again, _, _) in zip(first, second, strict=True):
-        torch.testing.assert_close(x, again, equal_nan=True, rtol=0, atol=0)
+    for (x, truth, _), (repeated, _, _) in zip(first, second, strict=True):
+        torch.testing.assert_close(x, repeated, equal_nan=True, rtol=0, atol=0)
         assert x.isnan()[truth.isnan()].all()
     counts = sum((x.isnan() & ~truth.isnan()).double() for x, truth, _ in first)
     often = counts[counts > 0]
-    # Once hidden, a value comes as often as the share and the rounds say.
-    assert float(often.square().sum() / often.sum()) == pytest.approx(hidden.times, rel=0.1)
+    # Once masked, a value comes as often as the share and the rounds say.
+    assert float(often.square().sum() / often.sum()) == pytest.approx(masked.repeats, rel=0.1)
 
 
-def test_nothing_leaves_the_range_of_the_rows(fitted):
+def test_estimates_stay_in_the_range_of_the_rows(fitted):
     ae, gappy, _, _ = fitted
     far = np.full((3, 8), np.nan)
     far[:, :4] = 100 * np.array([[1], [-1], [3]])
@@ -267,34 +277,34 @@ def test_nothing_leaves_the_range_of_the_rows(fitted):
     assert (filled[:, 4:] >= np.nanmin(gappy, axis=0)[4:] - 1e-6).all()
 
 
-def test_saved_it_fills_in_the_same_and_odd_parts_are_refused(fitted, tmp_path):
+def test_a_saved_imputer_is_the_same_and_invalid_parts_are_refused(fitted, tmp_path):
     ae, gappy, _, _ = fitted
     ae.save(tmp_path / "model")
-    again = load(tmp_path / "model")
-    np.testing.assert_array_equal(again.impute(gappy), ae.impute(gappy))
-    ae._imputer = LazyImputer(replace(ae.imputer_, weights=ae.imputer_.weights[:2]))
+    loaded = load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.impute(gappy), ae.impute(gappy))
+    ae.model_.imputer = LazyImputer(replace(ae.imputer_, weights=ae.imputer_.weights[:2]))
     try:
-        ae.save(tmp_path / "odd")
+        ae.save(tmp_path / "invalid")
         with pytest.raises(ArtifactError, match="the imputer's tensors have the shapes"):
-            load(tmp_path / "odd")
+            load(tmp_path / "invalid")
     finally:
-        ae._imputer = again._imputer
+        ae.model_.imputer = loaded.model_.imputer
 
 
-def test_wide_rows_are_expected_by_the_network_alone(monkeypatch, tmp_path):
-    monkeypatch.setattr("isthmus.imputation.imputer.WIDEST_ROW", 4)
+def test_wide_rows_are_estimated_by_the_network_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr("isthmus.imputation.imputer.MAX_NORMAL_FEATURES", 4)
     rows = related(200)
     ae = Autoencoder(3, max_epochs=5, random_state=0).fit(holed(rows))
     assert ae.imputer_.normal is None
     assert ae.imputer_.weights.shape == (1, 5)
     ae.save(tmp_path / "model")
-    again = load(tmp_path / "model").impute(holed(rows))
-    np.testing.assert_array_equal(again, ae.impute(holed(rows)))
-    assert np.isfinite(again).all()
+    imputed = load(tmp_path / "model").impute(holed(rows))
+    np.testing.assert_array_equal(imputed, ae.impute(holed(rows)))
+    assert np.isfinite(imputed).all()
 
 
-def test_without_held_out_rows_half_are_kept_from_the_linear_expectation():
-    """Noise of 20 features from 60 rows: what is learned of it must not judge itself."""
+def test_without_validation_rows_half_of_the_masked_rows_are_held_out():
+    """Noise of 20 features from 60 rows: rows must not determine the weight of their own fit."""
     rng = np.random.default_rng(5)
     gappy = holed(rng.normal(size=(60, 20)), 0.1)
     ae = Autoencoder(2, validation_fraction=0, max_epochs=1, random_state=0).fit(gappy)

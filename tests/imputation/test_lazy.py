@@ -1,4 +1,4 @@
-"""What is learned when somebody first asks for it: for which network, from what, with what."""
+"""The imputer is fitted on first use: for which network, on which rows, with which threads."""
 
 import contextlib
 import copy
@@ -17,14 +17,14 @@ from isthmus.errors import DivergenceError
 from isthmus.imputation import lazy
 from isthmus.imputation.imputer import Imputer
 from isthmus.report.compare import compare
-from isthmus.runtime import device
+from isthmus.runtime import threads
 from isthmus.training.trainer import DivergedError, Trainer
 
 SETTINGS = {"max_epochs": 3, "random_state": 0}
 
 
 def mixed(rows=120, seed=0):
-    """A table of two numbers and a category that hang together, some values missing."""
+    """A table of two related numbers and a category, with missing values."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=rows)
     table = pd.DataFrame({"x": x, "y": 2 * x + 0.1 * rng.normal(size=rows)})
@@ -34,21 +34,21 @@ def mixed(rows=120, seed=0):
 
 
 @pytest.fixture
-def learned(monkeypatch):
-    """The networks for which was learned what fills in missing values, and torch's threads then."""
-    found, learn = [], Imputer.learn
+def fits(monkeypatch):
+    """A list that grows by the network and the number of threads at each fit of an imputer."""
+    calls, fit = [], Imputer.fit
 
-    def seen(network, *rest, **options):
-        found.append((network, torch.get_num_threads()))
-        return learn(network, *rest, **options)
+    def recorded(network, *rest, **options):
+        calls.append((network, torch.get_num_threads()))
+        return fit(network, *rest, **options)
 
-    monkeypatch.setattr(Imputer, "learn", staticmethod(seen))
-    return found
+    monkeypatch.setattr(Imputer, "fit", staticmethod(recorded))
+    return calls
 
 
 @pytest.fixture
 def two_threads():
-    """Two threads for torch, whatever it was told before."""
+    """Two threads for torch, whatever was set before."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -56,34 +56,34 @@ def two_threads():
 
 
 def at_once(monkeypatch):
-    """Let fits learn it at their end, as those of very wide rows do."""
-    monkeypatch.setattr(lazy, "MOST_BYTES", 0)
+    """Let fits fit the imputer at their end, as those of very wide rows do."""
+    monkeypatch.setattr(lazy, "MAX_DEFERRED_BYTES", 0)
 
 
-def test_a_fit_learns_it_when_it_is_first_asked_for(learned):
+def test_the_imputer_is_fitted_on_first_use(fits):
     ae = Autoencoder(2, **SETTINGS).fit(mixed())
     ae.score(mixed())
     ae.reconstruct(mixed())
-    assert not learned
+    assert not fits
     for _ in range(2):
         assert not ae.impute(mixed()).isna().to_numpy().any()
-    assert [network for network, _ in learned] == [ae.network_]
+    assert [network for network, _ in fits] == [ae.network_]
 
 
-def test_later_or_at_once_it_is_the_same(monkeypatch, learned):
+def test_a_deferred_imputer_is_the_same(monkeypatch, fits):
     given = mixed()
     one = Autoencoder(2, **SETTINGS).fit(given)
-    kept = given.copy()
+    copies = given.copy()
     given.loc[:, ["x", "y"]] = 0.0  # what becomes of the rows after a fit is no matter
     at_once(monkeypatch)
-    other = Autoencoder(2, **SETTINGS).fit(kept)
-    assert len(learned) == 1
-    pd.testing.assert_frame_equal(one.impute(kept), other.impute(kept))
+    other = Autoencoder(2, **SETTINGS).fit(copies)
+    assert len(fits) == 1
+    pd.testing.assert_frame_equal(one.impute(copies), other.impute(copies))
 
 
 @contextlib.contextmanager
 def in_double():
-    """Tensors are in double precision unless somebody says otherwise."""
+    """A context in which double precision is the default of tensors."""
     torch.set_default_dtype(torch.float64)
     try:
         yield
@@ -96,36 +96,38 @@ def in_double():
     "mode",
     [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16), in_double],
 )
-def test_it_is_learned_whatever_mode_torch_is_in(mode, precision):
+def test_the_mode_of_torch_does_not_matter(mode, precision):
     settings = SETTINGS | {"precision": precision}
     ae, other = (Autoencoder(2, **settings).fit(mixed()) for _ in range(2))
     with mode():
-        found = ae.imputer_.tensors()
+        result = ae.imputer_.tensors()
     for name, tensor in other.imputer_.tensors().items():
-        assert torch.equal(found[name], tensor), name
+        assert torch.equal(result[name], tensor), name
     pd.testing.assert_frame_equal(ae.impute(mixed()), other.impute(mixed()))
 
 
-def test_who_asks_at_the_same_time_waits_for_the_first(learned):
+def test_concurrent_uses_wait_for_one_fit(fits):
     ae = Autoencoder(2, **SETTINGS).fit(mixed())
     with ThreadPoolExecutor(4) as pool:
-        found = [one.result() for one in [pool.submit(lambda: ae.imputer_) for _ in range(4)]]
-    assert len(learned) == 1
-    assert all(one is found[0] for one in found)
+        result = [
+            future.result() for future in [pool.submit(lambda: ae.imputer_) for _ in range(4)]
+        ]
+    assert len(fits) == 1
+    assert all(imputer is result[0] for imputer in result)
 
 
-def test_where_rows_are_wide_no_copies_are_made(monkeypatch, learned):
+def test_wide_rows_are_not_copied(monkeypatch, fits):
     at_once(monkeypatch)
 
     def never(rows):
         raise AssertionError(f"a copy of {len(rows)} rows")
 
-    monkeypatch.setattr(lazy.Sample, "of", staticmethod(never))
+    monkeypatch.setattr(lazy.SampledRows, "of", staticmethod(never))
     Autoencoder(2, **SETTINGS).fit(mixed())
-    assert len(learned) == 1
+    assert len(fits) == 1
 
 
-def test_it_leaves_no_trace_in_the_random_numbers_of_others():
+def test_the_global_random_state_is_unchanged():
     ae = Autoencoder(2, **SETTINGS).fit(mixed())
     before = torch.get_rng_state()
     ae.impute(mixed())
@@ -133,112 +135,112 @@ def test_it_leaves_no_trace_in_the_random_numbers_of_others():
 
 
 def test_a_model_keeps_no_more_rows_than_it_needs(monkeypatch):
-    monkeypatch.setattr(lazy, "ROWS_TO_LEARN", 50)
-    kept, of = [], lazy.Sample.of
+    monkeypatch.setattr(lazy, "MAX_FIT_ROWS", 50)
+    copies, of = [], lazy.SampledRows.of
 
     def seen(rows):
         sample = of(rows)
-        kept.append(weakref.ref(sample))
+        copies.append(weakref.ref(sample))
         return sample
 
-    monkeypatch.setattr(lazy.Sample, "of", staticmethod(seen))
+    monkeypatch.setattr(lazy.SampledRows, "of", staticmethod(seen))
     given = mixed(300)
     alive = weakref.ref(given)
     ae = Autoencoder(2, **SETTINGS).fit(given)
     del given
     gc.collect()
     assert alive() is None
-    assert [len(sample()) for sample in kept] == [50, 50]  # to learn from, and held out
+    assert [len(sample()) for sample in copies] == [50, 50]  # to learn from, and held out
     ae.impute(mixed())
     gc.collect()
-    assert [sample() for sample in kept] == [None, None]
+    assert [sample() for sample in copies] == [None, None]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda ae: pickle.loads(pickle.dumps(ae))])
-def test_copies_have_learned_it_and_hold_no_rows(copied, learned):
+def test_copies_are_fitted_and_hold_no_rows(copied, fits):
     ae = Autoencoder(2, **SETTINGS).fit(mixed())
     other = copied(ae)
-    assert len(learned) == 1
-    assert isinstance(other._imputer._imputer, Imputer)
+    assert len(fits) == 1
+    assert isinstance(other.model_.imputer._imputer, Imputer)
     pd.testing.assert_frame_equal(other.impute(mixed()), ae.impute(mixed()))
-    assert len(learned) == 1
+    assert len(fits) == 1
 
 
-def test_a_saved_model_has_learned_it(tmp_path, learned):
+def test_a_saved_model_has_a_fitted_imputer(tmp_path, fits):
     ae = Autoencoder(2, **SETTINGS).fit(mixed())
     ae.save(tmp_path / "model")
     again = load(tmp_path / "model")
     pd.testing.assert_frame_equal(again.impute(mixed()), ae.impute(mixed()))
-    assert len(learned) == 1
+    assert len(fits) == 1
 
 
-def test_an_interrupted_lesson_is_begun_anew(monkeypatch):
+def test_an_interrupted_fit_is_repeated(monkeypatch):
     ae, other = (Autoencoder(2, **SETTINGS).fit(mixed()) for _ in range(2))
     with monkeypatch.context() as patched:
 
         def stopped(*_, **__):
             raise KeyboardInterrupt
 
-        patched.setattr(Imputer, "learn", stopped)
+        patched.setattr(Imputer, "fit", stopped)
         with pytest.raises(KeyboardInterrupt):
             ae.impute(mixed())
     pd.testing.assert_frame_equal(ae.impute(mixed()), other.impute(mixed()))
 
 
-def test_of_several_starts_only_the_best_learns_it(learned):
+def test_only_the_best_start_fits_an_imputer(fits):
     ae = Autoencoder(2, n_init=3, **SETTINGS).fit(mixed())
     ae.impute(mixed())
-    assert [network for network, _ in learned] == [ae.network_]
+    assert [network for network, _ in fits] == [ae.network_]
 
 
-def test_of_a_search_only_who_is_asked_learns_it(learned):
+def test_only_the_used_model_of_a_search_fits_an_imputer(fits):
     search = SearchCV(Autoencoder(2, **SETTINGS), {"batch_size": [16, 32]}, cv=2).fit(mixed())
-    assert not learned
+    assert not fits
     search.best_estimator_.impute(mixed())
-    assert [network for network, _ in learned] == [search.best_estimator_.network_]
+    assert [network for network, _ in fits] == [search.best_estimator_.network_]
 
 
-def test_a_function_that_judges_a_search_may_ask_for_it(learned):
-    def gaps_left(estimator, X):
+def test_the_scoring_of_a_search_may_impute(fits):
+    def missing_left(estimator, X):
         return -int(estimator.impute(X).isna().to_numpy().sum())
 
     model = Autoencoder(2, **SETTINGS)
-    search = SearchCV(model, {"batch_size": [16, 32]}, cv=2, scoring=gaps_left).fit(mixed())
-    assert len(learned) == 4
+    search = SearchCV(model, {"batch_size": [16, 32]}, cv=2, scoring=missing_left).fit(mixed())
+    assert len(fits) == 4
     assert search.best_score_ == 0
 
 
-def test_who_compares_models_or_looks_for_outliers_need_not_wait_for_it(learned):
+def test_comparisons_and_detectors_fit_no_imputer(fits):
     compare(mixed(), [1, 2], max_epochs=2)
     detector = OutlierDetector(Autoencoder(2, **SETTINGS)).fit(mixed())
     detector.predict(mixed())
-    assert not learned
+    assert not fits
     assert not detector.estimators_[0].impute(mixed()).isna().to_numpy().any()
 
 
-def test_one_more_epoch_forgets_it(learned):
+def test_partial_fit_discards_the_imputer(fits):
     ae = Autoencoder(2, **SETTINGS).fit(mixed())
     before = ae.impute(mixed())
     for _ in range(3):
         ae.partial_fit(mixed(seed=1))
-    assert len(learned) == 1
+    assert len(fits) == 1
     assert not ae.impute(mixed()).equals(before)
-    assert len(learned) == 2
+    assert len(fits) == 2
 
 
-def test_of_few_rows_more_it_stays_that_of_the_network_as_it_was(learned):
+def test_partial_fit_on_few_rows_keeps_the_imputer(fits):
     ae, asked = (Autoencoder(2, **SETTINGS).fit(mixed()) for _ in range(2))
     asked.impute(mixed())
     weights = []
-    for one in (ae, asked):
-        one.partial_fit(mixed(12))
-        weights.append(one.imputer_.weights)
-    assert len(learned) == 2
+    for model in (ae, asked):
+        model.partial_fit(mixed(12))
+        weights.append(model.imputer_.weights)
+    assert len(fits) == 2
     assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_after_ctrl_c_it_is_learned_for_the_network_as_it_is(monkeypatch, learned, asked):
+def test_after_ctrl_c_the_imputer_is_that_of_the_changed_network(monkeypatch, fits, asked):
     ae = Autoencoder(2, optimizer="sgd", batch_size=8, **SETTINGS).fit(mixed())
     if asked:
         ae.impute(mixed())
@@ -254,13 +256,13 @@ def test_after_ctrl_c_it_is_learned_for_the_network_as_it_is(monkeypatch, learne
         patched.setattr(Trainer, "_train_batch", stopped)
         with pytest.raises(KeyboardInterrupt):
             ae.partial_fit(mixed(seed=1))
-    learned.clear()
+    fits.clear()
     ae.impute(mixed())
-    assert len(learned) == 1
+    assert len(fits) == 1
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_after_divergence_it_stays_that_of_the_network_as_it_was(monkeypatch, asked):
+def test_after_divergence_the_imputer_is_that_of_the_restored_network(monkeypatch, asked):
     ae, other = (Autoencoder(2, **SETTINGS).fit(mixed()) for _ in range(2))
     if asked:
         ae.impute(mixed())
@@ -278,31 +280,31 @@ def test_after_divergence_it_stays_that_of_the_network_as_it_was(monkeypatch, as
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_for_small_networks_it_is_learned_by_one_thread(learned):
-    """Two wait for each other at every operation, and beside other fits for much longer."""
+def test_small_networks_use_one_thread(fits):
+    """Two threads wait for each other at every operation, which takes longer than the operation."""
     Autoencoder(2, **SETTINGS).fit(mixed()).impute(mixed())
-    assert [threads for _, threads in learned] == [1]
+    assert [count for _, count in fits] == [1]
     assert torch.get_num_threads() == 2
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_for_large_ones_by_as_many_as_there_are(learned, monkeypatch):
-    monkeypatch.setattr(device, "SMALL_WORK", 0)
+def test_large_networks_use_all_threads(fits, monkeypatch):
+    monkeypatch.setattr(threads, "SMALL_WORK", 0)
     Autoencoder(2, **SETTINGS).fit(mixed()).impute(mixed())
-    assert [threads for _, threads in learned] == [2]
+    assert [count for _, count in fits] == [2]
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_one_more_epoch_of_a_small_network_is_by_one_thread(monkeypatch):
-    threads, one_more = [], Trainer.one_more
+def test_partial_fit_of_a_small_network_uses_one_thread(monkeypatch):
+    counts, train_one_epoch = [], Trainer.train_one_epoch
 
-    def seen(self, rows):
-        threads.append(torch.get_num_threads())
-        one_more(self, rows)
+    def recorded(self, rows):
+        counts.append(torch.get_num_threads())
+        train_one_epoch(self, rows)
 
-    monkeypatch.setattr(Trainer, "one_more", seen)
+    monkeypatch.setattr(Trainer, "train_one_epoch", recorded)
     ae = Autoencoder(2, **SETTINGS)
     for _ in range(2):
         ae.partial_fit(mixed())
-    assert threads == [1, 1]
+    assert counts == [1, 1]
     assert torch.get_num_threads() == 2

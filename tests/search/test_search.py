@@ -48,7 +48,7 @@ def test_it_finds_what_scikit_learns_grid_search_finds(rows):
     assert ours.n_splits_ == theirs.n_splits_ == 3
     assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-6)
     for name in (
-        *(f"split{at}_test_score" for at in range(3)),
+        *(f"split{index}_test_score" for index in range(3)),
         "mean_test_score",
         "std_test_score",
     ):
@@ -79,13 +79,15 @@ def test_sparse_rows_are_searched_as_scikit_learn_does(rows, form):
 def test_fits_together_are_fits_one_by_one(rows):
     settings = [{"random_state": seed} for seed in range(4)] + [{"max_epochs": 2}]
     weight = np.arange(150) % 3 + 1.0
-    alone = [clone(BASE).set_params(**one).fit(rows, sample_weight=weight) for one in settings]
-    given = [clone(BASE).set_params(**one) for one in settings]
+    alone = [
+        clone(BASE).set_params(**changes).fit(rows, sample_weight=weight) for changes in settings
+    ]
+    given = [clone(BASE).set_params(**changes) for changes in settings]
     together = fit_together(given, rows, sample_weight=weight)
-    for one, other, same in zip(alone, together, given, strict=True):
+    for fit, other, same in zip(alone, together, given, strict=True):
         assert other is same
-        np.testing.assert_allclose(one.transform(rows), other.transform(rows), atol=1e-6)
-        assert one.n_features_in_ == other.n_features_in_
+        np.testing.assert_allclose(fit.transform(rows), other.transform(rows), atol=1e-6)
+        assert fit.n_features_in_ == other.n_features_in_
 
 
 def test_frames_come_back_as_frames(rows):
@@ -93,9 +95,9 @@ def test_frames_come_back_as_frames(rows):
     (fit,) = fit_together([clone(BASE)], frame)
     assert list(fit.feature_names_in_) == list("abcdefg")
     assert isinstance(fit.reconstruct(frame), pd.DataFrame)
-    found = SearchCV(BASE, {"max_epochs": [1, 40]}, cv=2).fit(frame)
-    assert list(found.best_estimator_.feature_names_in_) == list("abcdefg")
-    assert found.best_params_ == {"max_epochs": 40}
+    result = SearchCV(BASE, {"max_epochs": [1, 40]}, cv=2).fit(frame)
+    assert list(result.best_estimator_.feature_names_in_) == list("abcdefg")
+    assert result.best_params_ == {"max_epochs": 40}
 
 
 def test_draws_are_those_of_a_seed(rows):
@@ -106,11 +108,11 @@ def test_draws_are_those_of_a_seed(rows):
     )
     assert first == again
     assert len(first) == 4
-    with pytest.raises(RequestError, match="no settings lr"):
+    with pytest.raises(RequestError, match="no setting lr"):
         SearchCV(BASE, {"lr": loguniform(1e-4, 1e-1)}, n_iter=2).fit(rows)
 
 
-def test_folds_and_scores_of_ones_own(rows):
+def test_custom_folds_and_scores(rows):
     def widest(estimator, X, y=None):
         return -float(np.abs(estimator.reconstruct(X) - X).max())
 
@@ -129,17 +131,17 @@ def test_windows_of_recordings_are_searched_too(rng):
     recording = np.sin(np.arange(900) / 7)[:, None] + 0.1 * rng.normal(size=(900, 2))
     rows = data.windows(recording, length=30)
     grid = {"n_components": [1, 4]}
-    found = SearchCV(Autoencoder(kind="multilayer", max_epochs=2), grid, cv=2).fit(rows)
-    assert found.best_estimator_.reconstruct(rows).shape == recording.shape
+    result = SearchCV(Autoencoder(kind="multilayer", max_epochs=2), grid, cv=2).fit(rows)
+    assert result.best_estimator_.reconstruct(rows).shape == recording.shape
 
 
-def test_a_fit_that_fails_is_told(rows):
+def test_a_failed_fit_is_reported(rows):
     grid = {"n_components": [2, 99]}
     with pytest.warns(FitFailedWarning, match="99"):
-        found = SearchCV(BASE, grid, cv=2).fit(rows)
-    assert found.best_params_ == {"n_components": 2}
-    assert np.isnan(found.cv_results_["mean_test_score"][1])
-    assert list(found.cv_results_["rank_test_score"]) == [1, 2]
+        result = SearchCV(BASE, grid, cv=2).fit(rows)
+    assert result.best_params_ == {"n_components": 2}
+    assert np.isnan(result.cv_results_["mean_test_score"][1])
+    assert list(result.cv_results_["rank_test_score"]) == [1, 2]
     with pytest.raises(RequestError, match="99"):
         SearchCV(BASE, grid, cv=2, error_score="raise").fit(rows)
     with (
@@ -167,10 +169,10 @@ def test_two_fits_with_one_checkpoint_are_refused(rows, tmp_path):
         ) as why:
             fit_together(given, rows)
         assert "\n" not in str(why.value)
-        assert not any(hasattr(one, "network_") for one in given)
+        assert not any(hasattr(fit, "network_") for fit in given)
         assert not (tmp_path / "place").exists()
-    apart = [clone(BASE).set_params(checkpoint=tmp_path / f"{at}") for at in range(2)]
-    fit_together([*apart, clone(BASE), clone(BASE)], rows)
+    separate = [clone(BASE).set_params(checkpoint=tmp_path / f"{index}") for index in range(2)]
+    fit_together([*separate, clone(BASE), clone(BASE)], rows)
     assert {path.name for path in tmp_path.iterdir()} == {"linked", "0", "1"}
 
 
@@ -196,8 +198,8 @@ def test_each_fit_of_a_search_has_checkpoints_of_its_own(rows, tmp_path, monkeyp
         search.cv_results_["mean_test_score"], whole.cv_results_["mean_test_score"], rtol=1e-9
     )
     np.testing.assert_allclose(search.transform(rows), whole.transform(rows), rtol=1e-6, atol=1e-8)
-    found = {str(path.parent.relative_to(place)) for path in place.rglob("*.safetensors")}
-    assert found == {f"candidate-{i}/split-{j}" for i in range(2) for j in range(2)} | {"best"}
+    result = {str(path.parent.relative_to(place)) for path in place.rglob("*.safetensors")}
+    assert result == {f"candidate-{i}/split-{j}" for i in range(2) for j in range(2)} | {"best"}
     assert base.checkpoint == place
     with pytest.raises(ArtifactError, match=r"split-0.*n_components"):
         SearchCV(base, {"n_components": [2, 1]}, cv=2).fit(rows, resume=True)
@@ -215,7 +217,7 @@ def test_weights_are_cut_with_the_rows(rows):
         warnings.filterwarnings("ignore", message=".*does not support sample_weight")
         theirs = GridSearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight)
     plain = SearchCV(BASE, grid, cv=3).fit(rows)
-    for name in (*(f"split{at}_test_score" for at in range(3)), "mean_test_score"):
+    for name in (*(f"split{index}_test_score" for index in range(3)), "mean_test_score"):
         np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], rtol=1e-5)
         assert not np.allclose(ours.cv_results_[name], plain.cv_results_[name], rtol=1e-5)
     np.testing.assert_allclose(ours.transform(rows), theirs.transform(rows), rtol=1e-4, atol=1e-6)
@@ -225,38 +227,38 @@ def test_weights_are_cut_with_the_rows(rows):
         SearchCV(BASE, grid, cv=3).fit(rows, sample_weight=weight - 1)
 
 
-def test_what_is_no_list_of_autoencoders_is_refused(rows):
+def test_anything_but_a_list_of_autoencoders_is_refused(rows):
     for given in (BASE, [BASE, PCA(2)], 3, "abc", [Autoencoder]):
         with pytest.raises(RequestError, match=r"a list such as \[Autoencoder") as why:
             fit_together(given, rows)
         assert "\n" not in str(why.value)
-    one, other = clone(BASE), clone(BASE)
+    fit, other = clone(BASE), clone(BASE)
     with pytest.raises(RequestError, match="estimators 0 and 2 are one object"):
-        fit_together([one, other, one], rows)
-    assert not hasattr(one, "network_")
+        fit_together([fit, other, fit], rows)
+    assert not hasattr(fit, "network_")
     assert not hasattr(other, "network_")
     assert fit_together([], rows) == []
 
 
-def test_rows_to_judge_by_reach_every_fit(rows, rng):
+def test_validation_rows_reach_every_fit(rows, rng):
     judges = np.tanh(rng.normal(size=(50, 3)) @ rng.normal(size=(3, 7)))
     settings = [{"n_components": size, "early_stopping": False} for size in (1, 2, 3)]
     for kind in (np.asarray, lambda values: pd.DataFrame(values, columns=list("abcdefg"))):
         X, V = kind(rows), kind(judges)
-        alone = [clone(BASE).set_params(**one).fit(X, validation=V) for one in settings]
+        alone = [clone(BASE).set_params(**changes).fit(X, validation=V) for changes in settings]
         together = fit_together(
-            [clone(BASE).set_params(**one) for one in settings], X, validation=V
+            [clone(BASE).set_params(**changes) for changes in settings], X, validation=V
         )
-        for one, other in zip(alone, together, strict=True):
-            assert len(one.validation_rows_) == len(other.validation_rows_) == 0
-            np.testing.assert_allclose(one.transform(X), other.transform(X), atol=1e-6)
-            ours, theirs = ([r for r in fit.history_ if "train" in r] for fit in (other, one))
+        for fit, other in zip(alone, together, strict=True):
+            assert len(fit.validation_rows_) == len(other.validation_rows_) == 0
+            np.testing.assert_allclose(fit.transform(X), other.transform(X), atol=1e-6)
+            ours, theirs = ([r for r in fit.history_ if "train" in r] for fit in (other, fit))
             assert len(ours) == BASE.max_epochs + 1
-            for found, known in zip(ours, theirs, strict=True):
-                assert found["validation"] == pytest.approx(known["validation"], rel=1e-9)
+            for result, known in zip(ours, theirs, strict=True):
+                assert result["validation"] == pytest.approx(known["validation"], rel=1e-9)
 
 
-def test_recordings_to_judge_by_are_cut_as_the_others(rng):
+def test_validation_recordings_are_cut_like_the_others(rng):
     sounds = [
         np.sin(np.arange(length) / 7)[:, None] + 0.1 * rng.normal(size=(length, 2))
         for length in (900, 400)
@@ -283,13 +285,13 @@ def test_fits_together_are_resumed(rows, tmp_path, monkeypatch):
             for seed in range(2)
         ]
 
-    kept = [one.set_params(checkpoint=tmp_path / f"{at}") for at, one in enumerate(made())]
+    fits = [fit.set_params(checkpoint=tmp_path / f"{index}") for index, fit in enumerate(made())]
     with pytest.raises(KeyboardInterrupt):
-        fit_together(kept, rows)
-    fit_together(kept, rows, resume=True)
+        fit_together(fits, rows)
+    fit_together(fits, rows, resume=True)
     assert len(epochs) < 6 + 2 * BASE.max_epochs
-    for one, other in zip(kept, fit_together(made(), rows), strict=True):
-        np.testing.assert_allclose(one.transform(rows), other.transform(rows), atol=1e-6)
+    for fit, other in zip(fits, fit_together(made(), rows), strict=True):
+        np.testing.assert_allclose(fit.transform(rows), other.transform(rows), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -327,8 +329,8 @@ def test_scoring_is_given_the_y_of_its_rows(rows):
         search(BASE, grid, cv=3, scoring=nearest).fit(rows, labels)
         for search in (SearchCV, GridSearchCV)
     )
-    for at in range(3):
-        name = f"split{at}_test_score"
+    for index in range(3):
+        name = f"split{index}_test_score"
         np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name])
     assert ours.score(rows, labels) == nearest(ours.best_estimator_, rows, labels)
     # A function without y is asked without, whatever decides the folds.
@@ -336,25 +338,25 @@ def test_scoring_is_given_the_y_of_its_rows(rows):
     assert np.isfinite(alone.best_score_)
 
 
-def test_scores_that_fail_are_told_from_fits_that_do(rows):
+def test_failures_of_scoring_are_distinguished_from_failed_fits(rows):
     def picky(estimator, X):
         if estimator.n_components == 2:
             raise ValueError("no twos")
         return estimator.score(X)
 
-    with pytest.warns(UserWarning, match="scoring failed: no twos") as told:
-        found = SearchCV(BASE, {"n_components": [1, 2]}, cv=2, scoring=picky).fit(rows)
-    assert not [one for one in told if issubclass(one.category, FitFailedWarning)]
-    assert found.best_params_ == {"n_components": 1}
-    assert np.isnan(found.cv_results_["mean_test_score"][1])
+    with pytest.warns(UserWarning, match="scoring failed: no twos") as record:
+        result = SearchCV(BASE, {"n_components": [1, 2]}, cv=2, scoring=picky).fit(rows)
+    assert not [w for w in record if issubclass(w.category, FitFailedWarning)]
+    assert result.best_params_ == {"n_components": 1}
+    assert np.isnan(result.cv_results_["mean_test_score"][1])
     with (
         pytest.warns(UserWarning, match="no twos"),
-        pytest.raises(RequestError, match="scoring: it failed for every fit"),
+        pytest.raises(RequestError, match="scoring: it failed after every fit"),
     ):
         SearchCV(BASE, {"n_components": [2]}, cv=2, scoring=picky).fit(rows)
     with pytest.raises(ValueError, match=r"^no twos$"):
         SearchCV(BASE, {"n_components": [2]}, cv=2, scoring=picky, error_score="raise").fit(rows)
-    with pytest.raises(RequestError, match="scoring: every combination has a score that is NaN"):
+    with pytest.raises(RequestError, match="scoring: every combination has the score NaN"):
         SearchCV(BASE, {"n_components": [2]}, cv=2, scoring=lambda *_: np.nan).fit(rows)
 
 
@@ -375,30 +377,36 @@ def test_without_a_refit_the_reason_is_named(rows):
 
 
 @pytest.mark.parametrize(
-    ("grid", "cure"),
+    ("grid", "remedy"),
     [
-        ({"kind__hidden": [(4,)]}, r"kind='auto' is none; give kind=kinds\.Multilayer\(\)"),
-        ({"optimizer__lr": [0.1]}, r"optimizer='auto' is none; give optimizer=optim\.AdamW\(\)"),
-        ({"penalties__weight": [0.1]}, "give lists of whole penalties"),
+        ({"kind__hidden": [(4,)]}, r"kind='auto' is not a spec; give kind=kinds\.Multilayer\(\)"),
+        (
+            {"optimizer__lr": [0.1]},
+            r"optimizer='auto' is not a spec; give optimizer=optim\.AdamW\(\)",
+        ),
+        ({"penalties__weight": [0.1]}, "give lists of penalties"),
         (
             {"optimizer": [AdamW()], "optimizer__rate": [1]},
-            "AdamW has no settings rate; it has.*lr",
+            "AdamW has no setting rate; it has.*lr",
         ),
-        ({"n_components": loguniform(1, 4)}, "n_components can only be drawn from; give n_iter"),
+        (
+            {"n_components": loguniform(1, 4)},
+            "n_components can only be drawn at random; give n_iter",
+        ),
         ([{}, {"n_components": loguniform(1, 4)}], "n_components can only be drawn.* give n_iter"),
         ({"n_components": 3}, "param_grid: .*n_components"),
     ],
 )
-def test_a_grid_that_makes_no_sense_is_refused_with_its_cure(rows, grid, cure):
-    with pytest.raises(RequestError, match=cure) as why:
+def test_an_invalid_grid_is_refused_with_a_remedy(rows, grid, remedy):
+    with pytest.raises(RequestError, match=remedy) as why:
         SearchCV(Autoencoder(2, max_epochs=1), grid, cv=2).fit(rows)
     assert "\n" not in str(why.value)
 
 
-def test_settings_of_a_spec_are_searched_beside_the_spec(rows):
+def test_settings_of_a_spec_are_searched_together_with_the_spec(rows):
     grid = {"kind": [Multilayer()], "kind__hidden": [(4,), (5, 3)]}
-    found = SearchCV(Autoencoder(2, max_epochs=1, random_state=0), grid, cv=2).fit(rows)
-    assert [one["kind__hidden"] for one in found.cv_results_["params"]] == [(4,), (5, 3)]
-    assert found.best_estimator_.kind.hidden == found.best_params_["kind__hidden"]
+    result = SearchCV(Autoencoder(2, max_epochs=1, random_state=0), grid, cv=2).fit(rows)
+    assert [params["kind__hidden"] for params in result.cv_results_["params"]] == [(4,), (5, 3)]
+    assert result.best_estimator_.kind.hidden == result.best_params_["kind__hidden"]
     with pytest.raises(RequestError, match="n_iter=0 must be a whole number"):
         SearchCV(BASE, {"n_components": [1]}, n_iter=0).fit(rows)

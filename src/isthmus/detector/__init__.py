@@ -1,7 +1,7 @@
-"""Odd rows: which rows do not belong, how sure that is, and which columns say so."""
+"""Outlier detection: scores of rows, a threshold with a guarantee, and reasons by column."""
 
 from isthmus.detector.detector import OutlierDetector
+from isthmus.detector.persistence import is_detector
 from isthmus.detector.reasons import Reason
-from isthmus.detector.saving import is_detector
 
 __all__ = ["OutlierDetector", "Reason", "is_detector"]

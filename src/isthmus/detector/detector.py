@@ -1,83 +1,111 @@
-"""OutlierDetector: scikit-learn's contract for outliers, over any data an Autoencoder takes."""
+"""OutlierDetector: scikit-learn's contract for outlier detection, over any data."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from isthmus.data import Schema, align, check_rows, restore
-from isthmus.detector.fit import Learned, Lesson, check_spread, contributions, learn, scores
+from isthmus.data.schema import Schema
+from isthmus.data.source import Source
+from isthmus.data.tables.restore import restore
+from isthmus.data.validate import align, check_rows
+from isthmus.detector import persistence
+from isthmus.detector.fit import (
+    DetectorSettings,
+    FittedDetector,
+    contributions,
+    fit_detector,
+    scores,
+)
+from isthmus.detector.persistence import SavedDetector
 from isthmus.detector.reasons import Reason, reasons
-from isthmus.detector.sampling import learnable
-from isthmus.detector.saving import save
+from isthmus.detector.sampling import sample_to_memory
 from isthmus.detector.threshold import Threshold, from_contamination, from_held_out
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder
-from isthmus.estimator.inputs import as_source, by_sample, rebuilt_as
+from isthmus.estimator.inputs import as_source, errors_by_sample, restore_like
 from isthmus.estimator.settings import seed_of
-from isthmus.spec import is_bool, is_integer, is_number, short_repr
-from isthmus.types import Array, Source
+from isthmus.spec import Spec, is_bool, is_integer, is_number, short_repr
+from isthmus.types import Array
 
 AUTO = "auto"
-MOST_CONTAMINATION = 0.5
+MAX_CONTAMINATION = 0.5
 
 
 class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
-    """Find rows that do not belong, and say which of their columns do not.
+    """Detect outliers, and report which of their columns are unusual.
 
-    An autoencoder learns the code of typical rows. A row is expected to be the mean of those
-    typical rows whose codes rebuild most like its own; its score is its mean squared deviation
-    from that, each column's over what it usually is. Each column's part in it is a reason.
+    An autoencoder is trained on typical rows. The expected value of a row is the mean of the
+    typical rows whose reconstructions are nearest to the row's own. The score of a row is its mean
+    squared deviation from the expected row, each column's divided by its usual squared deviation.
+    The terms of the mean are the contributions of the columns.
 
     Parameters:
-        autoencoder: An unfitted Autoencoder to learn with. None takes one whose code holds 99 % of
+        autoencoder: An unfitted Autoencoder. The default, None, is one whose code explains 99 % of
             the variance of the typical rows.
-        contamination: The share of training rows to call odd, in (0, 0.5]. "auto" asks for none:
-            the threshold then comes from held-out rows.
-        false_alarm_rate: The share of rows like the training rows that may be called odd, in
-            (0, 1), where contamination is "auto".
-        confidence: How sure that must be, in (0, 1).
-        robust: Whether rows far from all others are set aside before training: True where the
-            rows may hold what is sought, False where they are known to be clean.
-        n_neighbors: How many typical rows tell what a row is expected to be.
-        n_estimators: Autoencoders from different seeds whose scores are averaged.
-        device: "auto", "cpu", "cuda", or what torch calls a device; of the autoencoder that is
-            taken where none is given.
-        random_state: An int, a NumPy RandomState, or None; the same seed gives the same scores.
+        contamination: The fraction of the training rows to flag as outliers, in (0, 0.5]. With
+            "auto", the default, the threshold is computed from held-out rows.
+        false_alarm_rate: With `contamination="auto"`, the fraction of rows like the training rows
+            that may be flagged, in (0, 1); default 0.05.
+        confidence: The probability that the false alarm rate is kept, in (0, 1); default 0.9.
+        robust: Whether rows far from all others are trimmed before training. Use True, the default,
+            if the training rows may contain outliers, and False if they are clean.
+        n_neighbors: The number of typical rows that are averaged to the expected row, 1 or more;
+            default 5.
+        n_estimators: The number of autoencoders, trained from different seeds, whose scores are
+            averaged, 1 or more; default 1.
+        device: "auto", "cpu", "cuda" or any name of a torch device. It applies to the default
+            autoencoder only.
+        random_state: An int, a NumPy RandomState or None. The same seed gives the same scores;
+            default 0.
 
     Attributes:
-        threshold_: The score above which a row is odd; `offset_` is minus that.
-        threshold_statement_: What the threshold promises, in a sentence.
-        learned_rows_: (n,) which of the rows given are the training rows: all of them, but of rows
-            that stay on disk no more than 64 MiB and 100,000, drawn from `random_state`.
-        decision_scores_: (n,) the scores of the training rows; higher is odder, as in PyOD.
-        labels_: (n,) 1 for the odd ones among them, else 0, as in PyOD.
-        held_out_rows_, held_out_scores_: The rows that the threshold comes from.
-        typical_rows_: (n,) bool: which training rows were not set aside.
+        threshold_: The score above which a row is an outlier; `offset_` is its negative.
+        threshold_statement_: The guarantee of the threshold, in one sentence.
+        train_rows_: (n,) numbers of the training rows in X. These are all rows if X is in memory.
+            Of rows on disk at most 64 MiB and 100,000 rows are drawn at random.
+        decision_scores_: (n,) scores of the training rows; higher is more anomalous, as in PyOD.
+        labels_: (n,) 1 for outliers among the training rows, else 0, as in PyOD.
+        inlier_mask_: (n,) bool, False for the training rows that were trimmed. All are True with
+            `robust=False`.
+        held_out_rows_, held_out_scores_: (m,) numbers in X and scores of the rows that the
+            threshold is computed from, which no autoencoder was trained on.
         estimators_: The fitted autoencoders.
         n_features_in_, feature_names_in_: As in scikit-learn.
 
-    Sources: the memory is that of Gong et al., "Memorizing normality to detect anomaly" (ICCV
-    2019), with the training rows themselves in it; the threshold Wilks, "Determination of sample
-    sizes for setting tolerance limits" (1941).
+    Source: The expected rows follow the memory of Gong et al., "Memorizing normality to detect
+        anomaly" (ICCV 2019), with the training rows as its items. The threshold is a tolerance
+        limit of Wilks, "Determination of sample sizes for setting tolerance limits" (1941).
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus import Autoencoder, OutlierDetector
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2)) @ [[1, 2, 0], [0, 1, 3]]
+        >>> rows[7, 2] += 30  # one wrong value
+        >>> detector = OutlierDetector(Autoencoder(2, max_epochs=5)).fit(rows)
+        >>> detector.predict(rows[7:9])
+        array([-1,  1])
+        >>> detector.explain(rows[7:8])[0][0].column
+        '2'
     """
 
     def __init__(
         self,
         autoencoder: Autoencoder | None = None,
         *,
-        contamination: Any = AUTO,
+        contamination: float | str = AUTO,
         false_alarm_rate: float = 0.05,
         confidence: float = 0.9,
         robust: bool = True,
         n_neighbors: int = 5,
         n_estimators: int = 1,
         device: str = "auto",
-        random_state: Any = 0,
+        random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.autoencoder = autoencoder
         self.contamination = contamination
@@ -89,22 +117,35 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn what rows are like: array, tensor, sparse matrix, frame or source.
+    def fit(self, X: object, y: object = None) -> Self:
+        """Fit the detector to the rows of X.
 
-        Of rows that stay on disk some are learned from, which a UserWarning tells; see
-        `learned_rows_`. `y` is ignored.
+        Parameters:
+            X: An array, tensor, sparse matrix, data frame or source; of recordings `data.windows`.
+                Of rows on disk a sample is used, which a UserWarning reports; see `train_rows_`.
+            y: Ignored.
 
-        Raises DataError or RequestError (both ValueError) for rows or settings that make no sense,
-        DivergenceError where training or the scores collapse.
+        Returns:
+            The detector itself.
+
+        Raises:
+            DataError: The rows cannot be used, or are too few. It is a ValueError.
+            RequestError: A setting is out of range. It is a ValueError.
+            DivergenceError: The training diverged, or different rows have the same score.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(100, 3))
+            >>> detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(rows)
+            >>> detector.decision_scores_.shape
+            (100,)
         """
         del y
-        self.check()
+        self._check_settings()
         source = as_source(self, X, reset=True)
         check_rows(source, allow_missing=True)
         seed = seed_of(self.random_state)
-        source, rows = learnable(source, seed)
-        lesson = Lesson(
+        source, rows = sample_to_memory(source, seed)
+        settings = DetectorSettings(
             autoencoder=self.autoencoder,
             n_estimators=self.n_estimators,
             n_neighbors=self.n_neighbors,
@@ -112,11 +153,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             device=self.device,
             seed=seed,
         )
-        learned = learn(lesson, source)
-        learned = replace(learned, rows=rows, held_out=rows[learned.held_out])
-        training_scores = scores(learned.members, source)
-        check_spread(training_scores, source)
-        self.keep(learned, training_scores)
+        self._set_fitted(fit_detector(settings, source, rows))
         return self
 
     def set_threshold(
@@ -126,68 +163,147 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         false_alarm_rate: float | None = None,
         confidence: float | None = None,
     ) -> Self:
-        """Choose another threshold for the same scores, without fitting anew.
+        """Change the threshold without fitting again; scores stay the same.
 
-        From the share of odd training rows (`contamination`), else from held-out rows, where what
-        is not given stays as it was. Raises RequestError for values out of range.
+        Parameters:
+            contamination: The fraction of the training rows to flag, in (0, 0.5]. None computes the
+                threshold from held-out rows.
+            false_alarm_rate: As in the constructor. None leaves it unchanged.
+            confidence: As in the constructor. None leaves it unchanged.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            RequestError: A value is out of range, or `contamination` is combined with the others.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(100, 3))
+            >>> detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(rows)
+            >>> int(detector.set_threshold(contamination=0.1).labels_.sum())
+            10
         """
         check_is_fitted(self)
         require(
             contamination is None or (false_alarm_rate is None and confidence is None),
-            "contamination beside false_alarm_rate or confidence: each draws a line; give one",
+            "contamination cannot be combined with false_alarm_rate or confidence: both set the "
+            "threshold; give one",
         )
-        asked = {"false_alarm_rate": false_alarm_rate, "confidence": confidence}
-        given = {name: value for name, value in asked.items() if value is not None}
+        rates = {"false_alarm_rate": false_alarm_rate, "confidence": confidence}
+        changed = {name: value for name, value in rates.items() if value is not None}
         before = self.get_params(deep=False)
-        self.set_params(contamination=AUTO if contamination is None else contamination, **given)
+        self.set_params(contamination=AUTO if contamination is None else contamination, **changed)
         try:
-            self.check()
+            self._check_settings()
         except ValueError:
             self.set_params(**before)
             raise
-        self._draw_line()
+        self._update_threshold()
         return self
 
-    def score_samples(self, X: Any) -> Array:
-        """(n,): minus each row's score; higher is more normal."""
-        source = self._source(X)
-        return -scores(self.members_, source)
+    def score_samples(self, X: object) -> Array:
+        """(n,): the negative score of each row; higher is more normal, as in scikit-learn.
 
-    def decision_function(self, X: Any) -> Array:
-        """(n,): `score_samples` less `offset_`; below 0 is odd."""
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(100, 3))
+            >>> detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(rows)
+            >>> bool(np.allclose(detector.score_samples(rows), -detector.decision_scores_))
+            True
+        """
+        source = self._source(X)
+        return -scores(self._members, source)
+
+    def decision_function(self, X: object) -> Array:
+        """(n,): `score_samples` minus `offset_`; negative for outliers.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(100, 3))
+            >>> detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(rows)
+            >>> bool(detector.decision_function([[0.0, 0.0, 50.0]])[0] < 0)
+            True
+        """
         return np.asarray(self.score_samples(X) - self.offset_)
 
-    def predict(self, X: Any) -> Array:
-        """(n,): -1 for odd rows, 1 for all others."""
+    def predict(self, X: object) -> Array:
+        """(n,): -1 for outliers, 1 for all other rows.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(100, 3))
+            >>> detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(rows)
+            >>> detector.predict([[0.0, 0.0, 50.0], [0.0, 0.0, 0.0]])
+            array([-1,  1])
+        """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def contributions(self, X: Any) -> Array:
-        """(n, n_features_in_): the columns' parts in each row's score, which they sum to.
+    def contributions(self, X: object) -> Array:
+        """(n, n_features_in_): the contribution of each column to the score of each row, >= 0.
 
-        0 where a value is missing.
+        The contributions of a row sum to its score. A missing value contributes 0.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(100, 3))
+            >>> detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(rows)
+            >>> int(detector.contributions([[0.0, 0.0, 50.0]])[0].argmax())
+            2
         """
         source = self._source(X)
-        return np.nan_to_num(contributions(self.members_, source))
+        return np.nan_to_num(contributions(self._members, source))
 
-    def score_moments(self, X: Any) -> Any:
-        """(T,): the score of each moment of a recording, as its windows tell together.
+    def score_timesteps(self, X: object) -> Array | list[Array]:
+        """(T,): the score of each time step of a recording; higher is more anomalous.
 
-        For a detector fitted on `data.windows`; a list for a list of recordings. Higher is odder.
+        The detector must be fitted on `data.windows`. The score of a time step is the mean over all
+        windows that contain it. A list of recordings gives a list of arrays.
+
+        Raises:
+            RequestError: The detector was not fitted on windows of recordings.
+
+        Example:
+            >>> from isthmus import data
+            >>> recording = np.sin(np.arange(300.0) / 5)
+            >>> windows = data.windows(recording, length=20)
+            >>> detector = OutlierDetector(Autoencoder(2, kind="vanilla", max_epochs=2))
+            >>> recording[150] = 5
+            >>> scores = detector.fit(windows).score_timesteps(recording)
+            >>> scores.shape, int(scores.argmax())
+            ((300,), 150)
         """
         source = self._source(X)
-        parts = contributions(self.members_, source)
-        known = (~np.isnan(parts)).sum(axis=1, keepdims=True)
-        return by_sample(source, parts * known)
+        parts = contributions(self._members, source)
+        counts = (~np.isnan(parts)).sum(axis=1, keepdims=True)
+        return errors_by_sample(source, parts * counts)
 
-    def expected(self, X: Any) -> Any:
-        """What each row is expected to be, as what X was: the mean over all estimators."""
+    def expected_rows(self, X: object) -> Any:
+        """The expected row for each row of X, averaged over all estimators, in the form of X.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(100, 3))
+            >>> detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(rows)
+            >>> bool(detector.expected_rows([[0.0, 0.0, 50.0]])[0, 2] < 5)
+            True
+        """
         source = self._source(X)
-        return rebuilt_as(source, self._expected(source), self._schema)
+        return restore_like(source, self._expected_values(source), self._schema)
 
-    def explain(self, X: Any, n_reasons: int = 3) -> list[list[Reason]]:
-        """For each row the columns that contribute most to its score, largest first.
+    def explain(self, X: object, n_reasons: int = 3) -> list[list[Reason]]:
+        """The columns that contribute most to the score of each row, largest first.
 
-        Columns whose found value is the expected one are no reason, so there may be fewer.
+        Parameters:
+            X: Rows as in `fit`.
+            n_reasons: The largest number of reasons per row, 1 or more; default 3.
+
+        Returns:
+            A list of reasons per row. It is shorter if fewer columns contribute.
+
+        Raises:
+            RequestError: `n_reasons` is not a whole number above 0.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(100, 3))
+            >>> detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(rows)
+            >>> reason = detector.explain([[0.0, 0.0, 50.0]])[0][0]
+            >>> reason.column, reason.value
+            ('2', 50.0)
         """
         require(
             is_integer(n_reasons) and n_reasons > 0,
@@ -195,38 +311,70 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         )
         source = align(self._source(X), self._schema)
         names = list(self._schema.feature_names())
-        values, wanted = source.read(np.arange(len(source))), self._expected(source)
+        values, wanted = source.read(np.arange(len(source))), self._expected_values(source)
         missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
-        # Whole numbers and truths have no value for what is missing, which is no reason either.
-        both = np.where(missing, wanted, values), wanted
-        found, expected = (_columns(_typed(some, source), len(names)) for some in both)
-        return reasons(self.contributions(X), found, expected, names, n_reasons)
+        # Integers and booleans cannot represent missing values, which contribute nothing.
+        filled = np.where(missing, wanted, values)
+        values_by_column, expected_by_column = (
+            _columns(_restore_table(part, source.schema), len(names)) for part in (filled, wanted)
+        )
+        parts = self.contributions(X)
+        return reasons(parts, values_by_column, expected_by_column, names, n_reasons)
 
     def save(self, folder: str | Path, *, force: bool = True) -> None:
-        """Write a folder that `isthmus.load` reads; no pickle.
+        """Write a folder that `isthmus.load` reads: JSON and tensors, no pickle.
 
-        Raises RequestError when `folder` exists and `force` is False, or is no detector's folder.
+        Parameters:
+            folder: The folder to write.
+            force: Whether an existing detector in `folder` is replaced.
+
+        Raises:
+            RequestError: `folder` exists and `force` is False, or it is not a detector's folder.
+
+        Example:
+            >>> import tempfile
+            >>> rows = np.random.default_rng(0).normal(size=(100, 3))
+            >>> detector = OutlierDetector(Autoencoder(2, max_epochs=2)).fit(rows)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     detector.save(folder + "/detector")
+            ...     loaded = load(folder + "/detector")
+            >>> loaded.threshold_ == detector.threshold_
+            True
         """
         check_is_fitted(self)
-        save(self, folder, force=force)
+        settings = self.get_params(deep=False)
+        del settings["autoencoder"]
+        saved = SavedDetector(
+            settings=settings,
+            default_autoencoder=self.autoencoder is None,
+            n_features_in=self.n_features_in_,
+            fitted=FittedDetector(
+                members=self._members,
+                held_out_rows=self.held_out_rows_,
+                held_out_scores=self.held_out_scores_,
+                inlier_mask=self.inlier_mask_,
+                train_rows=self.train_rows_,
+                train_scores=self.decision_scores_,
+            ),
+        )
+        persistence.save(saved, folder, force=force)
 
-    def __sklearn_tags__(self) -> Any:
-        """Missing values and sparse matrices are welcome."""
+    def __sklearn_tags__(self) -> Tags:
+        """Missing values and sparse matrices are supported."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = True
         return tags
 
-    def keep(self, learned: Learned, training_scores: Array) -> None:
-        """Set what was learned; for `fit` and `isthmus.load`."""
-        self.members_ = learned.members
-        self.estimators_ = [member.autoencoder for member in learned.members]
-        self.learned_rows_ = learned.rows
-        self.held_out_rows_ = learned.held_out
-        self.held_out_scores_ = learned.held_out_scores
-        self.typical_rows_ = learned.typical
-        self.decision_scores_ = training_scores
-        self._draw_line()
+    def _set_fitted(self, fitted: FittedDetector) -> None:
+        self._members = fitted.members
+        self.estimators_ = [member.autoencoder for member in fitted.members]
+        self.train_rows_ = fitted.train_rows
+        self.held_out_rows_ = fitted.held_out_rows
+        self.held_out_scores_ = fitted.held_out_scores
+        self.inlier_mask_ = fitted.inlier_mask
+        self.decision_scores_ = fitted.train_scores
+        self._update_threshold()
 
     @property
     def _schema(self) -> Schema:
@@ -234,35 +382,36 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         schema: Schema = self.estimators_[0].preparation_.schema
         return schema
 
-    def _source(self, X: Any) -> Source:
+    def _source(self, X: object) -> Source:
         return as_source(self, X, reset=False, schema=self._schema)
 
-    def _expected(self, source: Source) -> Array:
-        """(n, *schema.shape): what rows are expected to be, in data units."""
+    def _expected_values(self, source: Source) -> Array:
+        """(n, *schema.shape): the expected rows, in the units of the data."""
         preparation = self.estimators_[0].preparation_
-        prepared = np.mean([member.expected(source) for member in self.members_], axis=0)
-        return np.asarray(preparation.from_measured(prepared * preparation.unit))
+        prepared = np.mean([member.expected_rows(source) for member in self._members], axis=0)
+        return np.asarray(preparation.from_error_units(prepared * preparation.unit))
 
-    def _draw_line(self) -> None:
-        line = self._threshold()
-        self.threshold_, self.threshold_statement_ = line.value, line.statement
+    def _update_threshold(self) -> None:
+        threshold = self._threshold()
+        self.threshold_, self.threshold_statement_ = threshold.value, threshold.statement
         self.offset_ = -self.threshold_
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
 
     def _threshold(self) -> Threshold:
-        if self.contamination != AUTO:
+        if not isinstance(self.contamination, str):
             return from_contamination(self.decision_scores_, self.contamination)
-        # So few rows that none could be held out: their own scores are all there is.
-        known = self.held_out_scores_ if len(self.held_out_scores_) else self.decision_scores_
-        return from_held_out(known, self.false_alarm_rate, self.confidence, robust=self.robust)
+        # With too few rows to hold any out, the scores of the training rows have to do.
+        scored = self.held_out_scores_ if len(self.held_out_scores_) else self.decision_scores_
+        return from_held_out(scored, self.false_alarm_rate, self.confidence, robust=self.robust)
 
-    def check(self) -> None:
-        """Raise RequestError where a setting is out of range."""
-        share = self.contamination
-        fits = is_number(share) and 0 < share <= MOST_CONTAMINATION
+    def _check_settings(self) -> None:
+        """Raise RequestError if a setting is out of range."""
+        contamination: Any = self.contamination
+        in_range = is_number(contamination) and 0 < contamination <= MAX_CONTAMINATION
         require(
-            fits or (isinstance(share, str) and share == AUTO),
-            f"contamination={short_repr(share)} must be 'auto' or a number above 0, at most 0.5",
+            in_range or (isinstance(contamination, str) and contamination == AUTO),
+            f"contamination={short_repr(contamination)} must be 'auto' or a number above 0, at "
+            f"most {MAX_CONTAMINATION}",
         )
         for name in ("false_alarm_rate", "confidence"):
             value = getattr(self, name)
@@ -277,23 +426,40 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 f"{name}={short_repr(value)} must be a whole number, at least 1",
             )
         require(is_bool(self.robust), f"robust={short_repr(self.robust)} must be True or False")
-        given = self.autoencoder
+        autoencoder = self.autoencoder
         require(
-            given is None or isinstance(given, Autoencoder),
-            f"autoencoder={short_repr(given)} must be an Autoencoder, or None",
+            autoencoder is None or isinstance(autoencoder, Autoencoder),
+            f"autoencoder={short_repr(autoencoder)} must be an Autoencoder, or None",
         )
 
 
-def _typed(values: Array, source: Source) -> Any:
-    """Rows of tables as what they came in; of recordings as numbers."""
-    plain = source.schema.recording is not None
-    return values if plain else restore(values, source.schema)
+def load(
+    folder: str | Path, *, device: str = "auto", specs: Sequence[type[Spec]] = ()
+) -> OutlierDetector:
+    """The fitted OutlierDetector saved in `folder`, on `device`; see `isthmus.load`."""
+    with persistence.artifact_errors(folder):
+        saved = persistence.read(folder, device=device, specs=specs)
+        autoencoder = saved.fitted.members[0].autoencoder
+        detector = OutlierDetector(
+            None if saved.default_autoencoder else clone(autoencoder), **saved.settings
+        )
+        detector.n_features_in_ = saved.n_features_in
+        if hasattr(autoencoder, "feature_names_in_"):
+            detector.feature_names_in_ = autoencoder.feature_names_in_
+        detector._set_fitted(saved.fitted)
+    return detector
 
 
-def _columns(rows: Any, size: int) -> list[Any]:
-    """The columns of a frame or of an array's rows."""
+def _restore_table(values: Array, schema: Schema) -> object:
+    """Rows of tables in the types that they came in; windows of recordings as numbers."""
+    return values if schema.recording is not None else restore(values, schema)
+
+
+def _columns(rows: Any, size: int) -> list[list[object]]:
+    """The values of each column of a frame, or of the rows of an array."""
     if hasattr(rows, "columns"):
         return [column.to_list() for column in nw.from_native(rows, eager_only=True).iter_columns()]
     if hasattr(rows, "toarray"):
         rows = rows.toarray()
-    return np.asarray(rows).reshape(-1, size).T.tolist()  # type: ignore[no-any-return]
+    columns: list[list[object]] = np.asarray(rows).reshape(-1, size).T.tolist()
+    return columns

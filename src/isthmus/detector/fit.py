@@ -1,29 +1,36 @@
-"""How a detector learns: rows set aside, rows held out, then autoencoders and their memories."""
+"""Fitting a detector: trim rows, hold rows out, fit autoencoders and build their memories."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import clone
 
-from isthmus.data import Subset, count_distinct
-from isthmus.detector.defaults import default_autoencoder, draft, prepared_rows
+from isthmus.data.source import Source, Subset
+from isthmus.data.splitting.holdout import count_distinct
+from isthmus.detector.defaults import default_autoencoder, prepared_rows, untrained_autoencoder
 from isthmus.detector.holdout import hold_out
-from isthmus.detector.member import Member, deviations, pairs, usual_deviation
-from isthmus.detector.memory import Memory, most_remembered, some_of
-from isthmus.detector.overlaps import LearnedWindows
-from isthmus.detector.trimming import typical_rows
+from isthmus.detector.member import (
+    EnsembleMember,
+    fit_column_scale,
+    prepared_pairs,
+    squared_deviations,
+)
+from isthmus.detector.memory import Memory, max_memory_rows, subsample
+from isthmus.detector.overlaps import TrainingWindows
+from isthmus.detector.trimming import find_inliers
 from isthmus.errors import DataError, DivergenceError
 from isthmus.estimator import Autoencoder
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index
 
-FEWEST_ROWS = 2
-FEWEST_DISTINCT, SHARE_DISTINCT = 20, 0.05
+MIN_ROWS = 2
+MIN_DISTINCT, MIN_DISTINCT_FRACTION = 20, 0.05
+"""From so many distinct rows on, the distinct scores must be at least this fraction of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """What to learn, and how."""
+class DetectorSettings:
+    """The settings of a detector that its fit depends on."""
 
     autoencoder: Autoencoder | None
     n_estimators: int
@@ -34,172 +41,206 @@ class Lesson:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned:
-    """What a detector knows."""
+class FittedDetector:
+    """The result of a fit."""
 
-    members: list[Member]
-    held_out: Index
-    """Rows that no autoencoder learned from, ascending."""
+    members: list[EnsembleMember]
+    held_out_rows: Index
+    """(m,): rows that no autoencoder was trained on, ascending."""
 
     held_out_scores: Array
-    """Theirs, as long as they were in no memory either."""
+    """(m,): their scores, from memories that do not contain them."""
 
-    typical: Array
-    """(n,) bool: which rows were not set aside."""
+    inlier_mask: Array
+    """(n,) bool: which training rows were not trimmed."""
 
-    rows: Index
-    """(n,): which of the rows that were given these are; all of them, unless they stay on disk."""
+    train_rows: Index
+    """(n,): numbers of the training rows among the given rows; a sample if those are on disk."""
+
+    train_scores: Array
+    """(n,): scores of the training rows."""
 
 
-def learn(lesson: Lesson, source: Source) -> Learned:
-    """Fit the members on the rows of a source."""
-    rows, missing = prepared_rows(draft(source, lesson.device, lesson.seed), source)
+def fit_detector(settings: DetectorSettings, source: Source, train_rows: Index) -> FittedDetector:
+    """Fit a detector on the rows of a source, which have the numbers `train_rows` (n,)."""
+    untrained = untrained_autoencoder(source, settings.device, settings.seed)
+    rows, missing = prepared_rows(untrained, source)
     everything = np.ones(len(rows), bool)
-    typical = typical_rows(rows, lesson.seed) if lesson.robust else everything
-    learned, held_out = hold_out(source, share_held_out(len(rows)), lesson.seed)
-    in_play = np.zeros(len(rows), bool)
-    # Windows that share samples with those held out are in neither part.
-    in_play[np.asarray(learned)] = True
-    learned_from = with_all_known(typical & in_play, missing, in_play)
-    held_out, in_play = held_out[~learned_from[held_out]], in_play | learned_from
-    fits = _fits(lesson, source, rows, learned_from)
-    windows = LearnedWindows.of(source)
-    first = [_member(fit, source, (typical & in_play, in_play), lesson, windows) for fit in fits]
+    inliers = find_inliers(rows, settings.seed) if settings.robust else everything
+    split = hold_out(source, held_out_fraction(len(rows)), settings.seed)
+    available = np.zeros(len(rows), bool)
+    # Windows that share samples with held-out windows are in neither part.
+    available[np.asarray(split.train)] = True
+    trained_on = cover_missing(inliers & available, missing, available)
+    held_out, available = split.validation[~trained_on[split.validation]], available | trained_on
+    autoencoders = _fit_autoencoders(settings, source, rows, trained_on)
+    windows = TrainingWindows.of(source)
+    first = [
+        _build_member(fit, source, (inliers & available, available), settings, windows)
+        for fit in autoencoders
+    ]
     held_out_scores = scores(first, Subset(source, held_out)) if len(held_out) else np.empty(0)
-    # Now that the threshold is known, rows that were held out are remembered as any.
+    # The threshold no longer needs the held-out rows, so the final memories include them.
     members = [
-        _member(one.autoencoder, source, (typical, everything), lesson, windows, one.usual)
-        for one in first
+        _build_member(
+            member.autoencoder,
+            source,
+            (inliers, everything),
+            settings,
+            windows,
+            member.column_scale,
+        )
+        for member in first
     ]
-    return Learned(
+    train_scores = scores(members, source)
+    check_scores(train_scores, source)
+    return FittedDetector(
         members=members,
-        held_out=held_out,
+        held_out_rows=train_rows[held_out],
         held_out_scores=held_out_scores,
-        typical=typical,
-        rows=np.arange(len(rows)),
+        inlier_mask=inliers,
+        train_rows=train_rows,
+        train_scores=train_scores,
     )
 
 
-def _fits(lesson: Lesson, source: Source, rows: Array, learned_from: Array) -> list[Autoencoder]:
-    """The autoencoders, fitted on some rows (n,) bool of a source, prepared (n, E)."""
-    if learned_from.sum() < FEWEST_ROWS:
-        raise DataError(f"{source.origin}: too few rows to learn from; give more")
-    suits = lesson.autoencoder or default_autoencoder(
-        rows[learned_from], source.schema, lesson.device, lesson.seed
+def _fit_autoencoders(
+    settings: DetectorSettings, source: Source, rows: Array, trained_on: Array
+) -> list[Autoencoder]:
+    """The autoencoders, fitted on the rows `trained_on` (n,) bool of a source, prepared (n, E)."""
+    if trained_on.sum() < MIN_ROWS:
+        raise DataError(f"{source.origin}: too few rows to fit a detector; give more")
+    template = settings.autoencoder or default_autoencoder(
+        rows[trained_on], source.schema, settings.device, settings.seed
     )
-    weight = learned_from.astype(float)
-    fits = [
-        clone(suits).set_params(random_state=lesson.seed + i) for i in range(lesson.n_estimators)
+    weight = trained_on.astype(float)
+    autoencoders = [
+        clone(template).set_params(random_state=settings.seed + i)
+        for i in range(settings.n_estimators)
     ]
-    return [fit.fit(source, sample_weight=weight) for fit in fits]
+    return [autoencoder.fit(source, sample_weight=weight) for autoencoder in autoencoders]
 
 
-def with_all_known(chosen: Array, missing: Array, rather: Array) -> Array:
-    """(n,) bool: the rows `chosen`, and as few others as tell what some know and none of them does.
+def cover_missing(chosen: Array, missing: Array, preferred: Array) -> Array:
+    """(n,) bool: the `chosen` rows, and the fewest others that a network needs in addition.
 
-    Of features that have values in no chosen row networks could learn nothing, and where no chosen
-    row has gaps, nothing of gaps. `missing` (n, E) are the gaps; others are taken from the rows
-    `rather` (n,) where one of them knows as much as any.
+    Every feature that has a value in some row must have one in a chosen row, and if any row has
+    missing values, a chosen row must have some: networks learn neither otherwise. `missing` (n, E)
+    marks missing values. Rows in `preferred` (n,) are added first among equally useful ones.
     """
     chosen = chosen.copy()
-    unknown = missing[chosen].all(axis=0) & ~missing.all(axis=0)
-    while unknown.any():
-        best = int(np.argmax(2 * (~missing[:, unknown]).sum(axis=1) + rather))
-        chosen[best], unknown = True, unknown & missing[best]
-    gappy = missing.any(axis=1)
-    if gappy.any() and not (gappy & chosen).any():
-        chosen[np.argmax(gappy)] = True
+    uncovered = missing[chosen].all(axis=0) & ~missing.all(axis=0)
+    while uncovered.any():
+        best = int(np.argmax(2 * (~missing[:, uncovered]).sum(axis=1) + preferred))
+        chosen[best], uncovered = True, uncovered & missing[best]
+    incomplete = missing.any(axis=1)
+    if incomplete.any() and not (incomplete & chosen).any():
+        chosen[np.argmax(incomplete)] = True
     return np.asarray(chosen)
 
 
-def share_held_out(rows: int) -> float:
-    """A fifth of the rows, at least 100 but never over a third, and at most 5000."""
+def held_out_fraction(rows: int) -> float:
+    """A fifth of the rows, at least 100 but at most a third, and at most 5000."""
     return min(max(0.2 * rows, 100), 5000, rows / 3) / rows
 
 
-def contributions(members: list[Member], source: Source) -> Array:
-    """(n, D): each column's part in the scores of rows, over all members alike."""
-    return np.concatenate(list(_contributed(members, source)))
+def contributions(members: Sequence[EnsembleMember], source: Source) -> Array:
+    """(n, D): the contribution of each column to the score of each row, averaged over members."""
+    return np.concatenate(list(_contribution_batches(members, source)))
 
 
-def scores(members: list[Member], source: Source) -> Array:
-    """(n,): what the columns of each row contribute together; a batch at a time is in memory."""
-    return np.concatenate([np.nansum(part, axis=1) for part in _contributed(members, source)])
+def scores(members: Sequence[EnsembleMember], source: Source) -> Array:
+    """(n,): the sum of the contributions in each row; only one batch at a time is in memory."""
+    return np.concatenate(
+        [np.nansum(batch, axis=1) for batch in _contribution_batches(members, source)]
+    )
 
 
-def _contributed(members: list[Member], source: Source) -> Iterator[Array]:
-    """The contributions (B, D) of one batch of rows after the other."""
-    for parts in zip(*(member.contributed(source) for member in members), strict=True):
+def _contribution_batches(members: Sequence[EnsembleMember], source: Source) -> Iterator[Array]:
+    """The contributions (B, D) of each batch of rows, averaged over members."""
+    batches = (member.contribution_batches(source) for member in members)
+    for parts in zip(*batches, strict=True):
         yield np.asarray(sum(parts) / len(members))
 
 
-def check_spread(found: Array, source: Source) -> None:
-    """Raise DivergenceError where the scores (n,) do not tell the rows of a source apart."""
-    if not np.isfinite(found).all():
+def check_scores(train_scores: Array, source: Source) -> None:
+    """Raise DivergenceError if scores (n,) are not finite, or the same for different rows."""
+    if not np.isfinite(train_scores).all():
         raise DivergenceError("some scores are not finite; scale the data")
     distinct = count_distinct(source, np.arange(len(source)))
     if distinct == 1:
-        raise DivergenceError(f"{source.origin}: all rows are the same; none of them can be odd")
-    told = len(np.unique(found))
-    if distinct >= FEWEST_DISTINCT and told < SHARE_DISTINCT * distinct:
         raise DivergenceError(
-            f"the detector has collapsed: {distinct} different rows have {told} different scores; "
-            "look for columns that drown all others, or give another autoencoder"
+            f"{source.origin}: all rows are the same; none of them can be an outlier"
+        )
+    different = len(np.unique(train_scores))
+    if distinct >= MIN_DISTINCT and different < MIN_DISTINCT_FRACTION * distinct:
+        raise DivergenceError(
+            f"the detector has collapsed: {distinct} different rows have {different} different "
+            "scores; look for columns that dominate all others, or give another autoencoder"
         )
 
 
-def _member(
-    fit: Autoencoder,
+def _build_member(
+    autoencoder: Autoencoder,
     source: Source,
-    kept: tuple[Array, Array],
-    lesson: Lesson,
-    windows: LearnedWindows | None,
-    usual: Array | None = None,
-) -> Member:
-    """A member that remembers the typical rows, and all where those are not the same.
+    masks: tuple[Array, Array],
+    settings: DetectorSettings,
+    windows: TrainingWindows | None,
+    column_scale: Array | None = None,
+) -> EnsembleMember:
+    """A member with a memory of the inliers, and one of all rows if some were trimmed.
 
-    Without `usual` deviations some of all these rows tell what is usual.
+    `masks` (n,) bool each are the inliers and all rows. Without `column_scale` it is fitted on a
+    subsample of all rows.
     """
-    typical, everything = kept
-    wanted = [typical] if np.array_equal(typical, everything) else [typical, everything]
-    most = most_remembered(fit.preparation_.facts.n_features)
-    drawn = [some_of(np.flatnonzero(rows), lesson.seed, most) for rows in wanted]
-    some = some_of(np.flatnonzero(everything), lesson.seed)
-    *found, judged = _picked(fit, source, [*drawn, some])
-    where = None if windows is None else windows.find(source)
+    inliers, everything = masks
+    wanted = [inliers] if np.array_equal(inliers, everything) else [inliers, everything]
+    size = max_memory_rows(autoencoder.preparation_.facts.n_features)
+    chosen = [subsample(np.flatnonzero(mask), settings.seed, size) for mask in wanted]
+    scale_rows = subsample(np.flatnonzero(everything), settings.seed)
+    *remembered, scale_pairs = _take_pairs(autoencoder, source, [*chosen, scale_rows])
+    extents = None if windows is None else windows.find(source)
     memories = [
-        _memory(rebuilt, lesson, rows, where, windows)
-        for (_, rebuilt), rows in zip(found, drawn, strict=True)
+        _build_memory(reconstructions, settings, rows, extents, windows)
+        for (_, reconstructions), rows in zip(remembered, chosen, strict=True)
     ]
-    if usual is None:
-        place = None if where is None else where[some]
-        usual = usual_deviation(deviations(*judged, memories, fit.preparation_.sums, place))
-    return Member(fit, memories, usual, windows)
+    if column_scale is None:
+        part, sums = (
+            None if extents is None else extents[scale_rows],
+            autoencoder.preparation_.column_sums,
+        )
+        column_scale = fit_column_scale(squared_deviations(*scale_pairs, memories, sums, part))
+    return EnsembleMember(autoencoder, memories, column_scale, windows)
 
 
-def _memory(
-    rebuilt: Array,
-    lesson: Lesson,
+def _build_memory(
+    reconstructions: Array,
+    settings: DetectorSettings,
     rows: Index,
-    where: Index | None,
-    windows: LearnedWindows | None,
+    extents: Index | None,
+    windows: TrainingWindows | None,
 ) -> Memory:
-    if where is None or windows is None:
-        return Memory(rebuilt, lesson.n_neighbors)
-    return Memory(rebuilt, lesson.n_neighbors, where[rows], windows.most_shared)
+    if extents is None or windows is None:
+        return Memory(reconstructions, settings.n_neighbors)
+    count = windows.max_overlap_count
+    return Memory(reconstructions, settings.n_neighbors, extents[rows], count)
 
 
-def _picked(fit: Autoencoder, source: Source, wanted: list[Index]) -> list[tuple[Array, Array]]:
-    """For each choice of rows (ascending) these and what their codes rebuild, (M, E) float32."""
-    parts: list[list[tuple[Array, Array]]] = [[] for _ in wanted]
+def _take_pairs(
+    autoencoder: Autoencoder, source: Source, selections: list[Index]
+) -> list[tuple[Array, Array]]:
+    """For each selection of rows (ascending), the rows and reconstructions, (M, E) float32."""
+    parts: list[list[tuple[Array, Array]]] = [[] for _ in selections]
     start = 0
-    for batch in pairs(fit, source):
-        for part, chosen in zip(parts, wanted, strict=True):
-            low, high = np.searchsorted(chosen, (start, start + len(batch[0])))
-            here = chosen[low:high] - start
-            part.append((batch[0][here].astype(np.float32), batch[1][here].astype(np.float32)))
-        start += len(batch[0])
+    for rows, reconstructions in prepared_pairs(autoencoder, source):
+        for part, selection in zip(parts, selections, strict=True):
+            low, high = np.searchsorted(selection, (start, start + len(rows)))
+            inside = selection[low:high] - start
+            part.append(
+                (rows[inside].astype(np.float32), reconstructions[inside].astype(np.float32))
+            )
+        start += len(rows)
     return [
-        (np.concatenate([rows for rows, _ in part]), np.concatenate([again for _, again in part]))
+        (np.concatenate([rows for rows, _ in part]), np.concatenate([back for _, back in part]))
         for part in parts
     ]

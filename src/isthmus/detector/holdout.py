@@ -1,46 +1,47 @@
-"""Which rows the threshold is drawn by: a part of the rows that is like the whole."""
+"""The held-out rows that the threshold is computed from: a representative part of all rows."""
 
 import numpy as np
 
-from isthmus.data import Split, hash_rows, validation_split
-from isthmus.data.splitting.segments import extents_of
-from isthmus.types import Array, Index, Source
+from isthmus.data.source import Source
+from isthmus.data.splitting.holdout import Split, hash_rows, validation_split
+from isthmus.data.splitting.segments import window_extents
+from isthmus.types import Array, Index
 
 
 def hold_out(source: Source, fraction: float, seed: int) -> Split:
-    """Hold out `fraction` of the rows of a source, of repeated and of rare ones alike.
+    """Hold out `fraction` of the rows of a source, whether they are frequent or not.
 
-    Rows that are all different, and copies of which there are few, are held out as in a fit: a copy
-    of a row that is learned from is not. Rows that come so often that none could ever be held out
-    so are the usual ones, and what is left would be the rare ones alone, from which no threshold
-    follows: of each of them the same part is held out, as new rows will be copies of them too.
+    Distinct rows and small groups of equal rows are held out as in a fit: never a copy of a
+    training row. Groups too large for that contribute the same fraction of each group, because new
+    rows will be copies of them too. Without them the held-out rows would all be infrequent ones,
+    which are not representative.
     """
     rows = np.arange(len(source))
-    if extents_of(source) is not None:
+    if window_extents(source) is not None:
         return validation_split(source, rows, np.ones(len(rows)), fraction, seed)
     _, group, size = np.unique(
         hash_rows(source, rows, seed), return_inverse=True, return_counts=True
     )
-    usual = _usual(size, fraction)
-    rare = rows[~usual[group]]
-    held = [_part_of(rows[group == one], fraction) for one in np.flatnonzero(usual)]
-    if len(rare):
-        held.append(validation_split(source, rare, np.ones(len(rare)), fraction, seed).validation)
-    held_out = np.sort(np.concatenate(held)) if held else rows[:0]
+    frequent = _frequent_groups(size, fraction)
+    rest = rows[~frequent[group]]
+    parts = [_first_part(rows[group == index], fraction) for index in np.flatnonzero(frequent)]
+    if len(rest):
+        parts.append(validation_split(source, rest, np.ones(len(rest)), fraction, seed).validation)
+    held_out = np.sort(np.concatenate(parts)) if parts else rows[:0]
     return Split(np.setdiff1d(rows, held_out, assume_unique=True), held_out)
 
 
-def _usual(size: Array, fraction: float) -> Array:
-    """(G,) bool: which groups of so many equal rows are too large to be held out whole."""
-    usual = np.zeros(len(size), bool)
+def _frequent_groups(size: Array, fraction: float) -> Array:
+    """(G,) bool: which groups of `size` (G,) equal rows are too large to be held out whole."""
+    frequent = np.zeros(len(size), bool)
     while True:
-        # Of what is left, less is wanted; a group that would fill half of that is too large too.
-        too_large = ~usual & (size > max(fraction * size[~usual].sum() / 2, 1))
+        # A group must not fill more than half of the held-out part of the remaining rows.
+        too_large = ~frequent & (size > max(fraction * size[~frequent].sum() / 2, 1))
         if not too_large.any():
-            return usual
-        usual |= too_large
+            return frequent
+        frequent |= too_large
 
 
-def _part_of(rows: Index, fraction: float) -> Index:
-    """Some of rows that are all equal."""
+def _first_part(rows: Index, fraction: float) -> Index:
+    """The first `fraction` of some rows, which are all equal."""
     return rows[: round(fraction * len(rows))]

@@ -1,116 +1,123 @@
-"""One fitted autoencoder with its memories: what it expects of rows, and how far they stray."""
+"""One fitted autoencoder of a detector, with its memories: expected rows and contributions."""
+
+# Shape letters: B rows in a batch, n rows in all, E prepared features, D columns.
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
+from isthmus.data.source import Source
 from isthmus.detector.memory import Memory
-from isthmus.detector.overlaps import LearnedWindows
-from isthmus.detector.trimming import bent, unbent
+from isthmus.detector.overlaps import TrainingWindows
+from isthmus.detector.trimming import inverse_soft_clip, soft_clip
 from isthmus.estimator import Autoencoder
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index
 
-SHARED = 0.3
-"""Chosen on ADBench, where all from 0.1 to 1 do about as well."""
+POOLED_FRACTION = 0.3
+"""Fraction of the mean scale that is added to each column's. Chosen on ADBench, where values from
+0.1 to 1 do about as well."""
 
-COUNT = (1, 2)
-"""How much each memory counts. More of the second finds more in clean data, less finds more
-clusters of outliers."""
+MEMORY_WEIGHTS = (1, 2)
+"""Weights of the two memories. A larger second weight finds more in clean data, a smaller one finds
+more clusters of outliers."""
 
-LEAST = 1e-6
-"""Squared deviations below this, in scaled columns, are rounding; or rows are copies."""
+MIN_SCALE = 1e-6
+"""Squared deviations below this, in prepared units, are rounding errors or copies of rows."""
 
 
-class Member:
-    """Scores rows by their squared distance to what its memories expect of them.
+class EnsembleMember:
+    """Scores rows by their squared deviation from the rows that its memories expect.
 
-    The first memory holds typical rows alone, in which a cluster of outliers finds nothing like
-    itself. A second one, of all rows, is there where some were set aside: it speaks for rows at
-    the edge of clean data, and counts twice. `usual` (D,) is what each column's squared deviation
-    usually is, by which it is divided, so that no column drowns the others.
+    The first memory holds typical rows only, so that a cluster of outliers has no neighbors in it.
+    If rows were trimmed, a second memory holds all rows: it represents the edges of clean data and
+    has twice the weight. `column_scale` (D,) holds the usual squared deviation of each column.
+    Dividing by it keeps single columns from dominating the score.
     """
 
     def __init__(
         self,
         autoencoder: Autoencoder,
         memories: list[Memory],
-        usual: Array,
-        windows: LearnedWindows | None = None,
+        column_scale: Array,
+        windows: TrainingWindows | None = None,
     ) -> None:
-        self.autoencoder, self.memories, self.usual = autoencoder, memories, usual
+        self.autoencoder, self.memories = autoencoder, memories
+        self.column_scale = column_scale
         self.windows = windows
-        """What was learned, where that were windows of recordings."""
+        """The training windows, if the detector was fitted on recordings."""
 
     def contributions(self, source: Source) -> Array:
-        """(n, D): each column's part in the score of each row, NaN where it is missing."""
-        return np.concatenate(list(self.contributed(source)))
+        """(n, D): the contribution of each column to the score of each row; NaN if missing."""
+        return np.concatenate(list(self.contribution_batches(source)))
 
-    def contributed(self, source: Source) -> Iterator[Array]:
-        """The contributions (B, D) of one batch of rows after the other.
+    def contribution_batches(self, source: Source) -> Iterator[Array]:
+        """The contributions (B, D) of each batch of rows.
 
-        The squared deviations of a row's columns over their usual ones, and over the number of the
-        row's known columns.
+        A contribution is the squared deviation divided by the column's scale and by the number of
+        columns of the row that are not missing.
         """
-        sums = self.autoencoder.preparation_.sums
-        for rows, rebuilt, where in self._batches(source):
-            squares = deviations(rows, rebuilt, self.memories, sums, where) / self.usual
-            known = np.maximum((~np.isnan(squares)).sum(axis=1, keepdims=True), 1)
-            yield squares / known
+        sums = self.autoencoder.preparation_.column_sums
+        for rows, reconstructions, extents in self._batches(source):
+            squares = squared_deviations(rows, reconstructions, self.memories, sums, extents)
+            scaled = squares / self.column_scale
+            present = np.maximum((~np.isnan(scaled)).sum(axis=1, keepdims=True), 1)
+            yield scaled / present
 
-    def expected(self, source: Source) -> Array:
-        """(n, E): what the memory of typical rows expects of rows, in prepared units."""
+    def expected_rows(self, source: Source) -> Array:
+        """(n, E): the rows that the memory of typical rows expects, in prepared units."""
         memory = self.memories[0]
         parts = [
-            unbent(memory.expected(again, where)[0]) for _, again, where in self._batches(source)
+            inverse_soft_clip(memory.expected_rows(reconstructions, extents)[0])
+            for _, reconstructions, extents in self._batches(source)
         ]
         return np.concatenate(parts)
 
     def _batches(self, source: Source) -> Iterator[tuple[Array, Array, Index | None]]:
-        """What `pairs` gives, and where windows that were learned lie."""
-        where, start = None if self.windows is None else self.windows.find(source), 0
-        for rows, rebuilt in pairs(self.autoencoder, source):
+        """Rows, reconstructions and window extents of each batch."""
+        extents, start = None if self.windows is None else self.windows.find(source), 0
+        for rows, reconstructions in prepared_pairs(self.autoencoder, source):
             stop = start + len(rows)
-            yield rows, rebuilt, None if where is None else where[start:stop]
+            yield rows, reconstructions, None if extents is None else extents[start:stop]
             start = stop
 
 
-def deviations(
+def squared_deviations(
     rows: Array,
-    rebuilt: Array,
+    reconstructions: Array,
     memories: list[Memory],
     sums: Callable[[Array], Array],
-    where: Index | None = None,
+    extents: Index | None = None,
 ) -> Array:
-    """(B, D): squared deviations of columns from what memories expect.
+    """(B, D): squared deviations of columns from the expected rows, averaged over memories.
 
-    The square of its standard error is added to what is expected of each: a row in a place where
-    typical rows are few is odd too. The mean over memories, in which later ones count more.
-    `where` (B, 3) tells which windows that were learned rows are.
+    The squared standard error of the expected row is added, because a row in a region with few
+    typical rows is an outlier too. `sums` adds the features (B, E) of each column. `extents` (B, 3)
+    are those of windows that were trained on.
     """
-    found = []
+    squares = []
     for memory in memories:
-        mean, uncertain = memory.expected(rebuilt, where)
-        found.append((rows - mean) ** 2 + uncertain)
-    return sums(np.average(found, axis=0, weights=COUNT[: len(memories)]))
+        mean, error = memory.expected_rows(reconstructions, extents)
+        squares.append((rows - mean) ** 2 + error)
+    return sums(np.average(squares, axis=0, weights=MEMORY_WEIGHTS[: len(memories)]))
 
 
-def usual_deviation(squares: Array) -> Array:
-    """(D,): what to divide squared deviations (n, D) of columns by.
+def fit_column_scale(squares: Array) -> Array:
+    """(D,): the divisors for squared deviations (n, D) of columns.
 
-    The square of the mean deviation, on which few odd rows have little influence, and a share of
-    the mean over all columns, without which one that hardly ever strays would count for most.
+    The square of the mean absolute deviation, on which a few outliers have little influence, plus a
+    fraction of its mean over all columns. Without that fraction a nearly constant column would
+    dominate.
     """
-    known = ~np.isnan(squares)
-    sums = np.where(known, np.sqrt(squares), 0.0).sum(axis=0)
-    usual = (sums / np.maximum(known.sum(axis=0), 1)) ** 2
-    # Of a column that none of these rows knows, what is usual of the others.
-    usual = np.where(known.any(axis=0), usual, usual[known.any(axis=0)].mean())
-    return np.asarray(usual + max(SHARED * usual.mean(), LEAST))
+    present = ~np.isnan(squares)
+    sums = np.where(present, np.sqrt(squares), 0.0).sum(axis=0)
+    scale = (sums / np.maximum(present.sum(axis=0), 1)) ** 2
+    # A column without any value gets the mean scale of the others.
+    scale = np.where(present.any(axis=0), scale, scale[present.any(axis=0)].mean())
+    return np.asarray(scale + max(POOLED_FRACTION * scale.mean(), MIN_SCALE))
 
 
-def pairs(autoencoder: Autoencoder, X: Any) -> Iterator[tuple[Array, Array]]:
-    """Each batch of rows of X and what their codes rebuild, (B, E) each, prepared and bent."""
-    unit = autoencoder.preparation_.unit
-    for rows, rebuilt in autoencoder.measured_pairs(X):
-        yield bent(rows / unit), bent(rebuilt / unit)
+def prepared_pairs(autoencoder: Autoencoder, source: Source) -> Iterator[tuple[Array, Array]]:
+    """Each batch of rows and their reconstructions, (B, E) each, prepared and soft-clipped."""
+    model, unit = autoencoder.model_, autoencoder.preparation_.unit
+    for rows, reconstructions in model.measured_batches(model.open_rows(source)):
+        yield soft_clip(rows / unit), soft_clip(reconstructions / unit)

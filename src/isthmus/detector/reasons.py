@@ -1,8 +1,8 @@
-"""Why a row is odd: the columns that its score comes from, and what was expected there."""
+"""The columns that contribute most to a row's score."""
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,38 +12,49 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 class Reason(NamedTuple):
-    """A column's part in a row's score."""
+    """The contribution of one column to the score of a row.
+
+    Example:
+        >>> print(Reason("weight", 7.5, value=82.0, expected=8.2, fraction=0.75))
+        weight: 82 (expected 8.2), 75%
+    """
 
     column: str
-    contribution: float
-    """Of the score, which is the sum over all columns."""
+    """The name of the column; the position of the value for rows without names."""
 
-    found: Any
-    expected: Any
-    share: float
-    """Of the score, 0 to 1."""
+    contribution: float
+    """The column's part of the score, >= 0; the contributions of all columns sum to the score."""
+
+    value: object
+    """The value in the row, in the units of the data."""
+
+    expected: object
+    """The value in the row that typical rows led the detector to expect."""
+
+    fraction: float
+    """`contribution` as a fraction of the score, 0 to 1."""
 
     def __str__(self) -> str:
-        """In words: column: found (expected), and how much of the score that is."""
-        wanted = f"expected {shown(self.expected)}"
-        if self.found == self.expected:
-            wanted = "expected, but less surely than usual"
-        return f"{self.column}: {shown(self.found)} ({wanted}), {self.share:.0%}"
+        """The reason in words: column: value (expected value), fraction of the score."""
+        expected = f"expected {format_value(self.expected)}"
+        if self.value == self.expected:
+            expected = "expected, but with less certainty than usual"
+        return f"{self.column}: {format_value(self.value)} ({expected}), {self.fraction:.0%}"
 
 
 def reasons(
     contributions: Array,
-    found: Sequence[Any],
-    expected: Sequence[Any],
+    values: Sequence[Sequence[object]],
+    expected: Sequence[Sequence[object]],
     names: Sequence[str],
     n: int,
 ) -> list[list[Reason]]:
-    """For each row of (n, D) contributions the `n` columns that give most, largest first.
+    """For each row of `contributions` (n, D), the `n` columns that contribute most, largest first.
 
-    `found` and `expected` are D columns of values. They may be the same where another value was
-    expected nearly as much.
+    `values` and `expected` hold D columns each. They may agree in a column that contributes: the
+    expectation was then uncertain.
     """
-    shares = contributions / np.maximum(np.nansum(contributions, axis=1, keepdims=True), TINY)
+    fractions = contributions / np.maximum(np.nansum(contributions, axis=1, keepdims=True), TINY)
     order = np.argsort(-contributions, axis=1, kind="stable")
     return [
         list(
@@ -52,9 +63,9 @@ def reasons(
                     Reason(
                         names[j],
                         float(contributions[i, j]),
-                        found[j][i],
+                        values[j][i],
                         expected[j][i],
-                        float(shares[i, j]),
+                        float(fractions[i, j]),
                     )
                     for j in columns
                     if contributions[i, j] > 0
@@ -66,6 +77,6 @@ def reasons(
     ]
 
 
-def shown(value: Any) -> str:
-    """A value for people: numbers with four digits, all else as it is."""
+def format_value(value: object) -> str:
+    """A value for display: floats with four significant digits, everything else unchanged."""
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value).strip()

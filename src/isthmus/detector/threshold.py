@@ -1,4 +1,4 @@
-"""From which score on a row is odd, and how sure that is."""
+"""The score above which a row is an outlier, and the guarantee that comes with it."""
 
 import math
 from dataclasses import dataclass
@@ -8,72 +8,71 @@ from scipy import stats
 
 from isthmus.types import Array
 
-FAR_OUT = 3.0
-"""Quartile distances above the upper quartile beyond which a value is far out."""
+OUTER_FENCE = 3.0
+"""Interquartile ranges above the upper quartile beyond which a score is a clear outlier."""
 
-
-SAME = 3
-"""Decimals of logarithms: scores of equal rows differ by rounding."""
+DECIMALS = 3
+"""Decimals of log scores that are compared: scores of equal rows differ by rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """Rows that score above `value` are odd."""
+    """Rows that score above `value` are outliers."""
 
     value: float
     statement: str
-    """What it promises, in one sentence."""
+    """The guarantee, in one sentence."""
 
 
 def from_held_out(
     scores: Array, rate: float, confidence: float, *, robust: bool = False
 ) -> Threshold:
-    """The lowest threshold that, with this confidence, at most `rate` of such rows lie above.
+    """The lowest threshold that at most a fraction `rate` of new rows exceeds, with `confidence`.
 
-    `scores` (m,) are those of rows that nothing was learned from. Where j of m independent scores
-    lie above a threshold at the next one, the share of all rows above it is Beta(j + 1, m - j)
-    distributed (order statistics; Wilks 1941), whatever the scores' distribution is. `robust`
-    leaves out the evident outliers among them, for rows other than which the threshold is then
-    meant.
+    `scores` (m,) belong to held-out rows. If j of m independent scores exceed the next score, the
+    fraction of all rows that exceed it has the distribution Beta(j + 1, m - j), whatever the
+    distribution of the scores (order statistics; Wilks 1941). `robust` excludes clear outliers
+    among the scores; the guarantee then holds for rows other than these.
     """
-    usual = _usual(scores) if robust else scores
-    ordered, m = np.sort(usual), len(usual)
+    included = _without_clear_outliers(scores) if robust else scores
+    ordered, m = np.sort(included), len(included)
     above = np.arange(m)
-    sure = np.asarray(stats.beta.cdf(rate, above + 1, m - above))
-    enough = np.flatnonzero(sure >= confidence)
+    certainty = np.asarray(stats.beta.cdf(rate, above + 1, m - above))
+    enough = np.flatnonzero(certainty >= confidence)
     allowed = int(enough[-1]) if len(enough) else 0
     value = float(ordered[m - 1 - allowed])
+    achieved = confidence if len(enough) else certainty[0]
     text = (
-        f"with {confidence if len(enough) else sure[0]:.0%} confidence at most {rate:.3g} of rows "
-        f"like the training rows are called odd: {int((usual > value).sum())} of {m} held-out rows "
-        "were"
+        f"with {achieved:.0%} confidence at most {rate:.3g} of rows like the training rows are "
+        f"flagged as outliers: {int((included > value).sum())} of {m} held-out rows are"
     )
     if m < len(scores):
-        text += f", not counting {len(scores) - m} that are odd beyond doubt"
+        text += f", excluding {len(scores) - m} clear outliers"
     if not len(enough):
         needed = math.ceil(math.log(1 - confidence) / math.log(1 - rate))
-        text += f"; for {confidence:.0%}, {needed} of them are needed"
+        text += f"; {confidence:.0%} confidence needs {needed} held-out rows"
     return Threshold(value=value, statement=text)
 
 
-def _usual(scores: Array) -> Array:
-    """The scores without those far out on a logarithmic scale (Tukey 1977).
+def _without_clear_outliers(scores: Array) -> Array:
+    """The scores inside the outer fence on a logarithmic scale (Tukey 1977).
 
-    Equal scores count once: most rows may be copies of one, and what is not is not yet far out.
+    Equal scores count once. Otherwise, if most rows were copies of one row, every different row
+    would be a clear outlier.
     """
-    logs = np.log(scores + np.finfo(np.float32).tiny).round(SAME)
+    logs = np.log(scores + np.finfo(np.float32).tiny).round(DECIMALS)
     low, high = np.percentile(np.unique(logs), (25, 75))
-    return np.asarray(scores[logs <= high + FAR_OUT * (high - low)])
+    return np.asarray(scores[logs <= high + OUTER_FENCE * (high - low)])
 
 
-def from_contamination(scores: Array, share: float) -> Threshold:
-    """The threshold above which `share` of the training rows' `scores` (n,) lie."""
-    value = float(np.quantile(scores, 1 - share))
-    found = float((scores > value).mean())
-    text = f"{found:.3g} of the training rows are called odd, as asked"
-    if abs(found - share) > 1 / len(scores):
+def from_contamination(scores: Array, contamination: float) -> Threshold:
+    """The threshold that a fraction `contamination` of the training `scores` (n,) exceeds."""
+    value = float(np.quantile(scores, 1 - contamination))
+    fraction = float((scores > value).mean())
+    text = f"{fraction:.3g} of the training rows are flagged as outliers, as requested"
+    if abs(fraction - contamination) > 1 / len(scores):
         text = (
-            f"{found:.3g} of the training rows are called odd, not {share:.3g} as asked: too many "
-            "have the same score"
+            f"{fraction:.3g} of the training rows are flagged as outliers instead of the requested "
+            f"{contamination:.3g}: too many have the same score"
         )
     return Threshold(value=value, statement=text)

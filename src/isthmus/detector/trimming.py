@@ -1,77 +1,78 @@
-"""Which rows to learn from: those far from all others are set aside before training begins."""
+"""Trimming: rows far from all others are excluded before training."""
 
 import numpy as np
 
-from isthmus.detector.memory import Memory, some_of
+from isthmus.detector.memory import Memory, subsample
 from isthmus.types import Array
 
-ROUNDS, NEIGHBORS, FEWEST_ROWS = 3, 100, 20
-WHISKER = 0.5
-"""Rows are set aside whose logarithmic distance lies so many quartile distances above the upper
-quartile. Chosen on ADBench, between both protocols: more keeps clusters of outliers, less loses
-the edges of clean data."""
+ROUNDS, NEIGHBORS, MIN_ROWS = 3, 100, 20
+FENCE = 0.5
+"""Rows are trimmed if their log distance exceeds the upper quartile by this many interquartile
+ranges. Chosen on ADBench as a compromise between its two protocols: a larger value keeps clusters
+of outliers, a smaller one loses the edges of clean data."""
 
-MOST_SET_ASIDE = 0.3
-SHARED = 0.01
-"""Of the mean variance, added to each column's. Larger shares leave columns hidden that far rows
-widen; on ADBench 0.3 is half a point worse where outliers are learned from, and 0.05 equal."""
+MAX_TRIMMED_FRACTION = 0.3
+POOLED_FRACTION = 0.01
+"""Fraction of the mean variance that is added to the variance of each column. Larger values hide
+columns that a few far rows inflate. On ADBench, 0.3 is half a point worse than 0.01 when the
+training rows contain outliers, and 0.05 is equal."""
 
-SAMPLE = 4000
-"""Rows among which the neighbours are looked for. Among more of them the hundred nearest see no
-further than a small cluster of outliers does."""
+REFERENCE_ROWS = 4000
+"""Rows that are searched for neighbors. With more of them the hundred nearest rows may all belong
+to one small cluster of outliers."""
 
-BEND = 10.0
-"""Deviations beyond so many units count by their logarithm: one wild column would drown all."""
+SOFT_CLIP_LIMIT = 10.0
+"""Deviations beyond this many units grow by their logarithm, so that no column dominates."""
 
 
-def bent(values: Array) -> Array:
-    """Values with what lies beyond +-10 pulled in: 10 + log(1 + excess), with its sign."""
+def soft_clip(values: Array) -> Array:
+    """Values with the part beyond +-10 compressed: sign * (10 + log(1 + excess))."""
     size = np.abs(values)
-    inside = np.minimum(size, BEND)
+    inside = np.minimum(size, SOFT_CLIP_LIMIT)
     return np.asarray(np.sign(values) * (inside + np.log1p(size - inside)))
 
 
-def unbent(values: Array) -> Array:
-    """The values that `bent` bends to these."""
+def inverse_soft_clip(values: Array) -> Array:
+    """The values that `soft_clip` maps to these."""
     size = np.abs(values)
-    inside = np.minimum(size, BEND)
+    inside = np.minimum(size, SOFT_CLIP_LIMIT)
     return np.asarray(np.sign(values) * (inside + np.expm1(size - inside)))
 
 
-def typical_rows(rows: Array, seed: int) -> Array:
-    """(n,) bool: which rows (n, E), prepared and bent, to learn from.
+def find_inliers(rows: Array, seed: int) -> Array:
+    """(n,) bool: which of the rows (n, E), prepared and soft-clipped, are not trimmed.
 
-    Rows are ranked by their mean distance to the 100 nearest rows (or a quarter of all) among 4000
-    of those kept so far: far enough to look past a small cluster of outliers. Columns are measured
-    by what those rows stray, which the others would widen. At most 30 % are set aside.
+    Each row's distance is the mean over its 100 nearest rows (at most a quarter of all) among 4000
+    rows not trimmed so far. So many neighbors look past a small cluster of outliers. Columns are
+    scaled by the spread of those 4000 rows, which outliers would inflate. At most 30 % are trimmed.
     """
-    kept = np.ones(len(rows), bool)
-    if len(rows) < FEWEST_ROWS:
-        return kept
-    neighbors = min(NEIGHBORS, len(rows) // 4)
+    inliers = np.ones(len(rows), bool)
+    if len(rows) < MIN_ROWS:
+        return inliers
+    n_neighbors = min(NEIGHBORS, len(rows) // 4)
     for _ in range(ROUNDS):
-        some = some_of(rows[kept], seed, SAMPLE)
-        unit = spreads(some)
-        distances = _mean_distances(Memory(some / unit, neighbors), rows, unit)
-        distance = np.log(distances + np.finfo(np.float32).tiny)
-        low, high = np.percentile(distance, (25, 75))
-        limit = max(high + WHISKER * (high - low), np.quantile(distance, 1 - MOST_SET_ASIDE))
-        kept = distance <= limit
-    return kept
+        reference = subsample(rows[inliers], seed, REFERENCE_ROWS)
+        scale = pooled_scale(reference)
+        distances = _mean_distances(Memory(reference / scale, n_neighbors), rows, scale)
+        logs = np.log(distances + np.finfo(np.float32).tiny)
+        low, high = np.percentile(logs, (25, 75))
+        limit = max(high + FENCE * (high - low), np.quantile(logs, 1 - MAX_TRIMMED_FRACTION))
+        inliers = logs <= limit
+    return inliers
 
 
-def spreads(rows: Array) -> Array:
-    """(E,): how far columns of rows (n, E) stray, those that hardly do more than they do.
+def pooled_scale(rows: Array) -> Array:
+    """(E,): the standard deviation of each column of rows (n, E), partly pooled over columns.
 
-    The standard deviation, but a share of the mean variance over all columns is added: one that is
-    constant but for a few rows would count for all.
+    A fraction of the mean variance is added to each variance. Otherwise a column that is constant
+    except in a few rows would dominate.
     """
     variance = rows.var(axis=0)
-    unit = np.sqrt(variance + SHARED * variance.mean())
-    return np.asarray(np.where(unit > 0, unit, 1.0))
+    scale = np.sqrt(variance + POOLED_FRACTION * variance.mean())
+    return np.asarray(np.where(scale > 0, scale, 1.0))
 
 
-def _mean_distances(memory: Memory, rows: Array, unit: Array) -> Array:
+def _mean_distances(memory: Memory, rows: Array, scale: Array) -> Array:
     size = 20_000
-    parts = [rows[start : start + size] / unit for start in range(0, len(rows), size)]
+    parts = [rows[start : start + size] / scale for start in range(0, len(rows), size)]
     return np.concatenate([memory.neighbors(part)[0].mean(axis=1) for part in parts])

@@ -1,1 +1,1 @@
-"""Fill in missing values from the code and from a multivariate normal."""
+"""Imputation of missing values from the code and from a multivariate normal distribution."""

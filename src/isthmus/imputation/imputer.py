@@ -1,131 +1,133 @@
-"""What is missing of a row: several ways to expect it, weighed by values hidden on purpose.
+"""The imputer: several estimates of missing values, combined by weights fitted on masked values.
 
-The network expects it in two ways: by the most likely code given what is known (`code_prior.py`),
-and by a round trip of the row, its gaps filled by a linear expectation (`gaussian.py`), which is
-the third way. A network that rebuilds well need not fill in well, and how it fills in is no part
-of its training; so rows that it has not learned from tell, values of which are hidden, how much
-each way counts in each feature, and how far all are to be trusted (`mixing.py`).
+The network gives two estimates: the reconstruction of the MAP code (`latent_prior.py`), and that of
+the row after filling it from a multivariate normal distribution (`multivariate_normal.py`). The
+normal distribution gives the third. A network that reconstructs well need not impute well, since
+imputation is not part of its training. Therefore values of validation rows are masked at random:
+they determine the weight of each estimate in each feature, and the shrinkage to the mean
+(`stacking.py`).
 """
 
-# Shape letters: B rows in a batch, D features, K code units, J ways to expect a value.
+# Shape letters: B rows in a batch, D features, K code units, J estimates of a value.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import or_
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import align, fill, plain_batches, sampled
-from isthmus.data.output.fill_missing import fill_each
-from isthmus.data.tables.streamed import TableBlocks
-from isthmus.imputation.latent_prior import ROWS_TO_LEARN, CodePrior, rows_needed, weighted_batches
-from isthmus.imputation.multivariate_normal import Gaussian, Weighted
-from isthmus.imputation.stacking import Certainty, Evidence
+from isthmus.data.loading.rows import consecutive_batches, sample_positions
+from isthmus.imputation.latent_prior import MAX_FIT_ROWS, CodePrior, min_rows, weighted_batches
+from isthmus.imputation.multivariate_normal import MultivariateNormal, WeightedBatches
+from isthmus.imputation.stacking import ShrinkageStatistics, SufficientStatistics
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.missing import random_mask
-from isthmus.training.rows import taken
+from isthmus.training.rows import take_rows
 from isthmus.types import Index, WeightedRows
 
-ROWS_TO_TRUST, ROWS_AT_ONCE = 1024, 256
-HIDDEN, FEWEST_ROUNDS, MOST_ROUNDS = 0.2, 3, 10
-"""Share of the values that are hidden, and how often: oftener where rows are few."""
+MAX_MASKED_ROWS, BATCH_ROWS = 1024, 256
+MASKED_FRACTION, MIN_ROUNDS, MAX_ROUNDS = 0.2, 3, 10
+"""Fraction of the values that are masked in a round, and limits of the rounds: more if rows are
+few."""
 
-WIDEST_ROW = 256
-"""Features up to which a covariance is learned; the time a row takes grows with their cube."""
+MAX_NORMAL_FEATURES = 256
+"""Features up to which a covariance is fitted; the time per row grows with their cube."""
 
 
-class Hidden:
-    """Rows with values hidden, the same as they are, and their weights; the same each time."""
+class MaskedRows:
+    """Validation rows with randomly masked values; iterating again repeats the same masks."""
 
-    def __init__(self, rows: WeightedRows, chosen: Index, sizes: Index | None, seed: int) -> None:
-        self.rows, self.chosen, self.sizes, self.seed = rows, chosen, sizes, seed
-        rounds = ROWS_TO_TRUST // max(len(chosen), 1)
-        self.rounds = min(max(rounds, FEWEST_ROUNDS), MOST_ROUNDS)
+    def __init__(
+        self, rows: WeightedRows, positions: Index, sizes: Index | None, seed: int
+    ) -> None:
+        self.rows, self.positions, self.sizes, self.seed = rows, positions, sizes, seed
+        rounds = MAX_MASKED_ROWS // max(len(positions), 1)
+        self.rounds = min(max(rounds, MIN_ROUNDS), MAX_ROUNDS)
 
     @property
-    def times(self) -> float:
-        """How often a value is hidden, on the average over all times that one is."""
-        return 1 + (self.rounds - 1) * HIDDEN
+    def repeats(self) -> float:
+        """The expected number of rounds in which a value is masked, given that it is in one."""
+        return 1 + (self.rounds - 1) * MASKED_FRACTION
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(B, *shape) rows with values hidden, the same as they are, and their weights (B,)."""
+        """Batches of masked rows (B, *shape), the rows before masking, and their weights (B,)."""
         generator = torch.Generator().manual_seed(self.seed)
-        for positions in [*plain_batches(len(self.chosen), ROWS_AT_ONCE)] * self.rounds:
-            x, weight = taken(self.rows, self.chosen[positions])
-            missing = random_mask(x, HIDDEN, self.sizes, generator)
-            yield x.masked_fill(missing, torch.nan), x, weight
+        for batch in [*consecutive_batches(len(self.positions), BATCH_ROWS)] * self.rounds:
+            x, weight = take_rows(self.rows, self.positions[batch])
+            mask = random_mask(x, MASKED_FRACTION, self.sizes, generator)
+            yield x.masked_fill(mask, torch.nan), x, weight
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imputer:
-    """Rows with gaps to what may be missing, shrunk towards the mean row as far as is wise."""
+    """Estimates the missing values of rows, shrunk to the mean row where they are uncertain."""
 
     centre: Tensor
     """(1, *shape): the mean row."""
 
     low: Tensor
     high: Tensor
-    """(1, *shape) each: the range of each feature in the rows, which nothing filled in leaves."""
+    """(1, *shape) each: the range of each feature, to which estimates are clipped."""
 
     weights: Tensor
-    """(J, *shape): how much of each expectation's distance from the mean row is kept."""
+    """(J, *shape): the weight of each estimate, as a deviation from the mean row."""
 
     prior: CodePrior | None
-    """None where codes cannot be moved freely: then they are the encoder's."""
+    """The prior of the codes; None if codes cannot be refined, and the encoder's are used."""
 
-    normal: Gaussian | None
-    """None where rows are wide: then nothing is expected but by the network."""
+    normal: MultivariateNormal | None
+    """The distribution of rows; None for wide rows, which only the network estimates."""
 
     def __call__(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
-        """(B, *shape): what stands in each place of rows (B, *shape), as far as one can tell."""
-        away = self.expectations(network, loss, x) - self.centre
-        return self.centre + (self.weights[:, None] * away).sum(dim=0)
+        """(B, *shape): the estimates of all values of rows (B, *shape)."""
+        deviations = self.estimates(network, loss, x) - self.centre
+        return self.centre + (self.weights[:, None] * deviations).sum(dim=0)
 
     @torch.no_grad()
-    def expectations(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
-        """(J, B, *shape): what each way expects in each place of rows (B, *shape)."""
+    def estimates(self, network: CodeNetwork, loss: Reconstruction, x: Tensor) -> Tensor:
+        """(J, B, *shape): the separate estimates of all values of rows (B, *shape)."""
         linear, start = [], x
         if self.normal is not None:
-            expected = self.normal(x.flatten(1)).reshape(x.shape).to(x)
-            linear = [expected.clamp(self.low, self.high)]
+            means = self.normal(x.flatten(1)).reshape(x.shape).to(x)
+            linear = [means.clamp(self.low, self.high)]
             start = torch.where(x.isnan(), linear[0], x)
         codes = []
         if self.prior is not None:
-            codes.append(self.prior.most_likely(network, loss, x, start))
+            codes.append(self.prior.map_code(network, loss, x, start))
         if linear or not codes:
             codes.append(network.encode(start))
-        rebuilt = [loss.rebuilt(network.decode(code), x) for code in codes]
-        within = [values.clamp(self.low, self.high) for values in rebuilt]
-        return torch.stack([*within, *linear])
+        reconstructions = [loss.reconstruct(network.decode(code), x) for code in codes]
+        clipped = [values.clamp(self.low, self.high) for values in reconstructions]
+        return torch.stack([*clipped, *linear])
 
     @classmethod
-    def learn(
+    def fit(
         cls,
         network: CodeNetwork,
         loss: Reconstruction,
         train: WeightedRows,
-        judged: WeightedRows,
+        validation: WeightedRows,
         metric: Tensor | None,
         *,
         centre: Tensor,
         seed: int,
     ) -> Self:
-        """Learn from `train` what to expect, and from `judged` rows how much each way counts.
+        """Fit the estimates on `train`, and their weights on masked values of `validation` rows.
 
-        The weights of a feature are those of least squares of its hidden values on what was
-        expected (all from the mean row), as far as there are such values, and else those of all;
-        none is negative, and they add up to 1 at most. What is linear is learned from the `judged`
-        rows too, once it has been judged.
+        The weights minimize the squared error of the masked values of a feature, as deviations from
+        the mean row. They are non-negative and sum to at most 1; features with few such values use
+        the weights of all features. After that, the normal distribution is updated with the
+        `validation` rows.
         """
         prior = None
-        if metric is not None and len(train) >= rows_needed(len(metric)):
-            prior = CodePrior.learn(network, loss, train, judged, metric)
-        plain = cls(
+        if metric is not None and len(train) >= min_rows(len(metric)):
+            prior = CodePrior.fit(network, loss, train, validation, metric)
+        imputer = cls(
             centre=centre,
             low=torch.full_like(centre, -torch.inf),
             high=torch.full_like(centre, torch.inf),
@@ -133,47 +135,49 @@ class Imputer:
             prior=prior,
             normal=None,
         )
-        learned, at = sampled(train, ROWS_TO_LEARN), sampled(judged, ROWS_TO_TRUST)
-        if judged is train and len(at) > 1:
-            # No row is to be both: of the linear expectation, half of them are held out.
-            at = at[1::2]
-            learned = np.setdiff1d(learned, at)
-        hidden = Hidden(judged, at, network.facts.sizes, seed)
-        seen, unseen = _flat(train, learned), _flat(judged, at)
-        if centre.numel() <= WIDEST_ROW:
-            plain = replace(plain, normal=Gaussian.chosen(seen, centre.flatten(), hidden))
-        plain = plain._weighed(network, loss, hidden, seen)
-        if plain.normal is None:
-            return plain
-        both = [*seen, *unseen]
-        return replace(plain._within(both), normal=plain.normal.again(both).rounded(centre))
+        fit_positions = sample_positions(train, MAX_FIT_ROWS)
+        masked_positions = sample_positions(validation, MAX_MASKED_ROWS)
+        if validation is train and len(masked_positions) > 1:
+            # Rows must not serve both purposes, so half of the masked ones are held out.
+            masked_positions = masked_positions[1::2]
+            fit_positions = np.setdiff1d(fit_positions, masked_positions)
+        masked = MaskedRows(validation, masked_positions, network.facts.sizes, seed)
+        fit_rows, masked_rows = _flat(train, fit_positions), _flat(validation, masked_positions)
+        if centre.numel() <= MAX_NORMAL_FEATURES:
+            normal = MultivariateNormal.fit(fit_rows, centre.flatten(), masked)
+            imputer = replace(imputer, normal=normal)
+        imputer = imputer._with_range(fit_rows)._with_weights(network, loss, masked)
+        if imputer.normal is None:
+            return imputer
+        all_rows = [*fit_rows, *masked_rows]
+        normal = imputer.normal.after_em(all_rows).to(centre)
+        return replace(imputer._with_range(all_rows), normal=normal)
 
-    def _weighed(
-        self, network: CodeNetwork, loss: Reconstruction, hidden: Hidden, seen: Weighted
-    ) -> Self:
-        """The same with weights, and the range of the rows it learned from."""
-        within = self._within(seen)
+    def _with_weights(self, network: CodeNetwork, loss: Reconstruction, masked: MaskedRows) -> Self:
+        """The same imputer with weights fitted on masked values."""
 
         def estimated() -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-            for gappy, truth, weight in hidden:
-                away = within.expectations(network, loss, gappy) - within.centre
-                counted = gappy.isnan() & ~truth.isnan()
-                aim = (truth - within.centre).flatten(1)
-                yield away.flatten(2), aim, counted.flatten(1), weight
+            for x, truth, weight in masked:
+                deviations = self.estimates(network, loss, x) - self.centre
+                counted = x.isnan() & ~truth.isnan()
+                target = (truth - self.centre).flatten(1)
+                yield deviations.flatten(2), target, counted.flatten(1), weight
 
-        # Wide rows are estimated twice, since all at once might not fit in memory.
-        kept = None if self.normal is None else [*estimated()]
-        weights = reduce(or_, (Evidence.of(*part) for part in kept or estimated())).weights()
-        mixed = (
-            ((weights[:, None] * away).sum(dim=0), *rest) for away, *rest in kept or estimated()
+        # Wide rows are estimated twice, since all estimates at once might not fit in memory.
+        stored = None if self.normal is None else [*estimated()]
+        statistics = (SufficientStatistics.of(*batch) for batch in stored or estimated())
+        weights = reduce(or_, statistics).weights()
+        combined = (
+            ((weights[:, None] * deviations).sum(dim=0), *rest)
+            for deviations, *rest in stored or estimated()
         )
-        certain = reduce(or_, (Certainty.of(*part) for part in mixed))
-        weights = (weights * certain.kept(hidden.times)).to(self.centre)
+        shrinkage = reduce(or_, (ShrinkageStatistics.of(*batch) for batch in combined))
+        weights = (weights * shrinkage.factor(masked.repeats)).to(self.centre)
         shape = (len(weights), *self.centre.shape[1:])
-        return replace(within, weights=weights.reshape(shape).contiguous())
+        return replace(self, weights=weights.reshape(shape).contiguous())
 
-    def _within(self, rows: Weighted) -> Self:
-        """The same with the range of what is known of rows (B, D)."""
+    def _with_range(self, rows: WeightedBatches) -> Self:
+        """The same imputer with the range of the known values of rows (B, D)."""
         low = torch.stack([x.nan_to_num(torch.inf).amin(dim=0) for x, _ in rows]).amin(dim=0)
         high = torch.stack([x.nan_to_num(-torch.inf).amax(dim=0) for x, _ in rows]).amax(dim=0)
         unknown = low > high
@@ -182,67 +186,54 @@ class Imputer:
         return replace(self, low=low.to(self.centre), high=high.to(self.centre))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything but the centre by name, to be saved."""
-        found = {"weights": self.weights, "low": self.low, "high": self.high}
+        """The tensors of the imputer by name, except `centre`; for saving."""
+        tensors = {"weights": self.weights, "low": self.low, "high": self.high}
         for name in ("prior", "normal"):
             part = getattr(self, name)
             if part is not None:
-                found |= {f"{name}.{f.name}": getattr(part, f.name) for f in fields(part)}
-        return found
+                tensors |= {f"{name}.{f.name}": getattr(part, f.name) for f in fields(part)}
+        return tensors
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], centre: Tensor, n_components: int) -> Self:
-        """What `tensors` gave; ValueError where they do not fit the network."""
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        prior, normal = (any(n.startswith(p) for n in found) for p in ("prior.", "normal."))
-        ways = 1 if not normal else 3 if prior else 2
+        """The imputer that `tensors` describe; ValueError if they do not fit the network."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        prior, normal = (any(n.startswith(p) for n in shapes) for p in ("prior.", "normal."))
+        n_estimates = 1 if not normal else 3 if prior else 2
         row, square = tuple(centre.shape), (n_components, n_components)
-        wanted: dict[str, tuple[int, ...]] = {"low": row, "high": row, "weights": (ways, *row[1:])}
+        expected: dict[str, tuple[int, ...]] = {
+            "low": row,
+            "high": row,
+            "weights": (n_estimates, *row[1:]),
+        }
         if prior:
-            wanted |= {"prior.location": square[:1], "prior.scale": ()}
-            wanted |= {"prior.precision": square, "prior.metric": square}
+            expected |= {"prior.location": square[:1], "prior.scale": ()}
+            expected |= {"prior.precision": square, "prior.metric": square}
         if normal:
             width = centre.numel()
-            wanted |= {"normal.mean": (width,), "normal.precision": (width, width)}
-            wanted |= {"normal.shrinkage": ()}
-        if found != wanted:
-            raise ValueError(f"the imputer's tensors have the shapes {found}")
+            expected |= {"normal.mean": (width,), "normal.precision": (width, width)}
+            expected |= {"normal.shrinkage": ()}
+        if shapes != expected:
+            raise ValueError(f"the imputer's tensors have the shapes {shapes}")
         return cls(
             centre=centre,
             low=tensors["low"],
             high=tensors["high"],
             weights=tensors["weights"],
             prior=CodePrior(**_part("prior.", tensors)) if prior else None,
-            normal=Gaussian(**_part("normal.", tensors)) if normal else None,
+            normal=MultivariateNormal(**_part("normal.", tensors)) if normal else None,
         )
 
 
-def rows_to_go_on(centre: Tensor, n_components: int) -> int:
-    """How many rows tell as much as an imputer learns, of rows as wide as their mean `centre`."""
-    wide = centre.numel()
-    return rows_needed(wide if wide <= WIDEST_ROW else n_components)
+def min_imputer_rows(centre: Tensor, n_components: int) -> int:
+    """The number of rows needed to fit an imputer for rows whose mean is `centre`."""
+    width = centre.numel()
+    return min_rows(width if width <= MAX_NORMAL_FEATURES else n_components)
 
 
 def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _flat(rows: WeightedRows, chosen: Index) -> Weighted:
-    return [(x.flatten(1), weight) for x, weight in weighted_batches(rows, chosen)]
-
-
-def impute(estimator: Any, X: Any) -> Any:
-    """The rows of X with what a fitted Autoencoder fills in, as what X was.
-
-    Of a table that stays on disk a pyarrow table, filled in piece by piece.
-    """
-    source = estimator._source(X)
-    if isinstance(source, TableBlocks):
-        return fill_each(align(source, estimator.preparation_.schema), estimator.impute)
-    rows, imputer = estimator._rows(source), estimator.imputer_
-    if imputer is None:
-        return fill(rows.source, None)
-    network, loss, decode = estimator.network_, estimator.loss_, estimator.preparation_.decode
-    parts = [imputer(network, loss, x) for x, _ in estimator._coded(rows)]
-    values = np.concatenate([decode(part) for part in parts])
-    return fill(rows.source, values, estimator.preparation_.schema)
+def _flat(rows: WeightedRows, positions: Index) -> WeightedBatches:
+    return [(x.flatten(1), weight) for x, weight in weighted_batches(rows, positions)]

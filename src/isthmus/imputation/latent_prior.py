@@ -1,12 +1,12 @@
-"""What is known of a code before its row is seen: the prior of the most likely code.
+"""A normal prior of the codes, for maximum a posteriori (MAP) codes of rows with missing values.
 
-With a linear network the most likely code rebuilds the conditional mean of probabilistic PCA
-(Tipping and Bishop 1999): codes are normal, as those of the training rows, and values stray from
-the reconstruction with one variance for all. The code that rebuilds the known values best, which
-`transform` looks for, would let the others stray as far as they like.
+For a linear network, the MAP code reconstructs the conditional mean of probabilistic PCA (Tipping
+and Bishop 1999): codes are normally distributed, and values deviate from the reconstruction with
+one variance. A code fitted to the known values alone, as `transform` computes it, would leave the
+missing values unconstrained.
 """
 
-# Shape letters: B rows in a batch, D features, K code units.
+# Shape letters: B rows in a batch, n rows in all, D features, K code units.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,154 +15,158 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from isthmus.data import plain_batches, sampled
+from isthmus.data.loading.rows import consecutive_batches, sample_positions
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.missing import count_known, row_means
 from isthmus.refinement import Refinement
-from isthmus.training.rows import taken
+from isthmus.training.rows import take_rows
 from isthmus.types import Facts, Index, WeightedRows
 
-ROWS_TO_LEARN = 5000
+MAX_FIT_ROWS = 5000
 
-STEPS = 20
-"""Enough for the hidden values' error to stay where it is, within a hundredth."""
+REFINEMENT_STEPS = 20
+"""More steps change the error of masked values by less than a hundredth."""
 
-LEAST_VARIANCE = 1e-6
-"""Share of the mean variance of the code that is added along all its directions."""
+MIN_VARIANCE = 1e-6
+"""Fraction of the mean variance of the codes that is added in all directions."""
 
-ROWS_A_NUMBER = 5
-"""Of a code: from so many rows on their spread is known."""
+ROWS_PER_DIMENSION = 5
+"""Rows per dimension of the code that are needed to estimate its covariance."""
 
-LEAST_NOISE = 1e-4
-"""Share of the mean square of known values: a code of as many numbers as the row follows it all."""
+MIN_NOISE = 1e-4
+"""Smallest noise variance, as a fraction of the mean square of known values."""
 
-FEWEST_FREE = 0.5
-"""Where a code has as many numbers as the row, so many are taken to be left for the noise."""
+MIN_FREE_DIMENSIONS = 0.5
+"""Dimensions left for the noise if the code has as many numbers as the row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodePrior:
-    """What is known of a code before its row is seen, and how much the row says beside it."""
+    """A normal distribution of the codes, and the scale of the likelihood of a row."""
 
     location: Tensor
-    """(K,): the codes' mean."""
+    """(K,): the mean of the codes."""
 
     precision: Tensor
     """(K, K): the inverse of the codes' covariance."""
 
     metric: Tensor
-    """(K, K): the inverse of the mean curvature of `distance` and the rows' loss together."""
+    """(K, K): the inverse of the mean Hessian of `distance` plus the scaled loss."""
 
     scale: Tensor
-    """(): what makes the sum of a row's errors a negative log-likelihood in nats."""
+    """(): the factor from the sum of a row's errors to a negative log-likelihood in nats."""
 
     def distance(self, code: Tensor) -> Tensor:
-        """(B,): minus the log-density of codes (B, K), but for a constant."""
-        away = code - self.location
-        return ((away @ self.precision) * away).sum(dim=1) / 2
+        """(B,): the negative log-density of codes (B, K), up to a constant."""
+        centered = code - self.location
+        return ((centered @ self.precision) * centered).sum(dim=1) / 2
 
     @classmethod
     @torch.no_grad()
-    def learn(
+    def fit(
         cls,
         network: CodeNetwork,
         loss: Reconstruction,
         train: WeightedRows,
-        judged: WeightedRows,
+        validation: WeightedRows,
         metric: Tensor,
     ) -> Self:
-        """From the codes of `train` and the errors of `judged` rows; `metric` is a Refinement's.
+        """Fit the prior to the codes of `train`, and the noise to the errors of `validation` rows.
 
-        The encoder takes what is missing for the mean, and so its codes of rows with gaps lie too
-        near one another. They only begin: the codes' mean and covariance are those of the most
-        likely codes, and of what these leave open, as in one round of EM.
+        `metric` (K, K) is that of a Refinement. The encoder replaces missing values by the mean, so
+        its codes of incomplete rows are too close together. They are the start of one round of EM:
+        the result has the mean of the MAP codes, and their covariance plus that of the posterior.
         """
         facts = network.facts
         size = len(facts.columns or range(facts.n_features))
-        noise = 1 / 2 if loss.IN_NATS else _noise(network, loss, judged, len(metric))
+        noise = 1 / 2 if loss.IS_LIKELIHOOD else _noise(network, loss, validation, len(metric))
         scale = 1 / (2 * noise)
-        curved = scale * size * torch.linalg.inv(metric.double())
-        batches = list(weighted_batches(train, sampled(train, ROWS_TO_LEARN)))
+        hessian = scale * size * torch.linalg.inv(metric.double())
+        batches = list(weighted_batches(train, sample_positions(train, MAX_FIT_ROWS)))
         weight = torch.cat([weight for _, weight in batches])
         codes = torch.cat([network.encode(x) for x, _ in batches])
-        prior = cls._of(codes, weight, torch.zeros_like(curved), curved, scale)
-        known = torch.cat([count_known(x.flatten(1), facts.share) for x, _ in batches]).double()
-        share = (known @ weight.double()) / (weight.double().sum() * size)
-        left = torch.linalg.inv(share * curved + prior.precision.double())
-        codes = torch.cat([prior.most_likely(network, loss, x) for x, _ in batches])
-        return cls._of(codes, weight, left, curved, scale)
+        prior = cls._from_codes(codes, weight, torch.zeros_like(hessian), hessian, scale)
+        counts = torch.cat([count_known(x.flatten(1), facts.share) for x, _ in batches]).double()
+        known_fraction = (counts @ weight.double()) / (weight.double().sum() * size)
+        posterior = torch.linalg.inv(known_fraction * hessian + prior.precision.double())
+        codes = torch.cat([prior.map_code(network, loss, x) for x, _ in batches])
+        return cls._from_codes(codes, weight, posterior, hessian, scale)
 
     @classmethod
-    def _of(cls, codes: Tensor, weight: Tensor, left: Tensor, curved: Tensor, scale: float) -> Self:
-        """From codes (n, K) that are known but for a covariance `left` (K, K).
+    def _from_codes(
+        cls, codes: Tensor, weight: Tensor, posterior: Tensor, hessian: Tensor, scale: float
+    ) -> Self:
+        """The prior of codes (n, K) that have the covariance `posterior` (K, K) each.
 
-        `curved` (K, K) is the mean curvature of a row's negative log-likelihood in its code.
+        `hessian` (K, K) is the mean Hessian of a row's negative log-likelihood in its code.
         """
-        share = weight.double()[:, None] / weight.double().sum()
-        location = (share * codes.double()).sum(dim=0)
-        centred = codes.double() - location
-        covariance = (share * centred).t() @ centred + left
+        fraction = weight.double()[:, None] / weight.double().sum()
+        location = (fraction * codes.double()).sum(dim=0)
+        centered = codes.double() - location
+        covariance = (fraction * centered).t() @ centered + posterior
         tiny = torch.finfo(torch.float32).tiny
-        floor = LEAST_VARIANCE * float(covariance.diagonal().mean()) + tiny
+        floor = MIN_VARIANCE * float(covariance.diagonal().mean()) + tiny
         eye = torch.eye(len(covariance), dtype=torch.float64, device=codes.device)
         precision = torch.linalg.inv(covariance + floor * eye)
-        found = {
+        tensors = {
             "location": location,
             "precision": precision,
-            "metric": torch.linalg.inv(curved + precision),
+            "metric": torch.linalg.inv(hessian + precision),
             "scale": torch.tensor(scale, dtype=torch.float64),
         }
-        return cls(**{name: value.to(codes).contiguous() for name, value in found.items()})
+        return cls(**{name: value.to(codes).contiguous() for name, value in tensors.items()})
 
-    def most_likely(
+    def map_code(
         self, network: CodeNetwork, loss: Reconstruction, x: Tensor, start: Tensor | None = None
     ) -> Tensor:
-        """Codes (B, K) of rows (B, *shape) with gaps, sought from the encoder's codes of `start`.
+        """(B, K): the MAP codes of rows (B, *shape) with missing values.
 
-        `start` is (B, *shape), the same rows with their gaps filled as far as one can, or None.
+        The search starts from the encoder's codes of `start` (B, *shape), the same rows with
+        missing values filled, or of the rows themselves.
         """
 
-        def sums(raw: Tensor, x: Tensor) -> Tensor:
-            known = count_known(x.flatten(1), network.facts.share)
-            return self.scale * known * loss.per_row_known(raw, x)
+        def likelihood(raw: Tensor, x: Tensor) -> Tensor:
+            counts = count_known(x.flatten(1), network.facts.share)
+            return self.scale * counts * loss.per_row_known(raw, x)
 
         with torch.no_grad():
             code = network.encode(x if start is None else start)
-        return Refinement(network, sums, self.metric, self.distance)(x, code, STEPS)
+        refinement = Refinement(network, likelihood, self.metric, self.distance)
+        return refinement(x, code, REFINEMENT_STEPS)
 
 
 def _noise(
     network: CodeNetwork, loss: Reconstruction, rows: WeightedRows, n_components: int
 ) -> float:
-    """The mean error of a known value, as far as the code has not followed it.
+    """The variance of known values around the reconstruction, corrected for degrees of freedom.
 
-    Where the K numbers of a code follow a row of D, D - K in D are left for the noise.
+    The K numbers of a code leave D - K of the D numbers in a row for the noise.
     """
-    total, square, known, share = 0.0, 0.0, 0.0, network.facts.share
-    for x, weight in weighted_batches(rows, sampled(rows, ROWS_TO_LEARN)):
+    total, square, count, share = 0.0, 0.0, 0.0, network.facts.share
+    for x, weight in weighted_batches(rows, sample_positions(rows, MAX_FIT_ROWS)):
         counts = weight.double() * count_known(x.flatten(1), share)
         total += float(counts @ loss.per_row_known(network(x).reconstruction, x).double())
         square += float(counts @ row_means(x.double().square(), share))
-        known += float(counts.sum())
+        count += float(counts.sum())
     size = degrees_of_freedom(network.facts)
-    free = max(size - n_components, FEWEST_FREE)
-    noise = max(total * size / free, LEAST_NOISE * square) / max(known, 1.0)
+    free = max(size - n_components, MIN_FREE_DIMENSIONS)
+    noise = max(total * size / free, MIN_NOISE * square) / max(count, 1.0)
     return max(noise, torch.finfo(torch.float32).tiny)
 
 
 def degrees_of_freedom(facts: Facts) -> int:
-    """How many numbers a row is: the last level of a category follows from the others."""
-    tied = sum(c.likelihood == "categorical" and c.size > 1 for c in facts.columns or ())
-    return facts.n_features - tied
+    """The free numbers in a row; the last one-hot feature of a column follows from the others."""
+    dependent = sum(c.likelihood == "categorical" and c.size > 1 for c in facts.columns or ())
+    return facts.n_features - dependent
 
 
-def rows_needed(n_components: int) -> int:
-    """How many rows tell where codes of so many numbers lie."""
-    return ROWS_A_NUMBER * n_components
+def min_rows(dimensions: int) -> int:
+    """The number of rows needed to estimate a covariance of so many dimensions."""
+    return ROWS_PER_DIMENSION * dimensions
 
 
-def weighted_batches(rows: WeightedRows, chosen: Index) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows (B, *shape) at the `chosen` positions and their weights (B,)."""
-    for positions in plain_batches(len(chosen)):
-        yield taken(rows, chosen[positions])
+def weighted_batches(rows: WeightedRows, positions: Index) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the rows (B, *shape) at these positions, and their weights (B,)."""
+    for batch in consecutive_batches(len(positions)):
+        yield take_rows(rows, positions[batch])

@@ -1,34 +1,35 @@
-"""What takes as long to learn as many a fit, and few ask for: learned when somebody does."""
+"""A lazily fitted imputer: fitting takes as long as many a network, and few users need it."""
+
+# Shape letters: n rows.
 
 import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from isthmus.data import Rows, sampled
+from isthmus.data.loading.rows import Rows, sample_positions
 from isthmus.imputation.imputer import Imputer
-from isthmus.imputation.latent_prior import ROWS_TO_LEARN
+from isthmus.imputation.latent_prior import MAX_FIT_ROWS
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
-from isthmus.runtime import device as world
-from isthmus.training.rows import taken
+from isthmus.runtime.threads import limit_threads
+from isthmus.training.rows import take_rows
 from isthmus.types import Index, WeightedRows
 
-MOST_BYTES = 1 << 26
-"""Of rows that a fitted model keeps until then; where they take more, it learns at once."""
+MAX_DEFERRED_BYTES = 1 << 26
+"""Size of the rows that a fitted model may keep for later; if they take more, it fits at once."""
 
-_ONE_AT_A_TIME = threading.RLock()
-"""Whoever learns: how many threads torch takes is the process's. Who asks for what is learned
-already need not wait."""
+_FIT_LOCK = threading.RLock()
+"""One fit at a time, since the number of torch's threads belongs to the process."""
 
 
 @dataclass
-class Sample:
-    """Copies of some prepared rows, evenly spaced, with their weights."""
+class SampledRows(WeightedRows):
+    """Copies of evenly spaced prepared rows, with their weights."""
 
     values: Tensor
     """(n, *shape)."""
@@ -38,11 +39,11 @@ class Sample:
 
     @classmethod
     def of(cls, rows: Rows) -> Self:
-        """As many as an imputer learns from."""
-        return cls(*taken(rows, sampled(rows, ROWS_TO_LEARN)))
+        """As many rows as an imputer is fitted on."""
+        return cls(*take_rows(rows, sample_positions(rows, MAX_FIT_ROWS)))
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return len(self.values)
 
     def take(self, positions: Index) -> Tensor:
@@ -51,23 +52,23 @@ class Sample:
 
 
 class LazyImputer:
-    """An imputer, or how to learn it when it is first asked for; copied once it is learned."""
+    """An imputer that is fitted on its first use. Copying and pickling it count as uses."""
 
     def __init__(self, imputer: Imputer | Callable[[], Imputer]) -> None:
         self._imputer = imputer
 
     def __call__(self) -> Imputer:
-        """The imputer."""
-        found = self._imputer
-        if isinstance(found, Imputer):
-            return found
-        with _ONE_AT_A_TIME:
+        """The fitted imputer."""
+        imputer = self._imputer
+        if isinstance(imputer, Imputer):
+            return imputer
+        with _FIT_LOCK:
             if not isinstance(self._imputer, Imputer):
                 self._imputer = self._imputer()
             return self._imputer
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without rows: what a fit has seen does not go where its model goes."""
+    def __getstate__(self) -> dict[str, object]:
+        """The fitted imputer; training rows are not copied with a model."""
         return {"_imputer": self()}
 
 
@@ -80,19 +81,20 @@ def lazy_imputer(
     seed: int,
     work: int,
 ) -> LazyImputer:
-    """What a network learns of rows to train on and to judge by; it must stay as it is till then.
+    """An imputer for a network, fitted later on training and validation `rows`.
 
-    `work` is what a batch takes in multiply-adds; for the rest see `Imputer.learn`.
+    The network must not change until then. `work` is the number of multiply-adds in a batch; for
+    the other parameters see `Imputer.fit`.
     """
 
-    def learn(train: WeightedRows, judged: WeightedRows) -> Imputer:
-        # Whoever asks may have told torch anything.
+    def fit(train: WeightedRows, validation: WeightedRows) -> Imputer:
+        # The caller may have changed torch's modes.
         exact = torch.autocast(centre.device.type, enabled=False)
-        with torch.inference_mode(False), exact, world.threads(work, centre.device):
-            return Imputer.learn(network, loss, train, judged, metric, centre=centre, seed=seed)
+        with torch.inference_mode(False), exact, limit_threads(work, centre.device):
+            return Imputer.fit(network, loss, train, validation, metric, centre=centre, seed=seed)
 
-    if sum(part.nbytes(min(len(part), ROWS_TO_LEARN)) for part in rows) > MOST_BYTES:
-        return LazyImputer(learn(*rows))
-    train = Sample.of(rows[0])
-    judged = train if rows[1] is rows[0] else Sample.of(rows[1])
-    return LazyImputer(functools.partial(learn, train, judged))
+    if sum(part.nbytes(min(len(part), MAX_FIT_ROWS)) for part in rows) > MAX_DEFERRED_BYTES:
+        return LazyImputer(fit(*rows))
+    train = SampledRows.of(rows[0])
+    validation = train if rows[1] is rows[0] else SampledRows.of(rows[1])
+    return LazyImputer(functools.partial(fit, train, validation))

@@ -1,10 +1,10 @@
-"""Weights of several estimates of the same values, by what the values turned out to be.
+"""Stacking: weights that combine several estimates of the same values.
 
-Stacked regressions (Breiman 1996): least squares with weights that are not negative. Here they add
-up to 1 at most, so that what tells nothing is left at the mean.
+Stacked regressions (Breiman 1996): least squares with non-negative weights. Here the weights sum to
+at most 1, so that uninformative estimates leave a value at the mean.
 """
 
-# Shape letters: J estimates, D features.
+# Shape letters: J estimates, B rows in a batch, D features.
 
 from itertools import combinations
 from typing import NamedTuple, Self
@@ -12,107 +12,108 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-FEW = 100
-"""A feature counts for itself from about so many values on."""
+POOLED_VALUES = 100
+"""The weights of all features together count as so many values in the weights of each feature."""
 
-ROUNDING = 1e-9
-"""Share of the mean square of the estimates that is added to each: some may be the same."""
+RIDGE = 1e-9
+"""Fraction of the mean square of the estimates that is added to each: estimates may be equal."""
 
 
-class Evidence(NamedTuple):
-    """Sums of products over values whose truth is known, and which were estimated."""
+class SufficientStatistics(NamedTuple):
+    """Sums over known values that determine the least-squares weights of their estimates."""
 
-    among: Tensor
-    """(D, J, J): of the estimates."""
+    gram: Tensor
+    """(D, J, J): products of pairs of estimates."""
 
-    beside: Tensor
-    """(D, J): of the estimates and the truth."""
+    cross: Tensor
+    """(D, J): products of estimates and true values."""
 
-    values: Tensor
-    """(D,): of how many values."""
+    n_values: Tensor
+    """(D,): the number of values."""
 
     @classmethod
     def of(cls, estimates: Tensor, truth: Tensor, counted: Tensor, weight: Tensor) -> Self:
-        """From (J, B, D) estimates and (B, D) truths where `counted` (B, D); weights (B,) of rows.
+        """The sums for (J, B, D) estimates and (B, D) true values, as deviations from the mean.
 
-        All are deviations from where a feature is left where nothing is known.
+        Only values `counted` (B, D) enter. `weight` (B,) are those of the rows.
         """
-        seen = torch.where(counted, estimates, torch.zeros_like(estimates)).double()
-        aim = torch.where(counted, truth, torch.zeros_like(truth)).double()
-        weighted = weight.double()[:, None] * seen
+        included = torch.where(counted, estimates, torch.zeros_like(estimates)).double()
+        target = torch.where(counted, truth, torch.zeros_like(truth)).double()
+        weighted = weight.double()[:, None] * included
         return cls(
-            torch.einsum("ibd,jbd->dij", weighted, seen),
-            torch.einsum("ibd,bd->di", weighted, aim),
+            torch.einsum("ibd,jbd->dij", weighted, included),
+            torch.einsum("ibd,bd->di", weighted, target),
             counted.double().sum(dim=0),
         )
 
-    def __or__(self, other: "Evidence") -> "Evidence":
-        """Both together."""
-        return Evidence(*(a + b for a, b in zip(self, other, strict=True)))
+    def __or__(self, other: "SufficientStatistics") -> "SufficientStatistics":
+        """The sums over both sets of values."""
+        return SufficientStatistics(*(a + b for a, b in zip(self, other, strict=True)))
 
     def weights(self) -> Tensor:
-        """(J, D): of each estimate in each feature; those of few values are near those of all."""
-        among, beside = self.among.sum(dim=0), self.beside.sum(dim=0)
-        shared = convex_weights(among[None], beside[None])[0]
-        usual = FEW * among / self.values.sum().clamp(min=1)
-        return convex_weights(self.among + usual, self.beside + usual @ shared).t()
+        """(J, D): the weight of each estimate in each feature, partly pooled over features."""
+        gram, cross = self.gram.sum(dim=0), self.cross.sum(dim=0)
+        pooled = convex_weights(gram[None], cross[None])[0]
+        prior = POOLED_VALUES * gram / self.n_values.sum().clamp(min=1)
+        return convex_weights(self.gram + prior, self.cross + prior @ pooled).t()
 
 
-class Certainty(NamedTuple):
-    """Sums over values whose truth is known, of what was expected of them."""
+class ShrinkageStatistics(NamedTuple):
+    """Sums over known values that determine how far their estimates are shrunk to the mean."""
 
     square: Tensor
-    """(D,): of the squares of what was expected."""
+    """(D,): squared estimates."""
 
     noise: Tensor
-    """(D,): of these times the squared errors."""
+    """(D,): squared estimates times squared errors."""
 
     @classmethod
-    def of(cls, expected: Tensor, truth: Tensor, counted: Tensor, weight: Tensor) -> Self:
-        """From (B, D) expectations and truths where `counted` (B, D); weights (B,) of rows."""
-        seen = torch.where(counted, expected, torch.zeros_like(expected)).double().square()
-        error = torch.where(counted, expected - truth, torch.zeros_like(expected)).double()
+    def of(cls, estimates: Tensor, truth: Tensor, counted: Tensor, weight: Tensor) -> Self:
+        """The sums for (B, D) estimates and true values; see `SufficientStatistics.of`."""
+        included = torch.where(counted, estimates, torch.zeros_like(estimates)).double().square()
+        error = torch.where(counted, estimates - truth, torch.zeros_like(estimates)).double()
         w = weight.double()
-        return cls(w @ seen, w.square() @ (seen * error.square()))
+        return cls(w @ included, w.square() @ (included * error.square()))
 
-    def __or__(self, other: "Certainty") -> "Certainty":
-        """Both together."""
-        return Certainty(self.square + other.square, self.noise + other.noise)
+    def __or__(self, other: "ShrinkageStatistics") -> "ShrinkageStatistics":
+        """The sums over both sets of values."""
+        return ShrinkageStatistics(self.square + other.square, self.noise + other.noise)
 
-    def kept(self, times: float) -> Tensor:
-        """(D,): the share of what is expected that is kept, 1 / (1 + v), from 0 to 1.
+    def factor(self, repeats: float) -> Tensor:
+        """(D,): the shrinkage factor 1 / (1 + v) of the estimates, in [0, 1].
 
-        v is the variance of the slope of the truths on what was expected, estimated without the
-        errors being alike (White 1980): of a feature with a few odd values little is sure. Where
-        slopes are drawn around 0 with a mean square of 1, that share of what was found is the
-        slope to be expected. `times` is how often the same value comes again where it comes.
+        v is the variance of the slope of true values on estimates. It does not assume equal error
+        variances (White 1980), so that a feature with a few outliers gets a small factor. If slopes
+        have the prior mean square 1 around 0, the factor is their posterior mean. `repeats` is how
+        often each value enters the sums.
         """
-        known = self.square.square()
-        return known / (known + times * self.noise).clamp(min=torch.finfo(torch.float32).tiny)
+        precision = self.square.square()
+        total = precision + repeats * self.noise
+        return precision / total.clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def convex_weights(among: Tensor, beside: Tensor) -> Tensor:
-    """(D, J): w >= 0 with a sum of at most 1 where w' among w - 2 w' beside is least.
+def convex_weights(gram: Tensor, cross: Tensor) -> Tensor:
+    """(D, J): the minimizer of w' gram w - 2 w' cross over w >= 0 with a sum of at most 1.
 
-    The least lies on some face of that simplex, where it is that of a linear system: all faces are
-    looked at, 2^(J + 1) - 2 and the point 0, which is well for a few estimates.
+    The minimum is on a face of this simplex, where it solves a linear system. All 2^(J + 1) - 2
+    faces and the point 0 are tried, which is cheap for a few estimates.
     """
-    size = among.shape[1]
-    scale = among.diagonal(dim1=1, dim2=2).mean(dim=1) + torch.finfo(torch.float32).tiny
-    eye = torch.eye(size, dtype=among.dtype, device=among.device)
-    among = among + ROUNDING * scale[:, None, None] * eye
-    best, least = torch.zeros_like(beside), torch.zeros_like(beside[:, 0])
+    size = gram.shape[1]
+    scale = gram.diagonal(dim1=1, dim2=2).mean(dim=1) + torch.finfo(torch.float32).tiny
+    eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
+    gram = gram + RIDGE * scale[:, None, None] * eye
+    best, minimum = torch.zeros_like(cross), torch.zeros_like(cross[:, 0])
     for face in (list(f) for n in range(1, size + 1) for f in combinations(range(size), n)):
-        inverse = torch.linalg.inv(among[:, face][:, :, face])
-        free = (inverse @ beside[:, face, None])[..., 0]
+        inverse = torch.linalg.inv(gram[:, face][:, :, face])
+        free = (inverse @ cross[:, face, None])[..., 0]
         ones = inverse.sum(dim=2)
         excess = (free.sum(dim=1) - 1) / ones.sum(dim=1)
-        for found in (free, free - excess[:, None] * ones):
-            weights = torch.zeros_like(beside)
-            weights[:, face] = found
-            value = ((among @ weights[..., None])[..., 0] - 2 * beside).mul(weights).sum(dim=1)
-            within = (found >= 0).all(dim=1) & (found.sum(dim=1) <= 1 + ROUNDING)
-            better = within & (value < least)
+        for solution in (free, free - excess[:, None] * ones):
+            weights = torch.zeros_like(cross)
+            weights[:, face] = solution
+            value = ((gram @ weights[..., None])[..., 0] - 2 * cross).mul(weights).sum(dim=1)
+            feasible = (solution >= 0).all(dim=1) & (solution.sum(dim=1) <= 1 + RIDGE)
+            better = feasible & (value < minimum)
             best = torch.where(better[:, None], weights, best)
-            least = torch.where(better, value, least)
+            minimum = torch.where(better, value, minimum)
     return best

@@ -1,8 +1,8 @@
-"""Many fits at once: several settings of an autoencoder, and which of them suits the data best.
+"""Concurrent fits: cross-validated search over settings, and several autoencoders at once.
 
-Networks of one form are trained by the same products of stacks of matrices, so that many small fits
-take little longer than a few. Each takes the steps that it takes alone, within rounding, which in
-single precision grows over many of them.
+Networks of the same architecture are trained in batches of matrices, so many small fits take little
+longer than a few. Each fit takes the same steps as alone, within rounding errors. In single
+precision these grow over many steps.
 """
 
 from isthmus.search.search import SearchCV

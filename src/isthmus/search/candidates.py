@@ -1,8 +1,8 @@
-"""Which combinations of settings a search tries."""
+"""The candidates of a search: combinations of settings from a grid."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from isthmus.errors import RequestError, require
@@ -16,17 +16,21 @@ SPECS = {
     "pretraining": "pretraining.RBM()",
     "optimizer": "optim.AdamW()",
 }
-"""A spec for each setting that may be one."""
+"""An example for each setting that may be a spec."""
 
-Grid = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Grid = Mapping[str, object] | Sequence[Mapping[str, object]]
+"""Lists of values, or distributions with a method `rvs`, by the name of a setting."""
 
 
 def candidates_of(
-    estimator: Autoencoder, grid: Grid, n_iter: int | None, random_state: Any
-) -> list[dict[str, Any]]:
+    estimator: Autoencoder,
+    grid: Grid,
+    n_iter: int | None,
+    random_state: int | np.random.RandomState | None,
+) -> list[dict[str, object]]:
     """Every combination of the grid, or `n_iter` of them drawn at random.
 
-    Raises RequestError for a grid that makes no sense, or settings that the estimator has not.
+    Raises RequestError for an invalid grid, or for settings that the estimator does not have.
     """
     require(
         n_iter is None or (is_integer(n_iter) and n_iter >= 1),
@@ -36,49 +40,52 @@ def candidates_of(
         _check_lists(grid)
     try:
         if n_iter is None:
-            found = list(ParameterGrid(grid))
+            candidates = list(ParameterGrid(grid))
         else:
-            found = list(ParameterSampler(grid, n_iter, random_state=random_state))
+            candidates = list(ParameterSampler(grid, n_iter, random_state=random_state))
     except (TypeError, ValueError) as error:
         raise RequestError(f"param_grid: {' '.join(str(error).split())}") from error
-    for settings in found:
+    for settings in candidates:
         for name in settings:
             _check_name(estimator, settings, name)
-    return found
+    return candidates
 
 
 def _check_lists(grid: Grid) -> None:
-    """Raise RequestError where something can only be drawn from."""
-    for one in [grid] if isinstance(grid, Mapping) else grid:
-        drawn = [name for name, values in one.items() if hasattr(values, "rvs")]
+    """Raise RequestError if the grid holds a distribution, which has no list of values."""
+    for part in [grid] if isinstance(grid, Mapping) else grid:
+        distributions = [name for name, values in part.items() if hasattr(values, "rvs")]
         require(
-            not drawn,
-            f"param_grid: {', '.join(drawn)} can only be drawn from; give n_iter, which says how "
-            "many combinations to draw",
+            not distributions,
+            f"param_grid: {', '.join(distributions)} can only be drawn at random; give n_iter, the "
+            "number of combinations to draw",
         )
 
 
-def _check_name(estimator: Autoencoder, settings: Mapping[str, Any], name: str) -> None:
-    """Raise RequestError unless the estimator has such a setting, in these `settings` of others."""
-    own = estimator.get_params(deep=False)
+def _check_name(estimator: Autoencoder, settings: Mapping[str, object], name: str) -> None:
+    """Raise RequestError unless the estimator with these `settings` has one called `name`."""
+    defaults = estimator.get_params(deep=False)
     head, *inner = name.split("__", 1)
-    require(head in own, f"param_grid: Autoencoder has no settings {head}; it has {_listed(own)}")
+    require(
+        head in defaults,
+        f"param_grid: Autoencoder has no setting {head}; it has {_listed(defaults)}",
+    )
     if not inner:
         return
-    held = settings.get(head, own[head])
-    if not hasattr(held, "get_params"):
-        spec = SPECS.get(head)
-        cure = f"give {head}={spec} in the estimator" if spec else f"give lists of whole {head}"
+    spec = settings.get(head, defaults[head])
+    if not hasattr(spec, "get_params"):
+        example = SPECS.get(head)
+        remedy = f"give {head}={example} in the estimator" if example else f"give lists of {head}"
         raise RequestError(
-            f"param_grid: {name} is a setting of a spec, and {head}={short_repr(held)} is none; "
-            f"{cure}"
+            f"param_grid: {name} is a setting of a spec, and {head}={short_repr(spec)} is not a "
+            f"spec; {remedy}"
         )
-    known = held.get_params()
+    names = spec.get_params()
     require(
-        inner[0] in known,
-        f"param_grid: {type(held).__name__} has no settings {inner[0]}; it has {_listed(known)}",
+        inner[0] in names,
+        f"param_grid: {type(spec).__name__} has no setting {inner[0]}; it has {_listed(names)}",
     )
 
 
-def _listed(names: Mapping[str, Any]) -> str:
+def _listed(names: Mapping[str, object]) -> str:
     return ", ".join(sorted(names))

@@ -1,48 +1,51 @@
-"""How good a fit is on some rows, by a function of the user's."""
+"""The score of a fitted autoencoder, by its own method or a function of the user."""
 
 import inspect
-from typing import Any
+from collections.abc import Callable
 
 from isthmus.errors import RequestError
 from isthmus.estimator import Autoencoder
 from isthmus.spec import short_repr
 
-CURE = (
-    "give a function of (estimator, X), such as Autoencoder.explained_variance, or None for minus "
-    "the mean squared error"
+Scoring = Callable[..., float]
+"""A function of (estimator, X) or (estimator, X, y); higher is better."""
+
+REMEDY = (
+    "give a function of (estimator, X), such as Autoencoder.explained_variance, or None for the "
+    "negative mean squared error"
 )
 
 
 class ScoringError(Exception):
-    """What `scoring` raised, as its cause."""
+    """An exception that `scoring` raised, which is its cause."""
 
 
-def check_scoring(scoring: Any) -> None:
-    """Raise RequestError unless `scoring` is None or a function of (estimator, X)."""
+def check_scoring(scoring: object) -> None:
+    """Raise RequestError unless `scoring` is a function of (estimator, X), or None."""
     if scoring is None:
         return
-    owners = (getattr(one, "__module__", None) for one in (scoring, type(scoring)))
-    if isinstance(scoring, str) or any(str(one).startswith("sklearn.metrics") for one in owners):
+    modules = (getattr(owner, "__module__", None) for owner in (scoring, type(scoring)))
+    if isinstance(scoring, str) or any(str(name).startswith("sklearn.metrics") for name in modules):
         raise RequestError(
-            f"scoring={short_repr(scoring)} compares predictions with a y, and an autoencoder has "
-            f"none; {CURE}"
+            f"scoring={short_repr(scoring)} compares predictions with a y, and an autoencoder "
+            f"makes no predictions; {REMEDY}"
         )
     if not callable(scoring):
-        raise RequestError(f"scoring={short_repr(scoring)} is no function; {CURE}")
+        raise RequestError(f"scoring={short_repr(scoring)} is not a function; {REMEDY}")
 
 
-def scored(fitted: Autoencoder, scoring: Any, X: Any, y: Any) -> float:
-    """What `scoring` makes of some rows; None is the estimator's own score."""
+def compute_score(fitted: Autoencoder, scoring: Scoring | None, X: object, y: object) -> float:
+    """The score of a fitted autoencoder on rows; None is its own method `score`."""
     if scoring is None:
         return fitted.score(X)
     return float(scoring(fitted, X, y) if _takes_y(scoring) else scoring(fitted, X))
 
 
-def _takes_y(scoring: Any) -> bool:
+def _takes_y(scoring: Scoring) -> bool:
     try:
         inspect.signature(scoring).bind(None, None, None)
     except TypeError:
         return False
-    except ValueError:  # which has no signature to look at
+    except ValueError:  # a built-in function without a signature
         return True
     return True

@@ -1,9 +1,9 @@
-"""SearchCV: which settings of an autoencoder suit the data best."""
+"""SearchCV: cross-validated search over the settings of an autoencoder."""
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from scipy.stats import rankdata
@@ -13,70 +13,91 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from isthmus.data import Subset, is_streamed, open_source
-from isthmus.data.arrays import is_sparse
+from isthmus.data.arrays import array_source, is_sparse
+from isthmus.data.open import open_source
+from isthmus.data.source import Source, Subset
 from isthmus.errors import ArtifactError, RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.estimator.inputs import row_weights
 from isthmus.estimator.settings import folder_of
-from isthmus.search.candidates import candidates_of
-from isthmus.search.scoring import ScoringError, check_scoring, scored
-from isthmus.search.together import run_some
-from isthmus.types import Array, Index, Source
+from isthmus.search.candidates import Grid, candidates_of
+from isthmus.search.scoring import Scoring, ScoringError, check_scoring, compute_score
+from isthmus.search.together import run_in_groups
+from isthmus.types import Array, Index
 
-TRIED, BEST = "candidate-{}/split-{}", "best"
-"""Inside the folder that `checkpoint` names: where each fit of a search keeps its state. Numbers
-are those of `cv_results_`."""
+CANDIDATE_FOLDER, BEST_FOLDER = "candidate-{}/split-{}", "best"
+"""Folders of the fits inside the estimator's `checkpoint`; numbers are those of `cv_results_`."""
+
+
+class Splitter(Protocol):
+    """A cross-validation splitter of scikit-learn, such as KFold."""
+
+    def split(
+        self, X: object, y: object = None, groups: object = None
+    ) -> Iterator[tuple[Index, Index]]:
+        """The training and test positions of each fold."""
 
 
 class Fold(NamedTuple):
-    """Some rows to learn from, and the others."""
+    """The training and test rows of one split."""
 
     train: Source
     weight: Array | None
     test: Any
-    test_y: Any
+    test_y: object
 
 
 class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """Which settings of an autoencoder suit the data best, by cross-validation.
+    """Search for the best settings of an autoencoder by cross-validation.
 
-    As scikit-learn's GridSearchCV and RandomizedSearchCV, but all fits are taken together.
+    It works like scikit-learn's GridSearchCV and RandomizedSearchCV, except that all fits run
+    concurrently and share training steps.
 
     Parameters:
-        estimator: The Autoencoder whose settings are tried. Where it has a `checkpoint`, each fit
-            has a folder of its own there: candidate-0/split-0 and so on, and best.
-        param_grid: Lists of values by setting, every combination of which is tried, or a sequence
-            of such; with `n_iter`, lists or distributions that have a method `rvs`.
-        n_iter: How many combinations to draw at random, or None for all.
-        cv: Folds, or a splitter of scikit-learn's.
+        estimator: The Autoencoder whose settings are varied. If it has a `checkpoint`, each fit has
+            its own folder there: candidate-0/split-0 and so on, and best.
+        param_grid: Lists of values by the name of a setting, all combinations of which are tried,
+            or a list of such grids. With `n_iter` also distributions that have a method `rvs`.
+        n_iter: The number of combinations to draw at random, 1 or more. None, the default, tries
+            all of them.
+        cv: The number of folds, 2 or more, or a splitter of scikit-learn; default 5.
         scoring: A function of (estimator, X) or (estimator, X, y), such as
-            `Autoencoder.explained_variance`; higher is better. None is the estimator's own `score`,
-            minus the mean squared error of held-out rows. scikit-learn's names are refused, as all
-            of them compare predictions with a y.
-        refit: Whether to fit the best settings to all rows in the end.
-        error_score: The score of a fit that fails: "raise", or a number.
-        random_state: What draws the combinations.
+            `Autoencoder.explained_variance`; higher is better. None, the default, is the
+            estimator's `score`, the negative mean squared error of the test rows. scikit-learn's
+            names are refused, as all of them compare predictions with a y.
+        refit: Whether to fit the best combination to all rows in the end; default True.
+        error_score: The score of a fit that fails: a number, by default NaN, or "raise".
+        random_state: An int, a NumPy RandomState or None; determines the drawn combinations.
 
     Attributes:
-        cv_results_: Arrays with one entry a combination: `params`, `param_...`,
+        cv_results_: A dict of arrays with one entry per combination: `params`, `param_...`,
             `split0_test_score` and so on, `mean_test_score`, `std_test_score`, `rank_test_score`.
         best_index_, best_params_, best_score_: The combination of the highest mean score.
-        best_estimator_: The Autoencoder fitted to all rows with it, where `refit`.
-        n_splits_: How many folds there were.
+        best_estimator_: The Autoencoder with these settings, fitted to all rows; with `refit`.
+        n_splits_: The number of folds.
+        n_features_in_: As in scikit-learn; with `refit`.
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus import Autoencoder, SearchCV
+        >>> rows = np.random.default_rng(0).normal(size=(60, 2)) @ [[1, 2, 0], [0, 1, 3]]
+        >>> estimator = Autoencoder(kind="vanilla", max_epochs=2, random_state=0)
+        >>> search = SearchCV(estimator, {"n_components": [1, 2]}, cv=2).fit(rows)
+        >>> search.best_params_, search.transform(rows).shape
+        ({'n_components': 2}, (60, 2))
     """
 
     def __init__(
         self,
         estimator: Autoencoder,
-        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        param_grid: Grid,
         *,
         n_iter: int | None = None,
-        cv: Any = 5,
-        scoring: Any = None,
+        cv: int | Splitter | Iterable[tuple[Index, Index]] = 5,
+        scoring: Scoring | None = None,
         refit: bool = True,
-        error_score: Any = np.nan,
-        random_state: Any = None,
+        error_score: float | str = np.nan,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.estimator = estimator
         self.param_grid = param_grid
@@ -89,159 +110,204 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
 
     def fit(
         self,
-        X: Any,
-        y: Any = None,
+        X: object,
+        y: object = None,
         *,
-        groups: Any = None,
-        sample_weight: Any = None,
+        groups: object = None,
+        sample_weight: object = None,
         resume: bool = False,
     ) -> Self:
-        """Try all combinations on all folds of the rows of X, and keep the best.
+        """Fit all combinations on all folds, and the best one on all rows.
 
-        `y` decides the folds, where `cv` asks for it, and goes to `scoring`; `groups` only decides
-        the folds. `sample_weight` (n,) counts a row as that many where it is learned from; scores
-        of held-out rows are not weighted, as scikit-learn's are not. `resume` goes on from the
-        checkpoints of a search that was stopped, each fit from its own.
+        Parameters:
+            X: Rows as in `Autoencoder.fit`, in memory.
+            y: Passed to `scoring`, and to the splitter if it stratifies.
+            groups: Passed to the splitter only.
+            sample_weight: (n,) weights of the training rows. Scores of test rows are not weighted,
+                as in scikit-learn.
+            resume: Whether to continue an interrupted search from the checkpoints of its fits.
 
-        Raises RequestError for settings that make no sense, DataError for weights that make none,
-        ArtifactError for checkpoints of another search, and what a fit or `scoring` raises for
-        `error_score="raise"`; else a FitFailedWarning tells of fits that failed, and a UserWarning
-        of scores that did.
+        Returns:
+            The search itself.
+
+        Raises:
+            RequestError: A setting is invalid, or no combination could be scored.
+            DataError: The rows or weights cannot be used.
+            ArtifactError: The checkpoints belong to another search.
+
+        Warns:
+            FitFailedWarning: A fit failed; it raises instead with `error_score="raise"`.
+            UserWarning: `scoring` failed; it raises instead with `error_score="raise"`.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(60, 3))
+            >>> search = SearchCV(Autoencoder(max_epochs=1), {"n_components": [1, 2]}, cv=3)
+            >>> search.fit(rows).n_splits_
+            3
         """
         check_scoring(self.scoring)
         candidates = candidates_of(self.estimator, self.param_grid, self.n_iter, self.random_state)
-        rows = _counted(X)
+        rows = _indexable(X)
         n_rows = rows.shape[0] if is_sparse(rows) else len(rows)
-        counted: Any = np.empty(n_rows)
-        weight = None if sample_weight is None else row_weights(sample_weight, counted)
+        placeholder = np.zeros((n_rows, 1))
+        weight = None
+        if sample_weight is not None:
+            weight = row_weights(sample_weight, array_source(placeholder))
         folds = [
             Fold(
-                open_source(_some(rows, train)),
+                open_source(_take(rows, train)),
                 None if weight is None else weight[train],
-                _some(rows, test),
+                _take(rows, test),
                 None if y is None else _safe_indexing(y, test),
             )
-            for train, test in check_cv(self.cv, y).split(counted, y, groups)
+            for train, test in check_cv(self.cv, y).split(placeholder, y, groups)
         ]
         jobs = [
-            functools.partial(self._tried, self._made(one, TRIED.format(at, split)), fold, resume)
-            for at, one in enumerate(candidates)
+            functools.partial(
+                self._fit_and_score,
+                self._with_settings(settings, CANDIDATE_FOLDER.format(index, split)),
+                fold,
+                resume,
+            )
+            for index, settings in enumerate(candidates)
             for split, fold in enumerate(folds)
         ]
-        outcomes = run_some(jobs)
-        scores = np.array([self._score(outcome) for outcome in outcomes], float)
+        outcomes = run_in_groups(jobs)
+        scores = np.array([self._score_of_outcome(outcome) for outcome in outcomes], float)
         self.__dict__.pop("best_estimator_", None)  # that of an earlier search
         self.n_splits_ = len(folds)
-        self.cv_results_ = _results(candidates, scores.reshape(len(candidates), len(folds)))
+        self.cv_results_ = _cv_results(candidates, scores.reshape(len(candidates), len(folds)))
         if np.isnan(self.cv_results_["mean_test_score"]).all():
-            raise RequestError(_why_none(outcomes))
-        self._choose(X, weight, resume)
+            raise RequestError(_no_score_message(outcomes))
+        self._select_best(X, weight, resume)
         return self
 
-    def transform(self, X: Any) -> Array:
-        """The codes of the rows of X by the best estimator."""
+    def transform(self, X: object) -> Array:
+        """The codes of the rows of X by the best estimator, (n, n_components_).
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(60, 3))
+            >>> search = SearchCV(Autoencoder(max_epochs=1), {"n_components": [2]}, cv=2)
+            >>> search.fit(rows).transform(rows).shape
+            (60, 2)
+        """
         return self._best.transform(X)
 
-    def inverse_transform(self, X: Any) -> Any:
-        """What the rows were, rebuilt from codes by the best estimator."""
+    def inverse_transform(self, X: object) -> Any:
+        """The rows that the best estimator reconstructs from codes, in the form of the fitted rows.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(60, 3))
+            >>> search = SearchCV(Autoencoder(max_epochs=1), {"n_components": [2]}, cv=2)
+            >>> search.fit(rows).inverse_transform([[0.0, 0.0]]).shape
+            (1, 3)
+        """
         return self._best.inverse_transform(X)
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """How well the best estimator does on the rows of X, by `scoring`."""
-        return scored(self._best, self.scoring, X, y)
+    def score(self, X: object, y: object = None) -> float:
+        """The score of the best estimator on the rows of X, by `scoring`.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(60, 3))
+            >>> search = SearchCV(Autoencoder(max_epochs=1), {"n_components": [2]}, cv=2)
+            >>> search.fit(rows).score(rows) < 0
+            True
+        """
+        return compute_score(self._best, self.scoring, X, y)
 
     @property
     def _best(self) -> Autoencoder:
         check_is_fitted(self, "cv_results_")
         require(
             hasattr(self, "best_estimator_"),
-            "SearchCV: refit=False left no estimator to ask; give refit=True, or fit the estimator "
-            "with the settings best_params_",
+            "SearchCV: with refit=False there is no fitted estimator; give refit=True, or fit the "
+            "estimator with the settings best_params_",
         )
         best: Autoencoder = self.best_estimator_
         return best
 
-    def _made(self, settings: Mapping[str, Any], place: str) -> Autoencoder:
-        """An estimator of one combination, its checkpoints in a folder of its own."""
-        made: Autoencoder = clone(self.estimator).set_params(**clone(settings, safe=False))
-        folder = folder_of(made.checkpoint)
-        return made if folder is None else made.set_params(checkpoint=folder / place)
+    def _with_settings(self, settings: dict[str, object], folder: str) -> Autoencoder:
+        """A copy of the estimator with `settings`, and its own `folder` for checkpoints."""
+        copy: Autoencoder = clone(self.estimator).set_params(**clone(settings, safe=False))
+        base = folder_of(copy.checkpoint)
+        return copy if base is None else copy.set_params(checkpoint=base / folder)
 
-    def _tried(self, estimator: Autoencoder, fold: Fold, resume: bool) -> float:
-        """The score of one combination on one fold."""
+    def _fit_and_score(self, estimator: Autoencoder, fold: Fold, resume: bool) -> float:
+        """The score of an estimator fitted on the training rows of a fold, on its test rows."""
         fitted = estimator.fit(fold.train, sample_weight=fold.weight, resume=resume)
         try:
-            return scored(fitted, self.scoring, fold.test, fold.test_y)
-        except Exception as error:  # whoever looks at the outcome tells it from a fit's
+            return compute_score(fitted, self.scoring, fold.test, fold.test_y)
+        except Exception as error:  # to tell it from an exception of the fit
             raise ScoringError from error
 
-    def _score(self, outcome: float | Exception) -> float:
+    def _score_of_outcome(self, outcome: float | Exception) -> float:
+        """The score; for an exception, a warning and the `error_score`."""
         if not isinstance(outcome, Exception):
             return outcome
-        scoring = isinstance(outcome, ScoringError)
-        failure = outcome.__cause__ if isinstance(outcome, ScoringError) else outcome
-        # A checkpoint of another search is no failure of its combination.
+        is_scoring = isinstance(outcome, ScoringError)
+        failure = outcome.__cause__ if is_scoring else outcome
+        # A checkpoint of another search is not a failure of this combination.
         if self.error_score == "raise" or isinstance(outcome, ArtifactError):
             raise failure or outcome
-        what, category = ("scoring", UserWarning) if scoring else ("a fit", FitFailedWarning)
-        warnings.warn(f"{what} failed: {failure}", category, stacklevel=3)
+        subject, category = ("scoring", UserWarning) if is_scoring else ("a fit", FitFailedWarning)
+        warnings.warn(f"{subject} failed: {failure}", category, stacklevel=3)
         return float(self.error_score)
 
-    def _choose(self, X: Any, weight: Array | None, resume: bool) -> None:
+    def _select_best(self, X: object, weight: Array | None, resume: bool) -> None:
         results = self.cv_results_
         self.best_index_ = int(results["rank_test_score"].argmin())
         self.best_params_ = results["params"][self.best_index_]
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
         if self.refit:
-            best = self._made(self.best_params_, BEST)
+            best = self._with_settings(self.best_params_, BEST_FOLDER)
             self.best_estimator_ = best.fit(X, sample_weight=weight, resume=resume)
             self.n_features_in_ = self.best_estimator_.n_features_in_
 
 
-def _why_none(outcomes: Sequence[float | Exception]) -> str:
-    """Why there is no best combination, in a sentence."""
-    failed = [one for one in outcomes if isinstance(one, Exception)]
-    if not failed:
-        return "scoring: every combination has a score that is NaN; give another function"
-    every = "every fit" if len(failed) == len(outcomes) else "some fit of every combination"
-    if all(isinstance(one, ScoringError) for one in failed):
-        return f"scoring: it failed for {every}, which itself did not; see the warnings for why"
-    return f"param_grid: {every} failed; see the warnings for the reasons"
+def _no_score_message(outcomes: Sequence[float | Exception]) -> str:
+    """The error message if no combination has a score."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    if not failures:
+        return "scoring: every combination has the score NaN; give another function"
+    subject = "every fit" if len(failures) == len(outcomes) else "some fit of every combination"
+    if all(isinstance(failure, ScoringError) for failure in failures):
+        return f"scoring: it failed after {subject}, though the fits succeeded; see the warnings"
+    return f"param_grid: {subject} failed; see the warnings for the reasons"
 
 
-def _counted(X: Any) -> Any:
-    """X as something of which the number of rows is known, and of which some can be taken."""
-    if is_sparse(X):
-        return X.tocsr()
+def _indexable(X: object) -> Any:
+    """X in a form whose rows can be counted and selected."""
+    rows: Any = X
+    if is_sparse(rows):
+        return rows.tocsr()
     return X if hasattr(X, "__len__") else open_source(X)
 
 
-def _some(X: Any, rows: Index) -> Any:
-    """Some of the rows, as what X is."""
-    if hasattr(X, "schema") and hasattr(X, "read"):
-        source: Source = X
+def _take(X: object, rows: Index) -> Any:
+    """The selected rows, in the form of X."""
+    if isinstance(X, Source):
         require(
-            not is_streamed(source),
-            f"{source.origin}: rows that stay on disk cannot be cut into folds; read them into "
-            "memory, or give some of them",
+            not X.is_streamed,
+            f"{X.origin}: rows that stay on disk cannot be cut into folds; read them into memory, "
+            "or give a part of them",
         )
-        return Subset(source, rows)
+        return Subset(X, rows)
     return _safe_indexing(X, rows)
 
 
-def _results(candidates: Sequence[dict[str, Any]], scores: Array) -> dict[str, Any]:
-    """`cv_results_` from scores (combinations, folds)."""
+def _cv_results(candidates: Sequence[dict[str, object]], scores: Array) -> dict[str, Any]:
+    """`cv_results_` of scores (candidates, folds)."""
     mean = scores.mean(axis=1)
-    found: dict[str, Any] = {"params": list(candidates)}
-    for name in sorted({name for one in candidates for name in one}):
-        missing = [name not in one for one in candidates]
+    results: dict[str, Any] = {"params": list(candidates)}
+    for name in sorted({name for settings in candidates for name in settings}):
+        missing = [name not in settings for settings in candidates]
         values = np.empty(len(candidates), object)
-        values[:] = [one.get(name) for one in candidates]
-        found[f"param_{name}"] = np.ma.MaskedArray(values, mask=missing)
-    found |= {f"split{at}_test_score": scores[:, at] for at in range(scores.shape[1])}
-    worst = np.where(np.isnan(mean), -np.inf, mean)
-    return found | {
+        values[:] = [settings.get(name) for settings in candidates]
+        results[f"param_{name}"] = np.ma.MaskedArray(values, mask=missing)
+    results |= {f"split{fold}_test_score": scores[:, fold] for fold in range(scores.shape[1])}
+    comparable = np.where(np.isnan(mean), -np.inf, mean)
+    return results | {
         "mean_test_score": mean,
         "std_test_score": scores.std(axis=1),
-        "rank_test_score": rankdata(-worst, method="min").astype(np.int32),
+        "rank_test_score": rankdata(-comparable, method="min").astype(np.int32),
     }
