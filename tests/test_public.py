@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import isthmus
-from isthmus import corruptions, kinds, losses, optim, pretraining
+from isthmus import corruptions, data, kinds, losses, optim, pretraining
 
 
 def test_public_names():
@@ -56,3 +56,12 @@ def test_importing_isthmus_imports_nothing_heavy():
     code = "import sys, isthmus; print(sorted({'torch', 'sklearn', 'pandas'} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_public_names_of_data():
+    assert data.__all__ == [
+        *("FORMATS", "Column", "Preparation", "RecordingSource", "Schema", "Source"),
+        *("array_source", "frame_source", "open_source", "series", "sparse_source"),
+        *("tensor_source", "windows"),
+    ]
+    assert all(getattr(data, name) is not None for name in data.__all__)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from isthmus import Autoencoder, data, kinds, load
+from isthmus.data.preparation.fit import fit_preparation
 from isthmus.errors import ArtifactError
 from isthmus.kinds.blocks import Clipped
 
@@ -14,7 +15,7 @@ COUNTS = np.random.default_rng(0).poisson(0.7, size=(600, 12)).astype(float)
 
 def preparation(values, **settings):
     source = data.array_source(values)
-    return data.fit_preparation(source, np.arange(len(values)), np.ones(len(values)), **settings)
+    return fit_preparation(source, np.arange(len(values)), np.ones(len(values)), **settings)
 
 
 def test_an_end_reached_often_is_a_limit_and_one_reached_by_chance_is_none():
@@ -42,8 +43,8 @@ def test_held_out_rows_that_go_further_lift_a_limit():
     values[99, 0] = -3.0
     source = data.array_source(values)
     train, unseen = np.arange(90), np.arange(90, 100)
-    alone = data.fit_preparation(source, train, np.ones(100), "none")
-    both = data.fit_preparation(source, train, np.ones(100), "none", unseen=unseen)
+    alone = fit_preparation(source, train, np.ones(100), "none")
+    both = fit_preparation(source, train, np.ones(100), "none", validation=unseen)
     assert alone.floor == (-0.5, -0.5)
     assert both.floor == (None, -0.5)
 
@@ -125,7 +126,7 @@ def test_what_is_clipped_comes_back_as_the_very_end(precision, scaling, mixed, r
     ae.fit(frame).save(tmp_path / "model")
     limits = ae.preparation_.facts
     for model in (ae, load(tmp_path / "model")):
-        codes = torch.as_tensor(model.transform(frame)).to(model._where()[0])
+        codes = torch.as_tensor(model.transform(frame)).to(model.model_.dtype)
         with torch.no_grad():
             raw = model.network_.decode(codes).float().numpy()
         back = model.reconstruct(frame)

@@ -9,7 +9,20 @@ class Source:
     """Rows of numbers in memory, in a file or in a folder.
 
     A subclass sets `schema` and `origin` and defines `__len__` and `read`; the other members have
-    defaults.
+    defaults. Models take a source in place of an array.
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus.data import Schema, Source
+        >>> class Ramp(Source):
+        ...     schema = Schema(layout="table", shape=(2,), dtypes=("float64",))
+        ...     origin = "a ramp"
+        ...     def __len__(self):
+        ...         return 100
+        ...     def read(self, rows):
+        ...         return np.stack([rows, 2.0 * rows], axis=1)
+        >>> Ramp().read(np.array([3, 4])).tolist()
+        [[3.0, 6.0], [4.0, 8.0]]
     """
 
     schema: Schema

@@ -7,7 +7,7 @@ is read from front to back, and each batch can be computed without those before 
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -50,7 +50,13 @@ class WindowBatches(Sequence[Index]):
         """How many batches there are."""
         return (self.n_rows + self.batch_size - 1) // self.batch_size
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Index: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Index]: ...
+
+    def __getitem__(self, index: int | slice) -> Index | list[Index]:
         """(rows,) the positions of one batch, or a list of such arrays for a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]

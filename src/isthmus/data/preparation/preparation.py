@@ -53,11 +53,11 @@ class Preparation:
     Example:
         >>> import numpy as np
         >>> from isthmus import Autoencoder
-        >>> X = np.array([[0.0, 10.0], [1.0, 20.0], [2.0, 60.0]])
+        >>> X = np.array([[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]])
         >>> fitted = Autoencoder(1, preparation="standard", max_epochs=0, random_state=0).fit(X)
         >>> prepared = fitted.preparation_.encode(X)
         >>> fitted.preparation_.decode(prepared).round(3).tolist()
-        [[0.0, 10.0], [1.0, 20.0], [2.0, 60.0]]
+        [[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]]
     """
 
     schema: Schema
@@ -257,7 +257,7 @@ class Preparation:
             return rows.transpose(1, 2)
         return rows.reshape(len(rows), *self._values_shape)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The fields as plain values."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         return plain | {
@@ -341,7 +341,7 @@ def likelihood(column: Column) -> str:
     return "squared" if column.uses_sign_codes else LIKELIHOODS.get(column.role, "squared")
 
 
-def _plain_counts(counts: CountFacts) -> dict[str, Any]:
+def _plain_counts(counts: CountFacts) -> dict[str, object]:
     return {name: getattr(counts, name).tolist() for name in COUNT_STATISTICS} | {
         "has_size_factors": counts.has_size_factors
     }

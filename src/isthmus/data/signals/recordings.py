@@ -6,7 +6,7 @@ a row is read.
 
 # Shape letters: n rows, L samples in a row, T samples in a recording, C channels.
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeGuard
@@ -162,7 +162,7 @@ def cut_to_schema(given: Recordings, schema: Schema) -> RecordingSource:
     return RecordingSource(given, replace(schema, dtypes=(dtype,)))
 
 
-def recordings_from_rows(rows: Array, schema: Schema, lengths: Any = None) -> Any:
+def recordings_from_rows(rows: Array, schema: Schema, lengths: object = None) -> Any:
     """Recordings from rows (n, *schema.shape) that a model decoded from codes alone.
 
     `lengths` is the length of a single recording, or a list of lengths. Without it, windows belong
@@ -196,27 +196,32 @@ def recordings_from_rows(rows: Array, schema: Schema, lengths: Any = None) -> An
     return joined[0] if single else joined
 
 
-def _lengths(given: Any) -> tuple[list[int], bool]:
+def _lengths(given: object) -> tuple[list[int], bool]:
     """The lengths given, and whether it is a single one.
 
     Raises RequestError if they are not whole numbers.
     """
-    several = hasattr(given, "__iter__") and getattr(given, "ndim", 1) > 0
-    items = list(given) if several and not isinstance(given, str) else [given]
-    lengths = [item.item() if getattr(item, "ndim", None) == 0 else item for item in items]
-    for length in lengths:
-        whole = isinstance(length, Real) and float(length).is_integer()
-        if isinstance(length, bool) or not whole:
-            raise RequestError(
-                f"lengths={given!r}: {length!r} is not a number of samples; give a whole number, "
-                "or a list of them for several recordings"
-            )
-    if not lengths:
+    several = isinstance(given, Iterable) and getattr(given, "ndim", 1) > 0
+    items = [given]
+    if isinstance(given, Iterable) and several and not isinstance(given, str):
+        items = list(given)
+    if not items:
         raise RequestError(f"lengths={given!r} is empty; give one length for each recording")
-    return [int(length) for length in lengths], not several
+    return [_length(item, given) for item in items], not several
 
 
-def is_series(data: Any) -> bool:
+def _length(item: Any, given: object) -> int:
+    length = item.item() if getattr(item, "ndim", None) == 0 else item
+    whole = isinstance(length, Real) and float(length).is_integer()
+    if isinstance(length, bool) or not whole:
+        raise RequestError(
+            f"lengths={given!r}: {length!r} is not a number of samples; give a whole number, "
+            "or a list of them for several recordings"
+        )
+    return int(length)
+
+
+def is_series(data: object) -> bool:
     """Whether `data` is a list of arrays, tensors or tables of different lengths."""
     if not isinstance(data, (list, tuple)):
         return False
@@ -224,21 +229,23 @@ def is_series(data: Any) -> bool:
     return all(len(shape) in (1, 2) for shape in shapes) and len({s[0] for s in shapes}) > 1
 
 
-def recordings_from_data(data: Any) -> Recordings:
+def recordings_from_data(data: object) -> Recordings:
     """Recordings in memory: one recording, a list of them, or (n, time, channels)."""
     if isinstance(data, Recordings):
         return data
     if isinstance(data, RecordingSource):
         return data.given
-    several = isinstance(data, (list, tuple)) and not any(map(_is_number, data))
-    if not several and getattr(data, "ndim", 0) == 3:
-        data, several = list(data), True
-    if not several:
+    items: Iterable[object] | None = None
+    if isinstance(data, (list, tuple)) and not any(map(_is_number, data)):
+        if not data:
+            raise DataError(f"{IN_MEMORY}: the list holds no recording; give at least one")
+        items = data
+    elif isinstance(data, Iterable) and getattr(data, "ndim", 0) == 3:
+        items = data
+    if items is None:
         part, flat = _samples(data, IN_MEMORY)
         return Recordings((part,), (flat,), single=True)
-    if isinstance(data, (list, tuple)) and not data:
-        raise DataError(f"{IN_MEMORY}: the list holds no recording; give at least one")
-    opened = [_samples(item, f"{IN_MEMORY}[{number}]") for number, item in enumerate(data)]
+    opened = [_samples(item, f"{IN_MEMORY}[{number}]") for number, item in enumerate(items)]
     parts, flats = (tuple(column) for column in zip(*opened, strict=True))
     return Recordings(parts, flats, single=False)
 
@@ -249,7 +256,7 @@ def recordings_from_sources(sources: Sequence[Source], *, single: bool, origin: 
     return Recordings(tuple(sources), flat, single=single, origin=origin)
 
 
-def _samples(given: Any, origin: str) -> tuple[Source, bool]:
+def _samples(given: object, origin: str) -> tuple[Source, bool]:
     """A source of the samples of one recording, and whether there is no axis of channels."""
     if isinstance(given, Source):
         return given, given.flat
@@ -266,16 +273,19 @@ def _samples(given: Any, origin: str) -> tuple[Source, bool]:
             "(time, channels)",
         )
     flat = given.ndim == 1
-    opened = tensor_source if isinstance(given, torch.Tensor) else array_source
-    return opened(given.reshape(-1, 1) if flat else given, layout="table", origin=origin), flat
+    if isinstance(given, torch.Tensor):
+        samples = given.reshape(-1, 1) if flat else given
+        return tensor_source(samples, layout="table", origin=origin), flat
+    values = given.reshape(-1, 1) if flat else given
+    return array_source(values, layout="table", origin=origin), flat
 
 
-def _is_number(given: Any) -> bool:
+def _is_number(given: object) -> bool:
     """Whether this is a single number, perhaps as an array without axes."""
     return np.isscalar(given) or getattr(given, "ndim", None) == 0
 
 
-def _array_of(given: Any, origin: str) -> Array:
+def _array_of(given: object, origin: str) -> Array:
     try:
         return np.asarray(given)
     except ValueError as error:

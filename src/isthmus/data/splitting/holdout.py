@@ -69,19 +69,14 @@ def split_and_count(
 ) -> tuple[Split, int]:
     """The `validation_split`, and how many validation rows differ (`count_distinct`).
 
-    `callback` gets the numbers and values of each block of the source, of all its rows, in the pass
-    that computes the hashes. Rows that are windows are not passed to it.
+    `callback` gets the numbers and values of all rows of the source, block by block, in the pass
+    that computes the hashes. There is no such pass for windows or a fraction of 0.
     """
+    if fraction <= 0:
+        return Split(rows, rows[:0]), 0
     extents = window_extents(source)
     if extents is not None:
-        if fraction <= 0:
-            return Split(rows, rows[:0]), 0
         return _split_windows(source, extents, rows, weight, fraction, seed)
-    if fraction <= 0:
-        if callback is not None:
-            for block, values in read_blocks(source):
-                callback(block, values)
-        return Split(rows, rows[:0]), 0
     if callback is None:
         hashes = hash_rows(source, rows, seed)
     else:
