@@ -167,12 +167,12 @@ def pillow(image, **settings):
 
 def scan_length(written):
     """The bytes after the last header, found by walking over the headers one by one."""
-    at = 2
-    while written[at + 1] != 0xDA:
-        at += 2 + int.from_bytes(written[at + 2 : at + 4], "big")
-    at += 2 + int.from_bytes(written[at + 2 : at + 4], "big")
+    position = 2
+    while written[position + 1] != 0xDA:
+        position += 2 + int.from_bytes(written[position + 2 : position + 4], "big")
+    position += 2 + int.from_bytes(written[position + 2 : position + 4], "big")
     assert written[-2:] == b"\xff\xd9"
-    return len(written) - 2 - at
+    return len(written) - 2 - position
 
 
 def test_grey_jpegs_are_pillows_files(digits):

@@ -75,7 +75,7 @@ def test_the_report_shows_another_baseline(table_fit, frame, mean_row, monkeypat
     monkeypatch.undo()  # the page needs no registry
     page = render(json.loads(json.dumps(report, allow_nan=False)))
     assert "mean row &lt;b&gt; explains" in page
-    assert "mean row &lt;b&gt;&#x27;s squared error is" in page
+    assert "Mean row &lt;b&gt;&#x27;s squared error is" in page
     assert "mean row <b>" not in page[: page.index("<script>")]
 
 

@@ -38,8 +38,10 @@ def test_the_headline_is_one_sentence(table_report):
         "2 numbers per row explain 81.2 % of the variance of the validation rows; "
         "PCA explains 66.0 %."
     )
-    one = changed(seen, model={"n_components": 1}, measured={"unseen": False})
-    assert headline(one).startswith("1 number per row explains 81.2 % of the variance of the rows")
+    single = changed(seen, model={"n_components": 1}, measured={"unseen": False})
+    assert headline(single).startswith(
+        "1 number per row explains 81.2 % of the variance of the rows"
+    )
     still = changed(table_report, measured={"ae": {"explained_variance": None}})
     assert "do not vary" in headline(still)
 
@@ -51,7 +53,7 @@ def test_the_headline_is_one_sentence(table_report):
             1.0,
             2.5,
             7,
-            "2.50 times as large: the autoencoder's is 60 % lower. PCA needs 7 numbers per row",
+            "2.50 times as large: the autoencoder's is 60.0 % lower. PCA needs 7 numbers per row",
         ),
         (1.0, 2.0, None, "PCA does not explain as much variance even with 16 numbers per row"),
         (1.0, 1.001, 3, "At this code size, PCA is as good."),

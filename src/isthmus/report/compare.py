@@ -141,8 +141,8 @@ class Comparison:
             measured = [entry.images[i] for entry in self.entries]
             for name in domain["codecs"]:
                 label = self.labels[name]
-                what = f"{domain['images']} {domain['name']}"
-                lines += ["", f"Comparison with {label} at the same distortion: {what}"]
+                images = f"{domain['images']} {domain['name']}"
+                lines += ["", f"Comparison with {label} at the same distortion: {images}"]
                 lines += formatting.aligned(codec_cells(measured, name, label))
         if self.domains:
             lines += ["", *codec_notes(self.entries[-1].weights, self.scale_note)]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from isthmus.report import formatting
 from isthmus.report.plot import Figure
 
 
@@ -43,7 +44,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def sentence(text: str) -> str:
     """The text with a capital letter and a full stop."""
-    return text[:1].upper() + text[1:] + "."
+    return formatting.capitalized(text) + "."
 
 
 def prose(text: str) -> str:

@@ -12,7 +12,7 @@ from isthmus.detector import OutlierDetector, Reason
 from isthmus.report import formatting
 from isthmus.report.html import Charts, paragraph, section, sentence, table
 from isthmus.report.page import whole
-from isthmus.report.plot import Figure, axis, figure, label
+from isthmus.report.plot import Figure, axis, figure, label, round_steps
 from isthmus.types import Array
 
 BINS, COLUMNS = 60, 20
@@ -137,7 +137,10 @@ def _histogram(report: OutlierReport) -> Figure:
         "y1": 1,
         "line": {"color": "@ink", "dash": "dash", "width": 1},
     }
-    return figure([bars], horizontal, axis("rows", type="log"), shapes=[mark])
+    most = int(counts.max())
+    span = [math.log10(0.5), math.log10(1.5 * most)]
+    vertical = axis("rows", type="log", tickvals=round_steps(1, most), range=span)
+    return figure([bars], horizontal, vertical, shapes=[mark])
 
 
 def _columns(report: OutlierReport) -> Figure:

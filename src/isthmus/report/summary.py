@@ -91,25 +91,24 @@ def comparison(report: ReportData, name: str) -> str:
     """How a baseline's error compares, and how many numbers per row it needs to match."""
     measured, label = report["measured"], report["labels"][name]
     figures, size = measured["baselines"][name], report["model"]["n_components"]
-    ours, theirs, reached = measured["ae"]["error"], figures["error"], figures["reached_at"]
+    error, baseline_error = measured["ae"]["error"], figures["error"]
+    reached, subject = figures["reached_at"], formatting.capitalized(label)
     if name == "pca" and measured["is_pca"]:
         return "Training did not improve on PCA, so the model is PCA."
     if reached is not None and reached < size:
         return (
-            f"{label} does better here: it explains as much variance with only {_numbers(reached)}."
+            f"{subject} does better here: it explains as much variance with only "
+            f"{_numbers(reached)}."
         )
-    if ours <= 0 or reached == size or theirs < NOTICEABLE * ours:
+    if error <= 0 or reached == size or baseline_error < NOTICEABLE * error:
         return f"At this code size, {label} is as good."
-    ratio = (
-        f"{label}'s squared error is {formatting.number(theirs / ours)} times as large: "
-        f"the autoencoder's is {100 * (1 - ours / theirs):.0f} % lower."
+    text = (
+        f"{subject}'s squared error is {formatting.number(baseline_error / error)} times as large: "
+        f"the autoencoder's is {formatting.percent(1 - error / baseline_error)} lower. {subject} "
     )
     if reached is None:
-        return (
-            f"{ratio} {label} does not explain as much variance even with "
-            f"{_numbers(figures['largest'])}."
-        )
-    return f"{ratio} {label} needs {_numbers(reached)} to explain as much variance."
+        return f"{text}does not explain as much variance even with {_numbers(figures['largest'])}."
+    return f"{text}needs {_numbers(reached)} to explain as much variance."
 
 
 def _numbers(size: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TypedDict
 
+from isthmus.artifact import format_spec
 from isthmus.report import formatting
 from isthmus.report.data.facts import Hardware, changed_settings, hardware
 from isthmus.report.data.measurements import Measurements
@@ -10,7 +11,6 @@ from isthmus.report.data.records import DataFacts, ReportData
 from isthmus.report.html import Charts, pairs, section, table
 from isthmus.report.plot import shortened
 from isthmus.report.sections.base import Section
-from isthmus.spec import format_spec
 
 MOST_NAMES, MOST_CONSTANT = 12, 5
 

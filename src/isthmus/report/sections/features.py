@@ -29,6 +29,7 @@ from isthmus.types import Array
 # D features, H x W pixels, T points in time.
 
 MOST_BARS, MOST_SIDE = 30, 64
+DASHES = ("dot", "dash", "dashdot")
 HEAT = [[0, "@heat0"], [0.5, "@heat1"], [1, "@heat2"]]
 
 
@@ -169,7 +170,7 @@ def _bars_figure(bars: Bars, labels: Mapping[str, str]) -> Figure:
 def _time_figure(values: OverTime, labels: Mapping[str, str]) -> Figure:
     """A line for each method and channel; the autoencoder's lines are solid."""
     methods = [
-        (labels[name], lines, baseline_color(i), "dot")
+        (labels[name], lines, baseline_color(i), DASHES[i % len(DASHES)])
         for i, (name, lines) in enumerate(values["baselines"].items())
     ]
     methods.append(("autoencoder", values["ae"], "@ae", "solid"))

@@ -73,11 +73,11 @@ def with_curve(report: ReportData, other: ReportData, name: str) -> ReportData:
             f"holds no learning curve ({error!r}); it was edited, or written by another version "
             "of isthmus; fit again"
         ) from error
-    for (what, ours), (_, theirs) in pairs:
-        if ours != theirs:
+    for (name_of, value), (_, other_value) in pairs:
+        if value != other_value:
             raise RequestError(
-                f"{name}: its learning curve is not comparable, because its {what} is {theirs} "
-                f"and here it is {ours}; name a model of the same data and loss"
+                f"{name}: its learning curve is not comparable, because its {name_of} is "
+                f"{other_value} and here it is {value}; name a model of the same data and loss"
             )
     combined: History = {**history, "others": others}
     return {**report, "history": combined}

@@ -60,15 +60,15 @@ def draw(layers: list[Layer], report: ReportData, charts: Charts) -> str:
     )
     errors = [layer["error"] for layer in layers]
     drawn = [charts.add(_figure(layers, errors, "error"), "error of each layer over its epochs")]
-    gaps = [layer["free_energy_gap"] for layer in layers if "free_energy_gap" in layer]
-    if len(gaps) == len(layers):
+    free_energies = [layer["free_energy_gap"] for layer in layers if "free_energy_gap" in layer]
+    if len(free_energies) == len(layers):
         text += (
             " The free-energy gap is the mean free energy of validation rows minus that of as many "
             "training rows. It grows when a machine overfits its rows."
         )
         drawn.append(
             charts.add(
-                _figure(layers, gaps, "free-energy gap"),
+                _figure(layers, free_energies, "free-energy gap"),
                 "free-energy gap of each layer over its epochs",
             )
         )

@@ -14,7 +14,7 @@ from isthmus.types import Array
 
 MOST_CORRELATED, MOST_LISTED, MOST_NAMED = 64, 2000, 20
 ALIKE = 0.05
-"""Variances that differ by less than this share are the same, weaker correlations are none."""
+"""Variances that differ by a smaller share count as equal; weaker correlations are not drawn."""
 
 DIVERGING = [[0, "@negative"], [0.5, "@paper"], [1, "@positive"]]
 
