@@ -127,7 +127,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
     path = Path(folder)
     if (path / DETECTOR).is_file():
         raise ArtifactError(
-            f"{path}: is a detector, not a model; isthmus detect takes it, after --with, or give "
+            f"{path}: is a detector, not a model; pass it to isthmus detect --detector, or give "
             "the folder that fit wrote"
         )
     if not (path / MODEL).is_file():
@@ -242,3 +242,13 @@ def _read_history(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); save the model again") from error
+
+
+def format_spec(written: object) -> str:
+    """The result of `Spec.to_json` as one line of text: names with their settings."""
+    if isinstance(written, dict) and "type" in written:
+        inside = ", ".join(f"{k}={format_spec(v)}" for k, v in written.items() if k != "type")
+        return f"{written['type']}({inside})" if inside else str(written["type"])
+    if isinstance(written, list):
+        return ", ".join(map(format_spec, written)) or "none"
+    return str(written)

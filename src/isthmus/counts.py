@@ -55,7 +55,7 @@ class LogCounts(nn.Module):
         assert counts is not None
         assert facts.scale is not None
         self.all = len(index) == facts.n_features
-        self.size_factors = SizeFactors(facts) if counts.sized else None
+        self.size_factors = SizeFactors(facts) if counts.has_size_factors else None
         for name, values in {
             "index": index,
             "scale": facts.scale[index],

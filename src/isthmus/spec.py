@@ -70,16 +70,6 @@ def from_json(written: object, classes: Mapping[str, type[Spec]]) -> Any:
         ) from error
 
 
-def format_spec(written: object) -> str:
-    """The result of `to_json` as one line of text: names with their settings."""
-    if isinstance(written, dict) and TYPE in written:
-        inside = ", ".join(f"{k}={format_spec(v)}" for k, v in written.items() if k != TYPE)
-        return f"{written[TYPE]}({inside})" if inside else str(written[TYPE])
-    if isinstance(written, list):
-        return ", ".join(map(format_spec, written)) or "none"
-    return str(written)
-
-
 def resolve(
     value: object,
     registry: Mapping[str, type[AnySpec]],

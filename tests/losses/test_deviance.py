@@ -77,13 +77,13 @@ def test_single_precision_is_enough():
         torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=2e-3)
 
 
-def counts_facts(sized=False, dispersion=(0.0, 0.5)):
-    """Two columns of counts of means 3 and 8 beside a number, or alone where rows are sized."""
-    kinds = ["count", "count"] if sized else ["squared", "count", "count"]
-    scale = np.array([2.0, 6.0] if sized else [1.0, 2.0, 6.0])
-    mean = np.array([1.5, 8 / 6] if sized else [0.0, 1.5, 8 / 6])
+def counts_facts(has_size_factors=False, dispersion=(0.0, 0.5)):
+    """Two columns of counts of means 3 and 8, next to a number or, with size factors, alone."""
+    kinds = ["count", "count"] if has_size_factors else ["squared", "count", "count"]
+    scale = np.array([2.0, 6.0] if has_size_factors else [1.0, 2.0, 6.0])
+    mean = np.array([1.5, 8 / 6] if has_size_factors else [0.0, 1.5, 8 / 6])
     counts = CountFacts(
-        sized=sized,
+        has_size_factors=has_size_factors,
         dispersion=np.array(dispersion),
         cost=np.array([0.7, 0.9]),
         poisson_cost=np.array([0.7, 4.0]),
@@ -100,22 +100,22 @@ def test_columns_are_divided_by_what_they_cost():
     log_rate, count = raw[:, 1:], tensor([[4.0, 11.0]])
     wide = half_deviance(log_rate, count, tensor([[0.0, 0.5]])) / tensor([0.7, 0.9])
     narrow = half_deviance(log_rate, count, tensor([[0.0, 0.0]])) / tensor([0.7, 4.0])
-    of_wide = Mixed(counts="negative_binomial").bound(facts).errors(raw, x)
+    of_wide = Mixed(counts="negative_binomial").with_facts(facts).errors(raw, x)
     torch.testing.assert_close(of_wide[:, 1:], wide)
-    torch.testing.assert_close(Mixed().bound(facts).errors(raw, x)[:, 1:], narrow)
+    torch.testing.assert_close(Mixed().with_facts(facts).errors(raw, x)[:, 1:], narrow)
 
 
 def test_the_curvature_of_counts_is_what_they_tell_divided_by_their_cost():
     facts, raw = counts_facts(), tensor([[0.1, 0.9, 1.7]])
     rate = raw[0, 1:].exp()
-    wide = Mixed(counts="negative_binomial").bound(facts).curvature(raw)[0, 1:]
+    wide = Mixed(counts="negative_binomial").with_facts(facts).curvature(raw)[0, 1:]
     torch.testing.assert_close(wide, rate / (1 + tensor([0.0, 0.5]) * rate) / tensor([0.7, 0.9]))
-    narrow = Mixed().bound(facts).curvature(raw)[0, 1:]
+    narrow = Mixed().with_facts(facts).curvature(raw)[0, 1:]
     torch.testing.assert_close(narrow, rate / tensor([0.7, 4.0]))
 
 
 def test_the_start_is_the_mean_of_each_count():
-    loss = Mixed().bound(counts_facts())
+    loss = Mixed().with_facts(counts_facts())
     slope, offset = loss.link
     nothing_seen = torch.zeros(1, 3, dtype=torch.float64)
     mean = loss.mean(slope * nothing_seen + offset) * tensor([1.0, 2.0, 6.0])
@@ -123,21 +123,21 @@ def test_the_start_is_the_mean_of_each_count():
 
 
 def test_a_row_twice_as_deep_is_expected_to_hold_twice_as_much():
-    loss = Mixed().bound(counts_facts(sized=True))
+    loss = Mixed().with_facts(counts_facts(has_size_factors=True))
     x = tensor([[3.0, 8.0], [6.0, 16.0], [1.0, 21.0]]) / tensor([2.0, 6.0])
-    torch.testing.assert_close(loss.sizes(x), tensor([[1.0], [2.0], [2.0]]))
+    torch.testing.assert_close(loss.size_factors(x), tensor([[1.0], [2.0], [2.0]]))
     raw = tensor([[3.0, 8.0]]).log().expand(3, 2)
     lost = loss.errors(raw, x)
     torch.testing.assert_close(lost[:2], torch.zeros(2, 2, dtype=torch.float64))
     assert (lost[2] > 0.05).all()
-    rates = loss.rebuilt(raw, x) * tensor([2.0, 6.0])
+    rates = loss.reconstruct(raw, x) * tensor([2.0, 6.0])
     torch.testing.assert_close(rates, tensor([[3.0, 8.0], [6.0, 16.0], [6.0, 16.0]]))
 
 
 def test_the_depth_of_a_row_with_gaps_is_told_by_what_is_known():
-    loss = Mixed().bound(counts_facts(sized=True))
+    loss = Mixed().with_facts(counts_facts(has_size_factors=True))
     x = tensor([[6.0, np.nan], [np.nan, 4.0], [np.nan, np.nan]]) / tensor([2.0, 6.0])
-    torch.testing.assert_close(loss.sizes(x), tensor([[2.0], [0.5], [1.0]]))
+    torch.testing.assert_close(loss.size_factors(x), tensor([[2.0], [0.5], [1.0]]))
     raw = tensor([[3.0, 8.0]]).log().expand(3, 2)
     zeros = torch.zeros(3, dtype=torch.float64)
     torch.testing.assert_close(loss.per_row_known(raw, x), zeros)

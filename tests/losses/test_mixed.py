@@ -28,7 +28,7 @@ def facts_of(kinds=KINDS, sizes=SIZE_FACTORS, mean=MEAN, scale=SCALE):
 
 
 FACTS = facts_of()
-LOSS = Mixed().bound(FACTS)
+LOSS = Mixed().with_facts(FACTS)
 
 
 def column(values, at):
@@ -38,12 +38,12 @@ def column(values, at):
 def rows(n=50):
     """(n, 12) prepared rows, and levels, truths and counts as they are drawn."""
     rng = np.random.default_rng(1)
-    levels, pair = rng.integers(0, 3, n), rng.integers(0, 2, n)
+    categories, pair = rng.integers(0, 3, n), rng.integers(0, 2, n)
     truth, count = rng.integers(0, 2, n), rng.poisson(3, n)
     values = np.concatenate(
         [
             rng.normal(size=(n, 1)),
-            np.eye(3)[levels] / 0.8,
+            np.eye(3)[categories] / 0.8,
             truth[:, None] / 0.3,
             count[:, None] / 2.5,
             np.eye(2)[pair] / 0.6,
@@ -51,7 +51,7 @@ def rows(n=50):
         ],
         axis=1,
     )
-    return torch.from_numpy(values), levels, truth, count
+    return torch.from_numpy(values), categories, truth, count
 
 
 def raw_of(n=50):
@@ -59,12 +59,12 @@ def raw_of(n=50):
 
 
 def test_each_column_is_judged_by_its_own_likelihood():
-    x, levels, truth, count = rows()
+    x, categories, truth, count = rows()
     raw = raw_of()
     errors = LOSS.errors(raw, x) * len(SIZE_FACTORS) / 12
     entropy = stats.entropy([0.5, 0.3, 0.2])
     ours = column(errors, 1).sum(dim=1) * entropy
-    theirs = functional.cross_entropy(column(raw, 1), torch.as_tensor(levels), reduction="none")
+    theirs = functional.cross_entropy(column(raw, 1), torch.as_tensor(categories), reduction="none")
     torch.testing.assert_close(ours, theirs)
 
     p = torch.sigmoid(column(raw, 2))[:, 0].numpy()
@@ -88,7 +88,7 @@ def test_knowing_only_the_mean_costs_one_in_every_column():
     scale = np.repeat([1.0, *spread], (1, 3, 1, 1))
     mean = np.array([0, 0.5, 0.3, 0.2, 0.9, 50])
     facts = facts_of(("squared", "categorical", "bernoulli", "count"), (1, 3, 1, 1), mean, scale)
-    loss = Mixed().bound(facts)
+    loss = Mixed().with_facts(facts)
     features = np.concatenate(
         [number[:, None], np.eye(3)[level], truth[:, None], count[:, None]], axis=1
     )
@@ -104,7 +104,7 @@ def test_knowing_only_the_mean_costs_one_in_every_column():
 def test_a_row_is_the_mean_over_columns_whatever_their_width():
     x, *_ = rows()
     raw = raw_of()
-    for loss in (LOSS, Squared().bound(FACTS), Huber().bound(FACTS)):
+    for loss in (LOSS, Squared().with_facts(FACTS), Huber().with_facts(FACTS)):
         errors = loss.errors(raw, x) * len(SIZE_FACTORS) / 12
         expected = errors.sum(dim=1) / len(SIZE_FACTORS)
         torch.testing.assert_close(loss.per_row(raw, x), expected)
@@ -164,7 +164,7 @@ def test_without_columns_it_is_the_loss_of_numbers():
 def test_huber_is_for_the_numbers_alone():
     x, *_ = rows()
     raw = raw_of() * 3
-    ours = Mixed(numeric="huber").bound(FACTS).errors(raw, x)
+    ours = Mixed(numeric="huber").with_facts(FACTS).errors(raw, x)
     torch.testing.assert_close(column(ours, 1), column(LOSS.errors(raw, x), 1))
     assert (column(ours, 0) < column(LOSS.errors(raw, x), 0)).any()
 

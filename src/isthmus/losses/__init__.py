@@ -11,12 +11,14 @@ LOSSES: dict[str, type[Reconstruction]] = {
     "huber": Huber,
     "mixed": Mixed,
 }
+"""Reconstruction losses by name."""
 
 PENALTIES: dict[str, type[PenaltySpec]] = {
     "l1": L1,
     "kl": KL,
     "contraction": Contraction,
 }
+"""Penalties by name."""
 
 __all__ = [
     "KL",

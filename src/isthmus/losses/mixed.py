@@ -1,6 +1,6 @@
-"""Each column of a table by the likelihood of its kind, and all columns in balance."""
+"""The mixed loss: each column of a table by the likelihood of its kind, on one scale."""
 
-# Shape letters: B rows in a batch, E features, m columns of L levels each.
+# Shape letters: B rows in a batch, E features, C counts, m columns of L categories each.
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,52 +14,65 @@ from torch.nn import functional
 from isthmus.counts import SizeFactors
 from isthmus.errors import require
 from isthmus.losses.deviance import half_deviance, information
-from isthmus.losses.reconstruction import Link, Reconstruction
+from isthmus.losses.reconstruction import Reconstruction
 from isthmus.missing import filled
-from isthmus.types import Facts
+from isthmus.types import Facts, LinearLink
 
-RAREST = 1e-6
-"""No probability of a level is taken to be smaller: one that never came may come yet."""
+LEAST_PROBABILITY = 1e-6
+"""The least probability of a category: one without training rows may still occur."""
 
 RARE = 0.05
-"""Where a straight line stands for a logistic curve, it is no steeper than one of a level as rare
-as this: else a level in a hundred would be certain as soon as PCA's guess leaves zero."""
+"""The tangent of a logistic curve is no steeper than at this probability. Otherwise a category of
+one row in a hundred would become certain as soon as PCA's prediction leaves zero."""
 
 LARGEST_LOG, FAR = 30.0, 10.0
-"""Of a rate: larger logarithms, or what is farther above that of the mean, have no place among
-numbers that are squared."""
+"""The largest logarithm of a rate, at least, and its largest distance above that of the mean."""
 
 LIKELIHOODS = ("poisson", "negative_binomial")
-"""Of counts."""
+"""The likelihoods of counts."""
 
-NUMBERS = ("scale", "weight", "dispersion", "largest", "slope", "offset")
-"""What of a plan is numbers rather than places."""
+FLOATS = ("scale", "weight", "dispersion", "largest", "slope", "offset")
+INDICES = ("numbers", "booleans", "counts", "order")
+"""The fields of a layout by their dtype."""
 
 
 @dataclass(kw_only=True)
 class Mixed(Reconstruction):
-    """Numbers by squared or Huber loss, truths and categories by cross-entropy, counts by deviance.
+    """Squared or Huber loss of numbers, cross-entropy of categories, deviance of counts.
 
-    Each column's loss is divided by what it costs to know nothing but how its values are
-    distributed (the variance of a number, the entropy of a category, the mean deviance of a count),
-    so that every column begins at 1 and none drowns the others. Columns with too many levels for a
-    number each are judged by the squared error of their codes.
+    The loss of each column is divided by that of a constant prediction: the variance of a number,
+    the entropy of a category, the mean deviance of a count. Every column therefore begins at 1.
+    Columns with too many categories for one feature each use the squared error of their codes.
+
+    Example:
+        >>> from isthmus.losses import Mixed
+        >>> Mixed(counts="negative_binomial").needs_counts
+        True
     """
 
-    JUDGES_COUNTS: ClassVar[bool] = True
+    SUPPORTS_COUNTS: ClassVar[bool] = True
 
     numeric: str = "squared"
-    """"squared" or "huber", the loss of numbers."""
+    """The loss of numbers: "squared" or "huber"."""
 
     delta: float = 1.0
-    """Where the square of the Huber loss ends, in standard deviations of the column, > 0."""
+    """The error at which the Huber loss becomes linear, in standard deviations, > 0."""
 
     counts: str = "poisson"
-    """"poisson" or "negative_binomial", the likelihood of counts; how much the second is wider is
-    told by the mean and the variance of each column."""
+    """The likelihood of counts: "poisson" or "negative_binomial". The dispersion of the second is
+    estimated from the mean and the variance of each column."""
+
+    @property
+    def needs_counts(self) -> bool:
+        """Whether a likelihood of counts was chosen, which requires columns of counts."""
+        return self.counts != "poisson"
+
+    def network_output(self, output: str) -> str:
+        """The kind's output, but "linear" instead of "bounded", since some outputs are logits."""
+        return "linear" if output == "bounded" else output
 
     def check(self) -> None:
-        """Raise RequestError when the settings make no sense."""
+        """Raise RequestError if a setting is out of range."""
         require(
             self.numeric in ("squared", "huber"),
             f"Mixed: numeric={self.numeric!r} is not known; use 'squared' or 'huber'",
@@ -71,174 +84,178 @@ class Mixed(Reconstruction):
         )
 
     def errors(self, raw: Tensor, x: Tensor) -> Tensor:
-        """Elementwise, (B, E); those of one category add up to its cross-entropy."""
-        return self._errors(raw, x, self.sizes(x))
+        """The elementwise loss (B, E); that of a category is the sum over its features."""
+        return self._errors(raw, x, self.size_factors(x))
 
     def errors_with_missing(self, raw: Tensor, x: Tensor) -> Tensor:
-        """The same where `x` is known; a row's depth is told by what is known of it."""
-        return self._errors(raw, filled(x), self.sizes(x))
+        """The elementwise loss; size factors are those of the present values."""
+        return self._errors(raw, filled(x), self.size_factors(x))
 
     def _errors(self, raw: Tensor, x: Tensor, sizes: Tensor | None) -> Tensor:
         if self.columns is None:
-            return self._of_numbers(raw, x)
-        plan = self.plan.to(raw)
-        parts = [self._of_numbers(raw[:, plan.numbers], x[:, plan.numbers])]
-        values = x * plan.scale
-        if len(plan.truths):
-            at = plan.truths
-            parts.append(_of_truths(raw[:, at], values[:, at]) * plan.weight[at])
-        if len(plan.counts):
-            at = plan.counts
-            log_rate = raw[:, at].clamp(max=plan.largest)
+            return self._numeric_errors(raw, x)
+        layout = self.layout.to(raw)
+        parts = [self._numeric_errors(raw[:, layout.numbers], x[:, layout.numbers])]
+        values = x * layout.scale
+        if len(layout.booleans):
+            index = layout.booleans
+            cross_entropy = functional.binary_cross_entropy_with_logits(
+                raw[:, index], values[:, index], reduction="none"
+            )
+            parts.append(cross_entropy * layout.weight[index])
+        if len(layout.counts):
+            index = layout.counts
+            log_rate = raw[:, index].clamp(max=layout.largest)
             log_rate = log_rate if sizes is None else log_rate + sizes.log()
-            lost = half_deviance(log_rate, values[:, at], plan.dispersion)
-            parts.append(lost * plan.weight[at])
-        for at in plan.levels:
-            likely = torch.log_softmax(raw[:, at], dim=-1)
-            parts.append((-values[:, at] * likely * plan.weight[at]).flatten(1))
-        return self.in_columns(torch.cat(parts, dim=1)[:, plan.back])
+            deviance = half_deviance(log_rate, values[:, index], layout.dispersion)
+            parts.append(deviance * layout.weight[index])
+        for index in layout.categories:
+            log_probability = torch.log_softmax(raw[:, index], dim=-1)
+            weight = layout.weight[index]
+            parts.append((-values[:, index] * log_probability * weight).flatten(1))
+        return self.average_columns(torch.cat(parts, dim=1)[:, layout.order])
 
     def mean(self, raw: Tensor) -> Tensor:
-        """(B, E): numbers as they are, probabilities of truths and levels, rates of counts."""
+        """(B, E): numbers, probabilities of booleans and categories, and rates of counts."""
         if self.columns is None:
             return raw
-        plan = self.plan.to(raw)
-        parts = [raw[:, plan.numbers]]
-        if len(plan.truths):
-            parts.append(torch.sigmoid(raw[:, plan.truths]) / plan.scale[plan.truths])
-        if len(plan.counts):
-            rate = raw[:, plan.counts].clamp(max=plan.largest).exp()
-            parts.append(rate / plan.scale[plan.counts])
-        for at in plan.levels:
-            likely = torch.softmax(raw[:, at], dim=-1)
-            parts.append((likely / plan.scale[at]).flatten(1))
-        return torch.cat(parts, dim=1)[:, plan.back]
+        layout = self.layout.to(raw)
+        parts = [raw[:, layout.numbers]]
+        if len(layout.booleans):
+            index = layout.booleans
+            parts.append(torch.sigmoid(raw[:, index]) / layout.scale[index])
+        if len(layout.counts):
+            rate = raw[:, layout.counts].clamp(max=layout.largest).exp()
+            parts.append(rate / layout.scale[layout.counts])
+        for index in layout.categories:
+            probability = torch.softmax(raw[:, index], dim=-1)
+            parts.append((probability / layout.scale[index]).flatten(1))
+        return torch.cat(parts, dim=1)[:, layout.order]
 
-    def rebuilt(self, raw: Tensor, x: Tensor) -> Tensor:
-        """The same, rates being those at the depth of the rows `x`."""
-        sizes = self.sizes(x)
+    def reconstruct(self, raw: Tensor, x: Tensor) -> Tensor:
+        """The same with rates times the size factors of the rows `x`."""
+        sizes = self.size_factors(x)
         return self.mean(raw) if sizes is None else self.mean(raw) * sizes
 
-    def sizes(self, x: Tensor) -> Tensor | None:
-        """(B, 1): the size factors of prepared rows (B, E); None where they have none."""
-        return None if self._depth is None else self._depth(x)
+    def size_factors(self, x: Tensor) -> Tensor | None:
+        """(B, 1): the size factors of prepared rows (B, E); None for rows without any."""
+        return None if self._size_factors is None else self._size_factors(x)
 
     @property
-    def link(self) -> Link:
-        """The tangents at the mean, less steep where that is near an end."""
+    def link(self) -> LinearLink:
+        """The tangents at the mean; less steep if that is near 0 or 1."""
         if self.columns is None:
             return 1.0, 0.0
-        return self.plan.slope, self.plan.offset
+        return self.layout.slope, self.layout.offset
 
     def curvature(self, raw: Tensor) -> Tensor:
-        """Elementwise; of a category, the variance of each level's indicator."""
+        """The elementwise curvature; for a category the variance of each indicator."""
         if self.columns is None:
             return super().curvature(raw)
-        plan = self.plan.to(raw)
-        values = self.mean(raw.detach()) * plan.scale
-        found = torch.full_like(raw, 2.0)
-        for at in (plan.truths, *plan.levels):
-            found[:, at] = values[:, at] * (1 - values[:, at]) * plan.weight[at]
-        told = information(values[:, plan.counts], plan.dispersion)
-        found[:, plan.counts] = told * plan.weight[plan.counts]
-        return self.in_columns(found)
+        layout = self.layout.to(raw)
+        values = self.mean(raw.detach()) * layout.scale
+        curvature = torch.full_like(raw, 2.0)
+        for index in (layout.booleans, *layout.categories):
+            variance = values[:, index] * (1 - values[:, index])
+            curvature[:, index] = variance * layout.weight[index]
+        fisher = information(values[:, layout.counts], layout.dispersion)
+        curvature[:, layout.counts] = fisher * layout.weight[layout.counts]
+        return self.average_columns(curvature)
 
-    def bound(self, facts: Facts) -> Self:
-        """The same loss, which knows what the columns of the rows are."""
-        known = super().bound(facts)
-        for name in ("plan", "_depth"):
-            known.__dict__.pop(name, None)
-        return known
+    def with_facts(self, facts: Facts) -> Self:
+        """A copy of the loss for rows with these facts."""
+        loss = super().with_facts(facts)
+        for name in ("layout", "_size_factors"):
+            loss.__dict__.pop(name, None)
+        return loss
 
-    def _of_numbers(self, raw: Tensor, x: Tensor) -> Tensor:
+    def _numeric_errors(self, raw: Tensor, x: Tensor) -> Tensor:
         if self.numeric == "squared":
             return (raw - x).square()
         return 2 * functional.huber_loss(raw, x, reduction="none", delta=self.delta)
 
     @cached_property
-    def plan(self) -> "Plan":
-        """Where the features of each kind of column are; of a loss that knows its rows."""
+    def layout(self) -> "FeatureLayout":
+        """The features of each kind of column; only for a loss with facts."""
         assert self.facts is not None
-        return Plan.of(self.facts, self.counts)
+        return FeatureLayout.of(self.facts, self.counts)
 
     @cached_property
-    def _depth(self) -> SizeFactors | None:
+    def _size_factors(self) -> SizeFactors | None:
         counts = None if self.facts is None else self.facts.counts
-        return SizeFactors(self.facts) if self.facts and counts and counts.sized else None
+        return (
+            SizeFactors(self.facts) if self.facts and counts and counts.has_size_factors else None
+        )
 
 
-def _of_truths(raw: Tensor, x: Tensor) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(raw, x, reduction="none")
-
-
-class Plan(NamedTuple):
-    """Where the features of each kind are, and what balances them."""
+class FeatureLayout(NamedTuple):
+    """The features of each kind of column, and the constants of their losses."""
 
     numbers: Tensor
-    """The features that stray around a mean."""
+    """The features of numeric columns."""
 
-    truths: Tensor
+    booleans: Tensor
     counts: Tensor
-    levels: tuple[Tensor, ...]
-    """(m, L) features, for each number L of levels that columns have."""
+    categories: tuple[Tensor, ...]
+    """(m, L) features, for each number L of categories that columns have."""
 
-    back: Tensor
-    """(E,): where each feature is, once they are in the order of the above."""
+    order: Tensor
+    """(E,): sorts features in the order of the above back into their own order."""
 
     scale: Tensor
-    """(E,): what a value was divided by."""
+    """(E,): the divisor of a value."""
 
     weight: Tensor
-    """(E,): one over what it costs to know but the mean."""
+    """(E,): one over the loss of a constant prediction."""
 
     dispersion: Tensor
-    """(C,): of the counts, 0 where they are Poisson's."""
+    """(C,): the dispersion of counts, 0 for Poisson."""
 
     largest: Tensor
-    """(C,): no logarithm of a rate at the mean depth is taken to be larger."""
+    """(C,): the largest logarithm of a rate at size factor 1."""
 
     slope: Tensor
     offset: Tensor
     """(E,) each: raw output = slope * x + offset, near the mean."""
 
-    def to(self, like: Tensor) -> "Plan":
-        """The same with numbers of the dtype, and all on the device, of a tensor."""
+    def to(self, like: Tensor) -> "FeatureLayout":
+        """The same on the device of a tensor, with floats of its dtype."""
         if self.scale.dtype == like.dtype and self.scale.device == like.device:
             return self
-        numbers = {n: getattr(self, n).to(like) for n in NUMBERS}
-        places = {n: getattr(self, n).to(like.device) for n in ("numbers", "truths", "counts")}
-        levels = tuple(at.to(like.device) for at in self.levels)
-        return Plan(**numbers, **places, levels=levels, back=self.back.to(like.device))
+        floats = {name: getattr(self, name).to(like) for name in FLOATS}
+        indices = {name: getattr(self, name).to(like.device) for name in INDICES}
+        categories = tuple(index.to(like.device) for index in self.categories)
+        return FeatureLayout(**floats, **indices, categories=categories)
 
     @classmethod
-    def of(cls, facts: Facts, likelihood: str = "poisson") -> "Plan":
-        """For rows of these columns."""
-        places = _places(facts)
+    def of(cls, facts: Facts, likelihood: str = "poisson") -> "FeatureLayout":
+        """The layout of rows with these facts."""
+        numbers, booleans, counts, categories = _features_by_kind(facts)
         scale, mean = torch.as_tensor(facts.scale), torch.as_tensor(facts.mean)
-        order = torch.cat([at.flatten() for at in (*places[:3], *places[3])])
-        value = (mean * scale).clamp(min=RAREST)
+        indices = (numbers, booleans, counts, *categories)
+        order = torch.cat([index.flatten() for index in indices])
+        value = (mean * scale).clamp(min=LEAST_PROBABILITY)
         weight, slope, offset = (torch.ones_like(scale) for _ in range(3))
         offset.zero_()
-        numbers, truths, counts, levels = places
-        share = value[truths].clamp(max=1 - RAREST)
+        share = value[booleans].clamp(max=1 - LEAST_PROBABILITY)
         entropy = -torch.special.xlogy(share, share) - torch.special.xlogy(1 - share, 1 - share)
-        weight[truths] = 1 / entropy
+        weight[booleans] = 1 / entropy
         steep = 1 / (share * (1 - share)).clamp(min=RARE)
-        slope[truths], offset[truths] = steep, share.logit() - steep * share
-        of_counts = _of_counts(facts, likelihood, value[counts], scale[counts])
-        weight[counts], slope[counts], offset[counts], dispersion = of_counts
-        for at in levels:
-            share = value[at]
+        slope[booleans], offset[booleans] = steep, share.logit() - steep * share
+        constants = _count_constants(facts, likelihood, value[counts], scale[counts])
+        weight[counts], slope[counts], offset[counts], dispersion = constants
+        for index in categories:
+            share = value[index]
             entropy = -torch.special.xlogy(share, share).sum(dim=1, keepdim=True)
-            weight[at] = (1 / entropy.clamp(min=RAREST)).expand(at.shape)
+            weight[index] = (1 / entropy.clamp(min=LEAST_PROBABILITY)).expand(index.shape)
             steep = 1 / share.clamp(min=RARE)
-            slope[at], offset[at] = steep, share.log() - steep * share
+            slope[index], offset[index] = steep, share.log() - steep * share
         return cls(
             numbers=numbers,
-            truths=truths,
+            booleans=booleans,
             counts=counts,
-            levels=levels,
-            back=torch.argsort(order),
+            categories=categories,
+            order=torch.argsort(order),
             scale=scale,
             weight=weight,
             dispersion=dispersion,
@@ -248,36 +265,39 @@ class Plan(NamedTuple):
         )
 
 
-def _of_counts(
+def _count_constants(
     facts: Facts, likelihood: str, rate: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weight, slope, offset and dispersion of counts, (C,) each."""
-    if facts.counts is None:  # models of before there were facts of counts
+    if facts.counts is None:  # models that were saved without facts of counts
         steep = 1 / (rate + scale)
         weight = 2 * rate / scale.square()
         return weight, steep, rate.log() - steep * rate, torch.zeros_like(rate)
-    known = facts.counts
-    wide = likelihood == "negative_binomial"
-    cost = torch.as_tensor(known.cost if wide else known.poisson_cost)
-    dispersion = torch.as_tensor(known.dispersion) * wide
-    # d log(rate) / d log(1 + rate) times the spread of the latter, by which the network's view of
-    # a count was divided; rates near 0 end the curve, which one deviation of a count is far from.
-    steep = torch.as_tensor(known.log_scale) * (1 + rate) / (rate + scale.clamp(max=1))
-    # Slopes are multiplied by what a value was divided by, which these views of counts were not.
+    counts = facts.counts
+    is_negative_binomial = likelihood == "negative_binomial"
+    cost = torch.as_tensor(counts.cost if is_negative_binomial else counts.poisson_cost)
+    dispersion = torch.as_tensor(counts.dispersion) * is_negative_binomial
+    # d log(rate) / d log(1 + rate) times the standard deviation of the latter, by which the input
+    # of the network was divided. Rates near 0 are clamped, where the curve ends.
+    steep = torch.as_tensor(counts.log_scale) * (1 + rate) / (rate + scale.clamp(max=1))
+    # `of` multiplies slopes by the divisor of a value, which does not apply to these inputs.
     return 1 / cost, steep / scale, rate.log(), dispersion
 
 
-def _places(facts: Facts) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
-    """The features of numbers, truths and counts, and of categories by their number of levels."""
-    places: dict[str, list[int]] = defaultdict(list)
-    levels: dict[int, list[list[int]]] = defaultdict(list)
+def _features_by_kind(facts: Facts) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+    """The features of numbers, booleans and counts, and of categories by their number."""
+    features: dict[str, list[int]] = defaultdict(list)
+    categories: dict[int, list[list[int]]] = defaultdict(list)
     start = 0
     for likelihood, size in facts.columns or ():
-        own = list(range(start, start + size))
+        column = list(range(start, start + size))
         if likelihood == "categorical":
-            levels[size].append(own)
+            categories[size].append(column)
         else:
-            places[likelihood] += own
+            features[likelihood] += column
         start += size
-    kinds = [torch.tensor(places[kind]).long() for kind in ("squared", "bernoulli", "count")]
-    return (*kinds, tuple(torch.tensor(own) for _, own in sorted(levels.items())))  # type: ignore[return-value]
+    numbers, booleans, counts = (
+        torch.tensor(features[kind]).long() for kind in ("squared", "bernoulli", "count")
+    )
+    groups = tuple(torch.tensor(columns) for _, columns in sorted(categories.items()))
+    return numbers, booleans, counts, groups

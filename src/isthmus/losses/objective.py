@@ -1,4 +1,4 @@
-"""The objective: named, weighted terms of one batch."""
+"""The objective of training: a reconstruction loss plus penalties."""
 
 import copy
 from collections.abc import Collection, Sequence
@@ -13,7 +13,18 @@ RECONSTRUCTION = "reconstruction"
 
 
 class Objective:
-    """A reconstruction loss plus penalties; calling it gives every term by name."""
+    """A reconstruction loss plus penalties; a call returns every term by name.
+
+    Example:
+        >>> import torch
+        >>> from isthmus.kinds import Vanilla
+        >>> from isthmus.losses import L1, Objective, Squared
+        >>> from isthmus.types import Facts, Step
+        >>> network = Vanilla().build(Facts(shape=(4,)), 2)
+        >>> x = torch.ones(3, 4)
+        >>> sorted(Objective(Squared(), [L1()])(Step(network, x, x, network(x), torch.ones(3))))
+        ['l1', 'reconstruction']
+    """
 
     def __init__(
         self,
@@ -29,15 +40,15 @@ class Objective:
             part.check()
 
     def __call__(self, step: Step) -> dict[str, Tensor]:
-        """The terms of one batch, each a weighted scalar; their sum is what is minimised."""
+        """The terms of one batch, each a weighted scalar; their sum is minimized."""
         rows = self.row_loss(step.output.reconstruction, step.x)
         terms = {RECONSTRUCTION: step.mean(rows), **step.output.terms}
         return terms | {name: penalty(step) for name, penalty in self.penalties.items()}
 
     def without(self, names: Collection[str]) -> "Objective":
-        """The same without some of its penalties; the others keep their names."""
+        """A copy without the named penalties; the others keep their names."""
         rest = copy.copy(self)
-        rest.penalties = {k: one for k, one in self.penalties.items() if k not in names}
+        rest.penalties = {k: penalty for k, penalty in self.penalties.items() if k not in names}
         return rest
 
 
