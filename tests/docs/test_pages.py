@@ -17,8 +17,12 @@ import typer.main
 from isthmus.baselines import BASELINES
 from isthmus.cli.app import app
 from isthmus.data import FORMATS
-from isthmus.kinds import ACTIVATIONS
+from isthmus.kinds import ACTIVATIONS, KINDS
+from isthmus.optim import OPTIMIZERS, SCHEDULES
+from isthmus.pretraining import PRETRAININGS
 from isthmus.report import SECTIONS
+from isthmus.training.diagnostics.findings import Issue
+from isthmus.training.engines.select import ENGINES
 
 ROOT = Path(__file__).parents[2]
 TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -161,6 +165,26 @@ def test_every_page_is_linked_from_the_readme_or_from_an_index():
         for target in LINK.findall(page.read_text(encoding="utf-8"))
     }
     assert [name_of(page) for page in PAGES[1:] if page not in linked] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("docs/performance.md", [engine.name for engine in ENGINES]),
+        ("docs/guide/training.md", [*PRETRAININGS, *OPTIMIZERS, *SCHEDULES, *Issue]),
+        ("docs/features.md", [*KINDS]),
+    ],
+)
+def test_every_registered_name_is_explained(page, names):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [name for name in names if not re.search(rf"[`\"]{name}[`\"]", text)] == []
+
+
+def test_the_layers_of_the_design_are_those_of_the_imports():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    (diagram,) = (block.text for block in blocks(text) if block.language == "mermaid")
+    parts = {path.stem for path in (ROOT / "src" / "isthmus").glob("[a-z]*")}
+    assert [part for part in sorted(parts - {"py"}) if not re.search(rf"\b{part}\b", diagram)] == []
 
 
 def fenced(language: str, text: str) -> str:
