@@ -102,7 +102,7 @@ class Curve:
         self.sample = refined if refined is None else model.preparation_.encode(refined)
         self.points: list[list[float]] = []
         self.loss, self.unit = model.loss_, model.preparation_.unit
-        self.images = model.preparation_.encode(images, model.mean_.dtype)
+        self.images = model.preparation_.encode(images, model.model_.dtype)
         self.network: Any = None
         self.began, self.clock = time.process_time(), time.perf_counter()
 

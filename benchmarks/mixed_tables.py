@@ -62,13 +62,20 @@ def measure(name: str, learned: pd.DataFrame, test: pd.DataFrame, size: int) -> 
         began = time.perf_counter()
         model = Autoencoder(size, loss=loss, random_state=0).fit(learned)
         line[f"{loss} s"] = time.perf_counter() - began
-        pairs = list(model.measured_pairs(test))
+        pairs = list(model.model_.measured_batches(opened(model, test)))
         x, rebuilt = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        line[f"{loss} error"] = errors(x, rebuilt, model.preparation_.sums)
+        line[f"{loss} error"] = errors(x, rebuilt, model.preparation_.column_sums)
         line[f"{loss} levels"] = right(model.reconstruct(test), test)
         line[f"{loss} epoch"] = model.best_epoch_
     line |= by_pca(model, learned, test, size)
     return line
+
+
+def opened(model: Any, frame: pd.DataFrame) -> Any:
+    """The prepared rows of a frame, for a fitted model."""
+    from isthmus.data import open_source
+
+    return model.model_.open_rows(open_source(frame))
 
 
 def by_pca(model: Any, learned: pd.DataFrame, test: pd.DataFrame, size: int) -> dict[str, Any]:
@@ -77,23 +84,23 @@ def by_pca(model: Any, learned: pd.DataFrame, test: pd.DataFrame, size: int) -> 
 
     prepared = model.preparation_
     train, x = (
-        np.concatenate([prepared.measured(part) for _, part in model._rows(frame).in_order()])
+        np.concatenate([prepared.to_error_units(part) for _, part in opened(model, frame).in_order()])
         for frame in (learned, test)
     )
     mean = np.nanmean(train, axis=0)
     pca = PCA(size).fit(np.where(np.isnan(train), mean, train))
     rebuilt = pca.inverse_transform(pca.transform(np.where(np.isnan(x), mean, x)))
-    values = prepared.from_measured(rebuilt)
+    values = prepared.from_error_units(rebuilt)
     columns = prepared.schema.columns
     back = pd.DataFrame(
         {
-            name: np.asarray(column.levels, object)[values[:, at].astype(int)]
+            name: np.asarray(column.categories, object)[values[:, at].astype(int)]
             if column.role == "categorical"
             else values[:, at]
             for at, (name, column) in enumerate(zip(learned.columns, columns, strict=True))
         }
     )
-    return {"pca error": errors(x, rebuilt, prepared.sums), "pca levels": right(back, test)}
+    return {"pca error": errors(x, rebuilt, prepared.column_sums), "pca levels": right(back, test)}
 
 
 def main() -> int:

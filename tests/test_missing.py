@@ -11,11 +11,12 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 
-from isthmus import Autoencoder, corruptions, data, kinds, load, losses
+from isthmus import Autoencoder, corruptions, kinds, load, losses
 from isthmus.baselines import PCABaseline
 from isthmus.corruptions import CORRUPTIONS
 from isthmus.data import open_source
-from isthmus.data.preparation.statistics import moments_of
+from isthmus.data.preparation.fit import fit_preparation
+from isthmus.data.preparation.statistics import compute_moments
 from isthmus.data.splitting.holdout import hash_rows
 from isthmus.errors import DataError
 from isthmus.imputation.latent_prior import CodePrior, degrees_of_freedom
@@ -61,7 +62,7 @@ def test_means_and_sums_are_of_what_is_known():
 
 
 def test_moments_are_those_of_numpy(gappy):
-    found = moments_of(open_source(gappy), np.arange(len(gappy)), np.ones(len(gappy)))
+    found = compute_moments(open_source(gappy), np.arange(len(gappy)), np.ones(len(gappy)))
     np.testing.assert_allclose(found.mean, np.nanmean(gappy, axis=0))
     np.testing.assert_allclose(found.variance, np.nanvar(gappy, axis=0))
     np.testing.assert_array_equal(found.low, np.nanmin(gappy, axis=0))
@@ -72,7 +73,7 @@ def test_moments_are_those_of_numpy(gappy):
 def test_weighted_moments_of_blocks_are_those_of_repeated_rows(gappy, monkeypatch):
     weight = np.random.default_rng(0).integers(1, 4, len(gappy))
     monkeypatch.setattr("isthmus.data.splitting.holdout.BLOCK_BYTES", 7 * 8 * gappy.shape[1])
-    found = moments_of(open_source(gappy), np.arange(len(gappy)), weight.astype(float))
+    found = compute_moments(open_source(gappy), np.arange(len(gappy)), weight.astype(float))
     repeated = np.repeat(gappy, weight, axis=0)
     np.testing.assert_allclose(found.mean, np.nanmean(repeated, axis=0))
     np.testing.assert_allclose(found.variance, np.nanvar(repeated, axis=0))
@@ -157,7 +158,7 @@ def test_with_a_linear_network_it_is_the_conditional_mean_of_probabilistic_pca(g
     covariance = torch.linalg.inv(prior.precision)
     together = back.t() @ covariance @ back + noise * torch.eye(12, dtype=torch.float64)
     mean = offset[0] + prior.location @ back
-    rebuilt = network.decode(prior.most_likely(network, ae.loss_, x)).detach()
+    rebuilt = network.decode(prior.map_code(network, ae.loss_, x)).detach()
     for row in range(20):
         known, gap = ~x[row].isnan(), x[row].isnan()
         gain = together[gap][:, known] @ torch.linalg.inv(together[known][:, known])
@@ -198,7 +199,7 @@ def words_and_numbers():
 def test_a_row_is_as_many_numbers_as_its_features_can_vary_in():
     """NumPy's rank of the centred features is what they are."""
     source = open_source(words_and_numbers())
-    fitted = data.fit_preparation(source, np.arange(300), np.ones(300))
+    fitted = fit_preparation(source, np.arange(300), np.ones(300))
     features = fitted.encode(source.read(np.arange(300)), torch.float64).numpy()
     assert features.shape[1] == 10
     assert np.linalg.matrix_rank(features - features.mean(axis=0)) == 8
@@ -210,7 +211,7 @@ def test_noise_is_what_a_code_leaves_of_a_row_and_not_of_its_columns():
     gappy = words_and_numbers()
     gappy.loc[::10, "a"] = None
     ae = Autoencoder(4, max_epochs=30, random_state=0).fit(gappy)
-    held = ae._rows(gappy).take(ae.validation_rows_)
+    held = ae.model_.open_rows(open_source(gappy)).take(ae.validation_rows_)
     with torch.no_grad():
         errors = ae.loss_.per_row_known(ae.network_(held).reconstruction, held).double()
     columns = torch.as_tensor(gappy.notna().sum(axis=1).to_numpy()[ae.validation_rows_])
@@ -303,8 +304,8 @@ def test_saved_and_resumed(fitted, gappy, tmp_path):
     again.partial_fit(gappy)
     assert np.isfinite(again.score(gappy))
     # What it knows of codes is what they are now.
-    rows = again._rows(gappy)
-    now = CodePrior.learn(again.network_, again.loss_, rows, rows, again.metric_)
+    rows = again.model_.open_rows(open_source(gappy))
+    now = CodePrior.fit(again.network_, again.loss_, rows, rows, again.model_.refinement.metric)
     torch.testing.assert_close(again.imputer_.prior.location, now.location)
     codes = torch.from_numpy(again.set_params(transform_max_iter=0).transform(gappy))
     assert (now.location - codes.mean(dim=0)).abs().max() < 0.1 * codes.std(dim=0).min()
@@ -442,11 +443,12 @@ def test_a_polars_table_comes_back_complete_in_its_own_dtypes(table):
 
 
 def test_the_report_shows_gaps(fitted, gappy):
-    evidence = gather(fitted, gappy)
-    json.dumps(evidence, allow_nan=False)
-    rows = [row for group in evidence["rows"].values() for row in group["found"]]
+    report = gather(fitted, gappy)
+    json.dumps(report, allow_nan=False)
+    rows = [row for group in report["rows"].values() for row in group["original"]]
     assert any(value is None for row in rows for value in row)
-    assert evidence["measured"]["ae"]["error"] < evidence["measured"]["pca"]["error"]
+    measured = report["measured"]
+    assert measured["ae"]["error"] < measured["baselines"]["pca"]["error"]
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (36, 1)])
@@ -455,9 +457,9 @@ def test_images_and_signals_with_gaps_are_drawn_too(shape):
     X = (rng.normal(size=(200, 2)) @ rng.normal(size=(2, 36))).reshape(200, *shape)
     X[rng.random(X.shape) < 0.1] = np.nan
     ae = Autoencoder(2, max_epochs=5, random_state=0).fit(X)
-    evidence = gather(ae, X)
-    json.dumps(evidence, allow_nan=False)
-    assert evidence["images"] is None
+    report = gather(ae, X)
+    json.dumps(report, allow_nan=False)
+    assert report["images"] is None
     assert np.isfinite(ae.impute(X)).all()
 
 

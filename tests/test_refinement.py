@@ -126,7 +126,7 @@ def test_new_rows_are_rebuilt_better_and_the_history_says_so():
     assert text.startswith(
         "codes are refined in 4 steps when rows are transformed, which changes the err"
     )
-    assert f"the error of {len(model.validation_rows_)} held-out rows by -" in text
+    assert f"the error of {len(model.validation_rows_)} validation rows by -" in text
     assert "the error of 400 training rows by -" in told(fitted(validation_fraction=0))[0]
     errors = model.reconstruction_error(new, by="row")
     model.set_params(transform_max_iter=0)
@@ -147,7 +147,7 @@ def test_every_kind_and_loss_can_be_refined(images, name, loss):
     model = Autoencoder(2, transform_max_iter=3, random_state=0, **settings).fit(images)
     assert model.facts_["transform_max_iter"] == 3
     refined = model.transform(images)
-    x = model.preparation_.encode(images, torch.float64).to(model.mean_.dtype)
+    x = model.preparation_.encode(images, torch.float64).to(model.model_.dtype)
 
     def losses(codes):
         raw = model.network_.decode(torch.as_tensor(codes).to(x))

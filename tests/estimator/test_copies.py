@@ -27,7 +27,7 @@ WAYS = {"pickle": lambda model: pickle.loads(pickle.dumps(model)), "deepcopy": c
 
 @pytest.fixture(autouse=True)
 def _soon_in_c(monkeypatch):
-    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(kernel, "MIN_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -93,5 +93,5 @@ def test_other_processes_give_fitted_models_back(rows):
 
 
 def fitted(X):
-    kernel.LEAST_SECONDS = 0.0  # in the other process too
+    kernel.MIN_SECONDS = 0.0  # in the other process too
     return made().fit(X).partial_fit(X)

@@ -198,7 +198,7 @@ def test_size_factors_can_be_left_out_and_counts_taken_for_numbers():
     source = open_source(drawn()[0], roles="count")
     plain = Autoencoder(2, max_epochs=2, preparation="standard", random_state=0).fit(source)
     assert plain.preparation_.scaling == "standard"
-    assert plain.loss_.sizes(plain.network_.linear.encode_weight) is None
+    assert plain.loss_.size_factors(plain.network_.linear.encode_weight) is None
     squared = Autoencoder(2, max_epochs=2, loss="squared", random_state=0).fit(source)
     assert squared.preparation_.counts is None
     assert isinstance(squared.loss_, Squared)

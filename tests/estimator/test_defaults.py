@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 )
 def test_the_kind_follows_the_layout(layout, shape, kind):
     schema = Schema(layout=layout, shape=shape, dtypes=("float32",))
-    assert defaults.choose_kind(schema) == kind
+    assert defaults.choose_kind(schema).value == kind
 
 
 @pytest.mark.parametrize(
@@ -35,18 +35,18 @@ def test_the_kind_follows_the_layout(layout, shape, kind):
     [(4, 1), (100, 25), (367, 50), (1000, 100), (20_000, 2000), (60_000, 5000), (10**6, 5000)],
 )
 def test_rows_held_out(rows, validation):
-    assert round(defaults.choose_validation_fraction(rows) * rows) == validation
+    assert round(defaults.choose_validation_fraction(rows).value * rows) == validation
 
 
 def test_batches_and_epochs_stay_in_their_bounds_and_near_their_aims():
     for rows in [2, 50, 300, 2000, 10_000, 60_000, 10**6]:
-        batch = defaults.choose_batch_size(rows)
-        epochs = defaults.choose_epochs(rows, batch)
+        batch = defaults.choose_batch_size(rows).value
+        epochs = defaults.choose_epochs(rows, batch).value
         assert batch in (64, 128, 256, 512)
         assert 20 <= epochs <= 300
         steps = epochs * -(-rows // batch)
         assert steps >= 4900 or epochs == 300
-        assert defaults.choose_patience(epochs, rows, batch) >= max(10, epochs // 4)
+        assert defaults.choose_patience(epochs, rows, batch).value >= max(10, epochs // 4)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_batches_and_epochs_stay_in_their_bounds_and_near_their_aims():
 )
 def test_early_stopping_waits_for_epochs_and_for_steps(epochs, rows, waits):
     # 448 rows are 7 steps of 64 an epoch: 500 steps take 71 epochs. 60,000 are 118 of 512.
-    batch = defaults.choose_batch_size(rows)
-    assert defaults.choose_patience(epochs, rows, batch) == waits
+    batch = defaults.choose_batch_size(rows).value
+    assert defaults.choose_patience(epochs, rows, batch).value == waits
 
 
 @pytest.mark.parametrize("rows", [3200, 10_000, 25_600])
 def test_about_fifty_steps_an_epoch_between_the_bounds(rows):
-    assert 35 <= rows / defaults.choose_batch_size(rows) <= 71
+    assert 35 <= rows / defaults.choose_batch_size(rows).value <= 71
 
 
 def test_muon_is_for_many_rows_and_large_matrices():
@@ -69,17 +69,17 @@ def test_muon_is_for_many_rows_and_large_matrices():
     large = Multilayer(hidden=(400, 200)).build(Facts(shape=(784,)), 8)
     small = Multilayer(hidden=(64,)).build(Facts(shape=(10,)), 2)
     filters = Convolutional(channels=(64, 128), skip=False).build(images, 2)
-    assert defaults.choose_optimizer(20_000, large) == "muon"
-    assert defaults.choose_optimizer(19_999, large) == "adamw"
-    assert defaults.choose_optimizer(10**6, small) == "adamw"
-    assert defaults.choose_optimizer(10**6, filters) == "adamw"
+    assert defaults.choose_optimizer(20_000, large).value == "muon"
+    assert defaults.choose_optimizer(19_999, large).value == "adamw"
+    assert defaults.choose_optimizer(10**6, small).value == "adamw"
+    assert defaults.choose_optimizer(10**6, filters).value == "adamw"
     logistic = Multilayer(hidden=(400, 200), activation="sigmoid").build(Facts(shape=(784,)), 8)
-    assert defaults.choose_optimizer(10**6, logistic) == "adamw"
+    assert defaults.choose_optimizer(10**6, logistic).value == "adamw"
 
 
 def test_small_data_are_trained_in_double():
-    assert defaults.choose_precision(20_000, None, CPU) == "float64"
-    assert defaults.choose_precision(20_001, None, CPU) == "float32"
+    assert defaults.choose_precision(20_000, None, CPU).value == "float64"
+    assert defaults.choose_precision(20_001, None, CPU).value == "float32"
 
 
 @pytest.mark.parametrize(("fast", "precision"), [(True, "bf16"), (False, "float32")])
@@ -87,8 +87,8 @@ def test_large_networks_take_bf16_only_where_it_is_fast(monkeypatch, fast, preci
     monkeypatch.setattr(defaults, "has_fast_bf16", lambda device: fast)
     large = Multilayer(hidden=(400, 200)).build(Facts(shape=(100,)), 8)
     small = Multilayer(hidden=(16,)).build(Facts(shape=(100,)), 8)
-    assert defaults.choose_precision(10**6, large, CPU) == precision
-    assert defaults.choose_precision(10**6, small, CPU) == "float32"
+    assert defaults.choose_precision(10**6, large, CPU).value == precision
+    assert defaults.choose_precision(10**6, small, CPU).value == "float32"
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -12,7 +12,8 @@ from sklearn.impute import SimpleImputer
 
 from isthmus import Autoencoder, load
 from isthmus.baselines import PCABaseline
-from isthmus.data import align, frame_source, open_source
+from isthmus.data import frame_source, open_source
+from isthmus.data.validate import align
 from isthmus.errors import DataError, RequestError
 from isthmus.losses import Mixed, Squared
 
@@ -116,7 +117,7 @@ def test_saved_and_loaded_it_does_the_same(fitted, tmp_path):
 def test_levels_never_seen_are_missing_and_told(fitted):
     new = table(seed=1)
     new.loc[[3, 5], "species"] = "emperor"
-    with pytest.warns(UserWarning, match="'species': 2 values are none that the model knows"):
+    with pytest.warns(UserWarning, match="'species': 2 values were not seen in training"):
         errors = fitted.reconstruction_error(new, by="value")
     assert np.isnan(errors[[3, 5], 0]).all()
     assert not np.isnan(np.delete(errors, [3, 5], axis=0)).any()
@@ -241,7 +242,7 @@ frame = pd.DataFrame({"user": names, "half": user % 2 == 0, "x": user / levels})
 from isthmus.data import open_source
 source = open_source(frame, roles={"user": "categorical"})
 ae = Autoencoder(2, max_epochs=1, random_state=0).fit(source)
-assert len(ae.preparation_.schema.columns[0].levels) == levels
+assert len(ae.preparation_.schema.columns[0].categories) == levels
 assert ae.preparation_.facts.n_features == 138
 back = ae.reconstruct(frame.iloc[:500])
 assert set(back["user"]) <= set(frame["user"])

@@ -9,6 +9,7 @@ from isthmus.data.arrays import array_source
 from isthmus.errors import DivergenceError
 from isthmus.estimator.pca_fallback import why_pca
 from isthmus.report import gather, render
+from isthmus.training.engines.dense.adam_loop import AdamLoop
 from isthmus.training.state import ALL_DONE, State
 
 
@@ -32,19 +33,19 @@ def test_who_diverged_is_brought_back(digits):
 
 
 @pytest.mark.parametrize(
-    ("rescues", "trained", "told"),
+    ("restores", "trained", "ending"),
     [
         (0, 0.4, "; more epochs may gain something"),
         (1, 0.4, "; training diverged, so a lower learning rate may gain something"),
         (0, 11.0, "; training diverged, so a lower learning rate may gain something"),
     ],
 )
-def test_who_diverged_is_not_told_to_go_on(rescues, trained, told):
+def test_a_fit_that_diverged_needs_no_more_epochs(restores, trained, ending):
     records = [
         {"epoch": at, "train": {"reconstruction": loss}} for at, loss in ((0, 0.3), (1, trained))
     ]
-    state = State(seed=0, rescues=rescues, ceiling=10.0, stopped=ALL_DONE, history=records)
-    assert why_pca(state, 150, few_epochs=True).endswith(told)
+    state = State(seed=0, restores=restores, ceiling=10.0, stopped=ALL_DONE, history=records)
+    assert why_pca(state, 150, few_epochs=True).endswith(ending)
     assert "more epochs" not in why_pca(state, 150, few_epochs=False)
 
 
@@ -112,11 +113,11 @@ def test_too_few_rows_to_judge_by_are_said(rng):
     )
 
 
-def test_steps_are_named_as_they_were_taken(rng):
-    """A running mean of the weights is kept step by step, and so none are taken many at a time."""
+def test_the_engine_is_named(rng):
+    """Averaged weights need each step, so that no engine takes several per call."""
     rows = rng.normal(size=(200, 6))
-    told = [
+    fits = [
         Autoencoder(2, max_epochs=2, optimizer=optim.AdamW(ema_decay=ema_decay)).fit(rows)
         for ema_decay in (0.0, 0.9)
     ]
-    assert [fit.facts_["engine"] for fit in told] == ["closed form, many at a time", "closed form"]
+    assert [fit.facts_["engine"] for fit in fits] == [AdamLoop.name, "manual gradients"]

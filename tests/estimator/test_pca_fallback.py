@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from isthmus.data import Rows, array_source, fit_preparation
+from isthmus.data import array_source
+from isthmus.data.loading.rows import Rows
+from isthmus.data.preparation.fit import fit_preparation
 from isthmus.estimator.pca_fallback import _gap_within, beats_pca, pca_errors
 from isthmus.pretraining import principal_components
 from isthmus.types import Network, Output
@@ -185,7 +187,7 @@ def test_a_return_to_pca_keeps_the_figures_of_unseen_rows():
     from sklearn.decomposition import PCA
 
     from isthmus import Autoencoder
-    from isthmus.data import validation_split
+    from isthmus.data.splitting.holdout import validation_split
 
     rows = 5 * np.random.default_rng(4).normal(size=(200, 6))
     split = validation_split(array_source(rows), np.arange(200), np.ones(200), 0.25, seed=0)
@@ -210,7 +212,7 @@ def test_the_start_itself_is_no_gain(monkeypatch):
     rows = np.random.default_rng(4).normal(size=(200, 6))
     monkeypatch.setattr("isthmus.estimator.fit.beats_pca", lambda *_: True)
     # Steps too small to matter in one epoch of warm-up leave the start the best.
-    monkeypatch.setattr("isthmus.training.trainer.Trainer._judge", lambda *_: None)
+    monkeypatch.setattr("isthmus.training.trainer.Trainer._update_best", lambda *_: None)
     model = Autoencoder(2, max_epochs=2, random_state=0).fit(rows)
     assert model.best_epoch_ == 0
     assert model.history_[-1]["event"] == "pca"

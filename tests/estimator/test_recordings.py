@@ -105,10 +105,10 @@ def test_a_frame_comes_back_as_a_frame_with_its_index():
 
 
 def test_no_sample_is_learned_and_held_out():
-    source = windows([waves(500), waves(300, seed=1)], length=24, step=5)
+    source = windows([waves(500), waves(300, seed=1)], length=24, hop=5)
     model = fitted(source, loss="huber")
     known = [event["message"] for event in model.history_ if event.get("event") == "note"]
-    assert "held out in whole stretches" in known[0]
+    assert "held out in whole segments" in known[0]
     assert len(model.validation_rows_)
     sides = [
         {(r, sample) for r, start, stop in source.extents[rows] for sample in range(start, stop)}
@@ -125,7 +125,7 @@ def test_a_return_to_pca_learns_from_all_windows(rng):
 
 
 def test_where_nothing_can_be_held_out_it_is_said():
-    source = windows(waves(100), length=90, step=1)
+    source = windows(waves(100), length=90, hop=1)
     model = Autoencoder(2, kind="multilayer", max_epochs=5, random_state=0).fit(source)
     messages = [record["message"] for record in model.history_ if "event" in record]
     assert messages[0].startswith("no windows are held out: too many would share samples")
@@ -169,7 +169,7 @@ def test_one_more_epoch_over_recordings(model):
         (waves(10), r"^X: 10 samples, fewer than the window of 24"),
         ([waves(30), waves(23)], r"^X\[1\]: 23 samples, fewer than the window of 24"),
         (waves(30)[:, 0], r"^X: has 1 channel, and the model was fitted on .* 2 channels"),
-        (np.zeros((3, 2, 4, 4)), r"^X: an array of shape \(3, 2, 4, 4\) is no recording"),
+        (np.zeros((3, 2, 4, 4)), r"^X: an array of shape \(3, 2, 4, 4\) is not a recording"),
     ],
 )
 def test_recordings_that_do_not_fit_are_refused(model, given, message):

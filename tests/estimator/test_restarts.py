@@ -21,8 +21,8 @@ def rows(rng):
 
 
 def seeds_of(random_state, n_init):
-    request = Autoencoder(random_state=random_state, n_init=n_init)._request(resume=False)
-    return [(one.seed, one.split_seed) for one in restarts._requests(request)]
+    settings = Autoencoder(random_state=random_state, n_init=n_init)._settings(resume=False)
+    return [(each.seed, each.split_seed) for each in restarts.settings_of_starts(settings)]
 
 
 def test_the_first_start_is_that_of_one_alone(rows):
@@ -65,7 +65,7 @@ def test_without_held_out_rows_those_of_training_decide(rows):
 
 
 def test_a_start_that_fails_is_given_up(rows, monkeypatch):
-    before, calls = restarts._fit, []
+    before, calls = restarts.fit_rows, []
 
     def failing(*parts):
         calls.append(1)
@@ -73,7 +73,7 @@ def test_a_start_that_fails_is_given_up(rows, monkeypatch):
             raise DivergenceError("too far")
         return before(*parts)
 
-    monkeypatch.setattr(restarts, "_fit", failing)
+    monkeypatch.setattr(restarts, "fit_rows", failing)
     with pytest.warns(UserWarning, match="a start was given up: too far"):
         fit = Autoencoder(2, n_init=3, random_state=1, **BASE).fit(rows)
     assert len(fit.facts_["init_errors"]) == 2
@@ -105,20 +105,20 @@ def test_the_best_is_not_counted_among_the_others(errors, told):
 
 def test_all_starts_are_judged_by_the_same_rows(rows, monkeypatch):
     """One that came back to PCA too, though it has learned from the rows held out by the others."""
-    before, calls = restarts._fit, []
+    before, calls = restarts.fit_rows, []
 
-    def learned(request, source, weight, validation):
+    def learned(settings, source, weight, validation):
         calls.append(1)
         if len(calls) == 2:
-            request = replace(request, validation_fraction=0.0)
-        return before(request, source, weight, validation)
+            settings = replace(settings, validation_fraction=0.0)
+        return before(settings, source, weight, validation)
 
-    monkeypatch.setattr(restarts, "_fit", learned)
+    monkeypatch.setattr(restarts, "fit_rows", learned)
     fit = Autoencoder(2, n_init=2, random_state=1, **BASE).fit(rows)
     (_, second) = seeds_of(1, 2)
     alone = Autoencoder(2, validation_fraction=0.0, random_state=1, **BASE)
-    request = replace(alone._request(resume=False), seed=second[0])
-    alone.keep(before(request, array_source(rows), np.ones(len(rows)), None))
+    settings = replace(alone._settings(resume=False), seed=second[0])
+    alone._set_result(before(settings, array_source(rows), np.ones(len(rows)), None))
     validation = Autoencoder(2, random_state=1, **BASE).fit(rows).validation_rows_
     assert fit.facts_["init_errors"][1] == pytest.approx(
         alone.reconstruction_error(rows[validation]), rel=1e-6

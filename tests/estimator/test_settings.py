@@ -11,8 +11,9 @@ from sklearn.base import clone
 
 from isthmus import Autoencoder, corruptions, kinds, load, losses, optim, pretraining
 from isthmus.errors import RequestError
+from isthmus.estimator.defaults import Decisions
 from isthmus.estimator.fit import FitRun
-from isthmus.estimator.resolve import patience_of
+from isthmus.estimator.resolve import resolve_patience
 from isthmus.estimator.settings import folder_of, reporter_of
 from isthmus.runtime.device import resolve_device
 from isthmus.training.reporters import Lines, Silent
@@ -211,8 +212,8 @@ def test_numpys_truth_stops_as_pythons_does(value):
     ("value", "patience"), [(True, 500), (np.True_, 500), (False, None), (np.False_, None), (7, 7)]
 )
 def test_how_long_early_stopping_waits(value, patience):
-    request = replace(make()._request(resume=False), early_stopping=value)
-    assert patience_of(request, epochs=5, rows=27, batch_size=64) == patience
+    settings = replace(make()._settings(resume=False), early_stopping=value)
+    assert resolve_patience(settings, 5, 27, 64, Decisions()) == patience
 
 
 def test_verbose_is_a_number_or_a_reporter():

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from isthmus import Autoencoder
-from isthmus.data import StreamedRows, open_source
-from isthmus.data.loading.streamed_rows import _Feed
+from isthmus.data import open_source
+from isthmus.data.loading.streamed_rows import StreamedRows, _LoadedWindows
 from isthmus.errors import RequestError
 from isthmus.training import checkpoint
-from isthmus.training.engines.dense.adam_loop import Stride
+from isthmus.training.engines.dense.adam_loop import AdamLoop
 
 SETTINGS = {"max_epochs": 4, "random_state": 0, "batch_size": 32}
 STEPS = 20
@@ -85,7 +85,7 @@ def test_a_fit_stopped_in_mid_epoch_goes_on_to_the_same_weights(
     path, tmp_path, monkeypatch, apart, steps
 ):
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
-    real, taken = Stride.__call__, []
+    real, taken = AdamLoop.__call__, []
 
     def interrupted(self, asked):
         sums = {}
@@ -99,23 +99,23 @@ def test_a_fit_stopped_in_mid_epoch_goes_on_to_the_same_weights(
 
     place = {"checkpoint": tmp_path / "kept"}
     with monkeypatch.context() as patch:
-        patch.setattr(Stride, "__call__", interrupted)
+        patch.setattr(AdamLoop, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fitted(path, True, **place)
-    assert not [t for t in threading.enumerate() if t.name.startswith("isthmus-ahead")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("isthmus-prefetch")]
     again = Autoencoder(2, **SETTINGS | place).fit(open_source(path, stream=True), resume=True)
     assert weights(again) == weights(fitted(path, True))
 
 
 @pytest.mark.usefixtures("in_pieces")
 def test_every_training_row_comes_once_an_epoch(path, numbers, monkeypatch):
-    real, seen = Stride.__call__, []
+    real, seen = AdamLoop.__call__, []
 
     def watched(self, steps):
         seen.extend(steps.batches)
         return real(self, steps)
 
-    monkeypatch.setattr(Stride, "__call__", watched)
+    monkeypatch.setattr(AdamLoop, "__call__", watched)
     ae = fitted(path, True, max_epochs=1, loss="huber")
     expected = ae.preparation_.encode(
         np.delete(numbers, ae.validation_rows_, axis=0), seen[0].dtype
@@ -130,14 +130,14 @@ def test_every_training_row_comes_once_an_epoch(path, numbers, monkeypatch):
 @pytest.mark.usefixtures("in_pieces")
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_every_batch_is_one_that_was_read_ahead(path, monkeypatch, optimizer):
-    found, before = [], _Feed.take
+    found, before = [], _LoadedWindows.take
 
     def watched(self, positions):
         rows = before(self, positions)
         found.append(rows is not None)
         return rows
 
-    monkeypatch.setattr(_Feed, "take", watched)
+    monkeypatch.setattr(_LoadedWindows, "take", watched)
     Autoencoder(2, optimizer=optimizer, **SETTINGS).fit(open_source(path, stream=True))
     assert len(found) >= 4 * 14
     assert all(found)
@@ -199,12 +199,12 @@ def test_rows_to_judge_by_may_be_streamed_too(path):
 
 
 @pytest.mark.usefixtures("in_pieces")
-def test_of_rows_to_judge_by_no_more_are_taken_than_fit_in_memory(path, monkeypatch):
+def test_no_more_validation_rows_are_read_than_fit_in_memory(path, monkeypatch):
     monkeypatch.setattr("isthmus.data.splitting.streamed.VALIDATION_BYTES", 64 * 40)
     validation = open_source(path, stream=True)
     Autoencoder(2, **SETTINGS).fit(open_source(path, stream=True), validation=validation)
-    assert len(validation.pinned) == 40
-    assert (validation.pinned[0], validation.pinned[-1]) == (0, 499)
+    assert len(validation.cached_rows) == 40
+    assert (validation.cached_rows[0], validation.cached_rows[-1]) == (0, 499)
 
 
 @pytest.mark.usefixtures("in_pieces")
@@ -246,7 +246,7 @@ def test_partial_fit_holds_no_piece_once_it_is_learned(numbers):
 
 
 def test_partial_fit_keeps_a_history_of_bounded_length(numbers, monkeypatch):
-    monkeypatch.setattr("isthmus.training.trainer.MOST_RECORDS", 6)
+    monkeypatch.setattr("isthmus.training.trainer.MAX_RECORDS", 6)
     ae = Autoencoder(2, random_state=0).partial_fit(pieces(numbers, 20))
     assert len(ae.history_) <= 6
     assert ae.history_[-1]["epoch"] == 25
@@ -260,8 +260,8 @@ def test_partial_fit_needs_a_piece_and_no_weights_for_all(numbers):
 
 
 def test_later_pieces_may_bring_gaps_and_levels(rng):
-    def frame(rows, levels):
-        return pa.table({"x": rng.normal(size=rows), "level": rng.choice(levels, rows)})
+    def frame(rows, categories):
+        return pa.table({"x": rng.normal(size=rows), "level": rng.choice(categories, rows)})
 
     def stream():
         yield frame(60, ["a", "b", "c"])
@@ -271,9 +271,9 @@ def test_later_pieces_may_bring_gaps_and_levels(rng):
 
     ae = Autoencoder(2, random_state=0).partial_fit(stream())
     assert np.isfinite(ae.score(frame(20, ["a", "b", "c"])))
-    with pytest.warns(UserWarning, match=r"'level': \d+ values are none that the model knows"):
+    with pytest.warns(UserWarning, match=r"'level': \d+ values were not seen in training"):
         ae.partial_fit(frame(30, ["a", "new"]))
-    assert [level.levels for level in ae.preparation_.schema.columns][1] == ("a", "b", "c")
+    assert [level.categories for level in ae.preparation_.schema.columns][1] == ("a", "b", "c")
 
 
 def test_a_mixed_table_that_stays_on_disk_gives_the_weights_of_one_in_memory(tmp_path, rng):

@@ -158,7 +158,7 @@ def test_ends_that_do_not_fit_are_refused():
     for name in ("lowest", "highest"):
         if written[name]:
             broken = written | {name: [None] * len(written[name])}
-            with pytest.raises(ArtifactError, match="not known both ways"):
+            with pytest.raises(ArtifactError, match="known in one unit only"):
                 data.Preparation.from_json(broken)
     assert written["lowest"]
     old = {key: value for key, value in written.items() if key not in ("lowest", "highest")}

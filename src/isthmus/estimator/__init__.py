@@ -1,7 +1,6 @@
-"""The estimator: the one place that knows every part."""
+"""The estimator: from settings and rows to a fitted model that encodes and decodes."""
 
-from isthmus.estimator.autoencoder import Autoencoder
-from isthmus.estimator.loading import load
-from isthmus.estimator.saving import to_artifact
+from isthmus.estimator.autoencoder import Autoencoder, load
+from isthmus.estimator.fitted_model import FittedModel
 
-__all__ = ["Autoencoder", "load", "to_artifact"]
+__all__ = ["Autoencoder", "FittedModel", "load"]

@@ -1,6 +1,9 @@
-"""Autoencoder: scikit-learn's contract over every kind, loss, penalty, corruption and optimizer."""
+"""The Autoencoder estimator: scikit-learn's contract over every kind, loss and optimizer."""
 
-from collections.abc import Iterator
+# Shape letters: n rows, K code units, D features of the data, T samples of a recording.
+
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -9,41 +12,58 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from isthmus import artifact, metrics
-from isthmus.data import SIZE_FACTORS, AllBut, Rows, align, check_rows, plain_batches, rows_at_once
-from isthmus.data.preparation.row_errors import row_errors
-from isthmus.errors import RequestError
-from isthmus.estimator.code_refinement import refined
-from isthmus.estimator.fit import FitResult, FitRun
+from isthmus.artifact import Artifact
+from isthmus.corruptions import Corruption
+from isthmus.data.loading.rows import Rows
+from isthmus.data.output.fill_missing import fill, fill_each
+from isthmus.data.preparation.preparation import Preparation
+from isthmus.data.source import Source
+from isthmus.data.tables.streamed import StreamedTable
+from isthmus.data.validate import align, check_rows
+from isthmus.errors import ArtifactError, RequestError, require
+from isthmus.estimator.fit import FitResult, fit_rows, train_one_epoch, trainer_of_saved
+from isthmus.estimator.fitted_model import FittedModel
 from isthmus.estimator.inputs import (
+    as_aligned_source,
     as_source,
-    by_sample,
-    check_coded,
-    given_back,
-    like,
+    errors_by_sample,
     read_codes,
     read_sizes,
-    rebuilt_as,
+    restore_decoded,
+    restore_like,
+    restored_on_error,
     row_weights,
-    rows_like,
-    sizes_of_rows,
-    tell,
-    unless_refused,
+    warn_of_unknown_values,
+    with_row_labels,
 )
-from isthmus.estimator.partial_fit import fit_each, one_more_epoch
-from isthmus.estimator.restarts import best_of
-from isthmus.estimator.saving import to_artifact
+from isthmus.estimator.persistence import (
+    SpecClasses,
+    known_classes,
+    model_from_artifact,
+    model_to_artifact,
+    settings_from_artifact,
+)
+from isthmus.estimator.restarts import fit_best_start
 from isthmus.estimator.settings import FitSettings
-from isthmus.estimator.shared_cache import check
-from isthmus.estimator.split import rows_of
-from isthmus.imputation.imputer import Imputer, impute
-from isthmus.types import Array, Source
+from isthmus.estimator.split import check_training_rows
+from isthmus.imputation.imputer import Imputer
+from isthmus.kinds import CodeNetwork, Kind
+from isthmus.losses import PenaltySpec, Reconstruction
+from isthmus.optim import OptimizerSpec
+from isthmus.pretraining import Pretraining
+from isthmus.runtime.device import resolve_device
+from isthmus.spec import Spec
+from isthmus.training.reporters import Reporter
+from isthmus.training.trainer import Callback
+from isthmus.types import Array
+
+ERRORS_BY = ("total", "row", "feature", "value", "sample")
 
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Learn a compact code of rows from which the rows can be rebuilt.
+    """A compact code of rows from which the rows can be reconstructed.
 
     Parameters:
         n_components: Numbers in a code. None takes as many as principal components hold 90 % of
@@ -51,79 +71,94 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         kind: The network's family: "vanilla", "multilayer", "regularized", "convolutional", or a
             spec from `isthmus.kinds`. "auto" is convolutional for images and signals, else
             multilayer.
-        loss: What "the same back" means: "squared", "bernoulli", "huber", or a spec from
-            `isthmus.losses`. "auto" is bernoulli where every value is 0 or 1, mixed where columns
-            are of other kinds or counts, else squared.
-        penalties: What else the code should be: names or specs from `isthmus.losses`.
-        corruption: Noise on the way in: a name or a spec from `isthmus.data`, or None.
-        pretraining: Where the weights start: "pca" at the principal components, "random" anywhere,
-            "lsuv" at random but scaled so that no layer lets the rows fade, "rbm" and
-            "autoencoder" where each layer has learned alone, or a spec from
-            `isthmus.pretraining`. "auto" is pca where the kind has a linear path, else
-            autoencoder for more than three hidden layers, else random.
+        loss: The reconstruction loss: "squared", "bernoulli", "huber", "mixed", or a spec from
+            `isthmus.losses`. "auto" is bernoulli if every value is 0 or 1, mixed if some columns
+            are not plain numbers, else squared.
+        penalties: Further aims of the code: names or specs from `isthmus.losses`.
+        corruption: Noise on the input in training: a name or a spec from `isthmus.corruptions`, or
+            None.
+        pretraining: How the weights start: "pca" at the principal components, "random", "lsuv"
+            (random, scaled so that every layer keeps the variance), "rbm" and "autoencoder" (each
+            layer trained alone), or a spec from `isthmus.pretraining`. "auto" is pca if the kind
+            has a linear path, else autoencoder for more than three hidden layers, else random.
         optimizer: "sgd", "nesterov", "rmsprop", "adam", "adamw", "muon", "conjugate_gradient",
             "lbfgs", "kfac", or a spec from `isthmus.optim`. "auto" is muon for large dense
-            networks without logistic units and 20,000 rows and more, else adamw.
-        max_epochs: Passes over the rows at most; None is enough for about 5000 steps.
-        batch_size: Rows a step; None is chosen from the number of rows, "full" is all of them.
-        validation_fraction: Share of the rows held out to choose the best epoch, in [0, 1);
-            "auto" is a tenth, more for few rows.
-        early_stopping: Whether to stop when the held-out loss no longer falls: True, False, or
+            networks without logistic units and at least 20,000 rows, else adamw.
+        max_epochs: The largest number of passes over the rows; None is enough for about 5000
+            steps.
+        batch_size: Rows per step. None is chosen from the number of rows, "full" is all of them.
+        validation_fraction: The share of the rows, in [0, 1), that choose the best epoch and are
+            not trained on. "auto" is a tenth, more for few rows.
+        early_stopping: Whether to stop when the validation loss no longer falls: True, False, or
             the number of epochs to wait.
         preparation: How features are scaled: "auto", "global", "standard", "unit", "none",
-            "size_factors", "quantiles"; see `isthmus.data.fit_preparation`.
-        device: "auto", "cpu", "cuda", or what torch calls a device.
+            "size_factors", "quantiles"; see `isthmus.data.preparation`.
+        device: "auto", "cpu", "cuda", or another device name of torch.
         precision: "auto", "float64", "float32" or "bf16".
-        transform_max_iter: Steps in which `transform` refines each code that the encoder gives;
-            none raises a row's loss. 0 takes the encoder's own. "auto" is 4 where they gain at
-            least 2 % on held-out rows and nothing else is asked of the code, else 0.
-        n_init: Fits from different random weights, all taken together; the one with the lowest
-            error on held-out rows is kept.
-        callbacks: Functions called with each epoch's record; a true answer stops the fit.
-        verbose: 0 says nothing, 1 writes a line an epoch to standard error.
-        checkpoint: A folder to keep the fit's state in while it runs, for `fit(resume=True)`.
+        transform_max_iter: The number of steps by which `transform` refines each code; no step
+            raises the loss of a row. 0 keeps the encoder's codes. "auto" is 4 if this lowers the
+            error of the validation rows by at least 2 % and nothing else shapes the code, else 0.
+        n_init: The number of fits from different random weights, trained together. The one with
+            the lowest validation error is kept.
+        callbacks: Functions that are called with each epoch's record; a true result stops the fit.
+        verbose: 0 writes nothing, 1 writes a line per epoch to standard error.
+        checkpoint: A folder for the state of the running fit, for `fit(resume=True)`.
         random_state: An int, a NumPy RandomState, or None; the same seed gives the same weights.
 
     Attributes:
-        n_components_: Numbers in a code.
+        model_: The `FittedModel`: network, loss, preparation and code refinement, with methods on
+            arrays and tensors.
+        n_components_: K, the numbers in a code.
         network_: The trained torch module.
         kind_, loss_: The specs in use.
-        preparation_: How rows become the network's numbers and come back.
-        history_: One dict an epoch: every loss term of training and held-out rows. Others tell
-            of an "event", or of a layer and epoch of "pretraining".
+        preparation_: The map between the data's units and the network's.
+        imputer_: What `impute` computes with, if values may be missing; learned at first use.
+        history_: One dict per epoch with every loss term of training and validation rows. Further
+            dicts describe an "event", or a layer and epoch of "pretraining".
         best_epoch_: The epoch whose weights were kept; 0 is the start.
-        train_rows_, validation_rows_: Numbers of the rows that the model has learned from, and has
-            not: of one that came back to PCA, all and none.
-        facts_: What the model is (`outcome`), what was chosen and what it cost.
+        train_rows_, validation_rows_: The numbers of the training and the validation rows. A model
+            that returned to PCA has learned from all rows and has no validation rows.
+        facts_: What was chosen and what it cost. `outcome` is a sentence on the model;
+            `decisions` lists every setting that was left open, with its value and the reason.
         n_features_in_, feature_names_in_: As in scikit-learn.
 
-    All errors are in the data's own units where all features share one scale (0 to 1 for 8-bit
-    images), and in standard deviations of each column where columns are scaled one by one.
+    All errors are in the data's own units if all features share one scale (0 to 1 for 8-bit
+    images). If columns are scaled one by one, they are in standard deviations of each column.
+
+    Example:
+        >>> import numpy as np
+        >>> angles = np.linspace(0, 6, 200)
+        >>> X = np.stack([np.cos(angles), np.sin(angles), angles], axis=1)
+        >>> model = Autoencoder(n_components=1, max_epochs=5, random_state=0).fit(X)
+        >>> model.transform(X).shape
+        (200, 1)
+        >>> model.reconstruct(X).shape
+        (200, 3)
     """
 
     def __init__(
         self,
         n_components: int | None = None,
         *,
-        kind: Any = "auto",
-        loss: Any = "auto",
-        penalties: Any = (),
-        corruption: Any = None,
-        pretraining: Any = "auto",
-        optimizer: Any = "auto",
+        kind: str | Kind = "auto",
+        loss: str | Reconstruction = "auto",
+        penalties: Sequence[str | PenaltySpec] = (),
+        corruption: str | Corruption | None = None,
+        pretraining: str | Pretraining = "auto",
+        optimizer: str | OptimizerSpec = "auto",
         max_epochs: int | None = None,
-        batch_size: Any = None,
-        validation_fraction: Any = "auto",
-        early_stopping: Any = True,
+        batch_size: int | str | None = None,
+        validation_fraction: float | str = "auto",
+        early_stopping: bool | int = True,
         preparation: str = "auto",
         device: str = "auto",
         precision: str = "auto",
-        transform_max_iter: Any = "auto",
+        transform_max_iter: int | str = "auto",
         n_init: int = 1,
-        callbacks: Any = (),
-        verbose: Any = 0,
-        checkpoint: Any = None,
-        random_state: Any = None,
+        callbacks: Sequence[Callback] = (),
+        verbose: int | Reporter = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_components = n_components
         self.kind = kind
@@ -148,247 +183,358 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def fit(
         self,
-        X: Any,
-        y: Any = None,
+        X: object,
+        y: object = None,
         *,
-        sample_weight: Any = None,
-        validation: Any = None,
+        sample_weight: object = None,
+        validation: object = None,
         resume: bool = False,
     ) -> Self:
-        """Learn the code of the rows of X: array, tensor, sparse matrix, frame or source.
+        """Learn the code of the rows of X.
 
-        A list of arrays of different lengths, (time,) or (time, channels), is `data.series`; for
-        windows of recordings give `data.windows`. Later methods then take recordings, and give
-        recordings back.
+        Parameters:
+            X: n rows: an array, tensor, sparse matrix, frame or source. A list of arrays of
+                different lengths, (time,) or (time, channels), is read by `data.series`. For
+                windows of recordings give `data.windows`; later methods then take and return
+                recordings.
+            y: Ignored.
+            sample_weight: (n,), at least 0; a row of weight 2 counts as two rows.
+            validation: Validation rows to use instead of a share of X.
+            resume: Whether to continue from the checkpoint, if there is one. The weights are those
+                of a fit that was never stopped.
 
-        `y` is ignored. `sample_weight` (n,) counts a row as that many. `validation` are held-out
-        rows to use instead of a share of X. `resume` goes on from the checkpoint, if there is one,
-        to the same weights as a fit that was never stopped.
+        Raises:
+            DataError: The rows cannot be learned from.
+            RequestError: A setting has a wrong value, or does not suit the rows.
+            DivergenceError: The loss does not stay finite.
+            ArtifactError: The checkpoint is that of another fit.
 
-        Raises DataError or RequestError (both ValueError) for rows or settings that make no sense,
-        DivergenceError when training cannot be kept finite, ArtifactError for a checkpoint of
-        another fit.
+        Example:
+            >>> import numpy as np
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> model = Autoencoder(n_components=2, max_epochs=1, random_state=0).fit(X)
+            >>> model.facts_["outcome"][:18]
+            'PCA of all 60 rows'
         """
         del y
-        with unless_refused(self), torch.inference_mode(False):
+        with restored_on_error(self), torch.inference_mode(False):
             source = as_source(self, X, reset=True)
-            check(source)
+            check_training_rows(source)
             weight = row_weights(sample_weight, source)
+            rows = None
             if validation is not None:
-                validation = rows_like(self, validation, source.schema)
-            self.keep(best_of(self, self._request(resume=resume), source, weight, validation))
+                rows = as_aligned_source(self, validation, source.schema)
+            settings = self._settings(resume=resume)
+            self._set_result(fit_best_start(settings, source, weight, rows))
         return self
 
-    def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
-        """Go through the rows of X once more, from where the last call (or `fit`) ended.
+    def partial_fit(self, X: object, y: object = None, *, sample_weight: object = None) -> Self:
+        """Train for one more epoch over the rows of X, from where the last call or `fit` ended.
 
-        The first call without a fit prepares and starts the network from its rows alone. An
-        iterator gives X in pieces, of which one is in memory at a time.
+        The first call without a fit prepares and starts the network from its rows alone.
+
+        Parameters:
+            X: Rows as for `fit`, or an iterator of such pieces, of which one at a time is in
+                memory.
+            y: Ignored.
+            sample_weight: (n,), at least 0.
+
+        Raises:
+            DivergenceError: The loss is not finite; the weights are as before.
+
+        Example:
+            >>> import numpy as np
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> model = Autoencoder(n_components=2, random_state=0)
+            >>> model.partial_fit(X).partial_fit(X).facts_["outcome"]
+            'the network of epoch 2, the last one by partial_fit'
         """
         del y
         if isinstance(X, Iterator):
-            fit_each(self, X, sample_weight)
+            require(sample_weight is None, "sample_weight: give each piece its own, call by call")
+            piece = None
+            for piece in X:
+                self.partial_fit(piece)
+            require(
+                piece is not None, "X is an iterator that gave no rows; give at least one piece"
+            )
             return self
-        fresh = not hasattr(self, "network_")
-        known = None if fresh else self.preparation_.schema
-        source = as_source(self, X, reset=fresh, schema=known)
+        fresh = not hasattr(self, "model_")
+        source = as_source(self, X, reset=fresh, schema=None if fresh else self.preparation_.schema)
         check_rows(
             source,
             at_least=2 if fresh else 1,
             allow_missing=fresh or self.preparation_.allow_missing,
         )
         weight = row_weights(sample_weight, source, at_least=2 if fresh else 1)
-        if fresh:
-            settings = replace(
-                self._request(resume=False), validation_fraction=0.0, max_epochs=0, checkpoint=None
-            )
-            with torch.inference_mode(False):
-                self.keep(FitRun(settings, source, weight, None).run())
         with torch.inference_mode(False):
-            source = align(source, self.preparation_.schema)
-            tell(source)
-            one_more_epoch(self, source, weight)
+            if fresh:
+                settings = replace(
+                    self._settings(resume=False),
+                    validation_fraction=0.0,
+                    max_epochs=0,
+                    checkpoint=None,
+                )
+                self._set_result(fit_rows(settings, source, weight))
+            self._train_one_epoch(source, weight)
         return self
 
-    def transform(self, X: Any) -> Array:
-        """The codes of the rows of X, (n, n_components_) float32; of recordings, of each window."""
-        rows = self._rows(X)
-        codes, start = np.empty((len(rows), self.n_components_), np.float32), 0
-        for x, code in self._coded(rows):
-            codes[start : start + len(x)] = code.float().cpu()
-            start += len(x)
-        return codes
+    def transform(self, X: object) -> Array:
+        """Encode the rows of X.
 
-    def inverse_transform(self, X: Any, *, lengths: Any = None, sizes: Any = None) -> Any:
-        """What the rows were, rebuilt from codes (n, n_components_): array, frame, images, ...
+        Parameters:
+            X: n rows as for `fit`; of recordings, n are the windows.
 
-        Windows are joined to a recording of (n - 1) step + length samples. The last window of a
-        recording of another length begins earlier than that: `lengths` says how many samples the
-        recording has, or in a list each of several. Series come as a list, as long as the longest
-        of the fit, or of these `lengths`.
+        Returns:
+            (n, K) float32, the codes.
 
-        Counts come back as those of rows of the mean depth, unless `sizes` (n,) gives size factors,
-        as `preparation_.size_factors` tells them of rows: codes do not hold them.
+        Raises:
+            DataError: The rows do not fit the model, or are too far from the fitted ones.
+
+        Example:
+            >>> import numpy as np
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> Autoencoder(n_components=2, max_epochs=0, random_state=0).fit_transform(X).shape
+            (60, 2)
         """
-        check_is_fitted(self)
-        codes, schema = self._codes(X), self.preparation_.schema
-        values = self._rebuild(codes, read_sizes(sizes, codes, self.preparation_))
-        return given_back(values, schema, lengths)
+        model = self._fitted()
+        return model.encode(self._open(model, X))
 
-    def reconstruct(self, X: Any) -> Any:
-        """The rows of X after a round trip through the code, as what X was."""
-        source, schema = self._source(X), self.preparation_.schema
-        sized = self.preparation_.scaling == SIZE_FACTORS
-        sizes = sizes_of_rows(self.loss_, self._rows(source)) if sized else None
-        values = self._rebuild(self._codes(self.transform(source)), sizes)
-        return like(X, rebuilt_as(source, values, schema))
+    def inverse_transform(self, X: object, *, lengths: object = None, sizes: object = None) -> Any:
+        """Decode codes to rows in the form of the fitted ones: array, frame, images, recordings.
 
-    def impute(self, X: Any) -> Any:
-        """The rows of X, as what X was, with its missing values (NaN, null) filled in.
+        Parameters:
+            X: (n, K) codes: an array, tensor, sparse matrix or frame.
+            lengths: The number of samples of the recording, or a list of them for several. By
+                default windows give a recording of (n - 1) step + length samples. Series are
+                as long as the longest fitted one.
+            sizes: (n,) size factors, which codes do not hold. By default counts are those of rows
+                of the mean depth; `preparation_.size_factors(X)` gives the size factors of rows.
 
-        They are rebuilt from the most likely code given what is known of the row and of all codes;
-        all other values come back exactly as they were.
+        Raises:
+            DataError: The codes do not fit the model, or are not finite.
+
+        Example:
+            >>> import numpy as np
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> model = Autoencoder(n_components=2, max_epochs=0, random_state=0).fit(X)
+            >>> model.inverse_transform(np.zeros((3, 2))).shape
+            (3, 4)
         """
-        return impute(self, X)
+        model = self._fitted()
+        codes = read_codes(X, list(self.get_feature_names_out()))
+        values = model.decode(codes, read_sizes(sizes, len(codes), model.preparation))
+        return restore_decoded(values, model.preparation.schema, lengths)
 
-    def score_samples(self, X: Any) -> Array:
-        """(n,): minus each row's mean squared reconstruction error; higher is better."""
+    def reconstruct(self, X: object) -> Any:
+        """Encode and decode the rows of X; the result has the form of X.
+
+        Example:
+            >>> import numpy as np
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> model = Autoencoder(n_components=4, max_epochs=0, random_state=0).fit(X)
+            >>> bool(np.allclose(model.reconstruct(X), X))
+            True
+        """
+        model, source = self._fitted(), self._source(X)
+        values = model.reconstruct(model.open_rows(source))
+        return with_row_labels(X, restore_like(source, values, model.preparation.schema))
+
+    def impute(self, X: object) -> Any:
+        """Fill in the missing values (NaN, null) of the rows of X; the result has the form of X.
+
+        They are reconstructed from the most likely code, given the known values of the row and the
+        distribution of all codes. All other values come back exactly as they were. A table that
+        stays on disk comes back as a pyarrow table.
+
+        Example:
+            >>> import numpy as np
+            >>> x = np.linspace(-1, 1, 50)
+            >>> X = np.stack([x, 2 * x, -x], axis=1)
+            >>> X[10, 1] = np.nan
+            >>> model = Autoencoder(n_components=1, max_epochs=0, random_state=0).fit(X)
+            >>> filled = model.impute(X)
+            >>> bool(np.isnan(filled).any()), filled[0].tolist()
+            (False, [-1.0, -2.0, 1.0])
+        """
+        model, source = self._fitted(), self._source(X)
+        schema = model.preparation.schema
+        if isinstance(source, StreamedTable):
+            return fill_each(align(source, schema), self.impute)
+        rows = model.open_rows(source)
+        values = model.impute(rows)
+        return fill(rows.source, values, None if values is None else schema)
+
+    def score_samples(self, X: object) -> Array:
+        """(n,): minus the mean squared reconstruction error of each row; higher is better."""
         return np.asarray(-self.reconstruction_error(X, by="row"))
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """The mean of `score_samples`; higher is better."""
+    def score(self, X: object, y: object = None) -> float:
+        """The mean of `score_samples`; higher is better. `y` is ignored.
+
+        Example:
+            >>> import numpy as np
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> model = Autoencoder(n_components=4, max_epochs=0, random_state=0).fit(X)
+            >>> abs(round(model.score(X), 6))
+            0.0
+        """
         del y
         return float(self.score_samples(X).mean())
 
-    def reconstruction_error(self, X: Any, by: str = "total") -> Any:
-        """Mean squared error: a float, or (n,) by="row", or (n_features_in_,) by="feature".
+    def reconstruction_error(self, X: object, by: str = "total") -> Any:
+        """The mean squared reconstruction error of the rows of X.
 
-        by="value" gives every squared error, (n, n_features_in_); by="sample" of recordings (T,),
-        of each moment, as its windows tell together. Raises RequestError for another.
+        Parameters:
+            X: n rows of D features.
+            by: "total" is a float, "row" (n,), "feature" (D,). "value" is every squared error,
+                (n, D). "sample", for recordings, is (T,): the error of each sample, averaged over
+                the windows that contain it.
+
+        Raises:
+            RequestError: `by` has another value.
+
+        Example:
+            >>> import numpy as np
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> model = Autoencoder(n_components=2, max_epochs=0, random_state=0).fit(X)
+            >>> by_feature = model.reconstruction_error(X, by="feature")
+            >>> by_feature.shape, bool(np.isclose(by_feature.mean(), model.reconstruction_error(X)))
+            ((4,), True)
         """
+        if by not in ERRORS_BY:
+            listed = ", ".join(map(repr, ERRORS_BY))
+            raise RequestError(f"by={by!r} is not known; use one of {listed}")
+        model, source = self._fitted(), self._source(X)
+        rows = model.open_rows(source)
         if by == "value":
-            sums = self.preparation_.sums
-            return np.concatenate([sums((x - r) ** 2) for x, r in self.measured_pairs(X)])
+            return model.squared_errors(rows)
         if by == "sample":
-            source = self._source(X)
-            return by_sample(source, self.reconstruction_error(source, by="value"))
+            return errors_by_sample(source, model.squared_errors(rows))
         if by == "row":
-            off = [row_errors(self.preparation_, x, r) for x, r in self._pairs(X)]
-            return np.concatenate(off)
-        measured = self.evaluate(X)
-        answers = {"total": measured.total, "feature": measured.per_feature}
-        if by not in answers:
-            known = ", ".join(map(repr, ("total", "row", "feature", "value", "sample")))
-            raise RequestError(f"by={by!r} is not known; use one of {known}")
-        return answers[by]
+            return model.row_errors(rows)
+        errors = model.evaluate(rows)
+        return errors.total if by == "total" else errors.per_feature
 
-    def explained_variance(self, X: Any) -> float:
+    def explained_variance(self, X: object) -> float:
         """1 - squared error / squared deviation from the training mean; at most 1."""
         return self.evaluate(X).explained_variance
 
-    def evaluate(self, X: Any) -> metrics.ReconstructionError:
-        """Errors a row, a feature and in all, and the explained variance, of the rows of X."""
-        reference = self.preparation_.measured(self.mean_)[0]
-        return metrics.reconstruction_error(
-            self.measured_pairs(X), reference, self.preparation_.sums
-        )
+    def evaluate(self, X: object) -> metrics.ReconstructionError:
+        """The errors of the rows of X, by row, by feature and in total, and the explained variance.
+
+        Example:
+            >>> import numpy as np
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> model = Autoencoder(n_components=4, max_epochs=0, random_state=0).fit(X)
+            >>> round(model.evaluate(X).explained_variance, 6)
+            1.0
+        """
+        model = self._fitted()
+        return model.evaluate(self._open(model, X))
 
     def save(self, folder: str | Path, *, force: bool = True) -> None:
         """Write the model folder: model.json, weights.safetensors, history.jsonl; no pickle.
 
-        Raises RequestError when `folder` exists and `force` is False, or is no model folder.
+        Parameters:
+            folder: Where to write; `isthmus.load` reads it.
+            force: Whether an earlier model in `folder` may be replaced.
+
+        Raises:
+            RequestError: `folder` exists and `force` is False, or is not a model folder.
+
+        Example:
+            >>> import tempfile
+            >>> import numpy as np
+            >>> from isthmus import load
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> model = Autoencoder(n_components=2, max_epochs=0, random_state=0).fit(X)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     model.save(f"{folder}/model")
+            ...     again = load(f"{folder}/model")
+            >>> bool((again.transform(X) == model.transform(X)).all())
+            True
         """
-        check_is_fitted(self)
-        artifact.save(to_artifact(self), folder, force=force)
+        artifact.save(self.to_artifact(), folder, force=force)
 
-    def restore_facts(self, facts: dict[str, Any], history: list[dict[str, Any]]) -> None:
-        """Set the attributes that describe the fit; for `isthmus.load`."""
-        schema = self.preparation_.schema
-        self.facts_, self.history_ = facts, history
-        self.facts_.setdefault("transform_max_iter", 0)  # models of before there was such a thing
-        self.n_components_, self.best_epoch_ = int(facts["n_components"]), int(facts["best_epoch"])
-        self.n_features_in_ = len(schema.given or ()) or schema.n_features
+    def to_artifact(self) -> Artifact:
+        """The settings, the fitted model and its history as plain values and tensors."""
+        check_is_fitted(self)
+        facts = self.facts_ | {"best_epoch": self.best_epoch_}
+        return model_to_artifact(self.model_, self.get_params(deep=False), facts, self.history_)
+
+    @classmethod
+    def _from_artifact(cls, saved: Artifact, classes: SpecClasses, device: torch.device) -> Self:
+        estimator = cls(**settings_from_artifact(saved, classes))
+        model = model_from_artifact(saved, classes, device)
+        facts, schema = saved.facts, model.preparation.schema
+        facts.setdefault("transform_max_iter", 0)  # models of before there was such a setting
+        estimator.model_, estimator.n_components_ = model, model.n_components
+        estimator.facts_, estimator.history_ = facts, saved.history
+        estimator.best_epoch_ = int(facts["best_epoch"])
+        estimator.n_features_in_ = len(schema.given or ()) or schema.n_features
         if schema.names is not None and schema.labels is None:
-            self.feature_names_in_ = np.asarray(schema.given or schema.names, dtype=object)
+            estimator.feature_names_in_ = np.asarray(schema.given or schema.names, dtype=object)
+        return estimator
 
-    def _encode(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            code: Tensor = self.network_.encode(x)
-        wanted = self.transform_max_iter
-        steps = self.facts_["transform_max_iter"] if wanted == "auto" else wanted
-        return refined(code, x, steps, self.metric_, self.network_, self.loss_)
+    @property
+    def network_(self) -> CodeNetwork:
+        """The trained torch module."""
+        return self.model_.network
 
-    def _decode(self, code: Tensor, sizes: Tensor | None) -> Tensor:
-        with torch.no_grad():
-            rebuilt: Tensor = self.loss_.mean(self.network_.decode(code))
-        # Of great depths no single precision holds the counts.
-        return rebuilt if sizes is None else rebuilt.double() * sizes
+    @property
+    def kind_(self) -> Kind:
+        """The spec of the network, with its sizes."""
+        return self.model_.kind
 
-    def _source(self, X: Any) -> Source:
-        check_is_fitted(self)
-        return as_source(self, X, reset=False, schema=self.preparation_.schema)
+    @property
+    def loss_(self) -> Reconstruction:
+        """The reconstruction loss in use."""
+        return self.model_.loss
 
-    def _rows(self, X: Any) -> Rows:
-        source = self._source(X)
-        check_rows(source, at_least=1, allow_missing=self.preparation_.allow_missing)
-        source = align(source, self.preparation_.schema)
-        tell(source)
-        dtype, device = self._where()
-        how = self.preparation_, AllBut(len(source))
-        return rows_of(source, *how, dtype=dtype, device=device, resident=0)
-
-    def measured_pairs(self, X: Any) -> Iterator[tuple[Array, Array]]:
-        """Each batch of rows and what their codes rebuild, in the units of errors, (B, E) each."""
-        measured = self.preparation_.measured
-        return ((measured(x), measured(rebuilt)) for x, rebuilt in self._pairs(X))
-
-    def _pairs(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each batch of prepared rows and what their codes rebuild."""
-        coded = self._coded(self._rows(X))
-        return ((x, self._decode(code, self.loss_.sizes(x))) for x, code in coded)
-
-    def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each batch of prepared rows with its codes; DataError where those are not finite."""
-        for positions, x in rows.in_order():
-            code = self._encode(x)
-            check_coded(rows.source, positions, x, code, self.loss_.sizes(x))
-            yield x, code
-
-    def _where(self) -> tuple[torch.dtype, torch.device]:
-        parameter = next(self.network_.parameters())
-        return parameter.dtype, parameter.device
-
-    def _codes(self, X: Any) -> Tensor:
-        dtype, device = self._where()
-        values = read_codes(X, list(self.get_feature_names_out()))
-        return torch.as_tensor(values, dtype=dtype, device=device)
-
-    def _rebuild(self, codes: Tensor, sizes: Tensor | None) -> Array:
-        if not len(codes):
-            return np.empty((0, *self.preparation_.schema.shape))
-        batches = plain_batches(len(codes), rows_at_once(self.preparation_.network_shape))
-        parts = [self._decode(codes[p], None if sizes is None else sizes[p]) for p in batches]
-        return np.concatenate([self.preparation_.decode(part) for part in parts])
-
-    def _request(self, *, resume: bool) -> FitSettings:
-        return FitSettings.of(self.get_params(deep=False), resume=resume)
-
-    def keep(self, fitted: FitResult) -> None:
-        """Be the model that a fit has left behind."""
-        self.network_ = fitted.network
-        self.kind_, self.loss_ = fitted.kind, fitted.loss
-        self.preparation_, self.mean_ = fitted.preparation, fitted.mean
-        self.metric_, self._imputer = fitted.refinement.metric, fitted.imputer
-        self.n_components_ = int(fitted.facts["n_components"])
-        self.history_, self.best_epoch_ = fitted.state.history, fitted.state.best_epoch
-        self.train_rows_, self.validation_rows_ = fitted.train, fitted.validation
-        self.facts_ = fitted.facts
-        self._trainer = fitted.trainer
+    @property
+    def preparation_(self) -> Preparation:
+        """The map between the data's units and the network's."""
+        return self.model_.preparation
 
     @property
     def imputer_(self) -> Imputer | None:
-        """What fills in missing values, where rows may have some; learned when first asked for."""
-        return None if self._imputer is None else self._imputer()
+        """The imputer of missing values, learned at first use; None if no value may be missing."""
+        imputer = self.model_.imputer
+        return None if imputer is None else imputer()
+
+    def _settings(self, *, resume: bool) -> FitSettings:
+        return FitSettings.of(self.get_params(deep=False), resume=resume)
+
+    def _set_result(self, result: FitResult) -> None:
+        """Set the attributes that a fit leaves."""
+        self.model_, self.n_components_ = result.model, result.model.n_components
+        self.history_, self.best_epoch_ = result.state.history, result.state.best_epoch
+        self.train_rows_, self.validation_rows_ = result.train, result.validation
+        self.facts_ = result.facts
+        self._trainer = result.trainer
+
+    def _train_one_epoch(self, source: Source, weight: Array) -> None:
+        model = self.model_
+        source = align(source, model.preparation.schema)
+        warn_of_unknown_values(source)
+        if not hasattr(self, "_trainer"):  # a model that was loaded
+            settings, n_rows = self._settings(resume=False), int((weight > 0).sum())
+            self._trainer = trainer_of_saved(settings, model, self.facts_, self.history_, n_rows)
+        train_one_epoch(model, self._trainer, source, weight, self.batch_size)
+        epoch = self._trainer.state.epoch
+        self.facts_["outcome"] = f"the network of epoch {epoch}, the last one by partial_fit"
+
+    def _fitted(self) -> FittedModel:
+        """The fitted model with the refinement steps that are set now."""
+        check_is_fitted(self)
+        return self.model_.with_steps(self.transform_max_iter)
+
+    def _source(self, X: object) -> Source:
+        return as_source(self, X, reset=False, schema=self.preparation_.schema)
+
+    def _open(self, model: FittedModel, X: object) -> Rows:
+        return model.open_rows(self._source(X))
 
     @property
     def _n_features_out(self) -> int:
@@ -401,3 +547,31 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def load(
+    folder: str | Path, *, device: str = "auto", specs: Sequence[type[Spec]] = ()
+) -> Autoencoder:
+    """The fitted Autoencoder saved in a folder; no code of the folder is run.
+
+    Parameters:
+        folder: What `Autoencoder.save` or `isthmus fit` wrote.
+        device: Where the model computes, as in `Autoencoder`.
+        specs: Classes of your own that the model uses.
+
+    Raises:
+        ArtifactError: The folder is missing, damaged, foreign, or from a newer isthmus.
+    """
+    saved = artifact.load(folder)
+    classes, target = known_classes(specs), resolve_device(device)
+    try:
+        with torch.inference_mode(False):  # a model loaded in it could not refine its codes
+            return Autoencoder._from_artifact(saved, classes, target)
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"{folder}: the parts of the model do not fit together ({reason}); it was edited, or "
+            f"written by another isthmus ({saved.versions.get('isthmus')})"
+        ) from error

@@ -1,49 +1,51 @@
-"""Whether codes are refined when rows are transformed, decided on held-out rows."""
+"""Refinement of codes at transform time, and the decision for it on validation rows."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from isthmus.data import Rows, sampled
+from isthmus.data.loading.rows import Rows, sample_positions
 from isthmus.errors import require
+from isthmus.estimator.defaults import Choice
 from isthmus.estimator.settings import AUTO, RULES
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Reconstruction
 from isthmus.missing import row_means
 from isthmus.refinement import Refinement, inverse_curvature
-from isthmus.training.rows import taken
+from isthmus.training.rows import take_rows
 
 ENOUGH_STEPS = 4
 """Half of what 8 steps gain comes with the first, nine tenths with four (docs/benchmarks.md)."""
 
 WORTHWHILE = 0.02
-"""Share of the error that must go, or the encoder's own codes are good enough."""
+"""The share of the error that refinement must remove to be used."""
 
 WIDEST_CODE = 512
 VALUES_AT_ONCE = 1 << 22
-"""A gradient keeps what every layer made of a batch, so that wide rows come in smaller ones."""
+"""Values per batch: a gradient stores every layer's output, so wide rows need small batches."""
 
 ROWS_TO_LEARN, FEWEST_ROWS, ROWS_TO_JUDGE = 1024, 32, 1024
 
 
 @dataclass(frozen=True)
 class CodeRefinement:
-    """How a fitted model finds its codes."""
+    """How a fitted model finds its codes: refinement steps after the encoder, and their metric."""
 
     steps: int
     metric: Tensor | None = None
-    """(K, K) of a `Refinement`, where codes can be refined: the steps may be asked for later."""
+    """(K, K) of a `Refinement`; None if codes cannot be refined. Without steps it may be set, since
+    steps can be asked for later."""
 
     gain: float = 0.0
-    """Share of the error on the rows it was judged by that the steps took away."""
+    """The share of the error that the steps remove on the rows they were judged by."""
 
     rows: str = ""
-    """Which those were, in words."""
+    """Those rows, in words."""
 
     @property
     def message(self) -> str:
-        """What was decided and why, in one line."""
+        """The decision and its reason, in one line."""
         return (
             f"codes are refined in {self.steps} steps when rows are transformed, which changes "
             f"the error of {self.rows} by {-self.gain:+.0%}"
@@ -54,7 +56,7 @@ NO_REFINEMENT = CodeRefinement(0)
 
 
 def obstacle(network: CodeNetwork, n_components: int) -> str | None:
-    """Why codes cannot be moved freely, or not at a fair price; None where they can."""
+    """Why codes cannot be refined, or only at a high cost; None if they can."""
     if network.code_activation_name != "linear":
         return f"needs a code without an activation, this one has {network.code_activation_name!r}"
     if n_components > WIDEST_CODE:
@@ -62,10 +64,10 @@ def obstacle(network: CodeNetwork, n_components: int) -> str | None:
     return None
 
 
-def check_free(wanted: int | str, network: CodeNetwork, n_components: int) -> None:
-    """Raise RequestError for steps where there is an obstacle."""
+def check_refinable(steps: int | str, network: CodeNetwork, n_components: int) -> None:
+    """Raise RequestError if steps are asked for and there is an obstacle."""
     reason = obstacle(network, n_components)
-    require(wanted in (AUTO, 0) or reason is None, f"transform_max_iter={wanted} {reason}; use 0")
+    require(steps in (AUTO, 0) or reason is None, f"transform_max_iter={steps} {reason}; use 0")
 
 
 def decide_refinement(
@@ -73,44 +75,59 @@ def decide_refinement(
     network: CodeNetwork,
     loss: Reconstruction,
     train: Rows,
-    judged: Rows,
+    validation: Rows,
     *,
     plain: bool,
     seed: int,
 ) -> CodeRefinement:
-    """The steps asked for; for "auto" 4 where they gain 2 % on the `judged` rows, else none.
+    """The steps that were set; for "auto" 4 if they gain 2 % on the validation rows, else 0.
 
-    `plain` tells that nothing but the reconstruction was asked of the code: whoever penalises it
-    or hides values from the encoder may want another code than the one that rebuilds best. There
-    must be no `obstacle`.
+    `plain` says that the code has no aim but the reconstruction. With penalties or a corruption the
+    code that reconstructs best may not be the wanted one. There must be no `obstacle`.
     """
-    sample = train.take(sampled(train, _fitting_in(train)))
+    sample = train.take(sample_positions(train, _metric_rows(train)))
     none = CodeRefinement(0, inverse_curvature(network, loss, sample, seed))
     if wanted == 0 or (wanted == AUTO and (not plain or network.decoder is None)):
         return none
-    found = replace(none, steps=ENOUGH_STEPS if wanted == AUTO else int(wanted))
-    at = sampled(judged, ROWS_TO_JUDGE)
-    x, weight = taken(judged, at)
-    before, after = (_error(way, network, loss, x, weight) for way in (none, found))
+    refinement = replace(none, steps=ENOUGH_STEPS if wanted == AUTO else int(wanted))
+    positions = sample_positions(validation, ROWS_TO_JUDGE)
+    x, weight = take_rows(validation, positions)
+    before, after = (_error(each, network, loss, x, weight) for each in (none, refinement))
     gain = 1 - after / before if before > 0 else 0.0
-    rows = f"{len(at)} {'training' if judged is train else 'held-out'} rows"
+    rows = f"{len(positions)} {'training' if validation is train else 'validation'} rows"
     worthwhile = wanted != AUTO or gain >= WORTHWHILE
-    return replace(found, gain=gain, rows=rows) if worthwhile else none
+    return replace(refinement if worthwhile else none, gain=gain, rows=rows)
 
 
-def refined(
+def explain_refinement(refinement: CodeRefinement, *, plain: bool, linear: bool) -> Choice[int]:
+    """The number of steps that "auto" became, and why."""
+    if refinement.metric is None:
+        reason = "the code has an activation or too many numbers"
+    elif not plain:
+        reason = "training kept no epoch, or a penalty or a corruption shapes the code too"
+    elif linear:
+        reason = "the decoder is linear"
+    else:
+        reason = (
+            f"{ENOUGH_STEPS} steps change the error of {refinement.rows} by "
+            f"{-refinement.gain:+.1%}; they are used from {-WORTHWHILE:.0%} on"
+        )
+    return Choice(refinement.steps, reason)
+
+
+def refine_codes(
     code: Tensor,
     x: Tensor,
-    steps: int,
-    metric: Tensor | None,
+    refinement: CodeRefinement,
     network: CodeNetwork,
     loss: Reconstruction,
 ) -> Tensor:
-    """The codes (B, K) of rows (B, *shape) after so many steps; RequestError where none can be.
+    """The codes (B, K) of rows (B, *shape) after the steps of a refinement.
 
     Counts are taken at the mean depth, at which the metric was learned: a code holds no depth.
+    Raises RequestError if these codes cannot be refined.
     """
-    rule = RULES["transform_max_iter"]
+    steps, metric, rule = refinement.steps, refinement.metric, RULES["transform_max_iter"]
     require(rule.fits(steps), f"transform_max_iter={steps!r} must be {rule.words}")
     if not steps:
         return code
@@ -121,31 +138,35 @@ def refined(
     )
     assert metric is not None
     refine = Refinement(network, loss.row_loss(allow_missing=network.facts.allow_missing), metric)
-    rows, x = max(1, VALUES_AT_ONCE // x[0].numel()), loss.to_common_depth(x)
+    rows, x = max(1, VALUES_AT_ONCE // x[0].numel()), loss.normalize_sizes(x)
     parts = zip(torch.split(x, rows), torch.split(code, rows), strict=True)
     return torch.cat([refine(*part, steps) for part in parts])
 
 
-def rebuilt(
+def reconstruct(
     refinement: CodeRefinement, network: CodeNetwork, loss: Reconstruction, x: Tensor
 ) -> Tensor:
     """The rows (B, *shape) after a round trip through their codes."""
-    code = refined(network.encode(x), x, refinement.steps, refinement.metric, network, loss)
-    return loss.rebuilt(network.decode(code), x)
+    code = refine_codes(network.encode(x), x, refinement, network, loss)
+    return loss.reconstruct(network.decode(code), x)
 
 
-def _fitting_in(rows: Rows) -> int:
-    """How many rows to learn the metric from, fewer where they are wide."""
+def _metric_rows(rows: Rows) -> int:
+    """How many rows to learn the metric from, fewer if they are wide."""
     wide = VALUES_AT_ONCE // rows.preparation.facts.n_features
     return min(ROWS_TO_LEARN, max(FEWEST_ROWS, wide))
 
 
 @torch.no_grad()
 def _error(
-    way: CodeRefinement, network: CodeNetwork, loss: Reconstruction, x: Tensor, weight: Tensor
+    refinement: CodeRefinement,
+    network: CodeNetwork,
+    loss: Reconstruction,
+    x: Tensor,
+    weight: Tensor,
 ) -> float:
     if network.facts.counts is not None:
-        code = refined(network.encode(x), x, way.steps, way.metric, network, loss)
+        code = refine_codes(network.encode(x), x, refinement, network, loss)
         return float(weight @ loss.per_row_known(network.decode(code), x))
-    errors = row_means((rebuilt(way, network, loss, x) - x).square(), network.facts.share)
-    return float(weight @ errors)
+    near = reconstruct(refinement, network, loss, x)
+    return float(weight @ row_means((near - x).square(), network.facts.share))

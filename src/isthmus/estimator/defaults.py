@@ -1,10 +1,15 @@
-"""The defaults: one rule for all data, from the sizes and the values of the rows alone."""
+"""Defaults chosen from the sizes and values of the rows, each with its reason."""
+
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from isthmus.data import Preparation, Schema
+from isthmus.data.preparation.fit import SIZE_FACTORS
+from isthmus.data.preparation.preparation import Preparation
+from isthmus.data.schema import Schema
 from isthmus.kinds import CodeNetwork
 from isthmus.kinds.convolutional import stages
 from isthmus.pretraining import PCASolution
@@ -12,7 +17,7 @@ from isthmus.runtime.device import has_fast_bf16
 
 VARIANCE_WANTED, FEWEST_COMPONENTS, MOST_COMPONENTS = 0.9, 2, 32
 VALIDATION_SHARE, VALIDATION_WANTED, VALIDATION_ENOUGH, VALIDATION_MOST = 0.1, 50, 5000, 0.25
-SMALLEST_BATCH, LARGEST_BATCH, STEPS_AN_EPOCH = 64, 512, 50
+SMALLEST_BATCH, LARGEST_BATCH, STEPS_PER_EPOCH = 64, 512, 50
 GRADIENTS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 5000, 20, 300
 FEWEST_EPOCHS_TO_WAIT, FEWEST_STEPS_TO_WAIT = 10, 500
 FEWEST_WEIGHTS_FOR_BF16 = 100_000
@@ -20,91 +25,168 @@ FEWEST_ROWS_FOR_MUON, FEWEST_WEIGHTS_FOR_MUON = 20_000, 100_000
 DOUBLE_VALUES = 20_000
 MOST_LAYERS_AT_RANDOM = 4
 
+T = TypeVar("T")
+Value = str | int | float | None
 
-def choose_kind(schema: Schema) -> str:
-    """Convolutional for signals, and images large enough for two stages, else multilayer.
 
-    Of images that are halved but once, dense networks keep more, in a small part of the time.
+class Choice(NamedTuple, Generic[T]):
+    """A default and the reason for it."""
+
+    value: T
+    reason: str
+    """One plain sentence without its full stop."""
+
+
+class Decision(TypedDict):
+    """A setting that was left open, what it became, and why; plain JSON values."""
+
+    name: str
+    value: Value
+    reason: str
+
+
+@dataclass
+class Decisions:
+    """Every setting that a fit chose itself, in the order of the choices."""
+
+    records: list[Decision] = field(default_factory=list)
+
+    def add(self, name: str, value: Value, reason: str) -> None:
+        """Record a decision; a later one of the same name replaces the earlier one."""
+        others = [record for record in self.records if record["name"] != name]
+        self.records = [*others, Decision(name=name, value=value, reason=reason)]
+
+    def choose(self, name: str, choice: Choice[T]) -> T:
+        """Record a default and return its value."""
+        value = choice.value
+        plain = value if value is None or isinstance(value, (str, int, float)) else str(value)
+        self.add(name, plain, choice.reason)
+        return value
+
+
+def choose_kind(schema: Schema) -> Choice[str]:
+    """Convolutional for signals, and for images large enough for two stages, else multilayer.
+
+    For images that can be halved only once, dense networks have a lower error in less time.
     """
-    small = schema.layout == "image" and len(stages(schema.network_shape[1:])) == 1
-    return "multilayer" if schema.layout == "table" or small else "convolutional"
+    if schema.layout == "table":
+        return Choice("multilayer", "the rows are a table")
+    if schema.layout == "signal":
+        return Choice("convolutional", "the rows are signals")
+    if len(stages(schema.network_shape[1:])) == 1:
+        return Choice("multilayer", "images this small can be halved only once")
+    return Choice("convolutional", "the rows are images that can be halved more than once")
 
 
-def choose_loss(preparation: Preparation) -> str:
-    """Mixed where columns are not all numbers, Bernoulli where all are 0 or 1, else squared.
+def choose_loss(preparation: Preparation) -> Choice[str]:
+    """Mixed if some columns are not plain numbers, Bernoulli for 0 and 1 only, else squared.
 
-    Of zeros and ones, some feature must hold both.
+    Bernoulli requires that some feature holds both 0 and 1.
     """
     if preparation.schema.columns is not None:
-        return "mixed"
+        return Choice("mixed", "some columns are not plain numbers")
     varies = len(preparation.constant) < preparation.schema.n_features
-    return "bernoulli" if preparation.binary and varies else "squared"
+    if preparation.binary and varies:
+        return Choice("bernoulli", "every value is 0 or 1")
+    return Choice("squared", "the values are numbers, and not all of them are 0 or 1")
 
 
-def choose_scaling(loss: str) -> str:
-    """To [0, 1] for the Bernoulli loss, else from the data."""
-    return "unit" if loss == "bernoulli" else "auto"
+def explain_scaling(preparation: Preparation) -> Choice[str]:
+    """The scaling that "auto" became, and why."""
+    scaling = preparation.scaling
+    if scaling == "unit":
+        reason = "the loss needs values from 0 to 1"
+    elif scaling == SIZE_FACTORS:
+        reason = "every column is a count, and there are enough of them to estimate size factors"
+    elif preparation.schema.columns is not None:
+        reason = "the columns are of different kinds, so each is scaled by itself"
+    elif scaling == "standard":
+        reason = "the named columns do not share one range, so each is scaled by itself"
+    else:
+        reason = "one scale for all features keeps the metric of the data, as in PCA"
+    return Choice(scaling, reason)
 
 
-def choose_components(solution: PCASolution, n_features: int) -> int:
+def choose_components(solution: PCASolution, n_features: int) -> Choice[int]:
     """The components that hold 90 % of the variance, from 2 to 32, fewer than the features."""
     shares = (solution.scales.square().cumsum(0) / max(solution.total_variance, 1e-300)).tolist()
     enough = 1 + sum(share < VARIANCE_WANTED for share in shares)
     most = max(1, min(MOST_COMPONENTS, n_features - 1))
-    return int(np.clip(enough, min(FEWEST_COMPONENTS, most), most))
+    fewest = min(FEWEST_COMPONENTS, most)
+    size = int(np.clip(enough, fewest, most))
+    share = shares[min(size, len(shares)) - 1] if shares else 0.0
+    return Choice(
+        size,
+        f"{size} principal components hold {share:.0%} of the variance; the aim is "
+        f"{VARIANCE_WANTED:.0%}, with {fewest} to {most} components",
+    )
 
 
-def choose_validation_fraction(rows: float) -> float:
+def choose_validation_fraction(rows: float) -> Choice[float]:
     """A tenth of the rows, at least 50 but never over a quarter, and at most 5000."""
     wanted = max(VALIDATION_SHARE * rows, VALIDATION_WANTED)
-    return min(wanted, VALIDATION_ENOUGH, VALIDATION_MOST * rows) / max(rows, 1)
+    fraction = min(wanted, VALIDATION_ENOUGH, VALIDATION_MOST * rows) / max(rows, 1)
+    return Choice(fraction, "a tenth of the rows, from 50 to 5,000, and never over a quarter")
 
 
-def choose_optimizer(rows: int, network: nn.Module) -> str:
+def choose_optimizer(rows: int, network: nn.Module) -> Choice[str]:
     """Muon for large networks of matrices and many rows, else AdamW.
 
-    To make a matrix orthogonal costs as much as the gradient of a batch about as large as its
-    shorter side; only many rows come in such batches. Filters of convolutions are no matrices, and
-    its steps of one size for all directions drive logistic units to their flat ends.
+    Orthogonalizing a matrix costs as much as the gradient of a batch about as large as its shorter
+    side, and only many rows come in such batches. Convolution filters are not matrices. Muon's
+    steps have one size in all directions, which drives logistic units into saturation.
     """
     matrices = sum(p.numel() for p in network.parameters() if p.ndim == 2)
     others = sum(p.numel() for p in network.parameters() if p.ndim > 2)
     logistic = any(isinstance(module, nn.Sigmoid) for module in network.modules())
-    suits = matrices >= max(FEWEST_WEIGHTS_FOR_MUON, 10 * others) and not logistic
-    return "muon" if suits and rows >= FEWEST_ROWS_FOR_MUON else "adamw"
+    if matrices < max(FEWEST_WEIGHTS_FOR_MUON, 10 * others):
+        return Choice("adamw", "the network is not a large dense one")
+    if logistic:
+        return Choice("adamw", "the network has logistic units")
+    if rows < FEWEST_ROWS_FOR_MUON:
+        return Choice("adamw", f"there are fewer than {FEWEST_ROWS_FOR_MUON:,} training rows")
+    return Choice("muon", f"a large dense network and {FEWEST_ROWS_FOR_MUON:,} rows or more")
 
 
-def choose_start(network: CodeNetwork) -> str:
-    """Layer by layer for deep networks without a linear path, else at random.
+def choose_pretraining(network: CodeNetwork) -> Choice[str]:
+    """Layer by layer for deep networks without a linear path, else random weights.
 
-    A random start of few layers learns as far in half the time, or turns out to have learned the
-    average, and is then begun anew.
+    A random start of few layers learns as much in half the time. If it learned only the average
+    row, the fit starts again layer by layer.
     """
-    deep = network.encoder is not None and network.encoder.depth > MOST_LAYERS_AT_RANDOM
-    return "autoencoder" if deep else "random"
+    if network.encoder is not None and network.encoder.depth > MOST_LAYERS_AT_RANDOM:
+        return Choice("autoencoder", "the network is deep and has no linear path to start from PCA")
+    return Choice("random", "the network has few layers and no linear path to start from PCA")
 
 
-def choose_batch_size(rows: int) -> int:
-    """A power of two from 64 to 512 that gives about 50 steps an epoch."""
-    power = 2 ** round(np.log2(max(rows / STEPS_AN_EPOCH, 1)))
-    return int(np.clip(power, SMALLEST_BATCH, LARGEST_BATCH))
+def choose_batch_size(rows: int) -> Choice[int]:
+    """A power of two from 64 to 512 that gives about 50 steps per epoch."""
+    power = 2 ** round(np.log2(max(rows / STEPS_PER_EPOCH, 1)))
+    size = int(np.clip(power, SMALLEST_BATCH, LARGEST_BATCH))
+    return Choice(
+        size, f"a power of two from 64 to 512, for about {STEPS_PER_EPOCH} steps per epoch"
+    )
 
 
 def choose_epochs(
     rows: int, batch_size: int, evaluations: int = 1, wanted: int = GRADIENTS_WANTED
-) -> int:
-    """Enough epochs for about `wanted` gradients, `evaluations` a step, from 20 to 300."""
+) -> Choice[int]:
+    """Enough epochs for about `wanted` gradients, with `evaluations` per step, from 20 to 300."""
     steps = -(-rows // batch_size) * evaluations
-    return int(np.clip(round(wanted / steps), FEWEST_EPOCHS, MOST_EPOCHS))
+    epochs = int(np.clip(round(wanted / steps), FEWEST_EPOCHS, MOST_EPOCHS))
+    return Choice(
+        epochs, f"about {wanted:,} gradients, with {FEWEST_EPOCHS} to {MOST_EPOCHS} epochs"
+    )
 
 
-def choose_patience(epochs: int, rows: int, batch_size: int) -> int:
+def choose_patience(epochs: int, rows: int, batch_size: int) -> Choice[int]:
     """A quarter of the epochs, at least 10 of them and at least 500 steps.
 
-    A short fit of few rows takes so few steps that nothing is told by some epochs without gain.
+    With few rows an epoch has so few steps that some epochs without a gain show nothing.
     """
     steps = -(-rows // batch_size)
-    return max(FEWEST_EPOCHS_TO_WAIT, epochs // 4, FEWEST_STEPS_TO_WAIT // steps)
+    patience = max(FEWEST_EPOCHS_TO_WAIT, epochs // 4, FEWEST_STEPS_TO_WAIT // steps)
+    return Choice(patience, "a quarter of the epochs, at least 10 epochs and 500 steps")
 
 
 def choose_plateau(epochs: int) -> int:
@@ -112,21 +194,23 @@ def choose_plateau(epochs: int) -> int:
     return max(2, epochs // 20)
 
 
-def remarks_on(precision: str, device: torch.device) -> tuple[str, ...]:
-    """What is to be said of a precision that was asked for."""
+def precision_remarks(precision: str, device: torch.device) -> tuple[str, ...]:
+    """A remark if the precision that was set is slow on the device."""
     if precision != "bf16" or has_fast_bf16(device):
         return ()
     return ("precision='bf16' is slower here than 'float32', which this device multiplies faster",)
 
 
-def choose_precision(values: int, network: nn.Module | None, device: torch.device) -> str:
-    """Double for small data, bf16 for large networks where it is fast, else single.
+def choose_precision(values: int, network: nn.Module | None, device: torch.device) -> Choice[str]:
+    """Double for small data, bf16 for large networks if the device is fast in it, else single.
 
-    Optimizers that compare losses are not asked here: theirs is single precision at least.
+    It is not for optimizers that compare losses: these need single precision at least.
     """
     if values <= DOUBLE_VALUES and device.type == "cpu":
-        return "float64"
+        return Choice("float64", f"the training rows hold at most {DOUBLE_VALUES:,} values")
     weights = 0 if network is None else sum(p.numel() for p in network.parameters())
-    if weights >= FEWEST_WEIGHTS_FOR_BF16 and has_fast_bf16(device):
-        return "bf16"
-    return "float32"
+    if weights < FEWEST_WEIGHTS_FOR_BF16:
+        return Choice("float32", f"the network has fewer than {FEWEST_WEIGHTS_FOR_BF16:,} weights")
+    if not has_fast_bf16(device):
+        return Choice("float32", "the device does not multiply bf16 faster than float32")
+    return Choice("bf16", "the network is large, and the device multiplies bf16 fast")

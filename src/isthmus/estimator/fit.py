@@ -1,438 +1,573 @@
-"""One fit from rows to a trained network: split, prepare, build, start, train."""
+"""One fit: resolve its parts, build, start and train the network, and compare it with PCA."""
 
 import functools
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.counts import log_counts
-from isthmus.data import Preparation, StreamedRows, check_any, check_rows, is_streamed
-from isthmus.errors import RequestError
-from isthmus.estimator import defaults, pca_fallback, resolve, shared_cache
+from isthmus.data.loading.rows import Rows
+from isthmus.data.loading.streamed_rows import StreamedRows
+from isthmus.data.row_numbers import AllRowsExcept
+from isthmus.data.source import Source
+from isthmus.errors import DivergenceError, RequestError
+from isthmus.estimator import defaults
 from isthmus.estimator.code_refinement import (
     NO_REFINEMENT,
     CodeRefinement,
-    check_free,
+    check_refinable,
     decide_refinement,
+    explain_refinement,
     obstacle,
-    rebuilt,
+    reconstruct,
 )
-from isthmus.estimator.pca_fallback import beats_pca, is_evidence, pca_figures
+from isthmus.estimator.fitted_model import FittedModel
+from isthmus.estimator.pca_fallback import (
+    beats_pca,
+    describe_outcome,
+    describe_pca,
+    is_evidence,
+    pca_figures,
+    why_pca,
+)
+from isthmus.estimator.resolve import (
+    ResolvedFit,
+    ResolvedTraining,
+    batches_of,
+    enough_epochs,
+    fill_value_of,
+    give_rows,
+    is_dense,
+    resolve_fit,
+    resolve_optimizer,
+    resolve_plan,
+    resolve_training,
+    trainer_of,
+)
 from isthmus.estimator.settings import AUTO, FULL, FitSettings
+from isthmus.estimator.split import find_components, mean_row, open_rows
+from isthmus.imputation.imputer import min_imputer_rows
 from isthmus.imputation.lazy import LazyImputer, lazy_imputer
-from isthmus.kinds import CodeNetwork, Kind
-from isthmus.losses import Reconstruction, Squared
-from isthmus.pretraining import PCA, PRETRAININGS, PCASolution, Random, name_of
+from isthmus.kinds import CodeNetwork
+from isthmus.losses import Squared
+from isthmus.pretraining import Job, PCASolution, Random, name_of
 from isthmus.pretraining.pca import EXACT_SIDE
 from isthmus.randomness import reseed
-from isthmus.runtime import device as world
 from isthmus.runtime import malloc
+from isthmus.runtime.compiler import import_compiler_in_background, skip_compiler_import
+from isthmus.runtime.threads import is_small, isolated_rng, limit_threads
+from isthmus.training.cancellation import check_cancelled
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnostics.findings import Issue
 from isthmus.training.reporters import warn
 from isthmus.training.state import State
 from isthmus.training.trainer import Trainer
-from isthmus.types import Array, Index, Numbers, Source
+from isthmus.types import Array, Index, RowNumbers
+
+SQUARED, LAYERWISE = "squared", "layerwise"
+"""The folders, inside that of the checkpoints, of a second fit: for squared error, or from layers
+that were trained one by one."""
+
+Facts = dict[str, Any]
+"""What was chosen and what it cost, as plain JSON values."""
 
 
 @dataclass(kw_only=True)
 class FitResult:
-    """What a fit leaves behind."""
+    """A fitted model and the record of its fit."""
 
-    network: CodeNetwork
-    kind: Kind
-    loss: Reconstruction
-    preparation: Preparation
-    mean: Tensor
-    """(1, *network_shape): the prepared training rows' mean, what no code at all would give."""
-
-    refinement: CodeRefinement
-    imputer: LazyImputer | None
-    """Where rows may have gaps."""
-
+    model: FittedModel
     state: State
-    train: Numbers
+    train: RowNumbers
     validation: Index
-    facts: dict[str, Any]
+    facts: Facts
     trainer: Trainer
+    """Continues the training, for `partial_fit`."""
 
 
-SQUARED, LAYERWISE = "squared", "layerwise"
-"""The folders, inside that of the checkpoints, of a second fit: for squared error, or from layers
-learned one by one."""
-
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
+def fit_rows(
+    settings: FitSettings,
+    source: Source,
+    weight: Array,
+    validation_source: Source | None = None,
+) -> FitResult:
+    """Fit a model to the rows of a source; `weight` (n,) says how much each row counts."""
+    return FitRun(resolve_fit(settings, source, weight, validation_source)).run()
 
 
 class FitRun:
-    """One fit, its parts resolved in order: each may depend on those before it."""
+    """One fit, from its resolved parts to a fitted model."""
 
-    def __init__(
-        self,
-        settings: FitSettings,
-        source: Source,
-        weight: Array,
-        validation_source: Source | None = None,
-    ) -> None:
-        self.settings, self.source = settings, source
-        self.device = world.resolve_device(settings.device)
-        self.split = shared_cache.split_of(settings, source, weight, validation_source)
-        self.loss, self.preparation = resolve.loss_and_preparation(settings, self.split)
-        self.kind = resolve.kind_of(settings, source, self.loss)
-        self.noise = resolve.noise_of(settings, self.kind)
-        if self.noise is not None and self.noise.ADDS_MISSING:
-            self.preparation = replace(self.preparation, allow_missing=True)
-        if validation_source is not None:
-            check_rows(validation_source, at_least=1, allow_missing=self.preparation.allow_missing)
-            check_any(validation_source)
-        self.precision = self._first_precision()
-        seen_as = self.preparation, DTYPES[self.precision], self.device
-        self.train, self.validation = shared_cache.opened(self.split, *seen_as)
-        self.pretraining = resolve.pretraining_of(settings, self.kind)
-        self.at_pca = isinstance(self.pretraining, PCA)
-        self.penalties = resolve.penalties_of(settings, self.kind)
-        self.distinct = 0 if self.validation is None else shared_cache.distinct_of(self.validation)
-        """How many different rows are held out."""
-
-        self.fill_value = self._find_fill_value()
+    def __init__(self, parts: ResolvedFit) -> None:
+        self.parts, self.settings, self.decisions = parts, parts.settings, parts.decisions
+        self.kind, self.n_components = parts.kind, 0
+        self.threads, self.work = 1, 0
+        # A model that returns to PCA learns from the validation rows too.
+        self.split, self.train, self.fill_value = parts.split, parts.train, parts.fill_value
         self.mean: Tensor | None = None
-        self.log_counts = log_counts(self.preparation.facts)
-        self.threads, self.work, self.engine = 1, 0, ""
-        self.pca_fallback = pca_fallback.Outcome(len(self.split.train), len(self.split.validation))
+        self.outcome = ""
 
     def run(self) -> FitResult:
         """Build, start and train the network."""
-        with world.without_compiler(), world.private_randomness(self.device):
-            reseed(self.settings.seed, self.device)
-            if not resolve.is_dense(self.settings, self.kind):
-                world.import_ahead()
-            network, solution = self._built()
-            trainer = self._trainer(network)
-            self._remark(trainer.state)
-            self.work = resolve.work_of(network, trainer.plan.batch_size)
-            with world.threads(self.work, self.device):
-                self.threads = torch.get_num_threads()
-                with malloc.kept(self.work, self.device):
-                    unbeaten = self._trained(network, solution, trainer)
-                return self._concluded(network, trainer, unbeaten)
+        parts, settings = self.parts, self.settings
+        with skip_compiler_import(), isolated_rng(parts.device):
+            reseed(settings.seed, parts.device)
+            if not is_dense(settings, parts.kind):
+                import_compiler_in_background()
+            network, solution = self._build()
+            training = resolve_training(parts, network)
+            trainer = self._trainer(network, training)
+            self._note_remarks(trainer.state, training)
+            self.work = work_of(network, training.plan.batch_size)
+            with limit_threads(self.work, parts.device):
+                self._note_threads()
+                with malloc.kept(self.work, parts.device):
+                    run_pretraining(parts, training, network, trainer)
+                    trainer.run()
+                    refinement = self._refinement(network, trainer.state)
+                    gained = solution is None or self._gained(
+                        network, solution, trainer.state, refinement
+                    )
+                unbeaten = None if gained else solution
+                return self._conclude(network, training, trainer, refinement, unbeaten)
 
-    def _trained(
-        self, network: CodeNetwork, solution: PCASolution | None, trainer: Trainer
-    ) -> PCASolution | None:
-        """Train the network; the principal components over which nothing was gained, if any."""
-        resolve.pretrain(self.pretraining, self.loss, network, trainer)
-        # Who keeps a running mean of the weights takes one step after the other.
-        many = None if trainer.plan.ema_decay else trainer.stride
-        self.engine = (many or trainer.step).engine
-        state = trainer.run()
-        self.refinement = self._decide_refinement(network, state)
-        gained = solution is None or self._gained(network, solution, state)
-        return None if gained else solution
-
-    def _concluded(
-        self, network: CodeNetwork, trainer: Trainer, unbeaten: PCASolution | None
-    ) -> FitResult:
-        """What is left behind: by this fit, by a second one where that is better, or PCA."""
-        state = trainer.state
-        if unbeaten is not None and not isinstance(self.loss, Squared):
-            # PCA minimises squared error, and so must whatever is to beat it.
-            return self._again(SQUARED, loss="squared")
-        if self._curable(network, trainer):
-            cured = self._cured(state)
-            if cured.state.best_loss < state.best_loss:
-                return cured
-        if unbeaten is not None:
-            self._return_to_pca(network, state, unbeaten)
-            self.refinement = self._decide_refinement(network, state)
-        elif trainer.monitor is not None:
-            for finding in trainer.monitor.diagnosis.severe:
-                warn(finding.message)
-        return self._fitted(network, trainer)
-
-    def _built(self) -> tuple[CodeNetwork, PCASolution | None]:
-        """The network, at the principal components where it starts there."""
-        self.n_components, solution = self._size_and_start()
-        facts = self.preparation.facts
-        self.kind = self.kind.resolved(facts, self.n_components)
-        network = self.kind.build(facts, self.n_components).to(self.device, self.train.dtype)
-        network.set_fill_value(self.fill_value)
-        check_free(self.settings.transform_max_iter, network, self.n_components)
+    def _build(self) -> tuple[CodeNetwork, PCASolution | None]:
+        """The network and, if it starts there, the principal components."""
+        parts = self.parts
+        self.n_components, solution = self._code_size()
+        self.kind = parts.kind.resolved(parts.facts, self.n_components)
+        network = self.kind.build(parts.facts, self.n_components)
+        network = network.to(parts.device, parts.train.dtype)
+        network.set_fill_value(parts.fill_value)
+        check_refinable(self.settings.transform_max_iter, network, self.n_components)
         if solution is not None:
-            self._start(network, solution)
-        elif self.settings.pretraining == AUTO:
-            self.pretraining = PRETRAININGS[defaults.choose_start(network)]()
-        self.optimizer = resolve.optimizer_of(self.settings, network, len(self.train))
+            self._start_at_pca(network, solution)
         return network, solution
 
-    def _again(self, folder: str, **changes: Any) -> FitResult:
-        """A second fit, with some settings changed and checkpoints in a folder of its own."""
-        place = self.settings.checkpoint
-        settings = replace(self.settings, checkpoint=place and place / folder, **changes)
-        rows = self.split
-        return FitRun(settings, rows.source, rows.weight, rows.validation_source).run()
-
-    def _curable(self, network: CodeNetwork, trainer: Trainer) -> bool:
-        """Whether layers learned one by one may help a network that learned the average.
-
-        Only where nobody asked for the start that failed.
-        """
-        chosen = self.settings.pretraining == AUTO and isinstance(self.pretraining, Random)
-        ill = trainer.monitor is not None and trainer.monitor.diagnosis.issue == Issue.AVERAGE
-        return chosen and ill and network.encoder is not None
-
-    def _cured(self, failed: State) -> FitResult:
-        text = "starting anew, from layers learned one by one (pretraining='autoencoder')"
-        self.settings.reporter.message(text)
-        cured = self._again(LAYERWISE, pretraining="autoencoder")
-        start = name_of(self.pretraining)
-        event = {"event": "restart", "epoch": 0, "message": text, "start": start}
-        event["given_up"] = [record for record in failed.history if "train" in record]
-        cured.state.history.insert(0, event)
-        return cured
-
-    def _remark(self, state: State) -> None:
-        slow = defaults.remarks_on(self.precision, self.device)
-        for text in (*self.preparation.remarks, *self.split.remarks, *slow):
-            state.history.append({"event": "note", "epoch": 0, "message": text})
-            self.settings.reporter.message(text)
-
-    def _first_precision(self) -> str:
-        # Whether bf16 pays depends on the network, which is not built yet.
-        if self.settings.precision != "auto":
-            return self.settings.precision
-        values = len(self.split.train) * self.preparation.facts.n_features
-        return defaults.choose_precision(values, None, self.device)
-
-    def _size_and_start(self) -> tuple[int, PCASolution | None]:
-        """The code size, and the principal components to start from, if any."""
-        wanted, width = self.settings.n_components, self.preparation.facts.n_features
+    def _code_size(self) -> tuple[int, PCASolution | None]:
+        """The number of components, and the principal components to start from, if any."""
+        parts, wanted, width = self.parts, self.settings.n_components, self.parts.facts.n_features
         if wanted is not None:
-            self._check_width(wanted)
-            return wanted, self._principal(wanted) if self.at_pca else None
-        solution = self._principal(min(defaults.MOST_COMPONENTS, width))
-        size = defaults.choose_components(solution, width)
-        return size, solution.first(size) if self.at_pca else None
+            try:
+                parts.kind.check_width(parts.facts, wanted)
+            except RequestError as error:
+                raise RequestError(f"{parts.split.source.origin}: {error}") from error
+            return wanted, self._components(wanted) if parts.starts_at_pca else None
+        solution = self._components(min(defaults.MOST_COMPONENTS, width))
+        choice = defaults.choose_components(solution, width)
+        size = self.decisions.choose("n_components", choice)
+        return size, solution.first(size) if parts.starts_at_pca else None
 
-    def _check_width(self, wanted: int) -> None:
-        try:
-            self.kind.check_width(self.preparation.facts, wanted)
-        except RequestError as error:
-            raise RequestError(f"{self.source.origin}: {error}") from error
-
-    def _find_fill_value(self) -> Tensor | float:
-        """What stands in for missing values at first: (D,), the mean of those that are known."""
-        return shared_cache.mean_of(self.train).flatten() if self.preparation.allow_missing else 0.0
-
-    def _principal(self, n_components: int) -> PCASolution:
-        rows = self.train
-        if isinstance(rows, StreamedRows) and self.preparation.facts.n_features > EXACT_SIDE:
+    def _components(self, n_components: int) -> PCASolution:
+        rows, seen = self.train, self.parts.log_counts
+        if isinstance(rows, StreamedRows) and self.parts.facts.n_features > EXACT_SIDE:
             rows = rows.in_memory()  # more than one pass would be needed over all of them
-        solution = shared_cache.principal_of(
-            rows, n_components, self.settings.split_seed, self.fill_value, self.log_counts
-        )
-        plain = rows is self.train and self.log_counts is None
-        self.mean = solution.mean if plain else None
+        seed = self.settings.split_seed
+        solution = find_components(rows, n_components, seed, self.fill_value, seen)
+        self.mean = solution.mean if rows is self.train and seen is None else None
         return solution
 
-    def _start(self, network: CodeNetwork, solution: PCASolution) -> None:
+    def _start_at_pca(self, network: CodeNetwork, solution: PCASolution) -> None:
         dtype = self.train.dtype
         network.start_linear(
             solution.components.to(dtype),
             solution.scales.to(dtype),
             solution.mean.to(dtype),
-            self.loss.link,
+            self.parts.loss.link,
         )
 
-    def _asks(self) -> bool:
-        """Whether plain error is the aim, so that the result may be held against PCA's."""
-        plain = self.settings.loss in ("auto", "squared")
-        # Whoever declares counts asks for their likelihood, of which PCA knows nothing.
-        plain = plain and self.preparation.counts is None
-        plain = plain and not any(penalty.weight for penalty in self.penalties)
-        # A bounded output starts near PCA, not at it: there is no PCA to return to.
-        plain = plain and self.kind.output != "bounded"
-        # Whoever asks for no held-out rows has asked for training to be trusted.
-        trusted = self.validation is None and self.settings.validation_fraction != "auto"
-        return plain and not trusted and self.settings.max_epochs != 0
-
-    def _gained(self, network: CodeNetwork, solution: PCASolution, state: State) -> bool:
-        if not self._asks():
-            return True
-        # The start itself, read through another precision, is no gain.
-        if self.validation is None or not is_evidence(self.distinct) or state.best_epoch == 0:
-            return False
-        plane = (
-            network.decoder is None
-            and network.output is None
-            and not self.preparation.allow_missing
+    def _trainer(self, network: CodeNetwork, training: ResolvedTraining) -> Trainer:
+        parts = self.parts
+        trainer = trainer_of(
+            self.settings,
+            network,
+            self.kind,
+            parts.loss,
+            training.optimizer,
+            training.plan,
+            bf16=training.precision == "bf16",
         )
-        if plane and self.noise is None and isinstance(self.loss, Squared):
-            # What it rebuilds lies in a plane of K dimensions, and PCA's is the best of them all.
-            return False
-        rebuild = functools.partial(rebuilt, self.refinement, network, self.loss)
-        rows = self.train, self.validation
-        return beats_pca(rebuild, network.clamp_output, *rows, solution, self.distinct)
+        engine = trainer.engine
+        passed_over = [f"{name}: {reason}" for name, reason in engine.passed_over.items()]
+        reason = "; ".join(passed_over) or "the first in the table of engines"
+        self.decisions.add("engine", engine.name, reason)
+        trainer.train, trainer.validation = parts.train, parts.validation
+        give_rows(trainer, parts.train, training.plan.batch_size)
+        trainer.checkpointer = self._checkpointer(training)
+        return trainer
 
-    def _return_to_pca(self, network: CodeNetwork, state: State, solution: PCASolution) -> None:
-        few = state.epoch < self._enough_epochs(self.plan.batch_size)
-        text = pca_fallback.why_pca(state, self.distinct, few_epochs=few)
-        event = {"event": "pca", "epoch": 0, "message": text}
-        if self.validation is not None:
-            event["validation"] = pca_figures(
-                solution, self.validation, network, self.preparation.unit
+    def _checkpointer(self, training: ResolvedTraining) -> Checkpointer | None:
+        folder = self.settings.checkpoint
+        if folder is None:
+            return None
+        checkpointer = Checkpointer(folder, self._fingerprint(training))
+        if not self.settings.resume:
+            checkpointer.clear()
+            for name in (SQUARED, LAYERWISE):
+                replace(checkpointer, folder=folder / name).clear()
+        return checkpointer
+
+    def _fingerprint(self, training: ResolvedTraining) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be resumed."""
+        parts = self.parts
+        return {
+            "seed": self.settings.seed,
+            **parts.split.fingerprint(),
+            "preparation": parts.preparation.scaling,
+            "kind": self.kind.to_json(),
+            "loss": parts.loss.to_json(),
+            "penalties": [penalty.to_json() for penalty in parts.penalties],
+            "corruption": repr(self.settings.corruption),
+            "optimizer": training.optimizer.to_json(),
+            "pretraining": training.pretraining.to_json(),
+            "n_components": self.n_components,
+            "max_epochs": training.plan.max_epochs,
+            "batch_size": training.plan.batch_size,
+            "patience": training.plan.patience,
+            "precision": training.precision,
+            "device": parts.device.type,
+        }
+
+    def _note_remarks(self, state: State, training: ResolvedTraining) -> None:
+        parts = self.parts
+        slow = defaults.precision_remarks(training.precision, parts.device)
+        for text in (*parts.preparation.remarks, *parts.split.remarks, *slow):
+            state.history.append({"event": "note", "epoch": 0, "message": text})
+            self.settings.reporter.message(text)
+
+    def _note_threads(self) -> None:
+        self.threads, reason = torch.get_num_threads(), "PyTorch is set to this number"
+        if is_small(self.work, self.parts.device):
+            reason = "one thread is the fastest for batches of so few multiply-adds"
+        self.decisions.add("threads", self.threads, reason)
+
+    def _refinement(self, network: CodeNetwork, state: State) -> CodeRefinement:
+        """How the codes of rows are found."""
+        parts, wanted, refinement = self.parts, self.settings.transform_max_iter, NO_REFINEMENT
+        plain = parts.corruption is None and not parts.penalized and state.best_epoch > 0
+        if obstacle(network, self.n_components) is None:
+            refinement = decide_refinement(
+                wanted,
+                network,
+                parts.loss,
+                self.train,
+                parts.validation or self.train,
+                plain=plain,
+                seed=self.settings.seed,
             )
-        # With nothing gained over PCA, PCA may as well learn from the held-out rows too.
-        self.split = self.split.together()
-        self.pca_fallback.returned(len(self.split.train), self.distinct)
-        self.train = self.split.open_train(self.preparation, DTYPES[self.precision], self.device)
-        self.fill_value = self._find_fill_value()
+        if wanted == AUTO:
+            choice = explain_refinement(refinement, plain=plain, linear=network.decoder is None)
+            self.decisions.choose("transform_max_iter", choice)
+        return refinement
+
+    def _gained(
+        self,
+        network: CodeNetwork,
+        solution: PCASolution,
+        state: State,
+        refinement: CodeRefinement,
+    ) -> bool:
+        """Whether the trained network is kept, rather than the PCA it started from."""
+        parts = self.parts
+        if not parts.is_comparable_to_pca:
+            return True
+        # The start itself, in another precision, is no gain.
+        if parts.validation is None or not is_evidence(parts.distinct) or state.best_epoch == 0:
+            return False
+        linear = network.decoder is None and network.output is None
+        plane = linear and not parts.preparation.allow_missing
+        if plane and parts.corruption is None and isinstance(parts.loss, Squared):
+            # Its reconstructions lie in a plane of K dimensions, and PCA's plane is the best.
+            return False
+        round_trip = functools.partial(reconstruct, refinement, network, parts.loss)
+        rows = parts.train, parts.validation
+        return beats_pca(round_trip, network.clamp_output, *rows, solution, parts.distinct)
+
+    def _conclude(
+        self,
+        network: CodeNetwork,
+        training: ResolvedTraining,
+        trainer: Trainer,
+        refinement: CodeRefinement,
+        unbeaten: PCASolution | None,
+    ) -> FitResult:
+        """The result: the trained network, that of a second fit, or PCA."""
+        state = trainer.state
+        if unbeaten is not None and not isinstance(self.parts.loss, Squared):
+            # PCA minimises squared error, and so must a network that is to beat it.
+            loss = type(self.parts.loss).__name__
+            reason = f"with {loss} the network was no better than PCA, which minimises this error"
+            return self._fit_again(SQUARED, "loss", "squared", reason)
+        if self._learned_the_average(network, training, trainer):
+            second = self._restart_layerwise(training, state)
+            if second.state.best_loss < state.best_loss:
+                return second
+        if unbeaten is not None:
+            self._return_to_pca(network, training, state, unbeaten)
+            refinement = self._refinement(network, state)
+        else:
+            self._note_comparison()
+            for finding in () if trainer.monitor is None else trainer.monitor.diagnosis.severe:
+                warn(finding.message)
+        return self._result(network, training, trainer, refinement)
+
+    def _fit_again(self, folder: str, name: str, value: str, reason: str) -> FitResult:
+        """A second fit with one other setting, and checkpoints in a folder of its own."""
+        checkpoint, split = self.settings.checkpoint, self.parts.split
+        changes: dict[str, Any] = {"checkpoint": checkpoint and checkpoint / folder, name: value}
+        settings = replace(self.settings, **changes)
+        result = fit_rows(settings, split.source, split.weight, split.validation_source)
+        decision = defaults.Decision(name=name, value=value, reason=reason)
+        result.facts["decisions"] = [*result.facts["decisions"], decision]
+        return result
+
+    def _learned_the_average(
+        self, network: CodeNetwork, training: ResolvedTraining, trainer: Trainer
+    ) -> bool:
+        """Whether a random start that nobody asked for has ended at the average row."""
+        chosen = self.settings.pretraining == AUTO and isinstance(training.pretraining, Random)
+        monitor = trainer.monitor
+        average = monitor is not None and monitor.diagnosis.issue == Issue.AVERAGE
+        return chosen and average and network.encoder is not None
+
+    def _restart_layerwise(self, training: ResolvedTraining, failed: State) -> FitResult:
+        text = "starting anew, from layers learned one by one (pretraining='autoencoder')"
+        self.settings.reporter.message(text)
+        reason = "from random weights the network learned nothing but the average row"
+        second = self._fit_again(LAYERWISE, "pretraining", "autoencoder", reason)
+        start = name_of(training.pretraining)
+        event = {"event": "restart", "epoch": 0, "message": text, "start": start}
+        event["given_up"] = [record for record in failed.history if "train" in record]
+        second.state.history.insert(0, event)
+        return second
+
+    def _return_to_pca(
+        self,
+        network: CodeNetwork,
+        training: ResolvedTraining,
+        state: State,
+        solution: PCASolution,
+    ) -> None:
+        """Replace the trained network by the PCA of all rows."""
+        parts = self.parts
+        enough = enough_epochs(training.optimizer, len(parts.split.train), training.plan.batch_size)
+        text = why_pca(state, parts.distinct, few_epochs=state.epoch < enough.value)
+        event = {"event": "pca", "epoch": 0, "message": text}
+        if parts.validation is not None:
+            event["validation"] = pca_figures(
+                solution, parts.validation, network, parts.preparation.unit
+            )
+        # Since nothing was gained over PCA, it may learn from the validation rows too.
+        self.split = parts.split.without_validation()
+        rows, validation = len(self.split.train), len(parts.split.validation)
+        self.outcome = describe_pca(rows, validation, parts.distinct)
+        self.train = self.split.open_train(parts.preparation, parts.train.dtype, parts.device)
+        self.fill_value = fill_value_of(self.train)
         network.set_fill_value(self.fill_value)
         network.zero_nonlinear()
-        self._start(network, self._principal(self.n_components))
+        self._start_at_pca(network, self._components(self.n_components))
         state.best_epoch = 0
         state.history.append(event)
         self.settings.reporter.message(text)
+        self.decisions.add("outcome", "pca", text)
 
-    def _trainer(self, network: CodeNetwork) -> Trainer:
-        settings, rows = self.settings, len(self.train)
-        wish = self.optimizer.choose_batch_size(rows)
-        asked = rows if settings.batch_size == FULL else settings.batch_size
-        batch = int(asked or wish or defaults.choose_batch_size(rows))
-        epochs = settings.max_epochs
-        epochs = self._enough_epochs(batch) if epochs is None else epochs
-        if self.at_pca and self._asks() and not is_evidence(self.distinct):
-            epochs = 0  # what cannot be judged would be thrown away
-        values = rows * self.preparation.facts.n_features
-        open_yet = settings.precision == "auto" and self.precision == "float32"
-        if open_yet and not self.optimizer.COMPARES_LOSSES:
-            self.precision = defaults.choose_precision(values, network, self.device)
-        self.plan = resolve.plan_of(settings, self.optimizer, epochs, rows, batch, self.device)
-        trainer = resolve.trainer_of(
-            settings,
-            network,
-            self.kind,
-            self.loss,
-            self.optimizer,
-            self.plan,
-            bf16=self.precision == "bf16",
-        )
-        trainer.train, trainer.validation = self.train, self.validation
-        resolve.read_by(trainer, self.train, batch)
-        trainer.checkpointer = self._checkpointer()
-        return trainer
+    def _note_comparison(self) -> None:
+        parts = self.parts
+        if parts.starts_at_pca and parts.is_comparable_to_pca:
+            reason = "its error on the validation rows is lower than PCA's by more than chance"
+            self.decisions.add("outcome", "network", reason)
 
-    def _enough_epochs(self, batch_size: int) -> int:
-        evaluations, wanted = self.optimizer.gradients_per_step, self.optimizer.GRADIENT_BUDGET
-        return defaults.choose_epochs(len(self.split.train), batch_size, evaluations, wanted)
-
-    def _checkpointer(self) -> Checkpointer | None:
-        if self.settings.checkpoint is None:
-            return None
-        checkpointer = Checkpointer(self.settings.checkpoint, self._fingerprint())
-        if not self.settings.resume:
-            checkpointer.clear()
-            for folder in (SQUARED, LAYERWISE):
-                replace(checkpointer, folder=self.settings.checkpoint / folder).clear()
-        return checkpointer
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """What must be the same for a checkpoint to be resumed."""
-        return {
-            "seed": self.settings.seed,
-            **self.split.fingerprint(),
-            "preparation": self.preparation.scaling,
-            "kind": self.kind.to_json(),
-            "loss": self.loss.to_json(),
-            "penalties": [penalty.to_json() for penalty in self.penalties],
-            "corruption": repr(self.settings.corruption),
-            "optimizer": self.optimizer.to_json(),
-            "pretraining": self.pretraining.to_json(),
-            "n_components": self.n_components,
-            "max_epochs": self.plan.max_epochs,
-            "batch_size": self.plan.batch_size,
-            "patience": self.plan.patience,
-            "precision": self.precision,
-            "device": self.device.type,
-        }
-
-    def _decide_refinement(self, network: CodeNetwork, state: State) -> CodeRefinement:
-        """How the codes of rows will be found."""
-        if obstacle(network, self.n_components):
-            return NO_REFINEMENT
-        free = self.noise is None and not any(penalty.weight for penalty in self.penalties)
-        return decide_refinement(
-            self.settings.transform_max_iter,
-            network,
-            self.loss,
-            self.train,
-            self.validation or self.train,
-            plain=free and state.best_epoch > 0,
-            seed=self.settings.seed,
-        )
-
-    def _imputer(self, network: CodeNetwork, mean: Tensor) -> LazyImputer | None:
-        if not self.preparation.allow_missing:
-            return None
-        rows, centre = (self.train, self.validation or self.train), mean.to(self.device)
-        metric, seed = self.refinement.metric, self.settings.seed
-        return lazy_imputer(network, self.loss, rows, metric, centre, seed, self.work)
-
-    def _report_refinement(self, state: State) -> None:
-        if self.refinement.steps:
-            text = self.refinement.message
+    def _result(
+        self,
+        network: CodeNetwork,
+        training: ResolvedTraining,
+        trainer: Trainer,
+        refinement: CodeRefinement,
+    ) -> FitResult:
+        parts, state = self.parts, trainer.state
+        if refinement.steps:
+            text = refinement.message
             state.history.append({"event": "refined", "epoch": state.best_epoch, "message": text})
             self.settings.reporter.message(text)
-
-    def _fitted(self, network: CodeNetwork, trainer: Trainer) -> FitResult:
-        self._report_refinement(trainer.state)
         mean = self._mean_row()
+        trainer.batches = batches_of(training.plan.batch_size, self.settings.seed)
         return FitResult(
-            network=network,
-            kind=self.kind,
-            loss=self.loss,
-            preparation=self.preparation,
-            mean=mean,
-            refinement=self.refinement,
-            imputer=self._imputer(network, mean),
-            state=trainer.state,
+            model=FittedModel(
+                network=network,
+                kind=self.kind,
+                loss=parts.loss,
+                preparation=parts.preparation,
+                mean=mean,
+                n_components=self.n_components,
+                refinement=refinement,
+                imputer=self._imputer(network, mean, refinement),
+            ),
+            state=state,
             train=self.split.train,
             validation=self.split.validation,
-            facts=self._facts(network, trainer.state)
-            | {"transform_max_iter": self.refinement.steps},
-            trainer=self._released(trainer),
+            facts=self._facts(network, training, trainer, refinement),
+            trainer=trainer.released(),
         )
 
-    def _released(self, trainer: Trainer) -> Trainer:
-        trainer.batches = resolve.batches_of(self.plan.batch_size, self.settings.seed)
-        return trainer.released()
-
     def _mean_row(self) -> Tensor:
-        """The mean row; of rows on disk, one pass over which costs, as it is known already."""
-        if self.mean is None or not is_streamed(self.source):
-            return shared_cache.mean_of(self.train)
-        return self.mean.to(self.train.dtype).reshape(1, *self.preparation.facts.shape).cpu()
+        """The mean row; for rows on disk that of PCA, which saves one pass over them."""
+        if self.mean is None or not self.split.source.is_streamed:
+            return mean_row(self.train)
+        return self.mean.to(self.train.dtype).reshape(1, *self.parts.facts.shape).cpu()
 
-    def _facts(self, network: CodeNetwork, state: State) -> dict[str, Any]:
+    def _imputer(
+        self, network: CodeNetwork, mean: Tensor, refinement: CodeRefinement
+    ) -> LazyImputer | None:
+        parts = self.parts
+        if not parts.preparation.allow_missing:
+            return None
+        rows, centre = (self.train, parts.validation or self.train), mean.to(parts.device)
+        metric, seed = refinement.metric, self.settings.seed
+        return lazy_imputer(network, parts.loss, rows, metric, centre, seed, self.work)
+
+    def _facts(
+        self,
+        network: CodeNetwork,
+        training: ResolvedTraining,
+        trainer: Trainer,
+        refinement: CodeRefinement,
+    ) -> Facts:
+        parts, plan, state = self.parts, training.plan, trainer.state
         return {
-            "outcome": self.pca_fallback.told(state, self.plan.max_epochs),
-            "rows": len(self.source),
-            "training_rows": self.pca_fallback.learned,
-            "validation_rows": self.pca_fallback.validation,
+            "outcome": self.outcome or describe_outcome(state, plan.max_epochs),
+            "rows": len(parts.split.source),
+            "training_rows": len(parts.split.train),
+            "validation_rows": len(parts.split.validation),
             "n_components": self.n_components,
-            "batch_size": self.plan.batch_size,
-            "max_epochs": self.plan.max_epochs,
+            "batch_size": plan.batch_size,
+            "max_epochs": plan.max_epochs,
             "epochs": state.epoch,
             "stopped": state.stopped,
-            "precision": self.precision,
-            "device": str(self.device),
+            "precision": training.precision,
+            "device": str(parts.device),
             "threads": self.threads,
-            "engine": self.engine,
-            **self.kind.chosen_on(self.device, self.preparation.facts),
-            "pretraining": name_of(self.pretraining),
-            "optimizer": type(self.optimizer).__name__,
+            "engine": trainer.engine.name,
+            **self.kind.device_settings(parts.device, parts.facts),
+            "pretraining": name_of(training.pretraining),
+            "optimizer": type(training.optimizer).__name__,
             "weights": sum(p.numel() for p in network.parameters()),
             "training_seconds": round(state.seconds, 3),
-            **resolve.pretraining_facts(state),
+            **_pretraining_seconds(state),
+            "transform_max_iter": refinement.steps,
+            "decisions": self.decisions.records,
         }
+
+
+def work_of(network: CodeNetwork, batch_size: int) -> int:
+    """About how many multiply-adds a batch takes."""
+    return batch_size * network.multiply_adds
+
+
+def run_pretraining(
+    parts: ResolvedFit, training: ResolvedTraining, network: CodeNetwork, trainer: Trainer
+) -> None:
+    """Run the pretraining, unless the checkpoint that the trainer resumes is past it."""
+    checkpointer = trainer.checkpointer
+    if checkpointer is not None and checkpointer.path.exists():
+        return
+    records = training.pretraining.run(
+        Job(
+            network=network,
+            loss=parts.loss,
+            train=trainer.train,
+            validation=trainer.validation,
+            seed=trainer.state.seed,
+            tell=trainer.reporter.message,
+            heed=check_cancelled,
+        )
+    )
+    name = name_of(training.pretraining)
+    trainer.state.history += [{"pretraining": name} | record for record in records]
+    if records and checkpointer is not None:
+        checkpointer.last_s = -math.inf  # a long pretraining is saved with the first step
+
+
+def _pretraining_seconds(state: State) -> dict[str, float]:
+    """The time of the pretraining, if there was one; a resumed fit has it in its history."""
+    seconds = [record["seconds"] for record in state.history if "pretraining" in record]
+    return {"pretraining_seconds": max(seconds)} if seconds else {}
+
+
+def train_one_epoch(
+    model: FittedModel,
+    trainer: Trainer,
+    source: Source,
+    weight: Array,
+    batch_size: int | str | None,
+) -> None:
+    """Train a fitted model for one more epoch over the rows of a source.
+
+    Raises DivergenceError, with the weights as before, if the loss is not finite.
+    """
+    rows = rows_of_weight(model, source, weight)
+    size = len(rows) if batch_size == FULL else trainer.plan.batch_size
+    give_rows(trainer, rows, size)
+    work, device = work_of(model.network, size), model.device
+    with _imputer_relearned(model, rows, work), isolated_rng(device), limit_threads(work, device):
+        trainer.train_one_epoch(rows)
+    trainer.batches = batches_of(size, trainer.state.seed)
+
+
+def rows_of_weight(model: FittedModel, source: Source, weight: Array) -> Rows:
+    """The prepared rows of a source whose weight is above 0."""
+    chosen = AllRowsExcept(len(source)) if source.is_streamed else np.flatnonzero(weight > 0)
+    return open_rows(
+        source,
+        model.preparation,
+        chosen,
+        weight[chosen],
+        dtype=model.dtype,
+        device=model.device,
+    )
+
+
+@contextmanager
+def _imputer_relearned(model: FittedModel, rows: Rows, work: int) -> Iterator[None]:
+    """A context that changes the network, after which its imputer is learned from these rows.
+
+    If they are too few to learn from, it stays the imputer of the network as it was before.
+    """
+    imputer, centre = model.imputer, model.mean.to(rows.device)
+    relearn = imputer is not None
+    if imputer is not None and len(rows) < min_imputer_rows(centre, model.n_components):
+        imputer()
+        relearn = False
+    try:
+        yield
+    except DivergenceError:
+        relearn = False  # the weights are as before
+        raise
+    finally:
+        if relearn:
+            metric, both = model.refinement.metric, (rows, rows)
+            model.imputer = lazy_imputer(model.network, model.loss, both, metric, centre, 0, work)
+
+
+def trainer_of_saved(
+    settings: FitSettings,
+    model: FittedModel,
+    facts: Mapping[str, Any],
+    history: list[dict[str, Any]],
+    rows: int,
+) -> Trainer:
+    """The trainer of a model that was loaded, from the facts that were saved with it."""
+    size, training_rows = int(facts["batch_size"]), int(facts["training_rows"])
+    ignored = defaults.Decisions()
+    optimizer = resolve_optimizer(settings, model.network, training_rows, ignored)
+    plan = resolve_plan(settings, optimizer, 1, rows, size, model.device, ignored)
+    bf16 = facts["precision"] == "bf16"
+    trainer = trainer_of(
+        settings, model.network, model.kind, model.loss, optimizer, plan, bf16=bf16
+    )
+    trainer.state = State(seed=settings.seed, epoch=int(facts["epochs"]), history=history)
+    return trainer

@@ -1,93 +1,97 @@
-"""What users hand to the estimator, checked as scikit-learn does and opened as a source."""
+"""Checks of the arguments of the estimators' methods, and results in the form of the input."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.utils.validation import (
-    _check_n_features,
-    _check_sample_weight,
-    validate_data,
-)
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 from torch import Tensor
 
-from isthmus.data import (
-    SIZE_FACTORS,
-    Preparation,
-    Rows,
-    Schema,
-    align,
-    cut_like,
-    is_series,
-    is_streamed,
-    open_source,
-    rejoin,
-    restore,
-    series,
-)
-from isthmus.data.arrays import fault, unmasked
-from isthmus.data.signals.recordings import RecordingSource
+from isthmus.data.arrays import data_error, unmasked
+from isthmus.data.open import open_source
+from isthmus.data.preparation.fit import SIZE_FACTORS
+from isthmus.data.preparation.preparation import Preparation
+from isthmus.data.schema import Schema
+from isthmus.data.signals.recordings import RecordingSource, is_series, recordings_from_rows
+from isthmus.data.source import Source
+from isthmus.data.tables.restore import restore
+from isthmus.data.validate import align
+from isthmus.data.windows import cut_like, series
 from isthmus.errors import DataError, RequestError, require
-from isthmus.losses import Reconstruction
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index
 
 ROW_DIMENSIONS = (2, 3)
-OF_THE_ROWS = ("n_features_in_", "feature_names_in_")
+INPUT_ATTRIBUTES = ("n_features_in_", "feature_names_in_")
 FARTHEST = 1e150
 """Prepared values beyond this have squares that no 64-bit number holds."""
 
 
-def as_source(estimator: Any, X: Any, *, reset: bool, schema: Schema | None = None) -> Source:
-    """Rows given to `fit` (`reset`) or to a later method, as a source.
+class Frame(Protocol):
+    """A data frame of any library."""
+
+    @property
+    def columns(self) -> Sequence[object]:
+        """The names of the columns."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of rows and columns."""
+
+    def __getitem__(self, names: list[str], /) -> "Frame":
+        """The columns of these names."""
+
+
+def as_source(
+    estimator: BaseEstimator, X: object, *, reset: bool, schema: Schema | None = None
+) -> Source:
+    """The rows given to `fit` (`reset`) or to a later method, as a source.
 
     Sets `n_features_in_` and `feature_names_in_` on `reset`, and checks them otherwise. `schema` is
-    that of the rows of the fit: where they were cut from recordings, so are these.
+    that of the fitted rows: if those were cut from recordings, these are cut alike.
     """
     if schema is not None and schema.recording is not None:
         return _cut(X, schema)
     X = series(X) if is_series(X) else X
-    if _is_source(X) or isinstance(X, torch.Tensor) or _is_frame(X):
-        source = open_source(X)
-        _check_names(estimator, X, source, reset=reset)
-        return source
+    if isinstance(X, (Source, torch.Tensor)) or _is_frame(X):
+        return _named_source(estimator, X, reset=reset)
     X = unmasked(X) if isinstance(X, np.ma.MaskedArray) else X
     if not sparse.issparse(X):
         X = X if isinstance(X, np.ndarray) else np.asarray(X)
         if X.dtype.kind == "c" or (X.ndim - 1 in ROW_DIMENSIONS and X.dtype != object):
-            source = open_source(X)
-            _check_names(estimator, X, source, reset=reset)
-            return source
+            return _named_source(estimator, X, reset=reset)
     checked = validate_data(
         estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
     )
     return open_source(checked)
 
 
-def rows_like(estimator: Any, X: Any, schema: Schema) -> Source:
-    """Other rows than those of the fit, whose `schema` is known, with their columns as those."""
+def as_aligned_source(estimator: BaseEstimator, X: object, schema: Schema) -> Source:
+    """Rows for a model whose `schema` is known, with their columns in its order."""
     return align(as_source(estimator, X, reset=False, schema=schema), schema)
 
 
-def _cut(X: Any, schema: Schema) -> Source:
+def _cut(X: object, schema: Schema) -> Source:
     """Recordings cut as those of the fit were, unless they are rows already."""
-    if not _is_source(X) and getattr(X, "shape", ())[1:] != schema.shape:
+    if not isinstance(X, Source) and getattr(X, "shape", ())[1:] != schema.shape:
         return cut_like(schema, X)
-    ready = X if _is_source(X) else open_source(X, layout="signal")
-    return align(ready, schema)
+    return align(X if isinstance(X, Source) else open_source(X, layout="signal"), schema)
 
 
 @contextmanager
-def unless_refused(estimator: Any) -> Iterator[None]:
-    """Leave what the last fit learned of its rows as it was when rows or settings are refused."""
-    before = {name: getattr(estimator, name) for name in OF_THE_ROWS if hasattr(estimator, name)}
+def restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
+    """A context after which the attributes of the input are as before, if it raises."""
+    before = {
+        name: getattr(estimator, name) for name in INPUT_ATTRIBUTES if hasattr(estimator, name)
+    }
     try:
         yield
     except BaseException:
-        for name in OF_THE_ROWS:
+        for name in INPUT_ATTRIBUTES:
             if name in before:
                 setattr(estimator, name, before[name])
             elif hasattr(estimator, name):
@@ -95,18 +99,16 @@ def unless_refused(estimator: Any) -> Iterator[None]:
         raise
 
 
-def _is_source(X: Any) -> bool:
-    return hasattr(X, "schema") and hasattr(X, "read")
-
-
-def _is_frame(X: Any) -> bool:
+def _is_frame(X: object) -> TypeGuard[Frame]:
     return hasattr(X, "columns") and hasattr(X, "shape")
 
 
-def _check_names(estimator: Any, X: Any, source: Source, *, reset: bool) -> None:
+def _named_source(estimator: BaseEstimator, X: object, *, reset: bool) -> Source:
+    """X as a source; sets or checks the estimator's number and names of features."""
+    source = open_source(X)
     if _is_frame(X) and hasattr(X, "iloc"):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
-        return
+        return source
     names = source.schema.given or source.schema.names
     if reset and names is not None:
         estimator.feature_names_in_ = np.asarray(names, dtype=object)
@@ -114,14 +116,15 @@ def _check_names(estimator: Any, X: Any, source: Source, *, reset: bool) -> None
         del estimator.feature_names_in_
     width = source.schema.n_features if source.schema.given is None else len(source.schema.given)
     _check_n_features(estimator, np.empty((0, width)), reset=reset)
+    return source
 
 
-def row_weights(sample_weight: Any, source: Source, *, at_least: int = 2) -> Array:
-    """(n,) float64 weights, ones where none are given.
+def row_weights(sample_weight: object, source: Source, *, at_least: int = 2) -> Array:
+    """(n,) float64: the weights of the rows, ones if None is given.
 
-    Raises DataError for negative weights or where fewer than `at_least` rows count.
+    Raises DataError for negative weights, or if fewer than `at_least` rows count.
     """
-    if is_streamed(source):
+    if source.is_streamed:
         require(
             sample_weight is None,
             f"{source.origin}: sample_weight is for rows in memory, and these stay on disk; leave "
@@ -140,14 +143,15 @@ def row_weights(sample_weight: Any, source: Source, *, at_least: int = 2) -> Arr
     return np.array(weight)
 
 
-def read_codes(codes: Any, names: list[str]) -> Array:
-    """(n, len(names)) float64: codes as an array, tensor, sparse matrix or frame, by their names.
+def read_codes(codes: object, names: list[str]) -> Array:
+    """(n, len(names)) float64: codes given as an array, tensor, sparse matrix or frame, by name.
 
     Raises DataError for another shape, or codes that are not finite.
     """
-    columns = list(getattr(codes, "columns", ()))
-    if columns != names and sorted(map(str, columns)) == sorted(names):
-        codes = codes[names]
+    if _is_frame(codes):
+        columns = list(codes.columns)
+        if columns != names and sorted(map(str, columns)) == sorted(names):
+            codes = codes[names]
     if isinstance(codes, torch.Tensor):
         codes = codes.detach().cpu()
     codes = codes.toarray() if hasattr(codes, "toarray") else codes  # SciPy sparse
@@ -163,8 +167,8 @@ def read_codes(codes: Any, names: list[str]) -> Array:
     return values
 
 
-def read_sizes(sizes: Any, codes: Tensor, preparation: Preparation) -> Tensor | None:
-    """(n, 1): the size factors of (n, K) codes; DataError where they are none of such rows'."""
+def read_sizes(sizes: object, n_codes: int, preparation: Preparation) -> Tensor | None:
+    """(n_codes, 1): the size factors for so many codes; DataError if they do not suit them."""
     if sizes is None:
         return None
     require(
@@ -175,26 +179,20 @@ def read_sizes(sizes: Any, codes: Tensor, preparation: Preparation) -> Tensor | 
         values = np.asarray(sizes, np.float64).reshape(-1)
     except (TypeError, ValueError):
         values = np.empty(0)
-    if len(values) != len(codes) or not (np.isfinite(values) & (values > 0)).all():
+    if len(values) != n_codes or not (np.isfinite(values) & (values > 0)).all():
         raise DataError(
-            f"sizes: {len(codes)} codes need as many finite numbers above 0, found "
+            f"sizes: {n_codes} codes need as many finite numbers above 0, found "
             f"{len(values)}; preparation_.size_factors(X) gives those of rows"
         )
-    return torch.as_tensor(values, device=codes.device)[:, None]
+    return torch.as_tensor(values)[:, None]
 
 
-def sizes_of_rows(loss: Reconstruction, rows: Rows) -> Tensor:
-    """(n, 1): the size factors of all rows, which the loss tells from their counts."""
-    sizes = [loss.sizes(x) for _, x in rows.in_order()]
-    return torch.cat([known for known in sizes if known is not None])
-
-
-def check_coded(
+def check_codable(
     source: Source, positions: Index, x: Tensor, code: Tensor, sizes: Tensor | None = None
 ) -> None:
-    """Raise DataError where the codes (B, K) of prepared rows (B, *shape) are not finite.
+    """Raise DataError if the codes (B, K) of prepared rows (B, *shape) are not finite.
 
-    Neither may be their size factors (B, 1), where they have any.
+    Their size factors (B, 1), if they have any, must be finite too.
     """
     if _is_near(x) and _is_near(code.float()) and (sizes is None or _is_near(sizes)):
         return
@@ -202,9 +200,8 @@ def check_coded(
     if sizes is not None:
         lost |= ~sizes.isfinite().all(dim=1)
     if lost.any():
-        first = getattr(source, "first_row", 0)
-        row = first + int(positions[int(lost.int().argmax())])
-        raise fault(
+        row = source.first_row + int(positions[int(lost.int().argmax())])
+        raise data_error(
             source.origin,
             f"row {row}, counting from 0, is too far from the rows the model was fitted on "
             "to be coded; look for wrong units, or leave it out",
@@ -212,55 +209,56 @@ def check_coded(
 
 
 def _is_near(values: Tensor) -> bool:
-    """Whether no value is missing or far away, by one look at all of them."""
+    """Whether no value is missing or far away, in one pass."""
     if not values.numel():
         return True
     low, high = torch.aminmax(values)
     return float(low) >= -FARTHEST and float(high) <= FARTHEST
 
 
-def tell(source: Source) -> None:
-    """Warn of values that are taken as missing, since the model does not know them."""
-    for text in getattr(source, "strange", ()):
-        warnings.warn(text, UserWarning, stacklevel=3)
+def warn_of_unknown_values(source: Source) -> None:
+    """Warn of values that the model does not know; they are taken as missing."""
+    for text in source.unknown_values:
+        warnings.warn(text, UserWarning, stacklevel=4)
 
 
-def rebuilt_as(source: Source, values: Array, schema: Schema) -> Any:
-    """What the rows of `source` are, from values (n, *schema.shape) that a model rebuilt."""
+def restore_like(source: Source, values: Array, schema: Schema) -> Any:
+    """Reconstructed values (n, *schema.shape) in the form of `source`: array, frame, recordings."""
     if isinstance(source, RecordingSource):
-        return source.restored(values)
+        return source.restore(values)
     return restore(values, schema)
 
 
-def given_back(values: Array, schema: Schema, lengths: Any) -> Any:
-    """What rows were, from values (n, *schema.shape) alone; windows are joined to recordings.
+def restore_decoded(values: Array, schema: Schema, lengths: object) -> Any:
+    """Decoded values (n, *schema.shape) in the form of the fitted rows; windows are joined.
 
-    Raises RequestError where there are `lengths` and no recordings.
+    Raises RequestError for `lengths` if the rows were not cut from recordings.
     """
     if schema.recording:
-        return rejoin(values, schema, lengths)
+        return recordings_from_rows(values, schema, lengths)
     require(lengths is None, "lengths: the rows of this model are no recordings; leave them out")
     return restore(values, schema)
 
 
-def by_sample(source: Source, squares: Array) -> Any:
-    """(T,) or a list of them: the error of each sample of recordings, the mean of its channels.
+def errors_by_sample(source: Source, squares: Array) -> Array | list[Array]:
+    """(T,) or a list of them: the error of each sample of recordings, averaged over its channels.
 
-    `squares` (n, D) are the squared errors of all windows; NaN, where no channel is known, stays.
+    `squares` (n, D) are the squared errors of all windows. A sample of which no channel is known
+    has the error NaN.
     """
     if not isinstance(source, RecordingSource):
         raise RequestError("by='sample' is for recordings, and these are ready rows; use 'value'")
     each = squares.reshape(*squares.shape[:1], source.schema.shape[0], -1)
-    known = (~np.isnan(each)).sum(axis=2)
-    means = np.where(known > 0, np.nansum(each, axis=2) / np.maximum(known, 1), np.nan)
-    errors = [one[:, 0] for one in source.joined(means)]
+    counts = (~np.isnan(each)).sum(axis=2)
+    means = np.where(counts > 0, np.nansum(each, axis=2) / np.maximum(counts, 1), np.nan)
+    errors = [recording[:, 0] for recording in source.join(means)]
     return errors[0] if source.given.single else errors
 
 
-def like(given: Any, made: Any) -> Any:
-    """`made` with the row labels of `given` where both are pandas frames, or lists of them."""
-    if isinstance(given, (list, tuple)) and isinstance(made, list):
-        return [like(one, other) for one, other in zip(given, made, strict=True)]
-    if hasattr(made, "iloc") and hasattr(given, "iloc"):
-        made.index = given.index
-    return made
+def with_row_labels(given: object, values: Any) -> Any:
+    """`values` with the index of `given` if both are pandas frames, or lists of them."""
+    if isinstance(given, (list, tuple)) and isinstance(values, list):
+        return [with_row_labels(*pair) for pair in zip(given, values, strict=True)]
+    if hasattr(values, "iloc") and hasattr(given, "iloc"):
+        values.index = getattr(given, "index")  # noqa: B009  a frame of no known type
+    return values

@@ -1,18 +1,17 @@
 """Never worse than PCA: is what training brought above chance?"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import Rows, is_streamed, plain_batches
+from isthmus.data.loading.rows import Rows, consecutive_batches
 from isthmus.kinds import CodeNetwork
 from isthmus.missing import filled, row_means
 from isthmus.pretraining import PCASolution, principal_components
 from isthmus.training.state import ALL_DONE, State
-from isthmus.types import Index
+from isthmus.types import Index, WeightedRows
 
 FEWEST_ROWS = 5
 """Different rows held out below which nothing can be told from them."""
@@ -55,14 +54,14 @@ def beats_pca(
     own = _own_error(solution, train, clamp_output)
     share = validation.total / (validation.total + train.total)
     gap = float((weight * theirs).mean()) - own
-    if not is_streamed(train.source) and PARTS <= len(train) <= MOST_ROWS_TO_PART:
+    if not train.source.is_streamed and PARTS <= len(train) <= MOST_ROWS_TO_PART:
         within = _gap_within(solution, train, clamp_output, own)
         gap = max(gap, share * gap + (1 - share) * within)
     more_rows = share * max(gap, 0.0) / 2
     return bool(mean > more_rows + spread)
 
 
-class _Some:
+class _Some(WeightedRows):
     """Some of the rows."""
 
     def __init__(self, rows: Rows, positions: Index) -> None:
@@ -103,8 +102,8 @@ def _own_error(
     solution: PCASolution, train: Rows, clamp_output: Callable[[Tensor], Tensor]
 ) -> float:
     """PCA's mean error on the rows it was learned from; of rows on disk, on those in memory."""
-    if is_streamed(train.source) and len(train.sampled) < len(train):
-        x = train.take(train.sampled)
+    if train.source.is_streamed and len(train.quick_positions) < len(train):
+        x = train.take(train.quick_positions)
         return float(_pca_errors(solution, x, train, clamp_output).mean())
     return float((train.weight.double() * pca_errors(solution, train, clamp_output)).mean())
 
@@ -146,39 +145,28 @@ def _errors(rebuild: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
 
 
 def _blocks(rows: Rows) -> Iterator[Tensor]:
-    return (rows.take(positions) for positions in plain_batches(len(rows)))
+    return (rows.take(positions) for positions in consecutive_batches(len(rows)))
 
 
-@dataclass
-class Outcome:
-    """What the model is in the end, and of which rows."""
+def describe_pca(rows: int, validation: int, distinct: int) -> str:
+    """The outcome of a fit whose model is the PCA of `rows` rows, in words.
 
-    learned: int
-    """Rows that the network was trained on."""
+    `validation` of them were validation rows, of which `distinct` were different.
+    """
+    included = f", the {validation} held out among them" if validation else ""
+    reason = "training gained nothing over it"
+    if not is_evidence(distinct):
+        reason = f"too few different rows ({distinct}) were held out to show a gain over it"
+    return f"PCA of all {rows} rows{included}; {reason}"
 
-    validation: int
-    """Rows that were held out of training."""
 
-    pca: str = ""
-    """What PCA the model is, where it came back to it."""
-
-    def returned(self, rows: int, distinct: int) -> None:
-        """The model is the PCA of so many rows."""
-        those = f", the {self.validation} held out among them" if self.validation else ""
-        why = "training gained nothing over it"
-        if not is_evidence(distinct):
-            why = f"too few different rows ({distinct}) were held out to show a gain over it"
-        self.pca = f"PCA of all {rows} rows{those}; {why}"
-
-    def told(self, state: State, max_epochs: int) -> str:
-        """What the model is, in words."""
-        if self.pca:
-            return self.pca
-        if max_epochs == 0:
-            return "the start, untrained"
-        if state.best_epoch == 0:
-            return "the start, as no epoch was better"
-        return f"the network of epoch {state.best_epoch}"
+def describe_outcome(state: State, max_epochs: int) -> str:
+    """The outcome of a fit whose network is kept, in words."""
+    if max_epochs == 0:
+        return "the start, untrained"
+    if state.best_epoch == 0:
+        return "the start, as no epoch was better"
+    return f"the network of epoch {state.best_epoch}"
 
 
 def why_pca(state: State, distinct: int, *, few_epochs: bool) -> str:
@@ -207,4 +195,4 @@ def _diverged(state: State) -> bool:
     held out within bounds, however far off the network is.
     """
     trained = [sum(record["train"].values()) for record in state.history if "train" in record]
-    return state.rescues > 0 or not trained[-1] <= state.ceiling
+    return state.restores > 0 or not trained[-1] <= state.ceiling

@@ -1,111 +1,263 @@
-"""The user's words for the parts of a fit, made into the parts themselves."""
+"""Turn the settings and the rows of a fit into its parts, and record every choice made for it."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from isthmus.corruptions import CORRUPTIONS, Corruption
-from isthmus.data import Preparation, Rows, epoch_batches, is_streamed
+from isthmus.counts import LogCounts, log_counts
+from isthmus.data.loading.rows import Rows
+from isthmus.data.preparation.preparation import Preparation
+from isthmus.data.schema import Schema
+from isthmus.data.source import Source
+from isthmus.data.validate import check_any_value, check_rows
 from isthmus.errors import RequestError, require
-from isthmus.estimator import defaults, shared_cache
-from isthmus.estimator.settings import AUTO, FitSettings
-from isthmus.estimator.split import TrainValidationSplit
+from isthmus.estimator import defaults
+from isthmus.estimator.defaults import Decisions
+from isthmus.estimator.pca_fallback import is_evidence
+from isthmus.estimator.settings import AUTO, FULL, FitSettings
+from isthmus.estimator.split import TrainValidationSplit, count_distinct_rows, mean_row, split_rows
 from isthmus.kinds import KINDS, CodeNetwork, Kind
-from isthmus.losses import (
-    LOSSES,
-    PENALTIES,
-    Bernoulli,
-    Mixed,
-    Objective,
-    PenaltySpec,
-    Reconstruction,
-)
+from isthmus.losses import LOSSES, PENALTIES, Objective, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
-from isthmus.pretraining import PCA, PRETRAININGS, Job, Pretraining, Random, name_of
+from isthmus.pretraining import PCA, PRETRAININGS, Pretraining, Random
+from isthmus.runtime.device import resolve_device
 from isthmus.spec import is_bool, resolve
-from isthmus.training.cancellation import heed
-from isthmus.training.concurrent import shared
 from isthmus.training.diagnostics.monitor import Monitor
-from isthmus.training.engines.base import AutogradStep
-from isthmus.training.engines.dense.step import closed_step
-from isthmus.training.engines.select import stride_of
+from isthmus.training.engines.select import FitParts, select_engine
 from isthmus.training.plan import Plan
 from isthmus.training.state import State
 from isthmus.training.trainer import Trainer
-from isthmus.types import Facts, Index, Source
+from isthmus.types import Array, Facts, Index, shuffled_batches
 
 CHECK_EVERY_ON_GPU = 50
 
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
 
-def loss_and_preparation(
-    settings: FitSettings, rows: TrainValidationSplit
-) -> tuple[Reconstruction, Preparation]:
-    """The reconstruction loss and the preparation, each of which the other may decide.
 
-    Raises RequestError where the loss cannot take the prepared values.
+@dataclass(frozen=True, kw_only=True)
+class ResolvedFit:
+    """The parts of a fit that the settings and the rows decide, before there is a network."""
+
+    settings: FitSettings
+    split: TrainValidationSplit
+    device: torch.device
+    loss: Reconstruction
+    preparation: Preparation
+    kind: Kind
+    """The sizes that it leaves open are chosen with the number of components."""
+
+    corruption: Corruption | None
+    penalties: tuple[PenaltySpec, ...]
+    pretraining: Pretraining
+    """For "auto" `PCA` or `Random`; `resolve_training` looks at the network in the second case."""
+
+    precision: str
+    """For "auto" that of a small network; `resolve_training` looks at the network."""
+
+    train: Rows
+    validation: Rows | None
+    distinct: int
+    """The number of different validation rows."""
+
+    fill_value: Tensor | float
+    """(D,): what missing values are replaced by at first, the mean of the known ones."""
+
+    log_counts: LogCounts | None
+    decisions: Decisions
+    """Every choice so far; the steps that follow add theirs."""
+
+    @property
+    def facts(self) -> Facts:
+        """What the network and the loss must know about the rows."""
+        return self.preparation.facts
+
+    @property
+    def starts_at_pca(self) -> bool:
+        """Whether training starts from the principal components."""
+        return isinstance(self.pretraining, PCA)
+
+    @property
+    def penalized(self) -> bool:
+        """Whether any penalty has a weight other than 0."""
+        return any(penalty.weight for penalty in self.penalties)
+
+    @property
+    def is_comparable_to_pca(self) -> bool:
+        """Whether plain squared error is the aim, so that PCA may replace the trained network."""
+        plain = (
+            self.settings.loss in (AUTO, "squared")
+            # Declared counts ask for a count likelihood, which PCA's squared error is not.
+            and self.preparation.counts is None
+            and not self.penalized
+            # A bounded output starts near PCA, not at it: there is no PCA to return to.
+            and self.kind.output != "bounded"
+        )
+        # Setting validation_fraction=0 asks for training to be trusted.
+        trusted = self.validation is None and self.settings.validation_fraction != AUTO
+        return plain and not trusted and self.settings.max_epochs != 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedTraining:
+    """The parts of a fit that the network decides too."""
+
+    pretraining: Pretraining
+    optimizer: OptimizerSpec
+    precision: str
+    plan: Plan
+
+
+def resolve_fit(
+    settings: FitSettings, source: Source, weight: Array, validation_source: Source | None
+) -> ResolvedFit:
+    """The parts of a fit of these rows; RequestError if the settings do not suit them.
+
+    The order matters: each part may depend on those before it.
     """
-    prepare = functools.partial(shared_cache.preparation_of, rows)
-    if settings.loss == "auto":
-        preparation = prepare(settings.preparation)
-        name = defaults.choose_loss(preparation)
-        loss = LOSSES[name]()
+    decisions = Decisions()
+    device = _resolve_device(settings, decisions)
+    split = split_rows(settings, source, weight, validation_source)
+    if settings.validation_fraction == AUTO:
+        decisions.add("validation_rows", len(split.validation), split.reason)
+    loss, preparation = resolve_loss_and_preparation(settings, split, decisions)
+    kind = resolve_kind(settings, split.source.schema, loss, decisions)
+    corruption = resolve_corruption(settings, kind)
+    if corruption is not None and corruption.ADDS_MISSING:
+        preparation = replace(preparation, allow_missing=True)
+    if split.validation_source is not None:
+        check_rows(split.validation_source, at_least=1, allow_missing=preparation.allow_missing)
+        check_any_value(split.validation_source)
+    precision = settings.precision
+    if precision == AUTO:
+        values = len(split.train) * preparation.facts.n_features
+        precision = defaults.choose_precision(values, None, device).value
+    train, validation = split.open(preparation, DTYPES[precision], device)
+    pretraining = resolve_pretraining(settings, kind, decisions)
+    return ResolvedFit(
+        settings=settings,
+        split=split,
+        device=device,
+        loss=loss,
+        preparation=preparation,
+        kind=kind,
+        corruption=corruption,
+        penalties=tuple(resolve_penalties(settings, kind)),
+        pretraining=pretraining,
+        precision=precision,
+        train=train,
+        validation=validation,
+        distinct=count_distinct_rows(split, validation),
+        fill_value=fill_value_of(train),
+        log_counts=log_counts(preparation.facts),
+        decisions=decisions,
+    )
+
+
+def resolve_training(parts: ResolvedFit, network: CodeNetwork) -> ResolvedTraining:
+    """The parts that depend on the network: start, optimizer, batches, epochs and precision."""
+    settings, decisions, rows = parts.settings, parts.decisions, len(parts.train)
+    pretraining = parts.pretraining
+    if settings.pretraining == AUTO and not parts.starts_at_pca:
+        name = decisions.choose("pretraining", defaults.choose_pretraining(network))
+        pretraining = PRETRAININGS[name]()
+    optimizer = resolve_optimizer(settings, network, rows, decisions)
+    batch_size = _batch_size(settings, optimizer, rows, decisions)
+    epochs = settings.max_epochs
+    if epochs is None:
+        epochs = decisions.choose("max_epochs", enough_epochs(optimizer, rows, batch_size))
+    if parts.starts_at_pca and parts.is_comparable_to_pca and not is_evidence(parts.distinct):
+        reason = f"{parts.distinct} different validation rows cannot show a gain over PCA"
+        decisions.add("max_epochs", 0, reason)
+        epochs = 0
+    precision = parts.precision
+    if settings.precision == AUTO:
+        precision = decisions.choose("precision", _precision(parts, optimizer, network))
+    return ResolvedTraining(
+        pretraining=pretraining,
+        optimizer=optimizer,
+        precision=precision,
+        plan=resolve_plan(settings, optimizer, epochs, rows, batch_size, parts.device, decisions),
+    )
+
+
+def _resolve_device(settings: FitSettings, decisions: Decisions) -> torch.device:
+    device = resolve_device(settings.device)
+    if settings.device == AUTO:
+        reason = "PyTorch finds a GPU" if device.type == "cuda" else "PyTorch finds no CUDA GPU"
+        decisions.add("device", str(device), reason)
+    return device
+
+
+def resolve_loss_and_preparation(
+    settings: FitSettings, split: TrainValidationSplit, decisions: Decisions
+) -> tuple[Reconstruction, Preparation]:
+    """The reconstruction loss and the preparation, each of which may decide the other.
+
+    Raises RequestError if the loss cannot take the prepared values.
+    """
+    origin = split.source.origin
+    preparation: Preparation | None = None
+    if settings.loss == AUTO:
+        preparation = split.fit_preparation(settings.preparation)
+        loss = LOSSES[decisions.choose("loss", defaults.choose_loss(preparation))]()
     else:
         loss = resolve(settings.loss, LOSSES, Reconstruction, "loss")
-        name = "bernoulli" if isinstance(loss, Bernoulli) else ""
         require(
-            not name or rows.source.schema.columns is None,
-            f"{rows.source.origin}: loss='bernoulli' needs values from 0 to 1, and there are "
+            not loss.NEEDS_UNIT_RANGE or split.source.schema.columns is None,
+            f"{origin}: loss='bernoulli' needs values from 0 to 1, and there are "
             "columns of text, dates or counts; use loss='mixed'",
         )
-        preparation = None
-    scaling = settings.preparation
-    if scaling == "auto":
-        scaling = defaults.choose_scaling(name)
-    if preparation is None or preparation.scaling != scaling != "auto":
-        preparation = prepare(scaling)
-    if not loss.JUDGES_COUNTS and preparation.counts is not None:
+    scaling = loss.SCALING if settings.preparation == AUTO else settings.preparation
+    if preparation is None or preparation.scaling != scaling != AUTO:
+        preparation = split.fit_preparation(scaling)
+    if not loss.SUPPORTS_COUNTS and preparation.counts is not None:
         preparation = replace(preparation, counts=None, scaling="standard")
-    _check_range(loss, preparation)
-    require(
-        not isinstance(loss, Mixed) or loss.counts == "poisson" or preparation.counts is not None,
-        f"{rows.source.origin}: losses.Mixed(counts='negative_binomial') is for columns of counts, "
-        "and there is none; declare them with roles={'name': 'count'} (command line: --role "
-        "name=count), or leave it out",
-    )
-    return loss.bound(preparation.facts), preparation
+    _check_values(loss, preparation, origin)
+    if settings.preparation == AUTO:
+        decisions.choose("preparation", defaults.explain_scaling(preparation))
+    return loss.with_facts(preparation.facts), preparation
 
 
-def _check_range(loss: Reconstruction, preparation: Preparation) -> None:
-    if isinstance(loss, Bernoulli) and not 0 <= preparation.low <= preparation.high <= 1:
+def _check_values(loss: Reconstruction, preparation: Preparation, origin: str) -> None:
+    if loss.NEEDS_UNIT_RANGE and not 0 <= preparation.low <= preparation.high <= 1:
         raise RequestError(
             f"loss='bernoulli' needs values from 0 to 1, found {preparation.low:.4g} to "
             f"{preparation.high:.4g}; rescale the data or use loss='squared'"
         )
+    require(
+        not loss.needs_counts or preparation.counts is not None,
+        f"{origin}: losses.Mixed(counts='negative_binomial') is for columns of counts, "
+        "and there is none; declare them with roles={'name': 'count'} (command line: --role "
+        "name=count), or leave it out",
+    )
 
 
-def kind_of(settings: FitSettings, source: Source, loss: Reconstruction) -> Kind:
-    """The kind asked for, or the one that suits the rows."""
-    name = defaults.choose_kind(source.schema) if settings.kind == "auto" else settings.kind
+def resolve_kind(
+    settings: FitSettings, schema: Schema, loss: Reconstruction, decisions: Decisions
+) -> Kind:
+    """The kind that was set, or the one that suits the rows, with the output the loss needs."""
+    name = settings.kind
+    if name == AUTO:
+        name = decisions.choose("kind", defaults.choose_kind(schema))
     kind = resolve(name, KINDS, Kind, "kind")
-    logits = isinstance(loss, Bernoulli) or (isinstance(loss, Mixed) and kind.output == "bounded")
-    if logits:
-        kind.output = (
-            "linear"  # the logits must be free: it is their probabilities that are bounded
-        )
-    return kind
+    output = loss.network_output(kind.output)
+    return kind if output == kind.output else replace(kind, output=output)
 
 
-def pretraining_of(settings: FitSettings, kind: Kind) -> Pretraining:
-    """Where the weights start; RequestError where a network of this kind cannot start there.
+def resolve_pretraining(settings: FitSettings, kind: Kind, decisions: Decisions) -> Pretraining:
+    """How the weights start; RequestError if a network of this kind cannot start so.
 
-    For "auto", whether that is PCA: which other start it is depends on the network.
+    For "auto" it is `PCA` if the kind has a linear path, else `Random` for now.
     """
     if settings.pretraining == AUTO:
-        return PCA() if kind.starts_linear else Random()
+        if not kind.starts_linear:
+            return Random()
+        decisions.add("pretraining", "pca", "the network has a linear path that can start at PCA")
+        return PCA()
     start = resolve(settings.pretraining, PRETRAININGS, Pretraining, "pretraining")
     start.check()
     require(
@@ -116,96 +268,93 @@ def pretraining_of(settings: FitSettings, kind: Kind) -> Pretraining:
     return start
 
 
-def pretrain(
-    start: Pretraining, loss: Reconstruction, network: CodeNetwork, trainer: Trainer
-) -> None:
-    """Bring the network to its start, unless the checkpoint that `trainer` resumes is past it."""
-    checkpointer = trainer.checkpointer
-    if checkpointer is not None and checkpointer.path.exists():
-        return
-    records = start.run(
-        Job(
-            network=network,
-            loss=loss,
-            train=trainer.train,
-            validation=trainer.validation,
-            seed=trainer.state.seed,
-            tell=trainer.reporter.message,
-            heed=heed,
-        )
-    )
-    trainer.state.history += [{"pretraining": name_of(start)} | record for record in records]
-    if records and checkpointer is not None:
-        checkpointer.last_s = -math.inf  # what took long is kept from the first step on
-
-
-def pretraining_facts(state: State) -> dict[str, float]:
-    """What pretraining cost, where there was one; a resumed fit knows it from its history."""
-    seconds = [record["seconds"] for record in state.history if "pretraining" in record]
-    return {"pretraining_seconds": max(seconds)} if seconds else {}
-
-
-def penalties_of(settings: FitSettings, kind: Kind) -> list[PenaltySpec]:
-    """The kind's own penalties, then those asked for."""
-    own = [PENALTIES[name](**settings) for name, settings in kind.defaults().penalties]
+def resolve_penalties(settings: FitSettings, kind: Kind) -> list[PenaltySpec]:
+    """The kind's own penalties, then those that were set."""
+    own = [PENALTIES[name](**options) for name, options in kind.defaults().penalties]
     return own + [resolve(p, PENALTIES, PenaltySpec, "penalties") for p in settings.penalties]
 
 
-def noise_of(settings: FitSettings, kind: Kind) -> Corruption | None:
-    """The noise asked for, else the kind's own, else None."""
-    wanted = kind.defaults().corruption
+def resolve_corruption(settings: FitSettings, kind: Kind) -> Corruption | None:
+    """The corruption that was set, else the kind's own, else None."""
+    own = kind.defaults().corruption
     if settings.corruption is not None:
-        noise = resolve(settings.corruption, CORRUPTIONS, Corruption, "corruption")
-    elif wanted is not None:
-        noise = CORRUPTIONS[wanted[0]](**wanted[1])
+        corruption = resolve(settings.corruption, CORRUPTIONS, Corruption, "corruption")
+    elif own is not None:
+        corruption = CORRUPTIONS[own[0]](**own[1])
     else:
         return None
-    noise.check()
-    return noise
+    corruption.check()
+    return corruption
 
 
-def corruption_of(
-    settings: FitSettings, kind: Kind, facts: Facts
-) -> Callable[[Tensor], Tensor] | None:
-    """The noise as a function of a batch, or None."""
-    noise = noise_of(settings, kind)
-    return None if noise is None else functools.partial(noise, facts=facts)
-
-
-def optimizer_of(settings: FitSettings, network: CodeNetwork, rows: int) -> OptimizerSpec:
-    """The optimizer asked for, or the one that suits the network and the number of its rows."""
+def resolve_optimizer(
+    settings: FitSettings, network: CodeNetwork, rows: int, decisions: Decisions
+) -> OptimizerSpec:
+    """The optimizer that was set, or the one that suits the network and the number of rows."""
     name = settings.optimizer
-    name = defaults.choose_optimizer(rows, network) if name == "auto" else name
+    if name == AUTO:
+        name = decisions.choose("optimizer", defaults.choose_optimizer(rows, network))
     return resolve(name, OPTIMIZERS, OptimizerSpec, "optimizer")
 
 
-def work_of(network: CodeNetwork, batch_size: int) -> int:
-    """About how many multiply-adds a batch takes."""
-    return batch_size * network.multiply_adds
+def _batch_size(
+    settings: FitSettings, optimizer: OptimizerSpec, rows: int, decisions: Decisions
+) -> int:
+    if settings.batch_size == FULL:
+        return rows
+    if settings.batch_size is not None:
+        return int(settings.batch_size)
+    wanted = optimizer.choose_batch_size(rows)
+    if wanted:
+        decisions.add(
+            "batch_size", wanted, f"the size that {type(optimizer).__name__} works best with"
+        )
+        return int(wanted)
+    return decisions.choose("batch_size", defaults.choose_batch_size(rows))
 
 
-def patience_of(settings: FitSettings, epochs: int, rows: int, batch_size: int) -> int | None:
-    """Epochs to wait for a better held-out loss, or None for ever."""
+def enough_epochs(optimizer: OptimizerSpec, rows: int, batch_size: int) -> defaults.Choice[int]:
+    """Epochs enough for an optimizer and so many training rows."""
+    evaluations, wanted = optimizer.gradients_per_step, optimizer.GRADIENT_BUDGET
+    return defaults.choose_epochs(rows, batch_size, evaluations, wanted)
+
+
+def _precision(
+    parts: ResolvedFit, optimizer: OptimizerSpec, network: CodeNetwork
+) -> defaults.Choice[str]:
+    values = len(parts.train) * parts.facts.n_features
+    if parts.precision == "float32" and optimizer.COMPARES_LOSSES:
+        reason = "the optimizer compares losses, which needs single precision at least"
+        return defaults.Choice("float32", reason)
+    return defaults.choose_precision(values, network, parts.device)
+
+
+def resolve_patience(
+    settings: FitSettings, epochs: int, rows: int, batch_size: int, decisions: Decisions
+) -> int | None:
+    """Epochs to wait for a lower validation loss, or None to never stop early."""
     wanted = settings.early_stopping
     if not is_bool(wanted):
         return int(wanted)
-    return defaults.choose_patience(epochs, rows, batch_size) if wanted else None
+    if not wanted:
+        return None
+    return decisions.choose("patience", defaults.choose_patience(epochs, rows, batch_size))
 
 
-def plan_of(
+def resolve_plan(
     settings: FitSettings,
     optimizer: OptimizerSpec,
     epochs: int,
     rows: int,
     batch_size: int,
     device: torch.device,
+    decisions: Decisions,
 ) -> Plan:
     """How long to train, and when to stop."""
-    patience = patience_of(settings, epochs, rows, batch_size)
     return Plan(
         max_epochs=epochs,
         batch_size=batch_size,
-        patience=patience,
+        patience=resolve_patience(settings, epochs, rows, batch_size, decisions),
         clip_norm=optimizer.clip_norm,
         ema_decay=optimizer.ema_decay,
         plateau=defaults.choose_plateau(epochs) if optimizer.schedule == "plateau" else None,
@@ -224,18 +373,27 @@ def trainer_of(
     *,
     bf16: bool,
 ) -> Trainer:
-    """The trainer of `network`, which still waits for its rows."""
+    """The trainer of `network`; `give_rows` gives it its rows."""
     objective = Objective(
-        loss, penalties_of(settings, kind), allow_missing=network.facts.allow_missing
+        loss, resolve_penalties(settings, kind), allow_missing=network.facts.allow_missing
     )
-    corrupt = corruption_of(settings, kind, network.facts)
-    closed = not optimizer.OBSERVES_FORWARD
-    step = closed_step(network, objective, corrupt, bf16=bf16) if closed else None
+    corruption = resolve_corruption(settings, kind)
+    corrupt = None
+    if corruption is not None:
+        corrupt = functools.partial(corruption, facts=network.facts)
     method = optimizer.build(network, loss)
+    parts = FitParts(
+        network,
+        objective,
+        corrupt,
+        method,
+        plan,
+        bf16=bf16,
+        needs_autograd=optimizer.OBSERVES_FORWARD,
+    )
     return Trainer(
         network=network,
-        step=step or AutogradStep(network, objective, corrupt, bf16=bf16),
-        stride=shared(stride_of(step, method, plan)),
+        engine=select_engine(parts),
         objective=objective,
         optimizer=method,
         factors=optimizer.factors,
@@ -244,12 +402,12 @@ def trainer_of(
         state=State(seed=settings.seed),
         callbacks=settings.callbacks,
         reporter=settings.reporter,
-        monitor=Monitor(loss.rebuilt, optimizer.gradients_per_step),
+        monitor=Monitor(loss.reconstruct, optimizer.gradients_per_step),
     )
 
 
 def is_dense(settings: FitSettings, kind: Kind) -> bool:
-    """Whether a step will, as far as one can tell before there is a network, be a closed one."""
+    """Whether the steps will probably have hand-derived gradients; known before the network is."""
     adaptive = settings.optimizer in (AUTO, "adam", "adamw") or type(settings.optimizer) in (
         OPTIMIZERS["adam"],
         OPTIMIZERS["adamw"],
@@ -258,23 +416,26 @@ def is_dense(settings: FitSettings, kind: Kind) -> bool:
     return adaptive and not tied and not isinstance(kind, KINDS["convolutional"])
 
 
-def batches_of(size: int, seed: int) -> Callable[[int, int], Sequence[Index]]:
-    """(rows, epoch) to the positions of each batch of `size` rows."""
-    return functools.partial(_batches, size, seed)
+def fill_value_of(rows: Rows) -> Tensor | float:
+    """(D,): the mean of the known values if any may be missing, else 0."""
+    return mean_row(rows).flatten() if rows.preparation.allow_missing else 0.0
 
 
-def _batches(size: int, seed: int, rows: int, epoch: int) -> list[Index]:
-    return epoch_batches(rows, size, seed=seed, epoch=epoch)
+def give_rows(trainer: Trainer, rows: Rows, batch_size: int) -> None:
+    """Let a trainer draw its batches from `rows`, as it suits where these are stored."""
+    trainer.batches = functools.partial(_batches_of_rows, rows, batch_size, trainer.state.seed)
+    trainer.read_ahead = rows.prefetch
 
 
-def read_by(trainer: Trainer, rows: Rows, size: int) -> None:
-    """Let a trainer take `rows` in batches of `size`, as it suits the place where they are."""
-    seed = trainer.state.seed
-    trainer.batches, trainer.ahead = batches_of(size, seed), rows.ahead
-    if is_streamed(rows.source):
-        trainer.batches = functools.partial(_batches_on_disk, rows, size, seed)
-
-
-def _batches_on_disk(rows: Rows, size: int, seed: int, n_rows: int, epoch: int) -> Sequence[Index]:
+def _batches_of_rows(rows: Rows, size: int, seed: int, n_rows: int, epoch: int) -> Sequence[Index]:
     del n_rows
     return rows.batches(size, seed=seed, epoch=epoch)
+
+
+def batches_of(size: int, seed: int) -> Callable[[int, int], Sequence[Index]]:
+    """A function of (rows, epoch) that gives the positions of each batch of `size` rows."""
+    return functools.partial(_shuffled, size, seed)
+
+
+def _shuffled(size: int, seed: int, rows: int, epoch: int) -> list[Index]:
+    return shuffled_batches(rows, size, seed=seed, epoch=epoch)

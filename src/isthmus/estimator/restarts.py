@@ -1,124 +1,113 @@
-"""Fits from several random starts, the best of which is kept."""
+"""Fits from several random starts, and the choice of the best one."""
 
-import copy
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from isthmus.data import Subset
+from isthmus.data.source import Source, Subset
 from isthmus.errors import DivergenceError
-from isthmus.estimator.fit import FitResult, FitRun
+from isthmus.estimator.defaults import Decision
+from isthmus.estimator.fit import FitResult, fit_rows
 from isthmus.estimator.settings import FitSettings
 from isthmus.training.concurrent import run_together
 from isthmus.training.reporters import Silent
-from isthmus.types import Array, Source
+from isthmus.types import Array
 
 FOLDER = "restart-{}"
-"""Inside that of the checkpoints: where the second start and those after it keep theirs."""
+"""The checkpoint folders, inside that of the fit, of the second start and those after it."""
 
 
-def best_of(
-    estimator: Any,
-    settings: FitSettings,
-    source: Source,
-    weight: Array,
-    validation_source: Source | None,
+def fit_best_start(
+    settings: FitSettings, source: Source, weight: Array, validation_source: Source | None
 ) -> FitResult:
-    """Fit from `request.n_init` starts, all of which hold out the same rows; the best fit.
+    """The best of `settings.n_init` fits, all with the same validation rows.
 
-    That is the one with the lowest reconstruction error on held-out rows (on training rows where
-    none are held out), of those for which training gained anything. Fits that diverge are given up
-    with a ConvergenceWarning; DivergenceError where all do.
+    The best fit has the lowest reconstruction error on the validation rows, or on the training rows
+    if there are none. A fit in which training gained something comes before one in which it did
+    not. Fits that diverge are skipped with a ConvergenceWarning; if all do, raises DivergenceError.
     """
     jobs = [
-        functools.partial(_fit, one, source, weight, validation_source)
-        for one in _requests(settings)
+        functools.partial(fit_rows, each, source, weight, validation_source)
+        for each in settings_of_starts(settings)
     ]
     if len(jobs) == 1:
         return jobs[0]()
-    fits, lost = dict[int, FitResult](), list[DivergenceError]()
-    for number, outcome in enumerate(run_together(jobs), 1):
-        if isinstance(outcome, FitResult):
-            fits[number] = outcome
-        elif isinstance(outcome, DivergenceError):
-            lost.append(outcome)
+    fits, failures = dict[int, FitResult](), list[DivergenceError]()
+    for number, result in enumerate(run_together(jobs), 1):
+        if isinstance(result, FitResult):
+            fits[number] = result
+        elif isinstance(result, DivergenceError):
+            failures.append(result)
         else:
-            raise outcome
+            raise result
     if not fits:
-        raise lost[0]
-    for failure in lost:
+        raise failures[0]
+    for failure in failures:
         warnings.warn(f"a start was given up: {failure}", ConvergenceWarning, stacklevel=4)
-    rows, whose = _judges(list(fits.values()), source, validation_source)
-    errors = {number: _error(estimator, fit, rows) for number, fit in fits.items()}
+    rows, rows_in_words = _comparison_rows(list(fits.values()), source, validation_source)
+    errors = {number: _error(fit, rows) for number, fit in fits.items()}
     best = min(fits, key=lambda number: (fits[number].state.best_epoch == 0, errors[number]))
-    return _told(settings, fits[best], _sentence(errors, best, whose, len(lost)), errors)
+    text = _sentence(errors, best, rows_in_words, len(failures))
+    return _with_record(settings, fits[best], text, best, errors)
 
 
-def _requests(settings: FitSettings) -> list[FitSettings]:
-    """The same request from several seeds, of which the first is its own."""
+def settings_of_starts(settings: FitSettings) -> list[FitSettings]:
+    """The same settings with several seeds, the first of which is their own."""
     draw = np.random.default_rng(settings.seed)
-    place, seeds = settings.checkpoint, draw.integers(2**31 - 1, size=settings.n_init - 1)
+    folder, seeds = settings.checkpoint, draw.integers(2**31 - 1, size=settings.n_init - 1)
     others = [
         replace(
             settings,
             seed=int(seed),
             reporter=Silent(),
-            checkpoint=place and place / FOLDER.format(number),
+            checkpoint=folder and folder / FOLDER.format(number),
         )
         for number, seed in enumerate(seeds, 2)
     ]
     return [settings, *others]
 
 
-def _fit(
-    settings: FitSettings, source: Source, weight: Array, validation_source: Source | None
-) -> FitResult:
-    return FitRun(settings, source, weight, validation_source).run()
-
-
-def _judges(
+def _comparison_rows(
     fits: Sequence[FitResult], source: Source, validation_source: Source | None
 ) -> tuple[Source, str]:
-    """The rows to judge all fits by, as they were held out where any were, and what they are."""
+    """The rows on which all fits are compared, and what these are."""
     if validation_source is not None:
         return validation_source, "rows held out"
-    # A fit that came back to PCA has learned from the others' held-out rows, and names none.
+    # A fit that returned to PCA has learned from the others' validation rows, and has none itself.
     validation = [fit.validation for fit in fits if len(fit.validation)]
     if validation:
         return Subset(source, validation[0]), "rows held out"
     return Subset(source, np.asarray(fits[0].train)), "the rows of training"
 
 
-def _error(estimator: Any, fit: FitResult, rows: Source) -> float:
-    """The fit's error on some rows, as its estimator would tell it."""
-    model = copy.copy(estimator)
-    model.keep(fit)
-    return float(model.reconstruction_error(rows))
+def _error(fit: FitResult, rows: Source) -> float:
+    return float(fit.model.evaluate(fit.model.open_rows(rows)).total)
 
 
-def _sentence(errors: Mapping[int, float], best: int, whose: str, lost: int) -> str:
-    """Which start was the best, and what the others came to."""
+def _sentence(errors: Mapping[int, float], best: int, rows_in_words: str, n_diverged: int) -> str:
+    """The best start and its error, and the range of the others' errors."""
     text = (
-        f"the best of {len(errors) + lost} starts, number {best}: error {errors[best]:.4g} on "
-        f"{whose}"
+        f"the best of {len(errors) + n_diverged} starts, number {best}: error {errors[best]:.4g} "
+        f"on {rows_in_words}"
     )
     others = [error for number, error in errors.items() if number != best]
     if others:
         ends = dict.fromkeys(f"{error:.4g}" for error in (min(others), max(others)))
         text += f", the other{'s' if len(others) > 1 else ''} {' to '.join(ends)}"
-    return f"{text}; {lost} diverged" if lost else text
+    return f"{text}; {n_diverged} diverged" if n_diverged else text
 
 
-def _told(
-    settings: FitSettings, fit: FitResult, text: str, errors: Mapping[int, float]
+def _with_record(
+    settings: FitSettings, fit: FitResult, text: str, best: int, errors: Mapping[int, float]
 ) -> FitResult:
-    """The fit, with a word on what the others came to."""
+    """The best fit, with the errors of all in its facts and history."""
     fit.state.history.append({"event": "restarts", "epoch": fit.state.best_epoch, "message": text})
     fit.facts |= {"n_init": settings.n_init, "init_errors": list(errors.values())}
+    decision = Decision(name="best_start", value=best, reason=text)
+    fit.facts["decisions"] = [*fit.facts["decisions"], decision]
     settings.reporter.message(text)
     return fit

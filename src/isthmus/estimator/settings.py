@@ -1,17 +1,17 @@
-"""What the user asked for, checked where no data are needed."""
+"""The settings of a fit, checked as far as that is possible without data."""
 
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from isthmus.corruptions import CORRUPTIONS, Corruption
-from isthmus.data import SCALINGS
+from isthmus.data.preparation.fit import SCALINGS
 from isthmus.errors import RequestError, require
 from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, PenaltySpec, Reconstruction
@@ -26,9 +26,9 @@ from isthmus.training.trainer import Callback
 AUTO, FULL = "auto", "full"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """What the user asked for: the estimator's settings and the seed drawn from `random_state`."""
+    """The estimator's settings, checked and immutable, and the seed drawn from `random_state`."""
 
     n_components: int | None
     kind: str | Kind
@@ -49,7 +49,7 @@ class FitSettings:
     callbacks: Sequence[Callback]
     seed: int
     split_seed: int
-    """What decides which rows are held out."""
+    """The seed that draws the validation rows; the same for all starts of a fit."""
 
     reporter: Reporter
     checkpoint: Path | None
@@ -57,41 +57,34 @@ class FitSettings:
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any], *, resume: bool) -> "FitSettings":
-        """The settings of an estimator, checked; RequestError where one makes no sense."""
-        own = {name: parameters[name] for name in cls.shared()}
+        """The settings of an estimator; RequestError if one has a wrong type or range."""
+        drawn = {"seed", "split_seed", "reporter", "checkpoint", "resume"}
+        names = [field.name for field in fields(cls) if field.name not in drawn]
         seed = seed_of(parameters["random_state"])
-        wanted = cls(
-            **{k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()},
+        values = {name: parameters[name] for name in names}
+        settings = cls(
+            **{k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()},
             seed=seed,
             split_seed=seed,
             reporter=reporter_of(parameters["verbose"]),
             checkpoint=folder_of(parameters["checkpoint"]),
             resume=resume,
         )
-        check_fit_settings(wanted)
-        return wanted
-
-    @classmethod
-    def shared(cls) -> list[str]:
-        """The fields that are settings of the estimator under the same name."""
-        return [
-            f.name
-            for f in fields(cls)
-            if f.name not in ("seed", "split_seed", "reporter", "checkpoint", "resume")
-        ]
+        check_fit_settings(settings)
+        return settings
 
 
 class Rule(NamedTuple):
-    """What a setting must be."""
+    """The values that a setting may have, as a test and in words."""
 
-    fits: Callable[[Any], bool]
+    fits: Callable[[object], bool]
     words: str
 
 
 class Slot(NamedTuple):
-    """What fits where a part goes: a registered name, a spec, or one of some other values."""
+    """The values of a setting that takes a registered name, a spec, or one of some other values."""
 
-    registry: Mapping[str, type[Any]]
+    registry: Mapping[str, type[Spec]]
     base: type[Spec]
     others: tuple[str | None, ...] = ()
 
@@ -101,23 +94,23 @@ RULES = {
         lambda value: value is None or is_integer(value), "a whole number, or None"
     ),
     "max_epochs": Rule(
-        lambda value: value is None or _counts(value, 0), "a whole number, at least 0, or None"
+        lambda value: value is None or _at_least(value, 0), "a whole number, at least 0, or None"
     ),
     "batch_size": Rule(
-        lambda value: value is None or _among(value, (FULL,)) or _counts(value, 1),
+        lambda value: value is None or _is_one_of(value, (FULL,)) or _at_least(value, 1),
         "a whole number, at least 1, 'full', or None",
     ),
     "validation_fraction": Rule(
-        lambda value: _among(value, (AUTO,)) or (is_number(value) and 0 <= value < 1),
+        lambda value: _is_one_of(value, (AUTO,)) or (is_number(value) and 0 <= value < 1),
         "'auto' or a number, at least 0 and below 1",
     ),
     "transform_max_iter": Rule(
-        lambda value: _among(value, (AUTO,)) or _counts(value, 0),
+        lambda value: _is_one_of(value, (AUTO,)) or _at_least(value, 0),
         "'auto' or a whole number, at least 0",
     ),
-    "n_init": Rule(lambda value: _counts(value, 1), "a whole number, at least 1"),
+    "n_init": Rule(lambda value: _at_least(value, 1), "a whole number, at least 1"),
     "early_stopping": Rule(
-        lambda value: is_bool(value) or _counts(value, 1),
+        lambda value: is_bool(value) or _at_least(value, 1),
         "True, False, or a whole number, at least 1",
     ),
 }
@@ -137,24 +130,24 @@ SLOTS = {
 
 
 def check_fit_settings(settings: FitSettings) -> None:
-    """Raise RequestError where a setting is of another type or range, whatever the data."""
+    """Raise RequestError if a setting has a wrong type or range, whatever the data."""
     for name, rule in RULES.items():
         value = getattr(settings, name)
         require(rule.fits(value), f"{name}={short_repr(value)} must be {rule.words}")
     for name, known in CHOICES.items():
         value = getattr(settings, name)
         require(
-            _among(value, known),
+            _is_one_of(value, known),
             f"{name}={short_repr(value)} is not known; use one of {', '.join(known)}",
         )
     for name, slot in SLOTS.items():
         value = getattr(settings, name)
-        if not _among(value, slot.others):
+        if not _is_one_of(value, slot.others):
             resolve(value, slot.registry, slot.base, name, slot.others)
     _check_penalties(settings.penalties)
     _check_callbacks(settings.callbacks)
     if settings.checkpoint is not None:
-        _check_place(settings.checkpoint)
+        _check_folder(settings.checkpoint)
     elif settings.resume:
         raise RequestError(
             "resume=True goes on from a checkpoint, and the estimator has none; give "
@@ -162,34 +155,34 @@ def check_fit_settings(settings: FitSettings) -> None:
         )
 
 
-def _counts(value: Any, least: int) -> bool:
+def _at_least(value: object, least: int) -> bool:
     return is_integer(value) and value >= least
 
 
-def _among(value: Any, known: Sequence[str | None]) -> bool:
-    # An array, which compares item by item, is among nothing.
-    return (value is None or isinstance(value, str)) and value in known
+def _is_one_of(value: object, choices: Sequence[str | None]) -> bool:
+    # An array compares item by item, so it is excluded first.
+    return (value is None or isinstance(value, str)) and value in choices
 
 
-def _check_penalties(penalties: Any) -> None:
-    one = short_repr(penalties) if isinstance(penalties, (str, Spec)) else "'l1'"
+def _check_penalties(penalties: Sequence[str | PenaltySpec]) -> None:
+    example = short_repr(penalties) if isinstance(penalties, (str, Spec)) else "'l1'"
     require(
         is_sequence(penalties),
-        f"penalties={short_repr(penalties)} must be a sequence, such as ({one},)",
+        f"penalties={short_repr(penalties)} must be a sequence, such as ({example},)",
     )
     for penalty in penalties:
         resolve(penalty, PENALTIES, PenaltySpec, "penalties")
 
 
-def _check_callbacks(callbacks: Any) -> None:
+def _check_callbacks(callbacks: Sequence[Callback]) -> None:
     require(
         is_sequence(callbacks) and all(map(callable, callbacks)),
         f"callbacks={short_repr(callbacks)} must be a sequence of functions, such as (print,)",
     )
 
 
-def _check_place(folder: Path) -> None:
-    """Raise RequestError unless there is, or can be, such a folder to write into."""
+def _check_folder(folder: Path) -> None:
+    """Raise RequestError unless the folder exists, or can be made, and is writable."""
     try:
         with tempfile.TemporaryDirectory(dir=_nearest(folder), prefix=f".{CHECKPOINT}."):
             pass
@@ -202,18 +195,18 @@ def _check_place(folder: Path) -> None:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder itself, or the first one above it that is there."""
-    for place in (folder, *folder.parents):
+    """The folder itself, or the first one above it that exists."""
+    for path in (folder, *folder.parents):
         try:
-            place.stat()
+            path.stat()
         except FileNotFoundError:
             continue
-        return place
+        return path
     return Path()
 
 
-def seed_of(random_state: Any) -> int:
-    """A seed drawn from what scikit-learn takes as `random_state`; RequestError for else."""
+def seed_of(random_state: object) -> int:
+    """A seed drawn from scikit-learn's `random_state`; RequestError for another type."""
     try:
         return int(check_random_state(random_state).randint(2**31 - 1))
     except ValueError as error:
@@ -223,8 +216,8 @@ def seed_of(random_state: Any) -> int:
         ) from error
 
 
-def reporter_of(verbose: Any) -> Reporter:
-    """The reporter that `verbose`, a number or a reporter itself, asks for; else RequestError."""
+def reporter_of(verbose: object) -> Reporter:
+    """The reporter for `verbose`, a number or a reporter; RequestError for another type."""
     if is_bool(verbose) or is_integer(verbose):
         return Lines() if verbose else Silent()
     methods = [name for name in vars(Reporter) if not name.startswith("_")]
@@ -234,12 +227,11 @@ def reporter_of(verbose: Any) -> Reporter:
         f"verbose={short_repr(verbose)} must be 0, 1, or an object with the methods "
         f"{', '.join(methods)}",
     )
-    reporter: Reporter = verbose
-    return reporter
+    return cast("Reporter", verbose)
 
 
-def folder_of(checkpoint: Any) -> Path | None:
-    """The folder that `checkpoint` names, or None; RequestError where it is no path."""
+def folder_of(checkpoint: object) -> Path | None:
+    """The folder named by `checkpoint`, or None; RequestError if it is not a path."""
     if checkpoint is None:
         return None
     path = os.fspath(checkpoint) if isinstance(checkpoint, (str, os.PathLike)) else None
