@@ -37,6 +37,6 @@ def numbers() -> Any:
 def parquet(tmp_path: Any, numbers: Any) -> Any:
     """The same numbers in a Parquet file of 8 columns and row groups of 70."""
     path = tmp_path / "numbers.parquet"
-    table = pa.table({f"c{at}": numbers[:, at] for at in range(8)})
+    table = pa.table({f"c{i}": numbers[:, i] for i in range(8)})
     pq.write_table(table, path, row_group_size=70)
     return path

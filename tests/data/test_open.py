@@ -28,7 +28,7 @@ def test_a_source_is_returned_as_it_is():
         open_source(source, drop="a")
 
 
-def test_masked_values_are_gaps():
+def test_masked_values_are_missing():
     rows = np.ma.masked_array(np.arange(4).reshape(2, 2), [[0, 1], [0, 0]])
     np.testing.assert_array_equal(everything(open_source(rows)), [[0, np.nan], [2, 3]])
     assert everything(open_source(np.ma.masked_array(np.eye(2)))).tolist() == [[1, 0], [0, 1]]

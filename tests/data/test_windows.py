@@ -29,11 +29,11 @@ def test_windows_of_a_recording(rng):
     assert source.extents[:, 1].tolist() == [0, 5, 10, 15]
     assert source.schema.shape == (8, 2)
     assert source.schema.network_shape == (2, 8)
-    found = source.read(np.array([3, 0]))
-    np.testing.assert_array_equal(found, [recording[15:23], recording[:8]])
+    result = source.read(np.array([3, 0]))
+    np.testing.assert_array_equal(result, [recording[15:23], recording[:8]])
 
 
-def test_the_hop_is_half_a_window_unless_told():
+def test_the_hop_is_half_a_window_by_default():
     assert windows(np.arange(20.0), length=8).extents[:, 1].tolist() == [0, 4, 8, 12]
     assert windows(np.arange(6.0), length=3).extents[:, 1].tolist() == [0, 1, 2, 3]
 
@@ -65,8 +65,8 @@ def test_several_recordings_end_where_they_end(rng):
         *([1, 0, 4], [2, 0, 4], [2, 3, 7]),
     ]
     back = source.restore(everything(source))
-    for one, other in zip(back, recordings, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-14)
+    for recording, other in zip(back, recordings, strict=True):
+        np.testing.assert_allclose(recording, other, rtol=1e-14)
     cube = rng.normal(size=(3, 9, 2))
     assert len(windows(cube, length=3, hop=3)) == 9
 
@@ -93,8 +93,8 @@ def test_recordings_come_back_as_what_they_were(form, rng):
     else:
         assert back.dtype in (given.dtype, np.dtype("float32"))
     np.testing.assert_allclose(np.asarray(back), np.asarray(given), rtol=1e-6)
-    one = windows(FORMS["array"](rng.normal(size=30)), length=5)
-    assert one.restore(everything(one)).shape == (30,)
+    recording = windows(FORMS["array"](rng.normal(size=30)), length=5)
+    assert recording.restore(everything(recording)).shape == (30,)
 
 
 def test_channels_have_their_names():
@@ -227,7 +227,7 @@ def test_series_are_padded_with_missing_values():
     assert everything(source)[1].tolist() == [0, 1, 2, 3, 4]
     assert source.remarks == ("series of 3 to 5 samples",)
     back = source.restore(everything(source))
-    assert [one.tolist() for one in back] == [[0, 1, 2], [0, 1, 2, 3, 4]]
+    assert [recording.tolist() for recording in back] == [[0, 1, 2], [0, 1, 2, 3, 4]]
     assert back[0].dtype == np.arange(3).dtype
 
 
@@ -237,8 +237,8 @@ def test_lists_of_arrays_of_different_lengths_are_series():
     assert not is_series([np.zeros(3), np.zeros(3)])
     assert not is_series([[1, 2], [3]])
     assert not is_series(np.zeros((2, 3)))
-    found = open_source([np.zeros((3, 2)), np.zeros((4, 2))])
-    assert found.schema.shape == (4, 2)
+    result = open_source([np.zeros((3, 2)), np.zeros((4, 2))])
+    assert result.schema.shape == (4, 2)
 
 
 def test_padding_is_not_counted_as_missing(rng):
@@ -318,7 +318,7 @@ def test_codes_alone_make_a_recording_of_whole_hops(rng):
     assert recordings_from_rows(rows, schema, 17).shape == (17, 2)
     np.testing.assert_allclose(recordings_from_rows(rows, schema, 17)[-1], rows[-1, -1])
     pair = recordings_from_rows(rows, schema, [10, 7])
-    assert [one.shape for one in pair] == [(10, 2), (7, 2)]
+    assert [recording.shape for recording in pair] == [(10, 2), (7, 2)]
     assert recordings_from_rows(rows[:0], schema).shape == (0, 2)
     for lengths, message in (
         (19, "4 codes do not make recordings of 19 samples, which have 5"),
@@ -333,7 +333,7 @@ def test_codes_alone_make_series_of_full_length(rng):
     schema = series([np.zeros(3), np.zeros(5)]).schema
     rows = rng.normal(size=(2, 5))
     np.testing.assert_allclose(recordings_from_rows(rows, schema), rows)
-    assert [len(one) for one in recordings_from_rows(rows, schema, [2, 5])] == [2, 5]
+    assert [len(recording) for recording in recordings_from_rows(rows, schema, [2, 5])] == [2, 5]
     assert recordings_from_rows(rows[:1], schema, 4).shape == (4,)
     assert recordings_from_rows(rows[:0], schema) == []
     with pytest.raises(DataError, match=r"lengths\[0\]: 6 samples, and the longest series"):
@@ -365,7 +365,7 @@ def test_lengths_that_are_none_are_refused_in_words(lengths):
 
 @pytest.mark.parametrize("number", [float, int, np.float64, np.array, torch.tensor])
 def test_a_list_of_numbers_is_a_recording(number):
-    source = windows([number(at) for at in range(30)], length=10)
+    source = windows([number(i) for i in range(30)], length=10)
     expected = np.arange(30)[5 * np.arange(5)[:, None] + np.arange(10)]
     np.testing.assert_array_equal(source.read(np.arange(len(source))), expected)
 

@@ -20,7 +20,7 @@ class Made(ChunkedSource):
     """Rows that are made as they are read."""
 
     def __init__(self, rows):
-        names = tuple(f"c{at}" for at in range(WIDTH))
+        names = tuple(f"c{i}" for i in range(WIDTH))
         schema = Schema(layout="table", shape=(WIDTH,), dtypes=("float64",), names=names)
         bounds = np.append(np.arange(0, rows, GROUP), rows)
         super().__init__(schema, "made", bounds, np.dtype(np.float64))
@@ -69,7 +69,7 @@ def test_row_numbers_in_memory_would_be_noticed(monkeypatch):
 
     def planted(self, n, left_out=np.arange(0)):  # noqa: B008
         real(self, n, left_out)
-        self.kept = np.arange(n)
+        self.numbers = np.arange(n)
 
     fit(Made(FEW))
     monkeypatch.setattr(split.AllRowsExcept, "__init__", planted)

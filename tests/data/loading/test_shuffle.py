@@ -39,8 +39,8 @@ def test_all_but_a_few_are_those_that_numpy_leaves(left_out):
     np.testing.assert_array_equal(rows[1:7:2], expected[1:7:2])
     np.testing.assert_array_equal(rows.positions(expected), np.arange(len(expected)))
     if len(expected):
-        at = np.array([0, len(expected) - 1, -1])
-        np.testing.assert_array_equal(rows[at], expected[at])
+        index = np.array([0, len(expected) - 1, -1])
+        np.testing.assert_array_equal(rows[index], expected[index])
     with pytest.raises(IndexError, match="beyond"):
         rows[np.array([len(expected)])]
 
@@ -77,13 +77,13 @@ def test_every_row_comes_once_an_epoch(source, batch_size):
     assert len(batches) == -(-496 // batch_size)
 
 
-def test_any_batch_is_told_without_those_before_it(source):
+def test_any_batch_is_computed_without_those_before_it(source):
     def fresh():
         return WindowBatches(source, AllRowsExcept(500), 16, seed=3, epoch=1)
 
     in_order = list(fresh())
-    for at in (31, 0, 17):
-        np.testing.assert_array_equal(fresh()[at], in_order[at])
+    for index in (31, 0, 17):
+        np.testing.assert_array_equal(fresh()[index], in_order[index])
     np.testing.assert_array_equal(fresh()[-1], in_order[-1])
 
 
@@ -119,12 +119,12 @@ def test_windows_mix_rows_of_different_groups(parquet, small_chunks):
 def test_batches_are_the_same_however_far_ahead_they_are_read(source, numbers, depth, first):
     left_out = np.array([0, 5, 6, 499])
     rows = rows_of(source, left_out, depth=depth, dtype=torch.float64)
-    kept = np.delete(numbers, left_out, axis=0)
+    remaining = np.delete(numbers, left_out, axis=0)
     batches = rows.batches(16, seed=1, epoch=2)
     with rows.prefetch(batches, first):
-        for at in range(first, len(batches)):
-            positions = batches[at]
-            expected = rows.preparation.encode(kept[positions], torch.float64)
+        for index in range(first, len(batches)):
+            positions = batches[index]
+            expected = rows.preparation.encode(remaining[positions], torch.float64)
             assert torch.equal(rows.take(positions), expected)
     assert _threads() == 0
 
@@ -143,10 +143,10 @@ def test_other_rows_may_be_taken_in_between(source, numbers):
 
 def test_all_rows_come_in_order(source, numbers):
     rows = rows_of(source, dtype=torch.float64)
-    found = list(rows.in_order())
-    np.testing.assert_array_equal(np.concatenate([at for at, _ in found]), np.arange(500))
+    result = list(rows.in_order())
+    np.testing.assert_array_equal(np.concatenate([index for index, _ in result]), np.arange(500))
     expected = rows.preparation.encode(numbers, torch.float64)
-    assert torch.equal(torch.cat([x for _, x in found]), expected)
+    assert torch.equal(torch.cat([x for _, x in result]), expected)
     assert _threads() == 0
 
 
@@ -193,10 +193,10 @@ def test_work_done_ahead_comes_in_order_and_no_further(depth, threads):
         begun.append(item)
         return item * item
 
-    found = prefetch(work, range(20), depth=depth, threads=threads)
-    for at, square in enumerate(found):
-        assert square == at * at
-        assert max(begun) <= at + depth
+    result = prefetch(work, range(20), depth=depth, threads=threads)
+    for index, square in enumerate(result):
+        assert square == index * index
+        assert max(begun) <= index + depth
     assert _threads() == 0
 
 

@@ -26,17 +26,17 @@ def prepared(X, scaling="auto", weight=None, roles="count"):
 
 def test_size_factors_are_totals_over_the_mean_total():
     X, depth = drawn()
-    found = prepared(X).size_factors(X)
-    np.testing.assert_allclose(found, X.sum(axis=1) / X.sum(axis=1).mean())
-    assert np.corrcoef(np.log(found), np.log(depth))[0, 1] > 0.95
-    np.testing.assert_allclose(prepared(X).size_factors(sparse.csr_array(X)), found)
+    fitted = prepared(X).size_factors(X)
+    np.testing.assert_allclose(fitted, X.sum(axis=1) / X.sum(axis=1).mean())
+    assert np.corrcoef(np.log(fitted), np.log(depth))[0, 1] > 0.95
+    np.testing.assert_allclose(prepared(X).size_factors(sparse.csr_array(X)), fitted)
     np.testing.assert_array_equal(prepared(X, "standard").size_factors(X), np.ones(len(X)))
 
 
 def test_an_empty_row_has_the_size_of_one_count():
     X, _ = drawn()
-    found = prepared(X)
-    np.testing.assert_allclose(found.size_factors(X[:1] * 0), 1 / X.sum(axis=1).mean())
+    fitted = prepared(X)
+    np.testing.assert_allclose(fitted.size_factors(X[:1] * 0), 1 / X.sum(axis=1).mean())
 
 
 @pytest.mark.parametrize(("size", "sized"), [(2.0, True), (0.5, True), (5.0, False)])
@@ -46,8 +46,8 @@ def test_the_dispersion_is_that_which_counts_were_drawn_with(size, sized):
         rng = np.random.default_rng(1)
         rate = np.exp(rng.normal(size=60))
         X = rng.negative_binomial(size, size / (size + rate), X.shape)
-    found = prepared(X, "size_factors" if sized else "standard").counts.dispersion
-    assert np.median(found) == pytest.approx(1 / size, rel=0.15)
+    fitted = prepared(X, "size_factors" if sized else "standard").counts.dispersion
+    assert np.median(fitted) == pytest.approx(1 / size, rel=0.15)
 
 
 def test_poisson_counts_have_next_to_no_dispersion():
@@ -58,34 +58,34 @@ def test_poisson_counts_have_next_to_no_dispersion():
 def test_what_it_costs_to_know_nothing_but_the_mean():
     X, _ = drawn(n=500)
     weight = np.random.default_rng(1).uniform(0.5, 2, 500)
-    found = prepared(X, weight=weight)
+    fitted = prepared(X, weight=weight)
     mean = np.average(X, axis=0, weights=weight)
     s = (X.sum(axis=1) / np.average(X.sum(axis=1), weights=weight))[:, None]
-    spread = found.counts.dispersion
+    spread = fitted.counts.dispersion
     size, rate = 1 / np.maximum(spread, 1e-12), s * mean
     own = stats.nbinom.logpmf(X, size, size / (size + np.maximum(X, 1e-300)))
     lost = own - stats.nbinom.logpmf(X, size, size / (size + rate))
     expected = np.average(lost, axis=0, weights=weight)
     # Where the dispersion is nearly 0, scipy's own sums cancel.
-    np.testing.assert_allclose(found.counts.cost, expected, rtol=1e-4)
+    np.testing.assert_allclose(fitted.counts.cost, expected, rtol=1e-4)
     wide = spread > 0.01
     assert wide.sum() > 40
-    np.testing.assert_allclose(found.counts.cost[wide], expected[wide], rtol=1e-8)
+    np.testing.assert_allclose(fitted.counts.cost[wide], expected[wide], rtol=1e-8)
     poisson = stats.poisson.logpmf(X, np.maximum(X, 1e-300)) - stats.poisson.logpmf(X, rate)
     expected = np.average(poisson, axis=0, weights=weight)
-    np.testing.assert_allclose(found.counts.poisson_cost, expected, rtol=1e-9)
+    np.testing.assert_allclose(fitted.counts.poisson_cost, expected, rtol=1e-9)
     logs = np.log1p(X / s)
-    np.testing.assert_allclose(found.counts.log_mean, np.average(logs, axis=0, weights=weight))
+    np.testing.assert_allclose(fitted.counts.log_mean, np.average(logs, axis=0, weights=weight))
 
 
-def test_gaps_are_left_out():
+def test_missing_values_are_left_out():
     X, _ = drawn(n=300)
-    gappy = X.astype(float)
-    gappy[::3, 1] = np.nan
-    found = prepared(gappy, "standard").counts
-    alone = prepared(X[np.isfinite(gappy[:, 1])], "standard").counts
-    assert found.cost[1] == pytest.approx(alone.cost[1])
-    assert found.log_scale[1] == pytest.approx(alone.log_scale[1])
+    with_missing = X.astype(float)
+    with_missing[::3, 1] = np.nan
+    fitted = prepared(with_missing, "standard").counts
+    alone = prepared(X[np.isfinite(with_missing[:, 1])], "standard").counts
+    assert fitted.cost[1] == pytest.approx(alone.cost[1])
+    assert fitted.log_scale[1] == pytest.approx(alone.log_scale[1])
 
 
 def test_sparse_blocks_and_arrays_tell_the_same(monkeypatch):
@@ -102,9 +102,9 @@ def test_sparse_blocks_and_arrays_tell_the_same(monkeypatch):
 
 def test_columns_without_any_count_or_without_change_cost_something():
     X = np.column_stack([np.zeros(100, int), np.full(100, 3), np.arange(100) == 7])
-    found = prepared(X, "standard").counts
-    assert (found.cost >= np.log(100) / 100 - 1e-12).all()
-    assert np.isfinite(half_deviance(X, np.full(X.shape, 0.01), found.dispersion)).all()
+    fitted = prepared(X, "standard").counts
+    assert (fitted.cost >= np.log(100) / 100 - 1e-12).all()
+    assert np.isfinite(half_deviance(X, np.full(X.shape, 0.01), fitted.dispersion)).all()
 
 
 def test_when_rows_have_size_factors():
@@ -123,10 +123,10 @@ def test_sizes_are_for_counts_alone(roles):
 
 
 def test_it_is_written_and_read():
-    found = prepared(drawn(n=60)[0])
-    written = found.to_json()
+    fitted = prepared(drawn(n=60)[0])
+    written = fitted.to_json()
     again = Preparation.from_json(written)
-    np.testing.assert_array_equal(again.counts.cost, found.counts.cost)
+    np.testing.assert_array_equal(again.counts.cost, fitted.counts.cost)
     assert again.counts.has_size_factors
     assert Preparation.from_json({k: v for k, v in written.items() if k != "counts"}).counts is None
     for name, wrong in (("cost", [0.0] * 60), ("dispersion", [-1.0] * 60), ("log_mean", [1.0])):

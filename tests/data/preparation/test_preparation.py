@@ -258,11 +258,11 @@ def test_held_out_rows_decide_what_is_constant_and_shared_but_not_the_mean():
     seen, unseen = np.arange(39), np.array([39])
     alone = fit_preparation(source, seen, np.ones(39))
     assert alone.constant == ("c",)
-    told = fit_preparation(source, seen, np.ones(39), validation=unseen)
-    assert told.constant == ()
-    assert told.scaling == "standard"
-    assert told.shift == (19.0, 19.0, 0.0)
-    assert told.scale[2] == pytest.approx(1e6)
+    fitted = fit_preparation(source, seen, np.ones(39), validation=unseen)
+    assert fitted.constant == ()
+    assert fitted.scaling == "standard"
+    assert fitted.shift == (19.0, 19.0, 0.0)
+    assert fitted.scale[2] == pytest.approx(1e6)
 
 
 @pytest.mark.parametrize("factor", [1e200, 1e-200])

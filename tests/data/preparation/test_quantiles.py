@@ -42,11 +42,11 @@ def test_which_tails_are_heavy(distribution, heavy):
     assert (line(-1e6 * values + 7) is not None) == heavy
 
 
-def test_few_values_have_no_tail_and_gaps_say_nothing():
+def test_few_values_have_no_tail_and_missing_ones_are_ignored():
     assert line(np.array([0.0] * 900 + [1e6] * 100)) is None
     values = column(stats.lognorm(1.5))
-    gappy = np.concatenate([values, np.full(N, np.nan)])
-    assert line(gappy) == line(values)
+    with_missing = np.concatenate([values, np.full(N, np.nan)])
+    assert line(with_missing) == line(values)
 
 
 def test_scores_are_those_of_scikit_learn():
@@ -54,30 +54,30 @@ def test_scores_are_those_of_scikit_learn():
     theirs = QuantileTransformer(n_quantiles=N, output_distribution="normal", subsample=None)
     expected = theirs.fit_transform(values[:, None])[:, 0]
     inner = np.abs(expected) < 2  # theirs ends at the ends, ours half a rank before
-    found = line(values).transform(values)
-    np.testing.assert_allclose(found[inner], expected[inner], atol=0.02)
-    assert stats.kstest(found, "norm").statistic < 0.01
+    fitted = line(values).transform(values)
+    np.testing.assert_allclose(fitted[inner], expected[inner], atol=0.02)
+    assert stats.kstest(fitted, "norm").statistic < 0.01
 
 
 def test_there_and_back_is_exact_and_straight_beyond_the_ends():
     values = column(stats.cauchy())
-    found = line(values)
-    at = np.concatenate([np.linspace(values.min(), values.max(), 1001), [-1e9, 1e9]])
+    fitted = line(values)
+    points = np.concatenate([np.linspace(values.min(), values.max(), 1001), [-1e9, 1e9]])
     np.testing.assert_allclose(
-        found.inverse_transform(found.transform(at)), at, rtol=1e-9, atol=1e-6
+        fitted.inverse_transform(fitted.transform(points)), points, rtol=1e-9, atol=1e-6
     )
-    assert (np.diff(found.transform(np.sort(at))) > 0).all()
-    last = found.values[-1]
-    steps = np.diff(found.transform(np.array([last, last + 10, last + 20])))
+    assert (np.diff(fitted.transform(np.sort(points))) > 0).all()
+    last = fitted.values[-1]
+    steps = np.diff(fitted.transform(np.array([last, last + 10, last + 20])))
     assert steps[0] == pytest.approx(steps[1])
 
 
 def test_a_pile_of_zeros_has_one_score_from_which_zero_comes_back():
     rng = np.random.default_rng(0)
     gain = np.where(rng.random(N) < 0.9, 0.0, np.exp(8 + rng.normal(size=N)))
-    found = line(gain)
-    assert found.inverse_transform(found.transform(gain)) == pytest.approx(gain)
-    assert found.transform(np.zeros(1)) == pytest.approx(stats.norm.ppf((gain == 0).mean() / 2))
+    fitted = line(gain)
+    assert fitted.inverse_transform(fitted.transform(gain)) == pytest.approx(gain)
+    assert fitted.transform(np.zeros(1)) == pytest.approx(stats.norm.ppf((gain == 0).mean() / 2))
 
 
 def test_a_weight_of_two_is_two_rows():
@@ -99,16 +99,16 @@ def test_tables_there_and_back(columns):
     frame = table()[columns]
     source = open_source(frame)
     rows = np.arange(len(frame))
-    found = fit_preparation(source, rows, np.ones(len(rows)), "quantiles")
-    assert [line is not None for line in found.quantile_maps] == [False, True, False][
+    fitted = fit_preparation(source, rows, np.ones(len(rows)), "quantiles")
+    assert [line is not None for line in fitted.quantile_maps] == [False, True, False][
         : len(columns)
     ]
-    assert "'income' is heavy-tailed" in found.remarks[-1]
-    prepared = found.encode(source.read(rows), torch.float64)
-    np.testing.assert_allclose(found.decode(prepared), source.read(rows), rtol=1e-9)
+    assert "'income' is heavy-tailed" in fitted.remarks[-1]
+    prepared = fitted.encode(source.read(rows), torch.float64)
+    np.testing.assert_allclose(fitted.decode(prepared), source.read(rows), rtol=1e-9)
     assert prepared[:, 1].abs().max() < 4
     assert prepared.mean(dim=0)[1].item() == pytest.approx(0, abs=1e-9)
-    assert Preparation.from_json(found.to_json()) == found
+    assert Preparation.from_json(fitted.to_json()) == fitted
 
 
 def test_a_fit_rebuilds_what_is_heavy_tailed_and_is_saved(tmp_path):
@@ -121,10 +121,10 @@ def test_a_fit_rebuilds_what_is_heavy_tailed_and_is_saved(tmp_path):
     pd.testing.assert_frame_equal(load(tmp_path / "m").reconstruct(new), back)
 
 
-def test_odd_lines_and_rows_are_refused():
+def test_invalid_maps_and_rows_are_refused():
     source = open_source(table())
-    found = fit_preparation(source, np.arange(600), np.ones(600), "quantiles")
-    broken = found.to_json() | {"quantile_maps": [None, QuantileMap((1.0, 1.0), (0.0, 1.0)), None]}
+    fitted = fit_preparation(source, np.arange(600), np.ones(600), "quantiles")
+    broken = fitted.to_json() | {"quantile_maps": [None, QuantileMap((1.0, 1.0), (0.0, 1.0)), None]}
     with pytest.raises(ArtifactError, match="not strictly increasing"):
         Preparation.from_json(broken)
     with pytest.raises(RequestError, match="these rows are signals"):

@@ -132,9 +132,9 @@ def test_a_heavy_group_always_trains_and_the_rest_is_still_split(rng):
     rows = np.concatenate([np.zeros((600, 3)), rng.normal(size=(400, 3))])
     for seed in range(10):
         source = open_source(rows)
-        found = validation_split(source, np.arange(1000), np.ones(1000), 0.1, seed)
-        assert len(found.validation) == 40
-        assert (found.validation >= 600).all()
+        split = validation_split(source, np.arange(1000), np.ones(1000), 0.1, seed)
+        assert len(split.validation) == 40
+        assert (split.validation >= 600).all()
 
 
 def test_distinct_rows_and_digests(rng):

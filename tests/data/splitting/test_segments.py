@@ -9,7 +9,7 @@ from isthmus.data.splitting.segments import MAX_SEGMENTS, count_non_overlapping,
 
 
 def samples_of(where):
-    """Every (recording, sample) in some rows, told one by one."""
+    """Every (recording, sample) in some rows, listed one by one."""
     return {(r, sample) for r, start, stop in where.tolist() for sample in range(start, stop)}
 
 
@@ -31,8 +31,8 @@ def test_no_sample_is_on_both_sides(name, length, hop, rng):
     source = windows([rng.normal(size=n) for n in SETS[name]], length=length, hop=hop)
     for seed in range(3):
         train, validation = split(source, seed=seed)
-        kept = samples_of(source.extents[train])
-        assert not kept & samples_of(source.extents[validation])
+        samples = samples_of(source.extents[train])
+        assert not samples & samples_of(source.extents[validation])
         assert 0.1 * len(source) <= len(validation) <= 0.25 * len(source)
         assert len(train) >= len(source) / 2
         # Only what shares samples with held-out rows is in neither part.
@@ -94,10 +94,10 @@ def test_sharing_samples_against_one_by_one(seed):
     source = windows([rng.normal(size=n) for n in (30, 45)], length=8, hop=int(rng.integers(1, 9)))
     chosen = rng.random(len(source)) < 0.2
     others = source.extents[chosen]
-    found = shares_samples(source.extents, others)
+    split = shares_samples(source.extents, others)
     theirs = samples_of(others)
     expected = [bool(samples_of(source.extents[[row]]) & theirs) for row in range(len(source))]
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(split, expected)
     if chosen.any():
         assert count_non_overlapping(others) == max(len(theirs) // 8, 1)
 
@@ -113,7 +113,7 @@ def test_overlapping_windows_are_less_evidence_than_their_number(rng):
 def test_rows_of_no_weight_are_in_no_part(weighted, rng):
     source = windows(rng.normal(size=3000), length=20)
     counted = np.flatnonzero(np.resize([1, *weighted], len(source)))
-    found = validation_split(source, counted, np.ones(len(counted)), 0.2, 0)
-    assert set(found.train) | set(found.validation) <= set(counted)
-    held = source.extents[found.validation]
-    assert not samples_of(source.extents[found.train]) & samples_of(held)
+    split = validation_split(source, counted, np.ones(len(counted)), 0.2, 0)
+    assert set(split.train) | set(split.validation) <= set(counted)
+    held = source.extents[split.validation]
+    assert not samples_of(source.extents[split.train]) & samples_of(held)

@@ -32,20 +32,22 @@ def file_of(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("kept", [1 << 21, 10])
+@pytest.mark.parametrize("max_hashes", [1 << 21, 10])
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.1, 0.4])
 @pytest.mark.parametrize("name", VALUES)
-def test_the_same_rows_are_held_out_as_in_memory(file_of, rng, monkeypatch, name, fraction, kept):
-    monkeypatch.setattr(streamed, "MAX_KEPT_HASHES", kept)
+def test_the_same_rows_are_held_out_as_in_memory(
+    file_of, rng, monkeypatch, name, fraction, max_hashes
+):
+    monkeypatch.setattr(streamed, "MAX_KEPT_HASHES", max_hashes)
     monkeypatch.setattr("isthmus.data.splitting.holdout.CHUNK_BYTES", 16 * 37)
     values = VALUES[name](rng, 1000)
     path = file_of(values)
     memory = open_source(path, stream=False)
     for seed in range(4):
         expected = validation_split(memory, np.arange(1000), np.ones(1000), fraction, seed)
-        found = streamed_split(open_source(path, stream=True), fraction, seed)
-        np.testing.assert_array_equal(found.validation, expected.validation)
-        np.testing.assert_array_equal(np.asarray(found.train), expected.train)
+        split = streamed_split(open_source(path, stream=True), fraction, seed)
+        np.testing.assert_array_equal(split.validation, expected.validation)
+        np.testing.assert_array_equal(np.asarray(split.train), expected.train)
 
 
 def test_the_smallest_hashes_are_kept_and_no_more(rng):
@@ -70,14 +72,14 @@ def test_no_more_are_held_out_than_fit_in_memory(file_of, rng, monkeypatch):
 def test_the_digest_changes_with_values_and_order(file_of, rng):
     values = rng.normal(size=300)
 
-    def told(changed):
+    def digest_of(changed):
         return streamed_split(open_source(file_of(changed), stream=True), 0.1, 0).digest
 
-    first = told(values)
-    assert first == told(values)
+    first = digest_of(values)
+    assert first == digest_of(values)
     assert first == digest(open_source(file_of(values), stream=False))
-    assert first != told(values[::-1])
-    assert first != told(np.where(np.arange(300) == 77, 0.5, values))
+    assert first != digest_of(values[::-1])
+    assert first != digest_of(np.where(np.arange(300) == 77, 0.5, values))
 
 
 def test_what_comes_often_is_among_the_largest_and_no_count_is_far_off(rng):
@@ -89,8 +91,8 @@ def test_what_comes_often_is_among_the_largest_and_no_count_is_far_off(rng):
         assert len(largest.hashes) <= 201
     often, counts = np.unique(hashes, return_counts=True)
     assert largest.shortfall <= 100
-    found = dict(zip(largest.hashes, largest.counts, strict=True))
+    split = dict(zip(largest.hashes, largest.counts, strict=True))
     for value, count in zip(often[:9], counts[:9], strict=True):
-        assert count - largest.shortfall <= found.get(value, 0) <= count
+        assert count - largest.shortfall <= split.get(value, 0) <= count
     assert set(often[counts > 300]) <= set(largest.above(300))
     assert set(largest.above(300)) <= set(often[counts > 200])
