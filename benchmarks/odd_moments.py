@@ -34,7 +34,7 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return train[:, 1:20], test[:, 1:20], test[:, 20].astype(int)
 
 
-def pca(train: np.ndarray, test: np.ndarray, length: int, step: int) -> np.ndarray:
+def pca(train: np.ndarray, test: np.ndarray, length: int, hop: int) -> np.ndarray:
     """The error of each moment by PCA on windows."""
     from isthmus import data
 
@@ -42,22 +42,22 @@ def pca(train: np.ndarray, test: np.ndarray, length: int, step: int) -> np.ndarr
     scaled = [
         (rows - train.mean(axis=0)) / np.where(spread > 0, spread, 1) for rows in (train, test)
     ]
-    learned, judged = (data.windows(rows, length=length, step=step) for rows in scaled)
+    learned, judged = (data.windows(rows, length=length, hop=hop) for rows in scaled)
     known, new = (source.read(np.arange(len(source))) for source in (learned, judged))
     model = PCA(VARIANCE).fit(known.reshape(len(known), -1))
     flat = new.reshape(len(new), -1)
     rebuilt = model.inverse_transform(model.transform(flat)).reshape(new.shape)
-    return np.asarray(judged.joined((new - rebuilt) ** 2)[0].mean(axis=1))
+    return np.asarray(judged.join((new - rebuilt) ** 2)[0].mean(axis=1))
 
 
 def ours(
-    train: np.ndarray, test: np.ndarray, length: int, step: int, *, robust: bool
+    train: np.ndarray, test: np.ndarray, length: int, hop: int, *, robust: bool
 ) -> np.ndarray:
     """The score of each moment by OutlierDetector with its defaults, but for `robust`."""
     from isthmus import OutlierDetector, data
 
-    detector = OutlierDetector(robust=robust).fit(data.windows(train, length=length, step=step))
-    return np.asarray(detector.score_moments(test))
+    detector = OutlierDetector(robust=robust).fit(data.windows(train, length=length, hop=hop))
+    return np.asarray(detector.score_timesteps(test))
 
 
 def main() -> int:
@@ -71,14 +71,14 @@ def main() -> int:
         return 2
     train, test, odd = read(folder)
     results = []
-    for length, step in WINDOWS:
-        line: dict[str, Any] = {"window": length, "step": step}
+    for length, hop in WINDOWS:
+        line: dict[str, Any] = {"window": length, "hop": hop}
         methods = {
-            "PCA": lambda n=length, s=step: pca(train, test, n, s),
-            "isthmus": lambda n=length, s=step: ours(train, test, n, s, robust=True),
-            "isthmus, clean": lambda n=length, s=step: ours(train, test, n, s, robust=False),
-            "itself": lambda n=length, s=step: ours(test, test, n, s, robust=True),
-            "itself, clean": lambda n=length, s=step: ours(test, test, n, s, robust=False),
+            "PCA": lambda n=length, s=hop: pca(train, test, n, s),
+            "isthmus": lambda n=length, s=hop: ours(train, test, n, s, robust=True),
+            "isthmus, clean": lambda n=length, s=hop: ours(train, test, n, s, robust=False),
+            "itself": lambda n=length, s=hop: ours(test, test, n, s, robust=True),
+            "itself, clean": lambda n=length, s=hop: ours(test, test, n, s, robust=False),
         }
         for name, score in methods.items():
             began = time.perf_counter()

@@ -63,7 +63,7 @@ def mitbih(folder: Path) -> Task:
     recording = (np.stack([first, second], axis=1) - 1024) / 200
     cut = len(recording) * 2 // 3
     learned, kept = (
-        windows(part, length=WINDOW, step=STEP) for part in (recording[:cut], recording[cut:])
+        windows(part, length=WINDOW, hop=STEP) for part in (recording[:cut], recording[cut:])
     )
     rows = (source.read(np.arange(len(source))) for source in (learned, kept))
     return Task(learned, *rows)

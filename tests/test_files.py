@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isthmus.data import open_source, write_rows
+from isthmus.data import open_source
+from isthmus.data.output.write import write_rows
 from isthmus.errors import RequestError
 from isthmus.files import check_writable, replacing
 
@@ -124,7 +125,7 @@ def test_images_replace_images_only(old):
     write_rows(old / "pictures", rows[:1], schema, force=True)
     assert [path.name for path in (old / "pictures").iterdir()] == ["000000.png"]
     before = contents(old / "model")
-    with pytest.raises(RequestError, match="model: holds history, which is no PNG image and"):
+    with pytest.raises(RequestError, match="model: holds history, which is not a PNG image and"):
         write_rows(old / "model", rows, schema, force=True)
     assert contents(old / "model") == before
 

@@ -6,9 +6,10 @@ import torch
 from sklearn.decomposition import PCA
 
 from isthmus.pretraining import pca, principal_components
+from isthmus.types import WeightedRows
 
 
-class Weighted:
+class Weighted(WeightedRows):
     """Rows of a matrix with weights, as `principal_components` reads them."""
 
     def __init__(self, values, weight=None):
