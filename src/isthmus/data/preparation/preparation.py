@@ -111,10 +111,10 @@ class Preparation:
     """(E,): the prepared means of the features, () if every column is a number."""
 
     counts: CountFacts | None = field(default=None, compare=False)
-    """Statistics of the count columns; None if there are none or they are treated as numbers."""
+    """Statistics of the count columns; None without any, or if they are treated as numbers."""
 
     quantile_maps: tuple[QuantileMap | None, ...] = ()
-    """(D,): the map of each heavy-tailed column to normal scores, () if there is none."""
+    """(D,): the map of each heavy-tailed column to normal scores, () without such columns."""
 
     remarks: tuple[str, ...] = ()
     """How the rows were understood, one line each."""

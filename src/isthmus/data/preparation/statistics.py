@@ -88,7 +88,7 @@ class Moments:
         return np.asarray(1 - self.known / max(self.rows, 1))
 
     def limits(self, *, shared: bool) -> tuple[Array, Array]:
-        """The lower and the upper limit of each feature; infinite if there is none.
+        """The lower and the upper limit of each feature; infinite for no limit.
 
         (D,) each, or (1,) if all features have the same limits (`shared`).
         """

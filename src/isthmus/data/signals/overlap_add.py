@@ -22,8 +22,7 @@ def window_starts(samples: int, length: int, hop: int) -> Index:
 def extents(lengths: Sequence[int], length: int, hop: int | None) -> Index:
     """(n, 3): recording, first sample and end of each row cut from recordings of these lengths.
 
-    Rows have `length` samples. If `hop` is None each row is a whole recording, which may be
-    shorter.
+    Rows have `length` samples. Without a `hop` each row is a whole recording, which may be shorter.
     """
     parts = []
     for recording, samples in enumerate(lengths):

@@ -121,7 +121,7 @@ class RecordingSource(Source):
 
 
 def cut_recordings(given: Recordings, length: int | None, hop: int | None) -> RecordingSource:
-    """Windows of `length` samples of recordings; whole padded series if `length` is None.
+    """Windows of `length` samples of recordings, or whole padded series without a `length`.
 
     Raises DataError (SourceError for a file) if recordings differ in their channels or one is
     shorter than the window, RequestError for an invalid window.
