@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PENGUINS = EXAMPLES / "penguins" / "penguins.csv"
 SCRIPTS = ("adult_codes", "anomaly_hunt", "ecg_recording")
 FIGURE = re.compile(r"-?\d+(?:\.\d+)?|nan|inf")
