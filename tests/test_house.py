@@ -219,8 +219,9 @@ def plain_files(root: Path, pattern: str = "*.py") -> list[Path]:
 
 
 def banned(words: list[str]) -> re.Pattern[str]:
-    """Finds any of the words, in any case."""
-    return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)
+    """Finds any of the words, also with a capital letter; "is None" is code, not "is none"."""
+    spelled = (f"[{word[0]}{word[0].upper()}]{word[1:]}" for word in words)
+    return re.compile(rf"\b(?:{'|'.join(spelled)})\b")
 
 
 def word_faults(root: Path) -> Iterator[str]:
@@ -353,7 +354,7 @@ WORDS = """# Contributing
 
 | instead of | write |
 |---|---|
-| odd, in one go | outlier |
+| odd, in one go, is none | outlier |
 
 | instead of the name | write |
 |---|---|
@@ -363,7 +364,7 @@ WORDS = """# Contributing
 |---|---|
 | odd, gaps | outlier |
 """
-GOOD_PAGE = "# A page\n\nThis is short, `odd` or not, e.g. so. [So](odd.md) is this.\n"
+GOOD_PAGE = "# A page\n\nThis is short, `odd` or not, e.g. so. [So](odd.md) is None here.\n"
 LONG = "word " * MAX_WORDS_PER_SENTENCE
 
 
