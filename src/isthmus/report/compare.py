@@ -162,12 +162,25 @@ def compare(
 ) -> Comparison:
     """Fit an autoencoder and each baseline at each code size and measure them on test rows.
 
-    A fifth of the rows of `source` (anything `open_source` takes) are test rows, chosen by content
-    and seed; `settings` are `Autoencoder`'s. Images are also stored with image codecs at the same
-    distortion: test images, and images of another kind, `other` or pieces of photographs. Of a
-    streamed source, evenly spaced rows are compared, as many as fit in 256 MiB.
+    A fifth of the rows are test rows, chosen by content and seed. Images are also stored with image
+    codecs at the same distortion: test images, and images of another kind. Of a streamed source,
+    evenly spaced rows are compared, as many as fit in 256 MiB.
 
-    Raises DataError or RequestError (both ValueError) if the data or settings are not valid.
+    Parameters:
+        source: The rows, as anything that `open_source` takes.
+        components: Code sizes, each >= 1.
+        other: Images of another kind; None is pieces of two sample photographs.
+        **settings: Settings of `Autoencoder`.
+
+    Raises:
+        DataError: The rows cannot be used.
+        RequestError: A code size, setting or `other` is not valid. Both are ValueErrors.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> (row,) = compare(load_iris().data, [1], max_epochs=5, random_state=0).table()
+        >>> row["components"], round(row["pca_explained_variance"], 2)
+        (1, 0.93)
     """
     sizes = sorted(set(components))
     require(bool(sizes), "components is empty; give at least one code size, such as 2, 8, 32")

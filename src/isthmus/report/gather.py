@@ -22,10 +22,24 @@ def gather(
     """The report data of `ae` on the rows of `source`, as values that the json module writes.
 
     If `ae` was just fitted on `source`, errors are those of the validation rows, otherwise of all
-    rows. At most 20,000 rows are measured, 5,000 coded and 3,000 drawn, evenly spaced. `color`
-    (n,) colours the map of codes with a label or number for each row.
+    rows. At most 20,000 rows are measured, 5,000 coded and 3,000 drawn, evenly spaced.
 
-    Raises DataError or RequestError (both ValueError) if the rows do not fit the model.
+    Parameters:
+        ae: A fitted autoencoder.
+        source: The rows, as anything that `open_source` takes.
+        color: (n,) labels or numbers that colour the map of codes.
+        color_name: The name of `color` in the legend.
+
+    Raises:
+        DataError: The rows do not fit the model.
+        RequestError: `color` does not have one value for each row. Both are ValueErrors.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> x = load_iris().data
+        >>> report = gather(Autoencoder(2, max_epochs=5, random_state=0).fit(x), x)
+        >>> report["data"]["rows"], report["measured"]["baselines"]["pca"]["n_components"]
+        (150, 2)
     """
     rows = align(open_source(source), ae.preparation_.schema)
     check_rows(rows, at_least=1, allow_missing=ae.preparation_.allow_missing)
