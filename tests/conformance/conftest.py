@@ -39,7 +39,7 @@ TINY: dict[str, dict[str, Spec]] = {
         "random": pretraining.Random(),
         "lsuv": pretraining.LSUV(),
         "rbm": pretraining.RBM(epochs=3, k=2, persistent=True, batch_size=20),
-        "autoencoder": pretraining.AutoencoderStack(epochs=3, noise=0.1, batch_size=20),
+        "autoencoder": pretraining.AutoencoderStack(epochs=3, masking_rate=0.1, batch_size=20),
     },
     "optimizer": {
         "sgd": optim.SGD(lr=0.02),

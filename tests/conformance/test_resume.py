@@ -5,7 +5,7 @@ import pytest
 from isthmus import optim
 from isthmus.optim import OPTIMIZERS, SCHEDULES
 from isthmus.training import checkpoint
-from isthmus.training.engines.dense.adam_loop import Stride
+from isthmus.training.engines.dense.adam_loop import AdamLoop
 from isthmus.training.trainer import Trainer
 
 STEPS = 9
@@ -30,7 +30,7 @@ def add(sums, terms):
 def stopped(fit, tmp_path, monkeypatch, apart):
     """stopped(part, ...) is the fit with that optimizer, stopped in the middle and gone on with."""
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
-    real, many, taken = Trainer._take_step, Stride.__call__, []
+    real, many, taken = Trainer._take_step, AdamLoop.__call__, []
 
     def interrupted(self, rows, seed):
         taken.append(seed)
@@ -51,7 +51,7 @@ def stopped(fit, tmp_path, monkeypatch, apart):
         settings |= {"checkpoint": tmp_path}
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "_take_step", interrupted)
-            patch.setattr(Stride, "__call__", one_by_one)
+            patch.setattr(AdamLoop, "__call__", one_by_one)
             with pytest.raises(KeyboardInterrupt):
                 fit("optimizer", part, **settings)
         with monkeypatch.context() as patch:

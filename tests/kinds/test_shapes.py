@@ -8,7 +8,7 @@ from torch import nn
 from isthmus.errors import RequestError
 from isthmus.kinds import KINDS, Convolutional, Multilayer, Regularized, Vanilla
 from isthmus.kinds.blocks import Dense
-from isthmus.kinds.convolutional import stages
+from isthmus.kinds.convolutional import default_channels
 from isthmus.kinds.multilayer import taper
 from isthmus.types import Facts
 
@@ -72,7 +72,7 @@ def test_a_table_is_read_as_a_signal_of_one_channel():
     ],
 )
 def test_stages_end_before_a_side_falls_below_four(sides, channels):
-    assert stages(sides) == channels
+    assert default_channels(sides) == channels
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_maps_lie_as_asked_and_give_the_same(shape):
         assert rebuilt.is_contiguous()
         told[name] = [rebuilt, *(parameter.grad for parameter in network.parameters())]
         strides[name] = seen[0].stride(1)
-        chosen = kind.chosen_on(torch.device("cpu"), Facts(shape=shape))
+        chosen = kind.device_settings(torch.device("cpu"), Facts(shape=shape))
         assert chosen == {"memory_format": "channels_last" if name == "auto" else name}
     # Also of a single map, which is the same memory either way: torch asks for its strides.
     assert strides == {"auto": 1, "channels_last": 1, "contiguous": shape[1] * shape[2]}
@@ -155,7 +155,7 @@ BAD_SETTINGS = (
     ({"hidden": 64}, r"hidden=64 must be a tuple of widths, such as \(64,\)"),
     ({"channels": ()}, r"channels=\(\) has no stage"),
     ({"channels": (-1,)}, r"channels=\(-1,\)"),
-    ({"kernel_size": 4}, "kernel_size=4 must be odd and positive"),
+    ({"kernel_size": 4}, "kernel_size=4 must be a positive, uneven number"),
     ({"kernel_size": -1}, "kernel_size=-1"),
     ({"memory_format": "last"}, "memory_format='last' is not known; use one of auto, channels_"),
     ({"denoising": 1.5}, "denoising=1.5"),

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from isthmus import kinds, losses
-from isthmus.pretraining import Job
-from isthmus.types import Facts
+from isthmus.pretraining import PretrainingJob
+from isthmus.types import Facts, WeightedRows
 
 
-class Held:
+class Held(WeightedRows):
     """Prepared rows with weights of mean 1, in double precision."""
 
     def __init__(self, x, weight=None):
@@ -33,21 +33,21 @@ def bits(digits) -> np.ndarray:
 
 
 @pytest.fixture
-def job() -> Callable[..., Job]:
+def job() -> Callable[..., PretrainingJob]:
     """job(X, kind) is a fresh network of that kind for X, and what it may learn from."""
 
-    def made(X, kind=None, *, loss=None, validation=None, weight=None, size=3, tell=None, seed=0):
+    def made(X, kind=None, *, loss=None, validation=None, weight=None, size=3, report=None, seed=0):
         kind = kind or kinds.Multilayer(hidden=(20, 10), activation="sigmoid")
         facts = Facts(shape=X.shape[1:], low=float(X.min()), high=float(X.max()))
         torch.manual_seed(seed)
         network = kind.build(facts, size).double()
-        return Job(
+        return PretrainingJob(
             network=network,
             loss=loss or losses.Squared(),
             train=Held(X, weight),
             validation=None if validation is None else Held(validation),
             seed=seed,
-            tell=tell or (lambda _: None),
+            report=report or (lambda _: None),
         )
 
     return made

@@ -10,7 +10,7 @@ from sklearn.neural_network import BernoulliRBM
 
 from isthmus.pretraining import RBM, BoltzmannMachine
 from isthmus.pretraining.boltzmann import logit
-from isthmus.pretraining.rbm import MachineLevel
+from isthmus.pretraining.rbm import RBMTrainer
 
 DOUBLE = torch.float64
 
@@ -174,7 +174,7 @@ def test_the_bias_of_a_unit_that_is_never_on_is_finite():
 def test_momentum_and_weight_cost():
     m = machine(linear_visible=False)
     spec = RBM(lr=0.5, momentum=0.8, weight_cost=0.1)
-    level = MachineLevel.__new__(MachineLevel)
+    level = RBMTrainer.__new__(RBMTrainer)
     level.spec, level.machine, level.chains, level.lr = spec, m, None, spec.lr
     level.parameters = (m.weight, m.visible_bias, m.hidden_bias)
     level.moves = [torch.zeros_like(p) for p in level.parameters]

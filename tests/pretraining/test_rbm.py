@@ -8,7 +8,7 @@ from sklearn.neural_network import BernoulliRBM
 from isthmus import kinds, losses
 from isthmus.errors import DivergenceError, RequestError
 from isthmus.pretraining import RBM, BoltzmannMachine
-from isthmus.pretraining.greedy import Ladder
+from isthmus.pretraining.greedy import LayerPairs
 
 SHORT = {"epochs": 3, "batch_size": 20}
 FAR = {"epochs": 12, "batch_size": 10, "lr": 0.1, "lr_linear": 0.01}
@@ -122,7 +122,7 @@ def test_a_sigmoid_code_is_learned_as_logistic_units(bits, job):
 
 def test_records_and_lines_tell_each_layer_and_epoch(bits, job):
     lines = []
-    work = job(bits[:400], validation=bits[400:500], tell=lines.append, loss=losses.Bernoulli())
+    work = job(bits[:400], validation=bits[400:500], report=lines.append, loss=losses.Bernoulli())
     records = RBM(**SHORT).run(work)
     assert [(r["layer"], r["epoch"]) for r in records] == [
         (layer, epoch) for layer in (1, 2, 3) for epoch in range(4)
@@ -206,9 +206,9 @@ def test_settings_that_make_no_sense(settings, words):
 
 def test_levels_see_the_probabilities_below(bits, job):
     work = job(bits[:10], kinds.Multilayer(hidden=(20, 10), activation="sigmoid", dropout=0.5))
-    ladder, x = Ladder(work, "rbm"), torch.as_tensor(bits[:10])
+    ladder, x = LayerPairs(work, "rbm"), torch.as_tensor(bits[:10])
     work.network.eval()
     layers = work.network.encoder.layers
-    assert torch.equal(ladder.below(0, x), x)
+    assert torch.equal(ladder.inputs(0, x), x)
     expected = torch.sigmoid(layers[1](torch.sigmoid(layers[0](x)))).detach()
-    assert torch.equal(ladder.below(2, x), expected)
+    assert torch.equal(ladder.inputs(2, x), expected)

@@ -9,8 +9,8 @@ import torch
 from isthmus import kinds, losses
 from isthmus.errors import DivergenceError, RequestError
 from isthmus.pretraining import AutoencoderStack
-from isthmus.pretraining.greedy import Ladder
-from isthmus.pretraining.stacked import AutoencoderLevel
+from isthmus.pretraining.greedy import LayerPairs
+from isthmus.pretraining.stacked import AutoencoderTrainer
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.25])
+@pytest.mark.parametrize("masking_rate", [0.0, 0.25])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_each_level_learns_to_rebuild_what_lies_below(images, job, kind, noise):
+def test_each_level_learns_to_rebuild_what_lies_below(images, job, kind, masking_rate):
     lines = []
-    work = job(images, kind, size=4, tell=lines.append, validation=images[:50])
-    records = AutoencoderStack(epochs=8, noise=noise, batch_size=20).run(work)
+    work = job(images, kind, size=4, report=lines.append, validation=images[:50])
+    records = AutoencoderStack(epochs=8, masking_rate=masking_rate, batch_size=20).run(work)
     assert len(lines) == work.network.encoder.depth
     assert max(falls(records)) < 0.95
     assert lines[0].startswith(f"layer 1 of {len(lines)}, 64 to ")
@@ -51,18 +51,18 @@ def test_each_level_learns_to_rebuild_what_lies_below(images, job, kind, noise):
 
 
 def test_it_ends_before_the_step_at_which_it_is_told_to(images, job, monkeypatch):
-    steps, step = [], AutoencoderLevel.step
+    steps, step = [], AutoencoderTrainer.step
 
     def counted(self, *batch):
         steps.append(1)
         step(self, *batch)
 
-    def heed():
+    def check_cancelled():
         if len(steps) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(AutoencoderLevel, "step", counted)
-    work = dataclasses.replace(job(images, size=4), heed=heed)
+    monkeypatch.setattr(AutoencoderTrainer, "step", counted)
+    work = dataclasses.replace(job(images, size=4), check_cancelled=check_cancelled)
     with pytest.raises(KeyboardInterrupt):
         AutoencoderStack(epochs=8, batch_size=20).run(work)
     assert len(steps) == 4
@@ -80,8 +80,8 @@ def test_levels_up_and_down_are_the_network(images, job, kind):
     work = job(images, kind, size=4)
     work.network.reset_nonlinear()
     work.network.eval()
-    ladder, x = Ladder(work, "autoencoder"), torch.as_tensor(images)
-    code = ladder.up(ladder.depth - 1, ladder.below(ladder.depth - 1, x))
+    ladder, x = LayerPairs(work, "autoencoder"), torch.as_tensor(images)
+    code = ladder.up(ladder.depth - 1, ladder.inputs(ladder.depth - 1, x))
     back = code
     for level in reversed(range(ladder.depth)):
         back = ladder.down(level, back)
@@ -122,8 +122,8 @@ def test_a_rate_that_is_too_high_is_named(images, job):
     ("settings", "words"),
     [
         ({"epochs": 0}, "epochs=0 must be at least 1"),
-        ({"noise": 1.0}, "noise=1.0 must be at least 0 and below 1"),
-        ({"noise": -0.1}, "noise=-0.1 must be at least 0 and below 1"),
+        ({"masking_rate": 1.0}, "masking_rate=1.0 must be at least 0 and below 1"),
+        ({"masking_rate": -0.1}, "masking_rate=-0.1 must be at least 0 and below 1"),
         ({"lr": 0.0}, "lr=0.0 must be positive"),
     ],
 )

@@ -11,7 +11,7 @@ from isthmus.data.preparation.fit import SIZE_FACTORS
 from isthmus.data.preparation.preparation import Preparation
 from isthmus.data.schema import Schema
 from isthmus.kinds import CodeNetwork
-from isthmus.kinds.convolutional import stages
+from isthmus.kinds.convolutional import default_channels
 from isthmus.pretraining import PCASolution
 from isthmus.runtime.device import has_fast_bf16
 
@@ -73,7 +73,7 @@ def choose_kind(schema: Schema) -> Choice[str]:
         return Choice("multilayer", "the rows are a table")
     if schema.layout == "signal":
         return Choice("convolutional", "the rows are signals")
-    if len(stages(schema.network_shape[1:])) == 1:
+    if len(default_channels(schema.network_shape[1:])) == 1:
         return Choice("multilayer", "images this small can be halved only once")
     return Choice("convolutional", "the rows are images that can be halved more than once")
 

@@ -55,7 +55,7 @@ from isthmus.imputation.imputer import min_imputer_rows
 from isthmus.imputation.lazy import LazyImputer, lazy_imputer
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Squared
-from isthmus.pretraining import Job, PCASolution, Random, name_of
+from isthmus.pretraining import PretrainingJob, PCASolution, Random, registered_name
 from isthmus.pretraining.pca import EXACT_SIDE
 from isthmus.randomness import reseed
 from isthmus.runtime import malloc
@@ -340,7 +340,7 @@ class FitRun:
         self.settings.reporter.message(text)
         reason = "from random weights the network learned nothing but the average row"
         second = self._fit_again(LAYERWISE, "pretraining", "autoencoder", reason)
-        start = name_of(training.pretraining)
+        start = registered_name(training.pretraining)
         event = {"event": "restart", "epoch": 0, "message": text, "start": start}
         event["given_up"] = [record for record in failed.history if "train" in record]
         second.state.history.insert(0, event)
@@ -453,7 +453,7 @@ class FitRun:
             "threads": self.threads,
             "engine": trainer.engine.name,
             **self.kind.device_settings(parts.device, parts.facts),
-            "pretraining": name_of(training.pretraining),
+            "pretraining": registered_name(training.pretraining),
             "optimizer": type(training.optimizer).__name__,
             "weights": sum(p.numel() for p in network.parameters()),
             "training_seconds": round(state.seconds, 3),
@@ -476,17 +476,17 @@ def run_pretraining(
     if checkpointer is not None and checkpointer.path.exists():
         return
     records = training.pretraining.run(
-        Job(
+        PretrainingJob(
             network=network,
             loss=parts.loss,
             train=trainer.train,
             validation=trainer.validation,
             seed=trainer.state.seed,
-            tell=trainer.reporter.message,
-            heed=check_cancelled,
+            report=trainer.reporter.message,
+            check_cancelled=check_cancelled,
         )
     )
-    name = name_of(training.pretraining)
+    name = registered_name(training.pretraining)
     trainer.state.history += [{"pretraining": name} | record for record in records]
     if records and checkpointer is not None:
         checkpointer.last_s = -math.inf  # a long pretraining is saved with the first step

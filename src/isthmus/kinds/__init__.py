@@ -1,4 +1,4 @@
-"""The families of autoencoder, one file each, and the table of their names."""
+"""The kinds of autoencoder, one file each, and the registries of kinds and activations."""
 
 from isthmus.kinds.activations import ACTIVATIONS, Activation, InPlace, OperatingPoint
 from isthmus.kinds.base import CodeNetwork, Kind, KindDefaults, LinearPath
@@ -14,6 +14,7 @@ KINDS: dict[str, type[Kind]] = {
     "regularized": Regularized,
     "convolutional": Convolutional,
 }
+"""Kinds by name."""
 
 __all__ = [
     "ACTIVATIONS",

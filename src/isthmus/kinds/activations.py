@@ -14,7 +14,13 @@ _aten = torch.ops.aten
 
 
 class OperatingPoint(NamedTuple):
-    """Where an activation is nearly linear: act(gain * z + offset) = rise * z + level."""
+    """Where an activation is nearly linear: act(gain * z + offset) = rise * z + level.
+
+    Example:
+        >>> from isthmus.kinds import ACTIVATIONS
+        >>> ACTIVATIONS["relu"].operating_point
+        OperatingPoint(gain=1.0, offset=6.0, rise=1.0, level=6.0)
+    """
 
     gain: float
     offset: float
@@ -28,7 +34,15 @@ class OperatingPoint(NamedTuple):
 
 
 class InPlace(NamedTuple):
-    """An activation a = act(z) as two operations that allocate nothing."""
+    """An activation a = act(z) as two operations that allocate nothing.
+
+    Example:
+        >>> import torch
+        >>> from isthmus.kinds import ACTIVATIONS
+        >>> a = torch.empty(2)
+        >>> ACTIVATIONS["relu"].in_place.forward(torch.tensor([-1.0, 2.0]), out=a)
+        tensor([0., 2.])
+    """
 
     forward: Callable[..., object]
     """(z, out=a): write act(z) into a."""

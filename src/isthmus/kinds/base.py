@@ -1,9 +1,11 @@
-"""Kind and CodeNetwork: what every family of autoencoder has in common."""
+"""Kind, the settings of an autoencoder, and CodeNetwork, the network that it builds."""
+
+# Shape letters: B rows in a batch, D features, K code units.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,14 @@ Link = tuple[float | Tensor, float | Tensor]
 
 
 class LinearPath(nn.Module):
-    """The straight way beside the nonlinear one: h = W x + b and r = V h + c."""
+    """The linear part of encoder and decoder: h = W x + b and r = V h + c.
+
+    Example:
+        >>> import torch
+        >>> from isthmus.kinds import LinearPath
+        >>> LinearPath(5, 2).encode(torch.zeros(3, 5)).shape
+        torch.Size([3, 2])
+    """
 
     def __init__(self, n_features: int, n_components: int, *, tied: bool = False) -> None:
         super().__init__()
@@ -30,7 +39,7 @@ class LinearPath(nn.Module):
         self.encode_bias = nn.Parameter(torch.zeros(n_components))
         self.decode_bias = nn.Parameter(torch.zeros(n_features))
         nn.init.kaiming_uniform_(self.encode_weight, a=5**0.5)
-        # Stored (K, D), as the encoder's, so that both read rows of memory in order.
+        # Stored as (K, D) like the encoder's weight, so that both are read in memory order.
         self.decode_weight = None if tied else nn.Parameter(torch.empty(n_components, n_features))
         if self.decode_weight is not None:
             nn.init.normal_(self.decode_weight, std=n_components**-0.5)
@@ -41,9 +50,9 @@ class LinearPath(nn.Module):
         return self.decode_weight is None
 
     @torch.no_grad()
-    def rest(self) -> None:
-        """Make every unit rebuild nothing, yet leave each a gradient to wake up by."""
-        # Zero on both sides would be a saddle that no gradient leaves.
+    def reset(self) -> None:
+        """Set the reconstruction of every unit to about zero, with a gradient for each."""
+        # Zero weights on both sides would be a saddle point without a gradient.
         if self.decode_weight is None:
             self.encode_weight.mul_(1e-3)
         else:
@@ -62,7 +71,27 @@ class LinearPath(nn.Module):
 class CodeNetwork(Network):
     """An encoder and a decoder, each the sum of a linear and a nonlinear path; one may be absent.
 
-    code h = act(linear.encode(x) + encoder(x)), rebuilt r = output(linear.decode(h) + decoder(h)).
+    code h = act(linear.encode(x) + encoder(x)),
+    reconstruction r = output(linear.decode(h) + decoder(h)).
+
+    Parameters:
+        facts: The rows that the network is built for.
+        encoder: The nonlinear path from rows to codes.
+        decoder: The nonlinear path back.
+        linear: The linear path in both directions.
+        code_activation: The activation of the code; one of `kinds.ACTIVATIONS`.
+        output: See `Kind.output`.
+        gated: Whether a learned factor, initially 0, multiplies the nonlinear paths.
+        code_dropout: The share of code units dropped in training, in [0, 1).
+
+    Example:
+        >>> import torch
+        >>> from isthmus.kinds import Multilayer
+        >>> from isthmus.types import Facts
+        >>> network = Multilayer(hidden=(8,)).build(Facts(shape=(5,)), n_components=2)
+        >>> output = network(torch.zeros(3, 5))
+        >>> output.code.shape, output.reconstruction.shape
+        (torch.Size([3, 2]), torch.Size([3, 5]))
     """
 
     def __init__(
@@ -87,9 +116,9 @@ class CodeNetwork(Network):
         self.code_activation_name = code_activation
         self.code_activation = activation(code_activation)
         self.output = output_layer(output, facts)
-        # Where the code is the only hidden layer, dropout falls on its way to the decoder.
+        # If the code is the only hidden layer, dropout is applied to it before the decoder.
         self.code_dropout = nn.Dropout(code_dropout)
-        # Tied stacks have no last layers of their own to zero: each is the other's first.
+        # Tied stacks have no last layer to set to zero: it is the first layer of the other.
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
         self.counts = log_counts(facts)
         self.fill_value = (
@@ -100,14 +129,14 @@ class CodeNetwork(Network):
 
     @property
     def multiply_adds(self) -> int:
-        """About how many a row takes on its way through."""
+        """About how many multiply-adds encoding and decoding a row takes."""
         paths = [stack.multiply_adds for stack in (self.encoder, self.decoder) if stack is not None]
-        straight = () if self.linear is None else self.linear.parameters()
-        return sum(paths) + sum(weight.numel() for weight in straight if weight.ndim > 1)
+        linear = () if self.linear is None else self.linear.parameters()
+        return sum(paths) + sum(weight.numel() for weight in linear if weight.ndim > 1)
 
     @property
     def code_range(self) -> tuple[float, float] | None:
-        """The interval every code unit stays in, or None where it is open."""
+        """The interval of every code unit, or None if it is unbounded."""
         return ACTIVATIONS[self.code_activation_name].code_range
 
     def encode(self, x: Tensor) -> Tensor:
@@ -116,12 +145,12 @@ class CodeNetwork(Network):
 
     @torch.no_grad()
     def set_fill_value(self, values: Tensor | float) -> None:
-        """Let these values, a number or one a feature, stand in for missing ones at first."""
+        """Initialize the fill values of missing values, by one number or (D,)."""
         if self.fill_value is not None:
             self.fill_value.copy_(torch.as_tensor(values))
 
     def fill_missing(self, x: Tensor) -> Tensor:
-        """(B, *shape), a learned number standing in for each missing feature; counts are logged."""
+        """(B, *shape) with missing values replaced by learned ones, and counts by logarithms."""
         if self.counts is not None:
             return self.counts(x, self.fill_value)  # type: ignore[no-any-return]
         if self.fill_value is None:
@@ -150,7 +179,7 @@ class CodeNetwork(Network):
         return self.clamp_output(raw.reshape(-1, *self.facts.shape))
 
     def clamp_output(self, x: Tensor) -> Tensor:
-        """(B, *shape) through what stands behind the decoder, if anything."""
+        """(B, *shape) after the output activation, if there is one."""
         return x if self.output is None else self.output(x)
 
     def forward(self, x: Tensor) -> Output:
@@ -159,7 +188,7 @@ class CodeNetwork(Network):
         return Output(self.decode(self.code_dropout(code)), code)
 
     def zero_nonlinear(self) -> None:
-        """Switch the nonlinear paths off, leaving the linear one; training can switch them on."""
+        """Set the output of the nonlinear paths to zero; their gradients are not zero."""
         for stack in (self.encoder, self.decoder):
             if stack is not None and self.gate is None:
                 stack.zero_last()
@@ -168,9 +197,9 @@ class CodeNetwork(Network):
 
     @torch.no_grad()
     def reset_nonlinear(self) -> None:
-        """Let the nonlinear paths alone speak, their silent layers drawn anew.
+        """Set the linear path to zero, and draw the last layers of the nonlinear paths again.
 
-        The linear path is set to zero, where gradients reach it through the others.
+        Gradients reach the linear path through the nonlinear ones.
         """
         if self.gate is not None:
             nn.init.ones_(self.gate)
@@ -180,7 +209,8 @@ class CodeNetwork(Network):
             parameter.zero_()
         for stack in (self.encoder, self.decoder):
             if stack is not None and self.gate is None:
-                last: Any = stack.affine(stack.depth - 1)
+                last = stack.affine(stack.depth - 1)
+                assert isinstance(last, nn.Linear | nn.modules.conv._ConvNd)
                 last.reset_parameters()
 
     def dense_encoder(self) -> DenseEncoder | None:
@@ -194,11 +224,18 @@ class CodeNetwork(Network):
     def start_linear(self, components: Tensor, scales: Tensor, mean: Tensor, link: Link) -> None:
         """Set the linear path to the projection on `components`, codes whitened by `scales`.
 
-        `components` is (k, D) with orthonormal rows, `scales` (k,) the standard deviations along
-        them, `mean` (D,); k may be smaller than the code, whose other units then stay at rest.
-        `link` = (slope, offset) maps wanted data to the loss's raw output. A tied path keeps
-        unwhitened codes, since one weight cannot both divide and multiply by the scales; its
-        code activation must therefore be linear far out (see `Activation.can_start_linear`).
+        A tied path keeps unwhitened codes, since one weight cannot both divide and multiply by the
+        scales. Its code activation must be linear far out (see `Activation.can_start_linear`).
+
+        Parameters:
+            components: (k, D) with orthonormal rows. If k is below the code size, the other units
+                are reset.
+            scales: (k,) standard deviations along the components.
+            mean: (D,) mean of the rows.
+            link: (slope, offset) from data to the raw output of the loss.
+
+        Raises:
+            RequestError: The network has no linear path, or its activation no operating point.
         """
         path = self.linear
         require(
@@ -219,7 +256,7 @@ class CodeNetwork(Network):
         else:
             weight = point.gain * components / scales[:, None]
             back = slope * components * scales[:, None] / point.rise
-        path.rest()
+        path.reset()
         path.encode_weight[: len(weight)] = weight
         path.encode_bias.fill_(point.offset)
         path.encode_bias[: len(weight)] -= weight @ mean
@@ -236,7 +273,13 @@ def _compose(link: Sequence[Tensor], output: Bounded | Clipped | None) -> tuple[
 
 
 class KindDefaults(NamedTuple):
-    """What a kind asks of the other slots, as registered names with their settings."""
+    """The penalties and the corruption that a kind adds, as registered names with settings.
+
+    Example:
+        >>> from isthmus.kinds import Regularized
+        >>> Regularized(sparsity=0.01).defaults().penalties
+        (('l1', {'weight': 0.01}),)
+    """
 
     penalties: tuple[tuple[str, Mapping[str, float]], ...] = ()
     corruption: tuple[str, Mapping[str, float]] | None = None
@@ -244,18 +287,32 @@ class KindDefaults(NamedTuple):
 
 @dataclass(kw_only=True)
 class Kind(Spec):
-    """A family of autoencoder as settings; `build` makes the network for given rows."""
+    """Base of the kinds of autoencoder: settings, of which `build` makes the network.
+
+    A subclass is a dataclass with a docstring under each setting; it implements `build`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from isthmus.kinds import CodeNetwork, Kind, LinearPath
+        >>> from isthmus.types import Facts
+        >>> @dataclass(kw_only=True)
+        ... class Linear(Kind):
+        ...     def build(self, facts, n_components):
+        ...         return CodeNetwork(facts, linear=LinearPath(facts.n_features, n_components))
+        >>> Linear().build(Facts(shape=(5,)), 2).multiply_adds
+        20
+    """
 
     activation: str = "silu"
-    """The nonlinearity between layers; one of `kinds.ACTIVATIONS`."""
+    """The activation between layers; one of `kinds.ACTIVATIONS`."""
 
     dropout: float = 0.0
-    """The share of hidden units switched off at random in training, in [0, 1)."""
+    """The share of hidden units dropped in training, in [0, 1)."""
 
     output: str = "auto"
-    """"linear" reaches any value; "bounded" bends smoothly to stay within the range of all training
-    values; "auto" is linear, but cut off at an end of a feature's range that its training values
-    reach often, as black and white pixels, zero counts and the ends of a scale are."""
+    """The output activation: "linear", "bounded", a sigmoid over the range of all training values,
+    or "auto", which clips a feature at an end of its range that its training values reach often,
+    such as black and white pixels, zero counts and the ends of a rating scale."""
 
     @property
     def overcomplete(self) -> bool:
@@ -267,13 +324,13 @@ class Kind(Spec):
         """Whether the network has a linear path that can start at the PCA solution."""
         return True
 
-    def chosen_on(self, device: torch.device, facts: Facts) -> dict[str, str]:
-        """What it decides by the device it runs on, for the facts of a fit."""
+    def device_settings(self, device: torch.device, facts: Facts) -> dict[str, str]:
+        """The settings that are chosen by the device, for the facts of a fit."""
         del device, facts
         return {}
 
     def resolved(self, facts: Facts, n_components: int) -> Self:
-        """The same kind with the sizes it leaves to the rows chosen, so that they can be read."""
+        """A copy whose layer sizes are chosen for the rows."""
         del facts, n_components
         return self
 
@@ -282,11 +339,11 @@ class Kind(Spec):
         raise NotImplementedError
 
     def defaults(self) -> KindDefaults:
-        """The penalties and the corruption this kind asks for by itself."""
+        """The penalties and the corruption that this kind adds."""
         return KindDefaults()
 
     def check_width(self, facts: Facts, n_components: int) -> None:
-        """Raise RequestError when the code makes no sense for the rows."""
+        """Raise RequestError unless the code size suits the rows."""
         if not isinstance(n_components, Integral) or n_components < 1:
             raise RequestError(f"n_components={n_components!r} must be a whole number >= 1")
         if n_components > facts.n_features and not self.overcomplete:

@@ -1,4 +1,4 @@
-"""Building blocks the kinds share: dense stacks, tied layers, limited outputs."""
+"""Building blocks of the kinds: dense stacks, tied layers and output activations."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,10 +27,9 @@ class TiedLinear(Module):
 
 
 class Stack(Module):
-    """A nonlinear path: affine layers that bend in between, and a last one that does not.
+    """A nonlinear path: affine layers with activations between them, and none after the last.
 
-    It can be silenced (its output is then zero, its gradient is not) and walked layer by layer:
-    encoder layer i and decoder layer depth - 1 - i are each other's mirror.
+    Layers can be run one by one: encoder layer i and decoder layer depth - 1 - i mirror each other.
     """
 
     activation: nn.Module
@@ -38,7 +37,7 @@ class Stack(Module):
 
     @property
     def depth(self) -> int:
-        """How many affine layers there are."""
+        """The number of affine layers."""
         raise NotImplementedError
 
     def affine(self, i: int) -> nn.Module:
@@ -46,36 +45,36 @@ class Stack(Module):
         raise NotImplementedError
 
     def layer(self, i: int, x: Tensor) -> Tensor:
-        """What layer i makes of a batch of what it takes, before anything bends it."""
+        """The output of layer i before the activation."""
         return self.affine(i)(x)  # type: ignore[no-any-return]
 
-    def places(self, i: int) -> int:
-        """At how many places of a row the weights of layer i are used."""
+    def n_positions(self, i: int) -> int:
+        """The number of positions of a row at which the weights of layer i are used."""
         del i
         return 1
 
     @property
     def multiply_adds(self) -> int:
-        """How many a row takes on its way through."""
+        """The number of multiply-adds per row."""
         return sum(
-            self.places(i) * weight.numel()
+            self.n_positions(i) * weight.numel()
             for i in range(self.depth)
             for weight in self.affine(i).parameters()
             if weight.ndim > 1
         )
 
-    def bend(self, x: Tensor) -> Tensor:
-        """The same shape: what stands between two layers, activation and dropout."""
+    def activate(self, x: Tensor) -> Tensor:
+        """Activation and dropout between two layers; the shape stays the same."""
         return self.dropout(self.activation(x))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         """A batch through all layers."""
         for i in range(self.depth - 1):
-            x = self.bend(self.layer(i, x))
+            x = self.activate(self.layer(i, x))
         return self.layer(self.depth - 1, x)
 
     def zero_last(self) -> None:
-        """Silence the stack by zeroing its last layer (a tied last layer keeps its weight)."""
+        """Set the last layer to zero, and so the output; a tied last layer keeps its weight."""
         for parameter in self.affine(self.depth - 1).parameters(recurse=False):
             nn.init.zeros_(parameter)
 
@@ -93,7 +92,7 @@ class Dense(Stack):
 
     @property
     def depth(self) -> int:
-        """How many linear layers there are."""
+        """The number of linear layers."""
         return len(self.layers)
 
     def affine(self, i: int) -> nn.Module:
@@ -105,7 +104,7 @@ class Dense(Stack):
         return super().layer(i, x.flatten(1))
 
     def mirrored(self, *, tied: bool) -> "Dense":
-        """The same stack the other way round; `tied` borrows these layers' weights, transposed."""
+        """The stack in the opposite direction; if `tied`, with transposed weights of this one."""
         mirror = Dense(self.widths[::-1], "linear")
         mirror.activation_name, mirror.activation = self.activation_name, self.activation
         mirror.dropout = self.dropout
@@ -117,14 +116,14 @@ class Dense(Stack):
 
 
 class Bounded(Module):
-    """Squeeze the output into [low, high], with room to reach both ends at finite inputs."""
+    """A sigmoid output from low to high, with a margin so that finite inputs reach both ends."""
 
     MARGIN = 0.05
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
-        room = self.MARGIN * max(high - low, 1e-6)
-        self.low, self.high = low - room, high + room
+        margin = self.MARGIN * max(high - low, 1e-6)
+        self.low, self.high = low - margin, high + margin
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, elementwise: low + (high - low) * sigmoid(x)."""
@@ -137,23 +136,23 @@ class Bounded(Module):
 
 
 class Clipped(Module):
-    """Cut the output off where the rows' own values end; what lies between stays as it is.
+    """Clip the output to the range of the training rows.
 
-    In training a tenth of what is beyond an end remains, so that no output is lost there for good.
+    In training a tenth of the excess remains, so that gradients do not vanish outside the range.
     """
 
     LEAK = 0.1
 
     def __init__(self, floor: Array, ceiling: Array) -> None:
         super().__init__()
-        # Not part of the weights: they are facts about the rows, and come with them.
+        # Facts of the rows, which are saved with the preparation, not with the weights.
         for name, ends in (("floor", floor), ("ceiling", ceiling)):
             self.register_buffer(name, torch.as_tensor(ends).float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape), elementwise: x from floor to ceiling."""
-        kept = torch.clamp(x, self.get_buffer("floor"), self.get_buffer("ceiling"))
-        return torch.lerp(kept, x.to(kept.dtype), self.LEAK) if self.training else kept
+        clipped = torch.clamp(x, self.get_buffer("floor"), self.get_buffer("ceiling"))
+        return torch.lerp(clipped, x.to(clipped.dtype), self.LEAK) if self.training else clipped
 
     def linearised(self) -> tuple[float, float]:
         """(slope, offset) such that forward(slope * y + offset) is y between the ends."""
@@ -161,7 +160,7 @@ class Clipped(Module):
 
 
 def output_layer(name: str, facts: Facts) -> Bounded | Clipped | None:
-    """What stands behind the decoder: see `Kind.output`; None is nothing at all."""
+    """The output activation: see `Kind.output`; None is the identity."""
     if name == "bounded":
         return Bounded(facts.low, facts.high)
     if name == "auto" and facts.floor is not None and facts.ceiling is not None:

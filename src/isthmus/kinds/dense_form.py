@@ -1,4 +1,4 @@
-"""The form of a network of dense layers, for whoever works out its gradients without autograd."""
+"""The structure of a network of dense layers, for engines with hand-derived gradients."""
 
 from typing import NamedTuple
 
@@ -11,28 +11,36 @@ from isthmus.kinds.blocks import Clipped, Dense, Stack
 
 
 class DenseForm(NamedTuple):
-    """A CodeNetwork of untied dense layers, as what there is to multiply and to bend."""
+    """The layers and activations of a CodeNetwork of untied dense layers.
+
+    Example:
+        >>> from isthmus.kinds import DenseForm, Multilayer
+        >>> from isthmus.types import Facts
+        >>> form = DenseForm.of(Multilayer(hidden=(8,)).build(Facts(shape=(5,)), 2))
+        >>> form.activation, len(form.encoder), form.n_features
+        ('silu', 2, 5)
+    """
 
     encoder: tuple[nn.Linear, ...]
-    """The layers of the nonlinear path, () where there is none."""
+    """The layers of the nonlinear path, () without one."""
 
     decoder: tuple[nn.Linear, ...]
     linear: LinearPath | None
     activation: str
-    """What stands between two layers."""
+    """The activation between layers."""
 
     code_activation: str
     dropout: float
-    """Of what stands between two layers."""
+    """The dropout between layers."""
 
     code_dropout: float
-    """Of the code, on its way to the decoder."""
+    """The dropout of the code before the decoder."""
 
     limit: Clipped | None
-    """What stands behind the decoder."""
+    """The output activation."""
 
     fill_value: nn.Parameter | None
-    """(D,): what is seen in the place of missing values; None where none is missing."""
+    """(D,): the fill values of missing values; None without missing values."""
 
     @property
     def activations(self) -> tuple[Activation, Activation]:
@@ -41,18 +49,18 @@ class DenseForm(NamedTuple):
 
     @property
     def n_features(self) -> int:
-        """The width of the rows."""
+        """The number of features of a row."""
         return len(self.decoder[-1].bias if self.linear is None else self.linear.decode_bias)
 
     def ends(self, like: Tensor) -> Tensor:
-        """(2, D), as numbers `like` others: where outputs end, below and above; of one limited."""
+        """(2, D): the lower and upper bounds of a clipped output, on the device of `like`."""
         assert self.limit is not None
-        known = [self.limit.get_buffer(name).flatten().to(like) for name in ("floor", "ceiling")]
-        return torch.stack([end.expand(self.n_features) for end in known])
+        bounds = [self.limit.get_buffer(name).flatten().to(like) for name in ("floor", "ceiling")]
+        return torch.stack([end.expand(self.n_features) for end in bounds])
 
     @classmethod
     def of(cls, network: nn.Module) -> "DenseForm | None":
-        """The form of a network; None where it has another, or parts that are not dense layers."""
+        """The form of a network; None if it is not made of plain dense layers."""
         if type(network) is not CodeNetwork or not all(map(is_plain, network.modules())):
             return None
         if not has_in_place(network.code_activation_name, network.code_activation):
@@ -81,9 +89,9 @@ class DenseForm(NamedTuple):
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether a module does what its class does, and nobody looks on."""
-    own = any(callable(part) and hasattr(type(module), name) for name, part in vars(module).items())
-    return not (own or module._forward_hooks or module._forward_pre_hooks)
+    """Whether a module has no methods of its own and no hooks."""
+    overrides = any(callable(v) and hasattr(type(module), k) for k, v in vars(module).items())
+    return not (overrides or module._forward_hooks or module._forward_pre_hooks)
 
 
 def has_in_place(name: str, module: nn.Module) -> bool:
@@ -95,13 +103,13 @@ def has_in_place(name: str, module: nn.Module) -> bool:
 
 
 def rate_of(dropout: nn.Module) -> float:
-    """How much a dropout layer drops."""
+    """The rate of a dropout layer."""
     assert isinstance(dropout, nn.Dropout)
     return dropout.p
 
 
 def layers_of(stack: Stack | None) -> tuple[nn.Linear, ...] | None:
-    """The linear layers of a stack, () of none at all, None where it is made of anything else."""
+    """The linear layers of a stack, () without a stack, None if it has other layers."""
     if stack is None:
         return ()
     if type(stack) is not Dense or not has_in_place(stack.activation_name, stack.activation):

@@ -1,7 +1,8 @@
-"""Multilayer: smaller and smaller dense layers down to the code, mirrored back."""
+"""Multilayer: dense layers that taper to the code, mirrored in the decoder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from isthmus.kinds.base import CodeNetwork, Kind, LinearPath
 from isthmus.kinds.blocks import Dense, check_rate, whole_widths
@@ -12,17 +13,23 @@ WIDEST, NARROWEST, DEEPEST = 1024, 64, 3
 
 @dataclass(kw_only=True)
 class Multilayer(Kind):
-    """Hidden layers that taper to a linear code, mirrored back (Hinton and Salakhutdinov 2006).
+    """Hidden layers that taper to a linear code, mirrored in the decoder.
 
-    With `skip`, a linear path runs beside the layers, so that the network can begin exactly at
-    the PCA solution and learn what is left; without it this is the plain classical network.
+    With `skip`, a parallel linear path lets the network start exactly at the PCA solution and learn
+    the residual. Without it this is the deep autoencoder of Hinton and Salakhutdinov (2006).
+
+    Example:
+        >>> from isthmus.kinds import Multilayer
+        >>> from isthmus.types import Facts
+        >>> Multilayer().resolved(Facts(shape=(100,)), n_components=10).hidden
+        (200, 100)
     """
 
     hidden: tuple[int, ...] | None = None
-    """Widths of the encoder's hidden layers; None tapers them from the sizes of input and code."""
+    """Widths of the encoder's hidden layers; None chooses them by the sizes of input and code."""
 
     skip: bool = True
-    """Whether a linear path runs beside the layers."""
+    """Whether there is a linear path parallel to the layers."""
 
     tied: bool = False
     """Whether the decoder's weights are the encoder's, transposed."""
@@ -33,7 +40,7 @@ class Multilayer(Kind):
         return self.skip
 
     def resolved(self, facts: Facts, n_components: int) -> Self:
-        """The same kind with its layer widths chosen."""
+        """A copy whose layer widths are chosen for the rows."""
         return replace(self, hidden=taper(self.hidden, facts, n_components))
 
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:
@@ -54,10 +61,10 @@ class Multilayer(Kind):
         )
 
 
-def taper(hidden: Any, facts: Facts, n_components: int) -> tuple[int, ...]:
-    """The widths asked for, checked; where that is None, those that suit input and code.
+def taper(hidden: Sequence[int] | None, facts: Facts, n_components: int) -> tuple[int, ...]:
+    """The given widths, checked; for None, widths that suit the sizes of input and code.
 
-    They go from twice the input (64 to 1024), halved while they stay above twice the code.
+    They begin at twice the input (64 to 1024) and are halved while above twice the code.
     """
     if hidden is not None:
         return whole_widths("hidden", hidden)

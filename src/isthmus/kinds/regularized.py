@@ -1,4 +1,4 @@
-"""Regularized: a penalty or a corruption squeezes, so the code may be wider than its input."""
+"""Regularized: penalties or a corruption restrict the code, which may exceed the input."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -13,39 +13,45 @@ from isthmus.types import Facts
 
 @dataclass(kw_only=True)
 class Regularized(Kind):
-    """Dense layers whose code is kept honest by sparsity, contraction or denoising.
+    """Dense layers with a sparse, contractive or denoising code.
 
     Sparse: L1 on the code, or KL to a target rate (Ng 2011). Contractive: the squared norm of the
-    encoder's Jacobian (Rifai et al. 2011). Denoising: rebuild the row from one with values masked
-    (Vincent et al. 2008). A weight of 0 switches each off; the default is denoising alone. The
-    `penalties` and `corruption` slots of the estimator come on top, and a corruption given there
-    replaces this one.
+    encoder's Jacobian (Rifai et al. 2011). Denoising: reconstruct the row from one with masked
+    values (Vincent et al. 2008). A weight of 0 disables each; the default is denoising alone. The
+    estimator's `penalties` are added to these, and its `corruption` replaces this one.
+
+    Example:
+        >>> from isthmus.kinds import Regularized
+        >>> from isthmus.types import Facts
+        >>> kind = Regularized(hidden=(), sparsity=0.01)
+        >>> kind.build(Facts(shape=(5,)), n_components=8).code_activation
+        ReLU()
     """
 
     hidden: tuple[int, ...] | None = None
-    """Widths of the encoder's hidden layers; None tapers them, () is the classical single layer."""
+    """Widths of the encoder's hidden layers; None chooses them, () is a single layer."""
 
     code_activation: str = "auto"
-    """The nonlinearity of the code; "auto" is relu under L1, sigmoid under KL, else linear."""
+    """The activation of the code; "auto" is relu with L1, sigmoid with KL, else linear."""
 
     sparsity: float = 0.0
     """Weight of the sparsity penalty."""
 
     target_rate: float | None = None
-    """Wanted mean activity of a unit, in (0, 1): sparsity is then KL to this rate, else L1."""
+    """The target mean activity of a unit, in (0, 1): sparsity is then KL to it, else L1."""
 
     contraction: float = 0.0
     """Weight of the contraction penalty."""
 
     denoising: float = 0.1
-    """Share of the input values masked in training, in [0, 1)."""
+    """Share of the input values that are masked in training, in [0, 1)."""
 
     skip: bool = True
-    """Whether a linear path runs beside the hidden layers."""
+    """Whether there is a linear path parallel to the hidden layers."""
 
     tied: bool = False
-    """Whether the decoder's weights are the encoder's, transposed: with it, no penalty on the
-    code can be evaded by shrinking the encoder and growing the decoder."""
+    """Whether the decoder's weights are the encoder's, transposed. Then no penalty on the
+    code can be evaded by a small encoder and a large decoder."""
 
     @property
     def overcomplete(self) -> bool:
@@ -54,14 +60,14 @@ class Regularized(Kind):
 
     @property
     def starts_linear(self) -> bool:
-        """Whether PCA can be the start: not where the code must be mostly at zero."""
-        straight = self.skip or (isinstance(self.hidden, (tuple, list)) and not self.hidden)
-        if not straight or self.sparsity:
+        """Whether the network can start at PCA; a sparse code cannot."""
+        linear = self.skip or (isinstance(self.hidden, (tuple, list)) and not self.hidden)
+        if not linear or self.sparsity:
             return False
         return can_start_linear(self._code_activation(), tied=self.tied)
 
     def defaults(self) -> KindDefaults:
-        """The penalties and the corruption the settings ask for, as registered names."""
+        """The penalties and the corruption of the settings, as registered names."""
         penalties: list[tuple[str, dict[str, float]]] = []
         if self.sparsity and self.target_rate is None:
             penalties.append(("l1", {"weight": self.sparsity}))
@@ -73,7 +79,7 @@ class Regularized(Kind):
         return KindDefaults(tuple(penalties), noise)
 
     def resolved(self, facts: Facts, n_components: int) -> Self:
-        """The same kind with its layer widths chosen."""
+        """A copy whose layer widths are chosen for the rows."""
         return replace(self, hidden=taper(self.hidden, facts, n_components))
 
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:

@@ -1,4 +1,4 @@
-"""Vanilla: input, code, output, and nothing between."""
+"""Vanilla: one hidden layer, the code."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,23 @@ class Vanilla(Kind):
     With the linear activation and squared error its best possible result is PCA's (Baldi and
     Hornik 1989); with any other code activation the reconstructions still lie in a K-dimensional
     plane, so no setting can end below PCA on the training rows.
+
+    Example:
+        >>> from isthmus.kinds import Vanilla
+        >>> from isthmus.types import Facts
+        >>> Vanilla(activation="tanh").build(Facts(shape=(5,)), n_components=2).code_range
+        (-1.0, 1.0)
     """
 
     activation: str = "linear"
-    """The nonlinearity of the code; one of `kinds.ACTIVATIONS`."""
+    """The activation of the code; one of `kinds.ACTIVATIONS`."""
 
     tied: bool = False
     """Whether the decoder's weight is the encoder's, transposed."""
 
     @property
     def starts_linear(self) -> bool:
-        """Whether PCA can be the start: not where a tied weight meets a code that bends."""
+        """Whether the network can start at PCA: see `Activation.can_start_linear`."""
         return can_start_linear(self.activation, tied=self.tied)
 
     def build(self, facts: Facts, n_components: int) -> CodeNetwork:

@@ -1,6 +1,6 @@
-"""Where the weights start, and the table of the ways."""
+"""Pretrainings: initial weights before training, and the registry of their names."""
 
-from isthmus.pretraining.base import Job, Pretraining, Random
+from isthmus.pretraining.base import Pretraining, PretrainingJob, Random
 from isthmus.pretraining.boltzmann import BoltzmannMachine
 from isthmus.pretraining.greedy import LayerWise
 from isthmus.pretraining.lsuv import LSUV
@@ -15,10 +15,17 @@ PRETRAININGS: dict[str, type[Pretraining]] = {
     "rbm": RBM,
     "autoencoder": AutoencoderStack,
 }
+"""Pretrainings by name."""
 
 
-def name_of(start: Pretraining) -> str:
-    """The registered name of a spec; that of its class where it has none."""
+def registered_name(start: Pretraining) -> str:
+    """The registered name of a spec, or the lower-case name of its class.
+
+    Example:
+        >>> from isthmus.pretraining import LSUV, registered_name
+        >>> registered_name(LSUV())
+        'lsuv'
+    """
     names = {cls: name for name, cls in PRETRAININGS.items()}
     return names.get(type(start), type(start).__name__.lower())
 
@@ -30,11 +37,11 @@ __all__ = [
     "RBM",
     "AutoencoderStack",
     "BoltzmannMachine",
-    "Job",
     "LayerWise",
     "PCASolution",
     "Pretraining",
+    "PretrainingJob",
     "Random",
-    "name_of",
     "principal_components",
+    "registered_name",
 ]

@@ -1,4 +1,4 @@
-"""Pretraining: what every way to start a network's weights has in common."""
+"""Pretraining, the base of all ways to set initial weights, and its inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,40 +12,58 @@ from isthmus.spec import Spec
 from isthmus.types import WeightedRows
 
 Record = dict[str, Any]
+"""One entry of the history of a fit, as JSON values."""
 
 
 @dataclass(kw_only=True)
-class Job:
-    """A network that is built but not trained, and what it may learn from."""
+class PretrainingJob:
+    """An untrained network and the rows for its pretraining.
+
+    Example:
+        >>> from isthmus.pretraining import PretrainingJob
+        >>> sorted(PretrainingJob.__dataclass_fields__)[:3]
+        ['check_cancelled', 'loss', 'network']
+    """
 
     network: CodeNetwork
     loss: Reconstruction
     train: WeightedRows
     validation: WeightedRows | None
-    """Rows to judge by, never to learn from."""
+    """Rows for evaluation only."""
 
     seed: int
-    """With the position (level, epoch, batch) it decides everything random."""
+    """All random numbers depend on it and the position (layer, epoch, batch)."""
 
-    tell: Callable[[str], None]
-    """Takes a line that a person should read."""
+    report: Callable[[str], None]
+    """Shows a line of progress."""
 
-    heed: Callable[[], None] = lambda: None
-    """Asked before each step; raises KeyboardInterrupt where the fit shall end."""
+    check_cancelled: Callable[[], None] = lambda: None
+    """Called before each step; raises KeyboardInterrupt if the fit was cancelled."""
 
 
 @dataclass(kw_only=True)
 class Pretraining(Spec):
-    """A way to find the weights that training starts from."""
+    """Base of the pretrainings, which set the initial weights of a network.
+
+    A subclass implements `run(job)`.
+
+    Example:
+        >>> from isthmus.pretraining import PRETRAININGS
+        >>> list(PRETRAININGS)
+        ['pca', 'random', 'lsuv', 'rbm', 'autoencoder']
+    """
 
     def check(self) -> None:
-        """Raise RequestError when the settings make no sense."""
+        """Raise RequestError if a setting is out of range."""
 
-    def run(self, job: Job) -> list[Record]:
-        """Set the weights of `job.network`; what happened, for the history.
+    def run(self, job: PretrainingJob) -> list[Record]:
+        """Set the weights of `job.network`; return records for the history.
 
-        May seed torch's global generator, which the caller keeps apart. Raises RequestError
-        where the network cannot start so, DivergenceError where learning left the finite numbers.
+        It may seed torch's global generator, whose state the caller restores.
+
+        Raises:
+            RequestError: The network does not support this pretraining.
+            DivergenceError: The pretraining did not stay finite.
         """
         del job
         return []
@@ -53,9 +71,15 @@ class Pretraining(Spec):
 
 @dataclass(kw_only=True)
 class Random(Pretraining):
-    """The weights as the network drew them when it was built."""
+    """The random weights that the network was built with.
+
+    Example:
+        >>> from isthmus.pretraining import Random
+        >>> Random().to_json()
+        {'type': 'Random'}
+    """
 
 
-def mixed(*position: int) -> int:
-    """A seed, below 2**63, for a position given in whole numbers from 0."""
+def position_seed(*position: int) -> int:
+    """A seed below 2**63 for a position, given as non-negative integers."""
     return int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0] >> 1)

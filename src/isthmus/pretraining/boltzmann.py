@@ -1,4 +1,4 @@
-"""The restricted Boltzmann machine: its energies, its two conditionals, contrastive divergence."""
+"""The restricted Boltzmann machine: free energy, conditionals and contrastive divergence."""
 
 # Shape letters: B rows in a batch, V visible units, H hidden units.
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 RAREST = 0.01
-"""A unit that is never (or always) on starts as if it were on (or off) in this share of rows."""
+"""The least share of rows in which a unit is taken to be on or off for its initial bias."""
 
 
 class Gradient(NamedTuple):
-    """Which way the log-likelihood of the rows rises."""
+    """The gradient of the log-likelihood of the rows."""
 
     weight: Tensor
     """(H, V)."""
@@ -33,7 +33,14 @@ class BoltzmannMachine:
     with unit variance, e(u, a) = |u - a|^2 / 2. Given one side, the units of the other are
     independent with mean b + W' h or c + W v, through the logistic function where they are
     logistic (Hinton and Salakhutdinov 2006; Hinton 2012, "A practical guide to training
-    restricted Boltzmann machines"). Randomness comes from torch's global generator.
+    restricted Boltzmann machines"). Random numbers come from torch's global generator.
+
+    Example:
+        >>> import torch
+        >>> from isthmus.pretraining import BoltzmannMachine
+        >>> machine = BoltzmannMachine(torch.zeros(2, 3), torch.zeros(3), torch.zeros(2))
+        >>> machine.hidden(torch.ones(1, 3))
+        tensor([[0.5000, 0.5000]])
     """
 
     def __init__(
@@ -50,7 +57,7 @@ class BoltzmannMachine:
         self.linear_visible, self.linear_hidden = linear_visible, linear_hidden
 
     def hidden(self, visible: Tensor) -> Tensor:
-        """(B, V) to (B, H): the mean of the hidden units, p(h = 1 | v) where they are logistic."""
+        """(B, V) to (B, H): the mean of the hidden units, p(h = 1 | v) for logistic units."""
         total = functional.linear(visible, self.weight, self.hidden_bias)
         return total if self.linear_hidden else torch.sigmoid(total)
 
@@ -86,12 +93,12 @@ class BoltzmannMachine:
     def gradient(
         self, rows: Tensor, weight: Tensor, k: int, chains: Tensor | None = None
     ) -> tuple[Gradient, Tensor]:
-        """Contrastive divergence (Hinton 2002): statistics of the rows minus those k steps on.
+        """Contrastive divergence (Hinton 2002): statistics of the rows minus those k steps later.
 
-        `rows` (B, V) count `weight` (B,). The chains start at the rows, or go on from `chains`,
-        (C, V) visible states of the model's own (persistent: Tieleman 2008), and end in the
-        states that come back. With k = 1 from the rows, what is rebuilt are the means of the
-        visible units, as in 2006; longer chains draw states, as Gibbs sampling asks for.
+        Rows (B, V) have weights (B,). The chains start at the rows, or continue from the visible
+        states `chains` (C, V) (persistent: Tieleman 2008). Their final states are returned. One
+        step from the rows uses the means of the visible units (Hinton and Salakhutdinov 2006);
+        longer chains sample states, as Gibbs sampling requires.
         """
         hidden = self.hidden(rows)
         draws = k > 1 or chains is not None
@@ -101,12 +108,12 @@ class BoltzmannMachine:
             visible = self.sample_visible(visible) if draws else visible
             above = self.hidden(visible)
         share = weight / len(rows)
-        # Chains of the model's own stand for no row; together they weigh as much as the batch.
-        against = share if chains is None else share.sum().expand(len(chains)) / len(chains)
+        # Persistent chains belong to no row; together they weigh as much as the batch.
+        chain_share = share if chains is None else share.sum().expand(len(chains)) / len(chains)
         gradient = Gradient(
-            (share[:, None] * hidden).t() @ rows - (against[:, None] * above).t() @ visible,
-            share @ rows - against @ visible,
-            share @ hidden - against @ above,
+            (share[:, None] * hidden).t() @ rows - (chain_share[:, None] * above).t() @ visible,
+            share @ rows - chain_share @ visible,
+            share @ hidden - chain_share @ above,
         )
         return gradient, visible
 

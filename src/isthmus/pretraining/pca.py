@@ -1,4 +1,4 @@
-"""The PCA start: the network begins at the principal components of its code size."""
+"""The PCA start: principal components as the initial linear path."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from isthmus.counts import LogCounts
-from isthmus.data import read_ahead, weight_sum
+from isthmus.data.loading.rows import weight_sum
 from isthmus.missing import filled
 from isthmus.pretraining.base import Pretraining
 from isthmus.types import Index, WeightedRows
@@ -23,15 +23,28 @@ POWER_ITERATIONS, OVERSAMPLING = 8, 16
 
 @dataclass(kw_only=True)
 class PCA(Pretraining):
-    """The linear path at the principal components, the nonlinear ones silent.
+    """The linear path at the principal components, the nonlinear paths at zero.
 
-    The estimator sets the weights itself (`CodeNetwork.start_linear`): it holds what training
-    brings against this very start.
+    The estimator sets these weights itself (`CodeNetwork.start_linear`), since it compares the
+    result of training with them.
+
+    Example:
+        >>> from isthmus.pretraining import PCA
+        >>> PCA().to_json()
+        {'type': 'PCA'}
     """
 
 
 class PCASolution(NamedTuple):
-    """Principal components of weighted rows, in float64."""
+    """Principal components of weighted rows, in float64.
+
+    Example:
+        >>> import torch
+        >>> from isthmus.pretraining import PCASolution
+        >>> solution = PCASolution(torch.eye(3), torch.tensor([3.0, 2, 1]), torch.zeros(3), 14.0)
+        >>> solution.first(2).scales
+        tensor([3., 2.])
+    """
 
     components: Tensor
     """(k, D), orthonormal rows, largest variance first."""
@@ -47,12 +60,12 @@ class PCASolution(NamedTuple):
 
     def first(self, n_components: int) -> "PCASolution":
         """The same with at most `n_components` components."""
-        kept = slice(0, n_components)
-        return self._replace(components=self.components[kept], scales=self.scales[kept])
+        first = slice(0, n_components)
+        return self._replace(components=self.components[first], scales=self.scales[first])
 
 
-class _Completed:
-    """Rows as (n, D) in double precision, with a number for each feature where it is missing."""
+class _Completed(WeightedRows):
+    """Rows (n, D) in double precision, with fill values for missing ones."""
 
     def __init__(
         self, rows: WeightedRows, fill_value: Tensor | float, seen: LogCounts | None = None
@@ -64,9 +77,9 @@ class _Completed:
         """How many rows there are."""
         return len(self.rows)
 
-    def ahead(self, batches: Sequence[Index], first: int) -> AbstractContextManager[None]:
-        """While inside, the rows may be read before they are taken."""
-        return read_ahead(self.rows, batches, first)
+    def prefetch(self, batches: Sequence[Index], first: int = 0) -> AbstractContextManager[None]:
+        """A context in which batches may be read before they are taken."""
+        return self.rows.prefetch(batches, first)
 
     def take(self, positions: Index) -> Tensor:
         """(len(positions), D): the rows at these positions."""
@@ -74,8 +87,8 @@ class _Completed:
         if self.seen is None:
             return filled(taken, self.fill_value).double()
         fill_value = torch.as_tensor(self.fill_value, device=taken.device, dtype=torch.float64)
-        found: Tensor = self.seen(taken.double(), fill_value)
-        return found
+        inputs: Tensor = self.seen(taken.double(), fill_value)
+        return inputs
 
 
 def principal_components(
@@ -86,11 +99,31 @@ def principal_components(
     fill_value: Tensor | float = 0.0,
     seen: LogCounts | None = None,
 ) -> PCASolution:
-    """The first `n_components` principal components, fewer where the rows span fewer.
+    """The first `n_components` principal components, or fewer if the rows span fewer dimensions.
 
-    Exact by eigenvectors of the covariance or of the Gram matrix, whichever is smaller, up to a
-    side of 1500; beyond by subspace iteration (Halko, Martinsson and Tropp 2011). Missing values
-    count as `stand_in`, a number or (D,). Of counts the components are those of what is `seen`.
+    They are exact, by eigenvectors of the covariance or of the Gram matrix, if one of them is at
+    most 1500 wide. Otherwise they are found by subspace iteration (Halko, Martinsson and Tropp
+    2011).
+
+    Parameters:
+        rows: The weighted rows (n, *shape).
+        n_components: The largest number of components, >= 1.
+        seed: Seeds the subspace iteration.
+        fill_value: Replaces missing values; a number or (D,).
+        seen: Takes the logarithms of counts; the components are then those of its output.
+
+    Example:
+        >>> import torch
+        >>> from isthmus.pretraining import principal_components
+        >>> from isthmus.types import WeightedRows
+        >>> class Rows(WeightedRows):
+        ...     weight = torch.ones(4)
+        ...     def __len__(self):
+        ...         return 4
+        ...     def take(self, positions):
+        ...         return torch.tensor([[2.0, 0], [-2, 0], [0, 1], [0, -1]])[positions]
+        >>> principal_components(Rows(), 1).components.abs()
+        tensor([[1., 0.]], dtype=torch.float64)
     """
     rows = _Completed(rows, fill_value, seen)
     n, width = len(rows), rows.take(np.arange(1)).shape[1]
@@ -103,15 +136,15 @@ def principal_components(
             variances, components = _from_gram(rows, mean, k)
         else:
             variances, components = _from_subspace(rows, mean, k, seed)
-    # Below this lies rounding: of the variances themselves, and of rows far from zero.
+    # Smaller variances are rounding errors, of themselves or of rows far from zero.
     floor = max(1e-12 * total, 1e-28 * float(mean.square().sum()), 1e-300)
-    kept = variances > floor
-    components = _fix_signs(components[kept])
-    return PCASolution(components, variances[kept].sqrt(), mean, total)
+    is_positive = variances > floor
+    components = _fix_signs(components[is_positive])
+    return PCASolution(components, variances[is_positive].sqrt(), mean, total)
 
 
 def _blocks(rows: WeightedRows, width: int) -> Iterator[tuple[Index, Tensor]]:
-    """Positions and weights of rows in blocks, of fewer rows where these are wide."""
+    """Positions and weights of rows in blocks, which are shorter for wide rows."""
     size = max(FEWEST_BLOCK_ROWS, min(BLOCK_ROWS, BLOCK_VALUES // width))
     for s in range(0, len(rows), size):
         stop = min(s + size, len(rows))
@@ -137,9 +170,9 @@ def _from_covariance(
     device = rows.weight.device
     squares = torch.zeros(width, width, dtype=torch.float64, device=device)
     sums = torch.zeros(width, dtype=torch.float64, device=device)
-    # Rows are seen from a point among them, so that what is far from zero cancels nothing.
+    # Subtracting a mean of some rows first avoids cancellation for rows far from zero.
     offset = rows.take(next(_blocks(rows, width))[0]).mean(dim=0)
-    with read_ahead(rows, []):
+    with rows.prefetch([]):
         for positions, weight in _blocks(rows, width):
             x = _centred(rows, positions, offset)
             weighted = weight.double()[:, None] * x

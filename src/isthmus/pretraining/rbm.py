@@ -1,4 +1,4 @@
-"""Restricted Boltzmann machines, one a layer, unrolled into encoder and decoder."""
+"""Restricted Boltzmann machines, one per layer, unrolled into encoder and decoder."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from isthmus.data import plain_batches
+from isthmus.data.loading.rows import consecutive_batches
 from isthmus.errors import require
 from isthmus.kinds.blocks import Bounded, Dense
 from isthmus.losses import Bernoulli
-from isthmus.pretraining.base import Job
+from isthmus.pretraining.base import PretrainingJob
 from isthmus.pretraining.boltzmann import BoltzmannMachine, logit
-from isthmus.pretraining.greedy import Ladder, LayerWise
+from isthmus.pretraining.greedy import LayerPairs, LayerWise
 from isthmus.types import WeightedRows
 
 EARLY_EPOCHS, EARLY_MOMENTUM = 5, 0.5
@@ -21,13 +21,18 @@ FIRST_STD = 0.01
 
 @dataclass(kw_only=True)
 class RBM(LayerWise):
-    """A restricted Boltzmann machine for each layer, learned by contrastive divergence.
+    """A restricted Boltzmann machine per layer, trained by contrastive divergence.
 
-    The recipe of Hinton and Salakhutdinov 2006, "Reducing the dimensionality of data with neural
-    networks": logistic units, fed with the probabilities below; linear units of unit variance for
-    the code, unless its activation is the sigmoid, and for the row, unless the loss is Bernoulli.
-    Then W and the hidden biases become the encoder's layer, W' and the visible biases the
-    decoder's. Needs dense layers with activation "sigmoid".
+    The recipe is that of Hinton and Salakhutdinov (2006), "Reducing the dimensionality of data with
+    neural networks". Units are logistic, with the probabilities of the layer below as input. The
+    code has linear units of unit variance unless its activation is the sigmoid, and so does the row
+    unless the loss is Bernoulli. W and the hidden biases become the encoder's layer, W' and the
+    visible biases the decoder's. It needs dense layers with activation "sigmoid".
+
+    Example:
+        >>> from isthmus.pretraining import RBM
+        >>> RBM(k=2).to_json()["k"]
+        2
     """
 
     FEWEST_EPOCHS: ClassVar[int] = 20
@@ -36,14 +41,14 @@ class RBM(LayerWise):
     """Gibbs steps of contrastive divergence, >= 1."""
 
     persistent: bool = False
-    """Whether the chains go on from step to step instead of starting at the rows (Tieleman
+    """Whether the chains continue from step to step instead of starting at the rows (Tieleman
     2008)."""
 
     lr: float = 0.1
     """Learning rate of machines with logistic units on both sides, > 0."""
 
     lr_linear: float = 0.001
-    """Learning rate of machines with linear units, which diverge sooner, > 0."""
+    """Learning rate of machines with linear units, which diverge more easily, > 0."""
 
     momentum: float = 0.9
     """Share of the last step that the next one repeats, in [0, 1); at most 0.5 in the first five
@@ -53,7 +58,7 @@ class RBM(LayerWise):
     """How strongly weights are pulled to zero, >= 0; biases are left alone."""
 
     def check(self) -> None:
-        """Raise RequestError when the settings make no sense."""
+        """Raise RequestError if a setting is out of range."""
         super().check()
         require(self.k >= 1, f"RBM: k={self.k} must be at least 1")
         require(self.lr > 0, f"RBM: lr={self.lr} must be positive")
@@ -64,48 +69,48 @@ class RBM(LayerWise):
         )
         require(self.weight_cost >= 0, f"RBM: weight_cost={self.weight_cost} must not be negative")
 
-    def ladder(self, job: Job) -> Ladder:
-        """The levels of the network; RequestError where its units are no RBM's."""
-        ladder = Ladder(job, "rbm")
+    def layer_pairs(self, job: PretrainingJob) -> LayerPairs:
+        """The layer pairs of the network; RequestError unless their units suit an RBM."""
+        pairs = LayerPairs(job, "rbm")
         require(
-            isinstance(ladder.encoder, Dense) and isinstance(ladder.encoder.activation, nn.Sigmoid),
+            isinstance(pairs.encoder, Dense) and isinstance(pairs.encoder.activation, nn.Sigmoid),
             "pretraining='rbm' needs dense layers of logistic units; use "
             "kind=kinds.Multilayer(activation='sigmoid')",
         )
         require(
-            not isinstance(ladder.network.output, Bounded),
+            not isinstance(pairs.network.output, Bounded),
             "pretraining='rbm' needs an output without bounds; use output='auto'",
         )
-        return ladder
+        return pairs
 
-    def level(self, ladder: Ladder, level: int, job: Job) -> "MachineLevel":
-        """A machine of small random weights, between what lies below and the level's units."""
-        weight = getattr(ladder.encoder.affine(level), "weight").detach()  # noqa: B009
+    def trainer(self, pairs: LayerPairs, level: int, job: PretrainingJob) -> "RBMTrainer":
+        """The trainer of a machine with small random weights."""
+        weight = getattr(pairs.encoder.affine(level), "weight").detach()  # noqa: B009
         nn.init.normal_(weight, std=FIRST_STD)
-        last = level == ladder.depth - 1
-        linear_visible = level == 0 and not isinstance(ladder.loss, Bernoulli)
+        last = level == pairs.depth - 1
+        linear_visible = level == 0 and not isinstance(pairs.loss, Bernoulli)
         visible_bias = weight.new_zeros(weight.shape[1])
         if level == 0:
-            mean = _mean(ladder, job.train)
+            mean = _mean(pairs, job.train)
             visible_bias = mean if linear_visible else logit(mean)
         machine = BoltzmannMachine(
             weight,
             visible_bias,
             weight.new_zeros(weight.shape[0]),
             linear_visible=linear_visible,
-            linear_hidden=last and ladder.network.code_activation_name != "sigmoid",
+            linear_hidden=last and pairs.network.code_activation_name != "sigmoid",
         )
-        return MachineLevel(self, ladder, level, machine)
+        return RBMTrainer(self, pairs, level, machine)
 
 
-class MachineLevel:
-    """A machine as it learns, and its way into the network."""
+class RBMTrainer:
+    """Trains one machine and writes it to the network."""
 
-    def __init__(self, spec: RBM, ladder: Ladder, level: int, machine: BoltzmannMachine) -> None:
+    def __init__(self, spec: RBM, pairs: LayerPairs, level: int, machine: BoltzmannMachine) -> None:
         self.spec, self.machine = spec, machine
         self.layers: tuple[Any, Any] = (
-            ladder.encoder.affine(level),
-            ladder.decoder.affine(ladder.depth - 1 - level),
+            pairs.encoder.affine(level),
+            pairs.decoder.affine(pairs.depth - 1 - level),
         )
         parameters = (machine.weight, machine.visible_bias, machine.hidden_bias)
         self.parameters = parameters
@@ -117,7 +122,7 @@ class MachineLevel:
 
     @property
     def units(self) -> str:
-        """Which units the machine has."""
+        """The kinds of units of the machine."""
         below = "linear" if self.machine.linear_visible else "logistic"
         above = "linear" if self.machine.linear_hidden else "logistic"
         return f"RBM of {below} units" if below == above else f"RBM of {below} to {above} units"
@@ -153,7 +158,7 @@ class MachineLevel:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Unroll the machine: W up, W' down; a tied layer has its weight already."""
+        """Write W to the encoder and W' to the decoder, unless the decoder is tied."""
         up, down = self.layers
         up.weight.copy_(self.machine.weight)
         up.bias.copy_(self.machine.hidden_bias)
@@ -162,10 +167,10 @@ class MachineLevel:
         down.bias.copy_(self.machine.visible_bias)
 
 
-def _mean(ladder: Ladder, rows: WeightedRows) -> Tensor:
+def _mean(pairs: LayerPairs, rows: WeightedRows) -> Tensor:
     """(V,): the weighted mean of all rows, completed where values are missing."""
     sums = [
-        rows.weight[torch.as_tensor(positions)] @ ladder.below(0, rows.take(positions)).flatten(1)
-        for positions in plain_batches(len(rows))
+        rows.weight[torch.as_tensor(positions)] @ pairs.inputs(0, rows.take(positions)).flatten(1)
+        for positions in consecutive_batches(len(rows))
     ]
     return torch.stack(sums).sum(dim=0) / rows.weight.sum()

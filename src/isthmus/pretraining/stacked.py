@@ -1,4 +1,4 @@
-"""Autoencoders of one layer each, stacked: every level learns to rebuild the one below."""
+"""Stacked autoencoders: each layer is pretrained to reconstruct its inputs."""
 
 from dataclasses import dataclass
 
@@ -6,75 +6,85 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import require
-from isthmus.pretraining.base import Job
-from isthmus.pretraining.greedy import Ladder, LayerWise
+from isthmus.pretraining.base import PretrainingJob
+from isthmus.pretraining.greedy import LayerPairs, LayerWise
 
 
 @dataclass(kw_only=True)
 class AutoencoderStack(LayerWise):
-    """An autoencoder for each layer, of dense and convolutional kinds alike.
+    """A denoising autoencoder per layer, for dense and convolutional kinds.
 
-    Each level rebuilds what lies below from a copy of it with values masked (Bengio et al. 2007,
-    "Greedy layer-wise training of deep networks"; Vincent et al. 2010, "Stacked denoising
-    autoencoders"): the row by the loss of the fit, activations by squared error, with Adam.
+    Each layer pair reconstructs its inputs from a copy with masked values, with Adam. The loss is
+    that of the fit for rows and the squared error for activations.
+
+    Source: Bengio et al. (2007), "Greedy layer-wise training of deep networks"; Vincent et al.
+    (2010), "Stacked denoising autoencoders".
+
+    Example:
+        >>> from isthmus.pretraining import AutoencoderStack
+        >>> AutoencoderStack(masking_rate=0.1).to_json()["masking_rate"]
+        0.1
     """
 
-    noise: float = 0.25
-    """Share of the values set to zero on the way in, in [0, 1); 0 is a plain autoencoder."""
+    masking_rate: float = 0.25
+    """Share of the inputs set to zero, in [0, 1); 0 is a plain autoencoder."""
 
     lr: float = 3e-3
     """Learning rate of Adam, > 0."""
 
     def check(self) -> None:
-        """Raise RequestError when the settings make no sense."""
+        """Raise RequestError if a setting is out of range."""
         super().check()
         name = type(self).__name__
-        require(0 <= self.noise < 1, f"{name}: noise={self.noise} must be at least 0 and below 1")
+        require(
+            0 <= self.masking_rate < 1,
+            f"{name}: masking_rate={self.masking_rate} must be at least 0 and below 1",
+        )
         require(self.lr > 0, f"{name}: lr={self.lr} must be positive")
 
-    def ladder(self, job: Job) -> Ladder:
-        """The levels of the network; RequestError where it has no hidden layers."""
-        return Ladder(job, "autoencoder")
+    def layer_pairs(self, job: PretrainingJob) -> LayerPairs:
+        """The layer pairs of the network; RequestError without hidden layers."""
+        return LayerPairs(job, "autoencoder")
 
-    def level(self, ladder: Ladder, level: int, job: Job) -> "AutoencoderLevel":
-        """The level with the weights its layers were drawn with."""
+    def trainer(self, pairs: LayerPairs, level: int, job: PretrainingJob) -> "AutoencoderTrainer":
+        """The trainer of a layer pair with its initial weights."""
         del job
-        return AutoencoderLevel(self, ladder, level)
+        return AutoencoderTrainer(self, pairs, level)
 
 
-class AutoencoderLevel:
-    """An autoencoder of one hidden layer: a layer of the encoder, its mirror in the decoder."""
+class AutoencoderTrainer:
+    """Trains a layer of the encoder and its mirror in the decoder."""
 
-    def __init__(self, spec: AutoencoderStack, ladder: Ladder, level: int) -> None:
+    def __init__(self, spec: AutoencoderStack, pairs: LayerPairs, level: int) -> None:
         self.rate = "lr"
-        self.noise, self.ladder, self.level = spec.noise, ladder, level
-        layers = (ladder.encoder.affine(level), ladder.decoder.affine(ladder.depth - 1 - level))
+        self.masking_rate, self.pairs, self.level = spec.masking_rate, pairs, level
+        layers = (pairs.encoder.affine(level), pairs.decoder.affine(pairs.depth - 1 - level))
         parameters = [parameter for layer in layers for parameter in layer.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=spec.lr)
-        self.units = "denoising autoencoder" if spec.noise else "autoencoder"
+        self.units = "denoising autoencoder" if spec.masking_rate else "autoencoder"
 
     def step(self, below: Tensor, weight: Tensor, epoch: int) -> None:
         """One step of Adam on a masked batch."""
         del epoch
-        seen = below.masked_fill(torch.rand_like(below) < self.noise, 0.0)
-        loss = (weight * self._rebuilding(seen, below)).mean()
+        seen = below.masked_fill(torch.rand_like(below) < self.masking_rate, 0.0)
+        loss = (weight * self._reconstruction_error(seen, below)).mean()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
     def errors(self, below: Tensor) -> Tensor:
         """(B,): the loss of clean rows, the mean over their values."""
-        return self._rebuilding(below, below)
+        return self._reconstruction_error(below, below)
 
     def free_energy(self, below: Tensor) -> None:
-        """None: there is no such thing."""
+        """None: an autoencoder has no free energy."""
 
     def finish(self) -> None:
-        """Nothing to do but forget gradients: the network's own layers have learned."""
+        """Clear the gradients; the weights are those of the network."""
         self.optimizer.zero_grad()
 
-    def _rebuilding(self, seen: Tensor, below: Tensor) -> Tensor:
-        back = self.ladder.down(self.level, self.ladder.up(self.level, seen)).reshape(below.shape)
+    def _reconstruction_error(self, seen: Tensor, below: Tensor) -> Tensor:
+        back = self.pairs.down(self.level, self.pairs.up(self.level, seen)).reshape(below.shape)
         if self.level == 0:
-            return self.ladder.loss.per_row(back, self.ladder.rows(below))
+            return self.pairs.loss.per_row(back, self.pairs.rows(below))
         return (back - below).square().flatten(1).mean(dim=1)
