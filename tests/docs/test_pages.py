@@ -30,7 +30,8 @@ PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-PATH = re.compile(r"`((?:[\w.-]+/)*[\w.-]+\.(?:py|c|h|md|jsonl|toml)|(?:[\w.-]+/)+)`")
+CODE = re.compile(r"`([^`]+)`")
+PATH = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:py|c|h|md|jsonl|toml)|(?:[\w.-]+/)+")
 
 # Paths that a reader's own files have in an example.
 READERS_OWN = {"again/", "photos/", "readings/", "history.jsonl", "data/"}
@@ -114,8 +115,9 @@ def bad_links(page: Path) -> Iterator[str]:
 def bad_paths(text: str, root: Path) -> Iterator[str]:
     """Paths in backticks that are in no folder from which they could be meant."""
     bases = (root, root / "src" / "isthmus", root / "docs")
-    for path in PATH.findall(prose(text)):
-        if path not in READERS_OWN and not any((base / path).exists() for base in bases):
+    for path in " ".join(CODE.findall(prose(text))).split():
+        named = PATH.fullmatch(path) and path not in READERS_OWN
+        if named and not any((base / path).exists() for base in bases):
             yield path
 
 
@@ -214,5 +216,5 @@ def test_wrong_links_and_paths_are_found(tmp_path):
     page = tmp_path / "a.md"
     page.write_text("# One `two`, three\n[x](b.md) [y](#four) [z](#one-two-three) [w](a.md#five)\n")
     assert [fault.split(":")[0] for fault in bad_links(page)] == ["b.md", "#four", "a.md#five"]
-    text = "`src/part.py` `a.md` `kinds/` `name.csv` `photos/`\n```sh\n`b.py`\n```\n"
+    text = "`python src/part.py x` `a.md` `kinds/` `name.csv` `photos/`\n```sh\n`b.py`\n```\n"
     assert list(bad_paths(text, tmp_path)) == ["src/part.py", "kinds/"]
