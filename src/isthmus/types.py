@@ -21,7 +21,7 @@ LinearLink = tuple[float | Tensor, float | Tensor]
 
 
 class Output(NamedTuple):
-    """What one forward pass gives."""
+    """The result of one forward pass."""
 
     reconstruction: Tensor
     """(B, *shape): the decoder's raw output; the loss's `mean` turns it into data."""
@@ -30,7 +30,7 @@ class Output(NamedTuple):
     """(B, K): what `transform` returns."""
 
     terms: Mapping[str, Tensor] = MappingProxyType({})
-    """Losses only this network can compute, already weighted scalars, by name."""
+    """Further losses of this network by name, as weighted scalars."""
 
 
 class DenseEncoder(NamedTuple):
@@ -44,7 +44,7 @@ class DenseEncoder(NamedTuple):
 
 
 class Network(nn.Module):
-    """What the training loop asks of a network, whatever its kind."""
+    """Base of all networks: the members that training uses."""
 
     def __call__(self, x: Tensor) -> Output:
         """Encode and decode (B, *shape)."""
@@ -52,11 +52,11 @@ class Network(nn.Module):
 
     @property
     def code_range(self) -> tuple[float, float] | None:
-        """The interval every code unit stays in, or None where it is open."""
+        """The interval of every code unit, or None if it is unbounded."""
         return None
 
     def clamp_output(self, x: Tensor) -> Tensor:
-        """(B, *shape) data, cut off or bent where the network's own output would be."""
+        """(B, *shape) data after the output activation of the network."""
         return x
 
     def dense_encoder(self) -> DenseEncoder | None:
@@ -77,7 +77,7 @@ class Network(nn.Module):
 
 
 class Step(NamedTuple):
-    """One batch after its forward pass, as penalties see it."""
+    """One batch after its forward pass, the input of penalties."""
 
     model: Network
     x: Tensor
@@ -118,13 +118,13 @@ class CountFacts:
     """Whether rows have size factors; then all columns are counts."""
 
     dispersion: Array
-    """How far the variance exceeds the mean, in squares of the mean, >= 0."""
+    """The dispersion: variance minus mean, divided by the squared mean, >= 0."""
 
     cost: Array
     """The mean half deviance of the negative binomial of that dispersion around the mean, > 0."""
 
     poisson_cost: Array
-    """The same for Poisson's."""
+    """The same for the Poisson distribution."""
 
     log_mean: Array
     log_scale: Array
@@ -187,7 +187,7 @@ class Facts:
 
     @property
     def n_features(self) -> int:
-        """Numbers in one row."""
+        """The number of features of a row."""
         return int(np.prod(self.shape))
 
 

@@ -55,7 +55,7 @@ from isthmus.imputation.imputer import min_imputer_rows
 from isthmus.imputation.lazy import LazyImputer, lazy_imputer
 from isthmus.kinds import CodeNetwork
 from isthmus.losses import Squared
-from isthmus.pretraining import PretrainingJob, PCASolution, Random, registered_name
+from isthmus.pretraining import PCASolution, PretrainingJob, Random, registered_name
 from isthmus.pretraining.pca import EXACT_SIDE
 from isthmus.randomness import reseed
 from isthmus.runtime import malloc
