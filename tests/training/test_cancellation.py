@@ -10,9 +10,14 @@ import pytest
 import torch
 
 from isthmus import Autoencoder, fit_together, kinds
-from isthmus.training.cancellation import STOP, Stop, heed, uninterrupted
+from isthmus.training.cancellation import (
+    CANCELLATION,
+    CancellationToken,
+    check_cancelled,
+    deferred_interrupts,
+)
 from isthmus.training.engines.cpu import kernel
-from isthmus.training.engines.dense.adam_loop import Stride
+from isthmus.training.engines.dense.adam_loop import AdamLoop
 from isthmus.training.reporters import Silent
 
 
@@ -32,7 +37,7 @@ def test_it_waits_for_the_end():
     done = []
 
     def work():
-        with uninterrupted():
+        with deferred_interrupts():
             press()
             done.append(1)
 
@@ -43,9 +48,9 @@ def test_it_waits_for_the_end():
 
 
 def test_without_it_nothing_happens():
-    with uninterrupted():
+    with deferred_interrupts():
         pass
-    with pytest.raises(ZeroDivisionError), uninterrupted():
+    with pytest.raises(ZeroDivisionError), deferred_interrupts():
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -53,14 +58,14 @@ def test_without_it_nothing_happens():
 def test_other_handlers_and_threads_are_left_alone():
     seen = []
     signal.signal(signal.SIGINT, lambda *told: seen.append(told[0]))
-    with uninterrupted():
+    with deferred_interrupts():
         press()
     assert seen == [signal.SIGINT]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     handlers = []
 
     def work():
-        with uninterrupted():
+        with deferred_interrupts():
             handlers.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
@@ -84,7 +89,7 @@ def test_a_fit_stopped_in_mid_stride_is_kept(tmp_path, monkeypatch, rng):
         )
 
     whole = made().fit(X)
-    call, calls = Stride.__call__, []
+    call, calls = AdamLoop.__call__, []
 
     def pressed(self, steps):
         calls.append(1)
@@ -93,7 +98,7 @@ def test_a_fit_stopped_in_mid_stride_is_kept(tmp_path, monkeypatch, rng):
         return call(self, steps)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stride, "__call__", pressed)
+        patch.setattr(AdamLoop, "__call__", pressed)
         with pytest.raises(KeyboardInterrupt):
             made(checkpoint=tmp_path / "c").fit(X)
     assert list((tmp_path / "c").iterdir())
@@ -103,16 +108,16 @@ def test_a_fit_stopped_in_mid_stride_is_kept(tmp_path, monkeypatch, rng):
 
 
 def test_a_word_is_for_the_fits_below_it_too():
-    above = Stop()
-    below = Stop(Stop(above))
-    assert not below.asked
-    above.told = True
-    assert below.asked
-    above.told = False
-    below.told = True
-    assert below.asked
-    assert not above.asked
-    heed()  # no fit is under way
+    above = CancellationToken()
+    below = CancellationToken(CancellationToken(above))
+    assert not below.cancelled
+    above.is_set = True
+    assert below.cancelled
+    above.is_set = False
+    below.is_set = True
+    assert below.cancelled
+    assert not above.cancelled
+    check_cancelled()  # no fit is under way
 
 
 class Pressing(Silent):
@@ -125,7 +130,7 @@ class Pressing(Silent):
         self.strides += 1
         if self.strides == 3:
             press()
-            while not STOP.get().asked:  # until the main thread has noticed
+            while not CANCELLATION.get().cancelled:  # until the main thread has noticed
                 time.sleep(0.001)
 
     def finish(self):
@@ -150,7 +155,7 @@ def raising(*_):
     ids=lambda way: next(iter(way)),
 )
 def test_however_often_it_comes_no_fit_goes_on(rng, monkeypatch, way, handler):
-    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(kernel, "MIN_SECONDS", 0.0)
     signal.signal(signal.SIGINT, handler)
     X = np.tanh(rng.normal(size=(200, 3)) @ rng.normal(size=(3, 16)))
     X = X.reshape(200, 4, 4) if "kind" in way else X
@@ -161,7 +166,7 @@ def test_however_often_it_comes_no_fit_goes_on(rng, monkeypatch, way, handler):
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
         fit_together(fits, X)
-    assert not [one for one in threading.enumerate() if "_work" in one.name]
+    assert not [one for one in threading.enumerate() if "_run_job" in one.name]
     assert told.strides == 3
     assert told.ends >= 1
     assert torch.equal(torch.get_rng_state(), state)

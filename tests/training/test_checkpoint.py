@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from isthmus import Autoencoder, corruptions, kinds, losses, optim
 from isthmus.errors import ArtifactError, DivergenceError
 from isthmus.training import checkpoint
-from isthmus.training.engines.dense.step import ClosedStep
+from isthmus.training.engines.dense.step import ManualStep
 from isthmus.training.state import TENSOR_FIELDS, State
 
 X = np.random.default_rng(0).normal(size=(120, 6)) @ np.random.default_rng(1).normal(size=(6, 6))
@@ -44,7 +44,7 @@ class Trouble:
 
     def __init__(self, monkeypatch, *, stop):
         self.calls = 0
-        real = ClosedStep.passed
+        real = ManualStep.forward_backward
 
         def step(inner, x, weight):
             self.calls += 1
@@ -54,7 +54,7 @@ class Trouble:
             spoil = self.calls == DIVERGE_AT_STEP
             return {k: v * float("nan") if spoil else v for k, v in terms.items()}
 
-        monkeypatch.setattr(ClosedStep, "passed", step)
+        monkeypatch.setattr(ManualStep, "forward_backward", step)
 
 
 def outcome(model):
@@ -105,7 +105,7 @@ def test_the_stop_came_at_a_telling_moment(stopped):
     assert same == ["stopped"]
 
 
-GUARDS = ("ceiling", "rescues")
+GUARDS = ("ceiling", "restores")
 LEFT_OUT = (*TENSOR_FIELDS, *GUARDS, *NOT_RESULTS)
 FIELDS = [field.name for field in dataclasses.fields(State) if field.name not in LEFT_OUT]
 
@@ -125,9 +125,9 @@ def test_every_part_of_the_state_matters(stopped, tmp_path, name):
 def test_the_ceiling_and_the_count_of_rescues_are_kept(stopped, tmp_path):
     _, tensors, metadata = stopped
     with pytest.raises(DivergenceError, match="diverged 6 times"):
-        resumed(tmp_path, tensors, with_state(metadata, ceiling=1e-12, rescues=5))
+        resumed(tmp_path, tensors, with_state(metadata, ceiling=1e-12, restores=5))
     with pytest.warns(ConvergenceWarning), pytest.raises(DivergenceError, match="diverged 6 times"):
-        resumed(tmp_path, tensors, with_state(metadata, ceiling=1e-12, rescues=4))
+        resumed(tmp_path, tensors, with_state(metadata, ceiling=1e-12, restores=4))
 
 
 @pytest.mark.parametrize("part", ["network.", "best.", "average.", "optimizer."])
@@ -186,7 +186,7 @@ def test_resume_without_a_checkpoint_starts_anew(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "after", ["torch.optim.AdamW.step", "isthmus.training.trainer.Trainer._judge"]
+    "after", ["torch.optim.AdamW.step", "isthmus.training.trainer.Trainer._update_best"]
 )
 def test_ctrl_c_in_the_middle_of_a_change_costs_nothing_but_time(tmp_path, monkeypatch, after):
     whole = outcome(make(None).fit(X))

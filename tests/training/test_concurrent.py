@@ -13,9 +13,10 @@ from isthmus.errors import RequestError
 from isthmus.kinds import Multilayer, Vanilla
 from isthmus.losses import L1, Contraction
 from isthmus.optim import Adam, AdamW
-from isthmus.training.concurrent import once, run_together
+from isthmus.training.concurrent import run_together
 from isthmus.training.engines import batched
 from isthmus.training.engines.cpu import build, kernel
+from isthmus.training.shared_cache import cached
 
 BASE = {
     "n_components": 2,
@@ -60,13 +61,13 @@ def rows(rng):
 @pytest.fixture
 def stacks(monkeypatch):
     """How many networks each stack of steps was of."""
-    sizes, before = [], batched.Stack.__call__
+    sizes, before = [], batched.BatchedSteps.__call__
 
     def counted(self, asked):
         sizes.append(len(asked))
         return before(self, asked)
 
-    monkeypatch.setattr(batched.Stack, "__call__", counted)
+    monkeypatch.setattr(batched.BatchedSteps, "__call__", counted)
     return sizes
 
 
@@ -95,8 +96,8 @@ def test_together_is_alone(rows, stacks, name):
     together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
     for one, other in zip(alone, together, strict=True):
         assert_same(one, other)
-    alike = name not in ("batches", "what has no closed form", "penalties of other names")
-    assert bool(stacks) == alike
+    equal_weights = name not in ("batches", "what has no closed form", "penalties of other names")
+    assert bool(stacks) == equal_weights
 
 
 def test_rows_may_differ(rng, stacks):
@@ -111,11 +112,11 @@ def test_rows_may_differ(rng, stacks):
 @pytest.fixture
 def side_by_side(monkeypatch):
     """How many fits were in C at the same time; any fit goes there."""
-    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(kernel, "MIN_SECONDS", 0.0)
     if build.library() is None:
         pytest.skip("needs a C compiler")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # of which the crew makes use
-    most, inside, call = [], [], kernel.Kernel.__call__
+    most, inside, call = [], [], kernel.KernelCall.__call__
     met = threading.Barrier(2, timeout=20)
 
     def counted(self, *args):
@@ -127,7 +128,7 @@ def side_by_side(monkeypatch):
         inside.pop()
         return found
 
-    monkeypatch.setattr(kernel.Kernel, "__call__", counted)
+    monkeypatch.setattr(kernel.KernelCall, "__call__", counted)
     return most
 
 
@@ -154,22 +155,22 @@ def test_an_interrupt_ends_those_in_c_too(rows, side_by_side, tmp_path):
     fits[1].set_params(callbacks=(stop,))
     with pytest.raises(KeyboardInterrupt):
         run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
-    assert not [one for one in threading.enumerate() if one.daemon and "_work" in one.name]
+    assert not [one for one in threading.enumerate() if one.daemon and "_run_job" in one.name]
     assert side_by_side
 
 
 def test_what_fails_in_c_fails_its_own_fit_alone(rows, monkeypatch):
-    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(kernel, "MIN_SECONDS", 0.0)
     if build.library() is None:
         pytest.skip("needs a C compiler")
-    call = kernel.Compiled.__call__
+    call = kernel.CKernel.__call__
 
     def failing(self, steps):
-        if self.plan.batch_size == 33:
+        if self.adam.plan.batch_size == 33:
             raise RuntimeError("enough")
         return call(self, steps)
 
-    monkeypatch.setattr(kernel.Compiled, "__call__", failing)
+    monkeypatch.setattr(kernel.CKernel, "__call__", failing)
     fits = [made({}), made({"batch_size": 33}), made({"random_state": 1})]
     together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
     assert str(together[1]) == "enough"
@@ -178,13 +179,13 @@ def test_what_fails_in_c_fails_its_own_fit_alone(rows, monkeypatch):
 
 
 def test_a_planted_fault_is_caught(rows, monkeypatch):
-    before = batched.Stack._clip
+    before = batched.BatchedSteps._clip
 
     def mixed(self):
         before(self)
-        self.slopes[0] += 1e-4 * self.slopes[1]
+        self.grads[0] += 1e-4 * self.grads[1]
 
-    monkeypatch.setattr(batched.Stack, "_clip", mixed)
+    monkeypatch.setattr(batched.BatchedSteps, "_clip", mixed)
     fits = [made({"random_state": seed}) for seed in range(2)]
     together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
     with pytest.raises(AssertionError):
@@ -241,18 +242,18 @@ def test_random_state_and_threads_are_left_as_they_were(rows):
     assert torch.get_num_threads() == threads
 
 
-def test_what_they_share_is_worked_out_once(rows):
+def test_what_they_share_is_computed_once(rows):
     made_of, owner = [], object()
 
     def work():
         made_of.append(1)
         return len(made_of)
 
-    jobs = [lambda: once((owner,), "key", work)] * 3
+    jobs = [lambda: cached((owner,), "key", work)] * 3
     assert run_together(jobs) == [1, 1, 1]
     assert run_together(jobs) == [2, 2, 2]
-    assert once((owner,), "key", work) == 3
-    others = [lambda: once((object(),), "key", work)] * 2
+    assert cached((owner,), "key", work) == 3
+    others = [lambda: cached((object(),), "key", work)] * 2
     assert run_together(others) == [4, 5]
 
 
@@ -270,7 +271,7 @@ WAYS = {
 
 @pytest.fixture
 def _soon_in_c(monkeypatch):
-    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(kernel, "MIN_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("_soon_in_c")

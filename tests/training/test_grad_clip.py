@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from isthmus import Autoencoder, fit_together, kinds, optim
-from isthmus.estimator import resolve
-from isthmus.training.engines.base import AutogradStep
+from isthmus.training.engines import select
 from isthmus.training.engines.cpu import kernel
-from isthmus.training.engines.dense.adam_loop import Stride
-from isthmus.training.grad_clip import clip, clipper, norms
+from isthmus.training.engines.dense.adam_loop import AdamLoop
+from isthmus.training.grad_clip import clip, make_clipper, norms
 
 SCALES = [1e-3, 1.0, 1e3, 1e25, np.inf, np.nan]
 
@@ -17,8 +16,8 @@ SCALES = [1e-3, 1.0, 1e3, 1e25, np.inf, np.nan]
 def drawn(length, scale):
     """Slopes of a norm of about `scale` times the root of their number, and the same in double."""
     torch.manual_seed(0)
-    slopes = torch.randn(length) * scale
-    return slopes, slopes.double()
+    grads = torch.randn(length) * scale
+    return grads, grads.double()
 
 
 def shortened(exact, most):
@@ -32,17 +31,17 @@ def shortened(exact, most):
 @pytest.mark.parametrize("length", [50, 100_000])
 @pytest.mark.parametrize("scale", SCALES)
 def test_flat_slopes_are_clipped_as_torch_clips_them(length, scale):
-    slopes, exact = drawn(length, scale)
+    grads, exact = drawn(length, scale)
     with np.errstate(all="ignore"):  # as a stride does
-        clipper(slopes, 0.7)()
-    torch.testing.assert_close(slopes, shortened(exact, 0.7), equal_nan=True)
+        make_clipper(grads, 0.7)()
+    torch.testing.assert_close(grads, shortened(exact, 0.7), equal_nan=True)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_slopes_of_parameters_are_clipped_together(scale):
-    slopes, exact = drawn(60, scale)
+    grads, exact = drawn(60, scale)
     parameters = [torch.nn.Parameter(torch.zeros(size)) for size in (10, 45, 5, 3)]
-    for parameter, part in zip(parameters, torch.split(slopes, (10, 45, 5)), strict=False):
+    for parameter, part in zip(parameters, torch.split(grads, (10, 45, 5)), strict=False):
         parameter.grad = part.clone()
     clip(iter(parameters), 0.7)
     assert parameters[3].grad is None
@@ -51,9 +50,9 @@ def test_slopes_of_parameters_are_clipped_together(scale):
 
 
 def test_norms_of_a_stack():
-    slopes = torch.stack([drawn(40, scale)[0] for scale in (1.0, 1e25, np.inf)])
-    wanted = torch.linalg.vector_norm(slopes.double(), dim=1).float()
-    torch.testing.assert_close(norms(slopes), wanted)
+    grads = torch.stack([drawn(40, scale)[0] for scale in (1.0, 1e25, np.inf)])
+    wanted = torch.linalg.vector_norm(grads.double(), dim=1).float()
+    torch.testing.assert_close(norms(grads), wanted)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e12, 1e15])
@@ -80,10 +79,10 @@ def test_rows_of_any_scale_are_learned_alike_however_steps_are_taken(scale, monk
         told(Autoencoder(3, **settings).fit(X)),
         told(fit_together([Autoencoder(3, **settings), Autoencoder(3, **settings)], X)[1]),
     )
-    monkeypatch.setattr(kernel, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(kernel, "MIN_SECONDS", 0.0)
     in_c = told(Autoencoder(3, **settings).fit(X))
-    monkeypatch.setattr(resolve, "closed_step", lambda *args, **options: None)
+    monkeypatch.setattr(select, "manual_step", lambda *args, **options: "a test")
     wanted = told(Autoencoder(3, **settings).fit(X))
-    assert (one[0], wanted[0]) == (Stride.engine, AutogradStep.engine)
+    assert (one[0], wanted[0]) == (AdamLoop.name, "autograd")
     for _, losses in (one, stacked, in_c):
         assert losses == pytest.approx(wanted[1], rel=1e-2)

@@ -6,7 +6,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from isthmus import Autoencoder, kinds, optim
 from isthmus.errors import DivergenceError
-from isthmus.training.engines.dense.step import ClosedStep
+from isthmus.training.engines.dense.step import ManualStep
 from isthmus.training.reporters import Bar, Lines, Silent, describe
 
 RNG = np.random.default_rng(0)
@@ -86,23 +86,23 @@ def test_callbacks_see_every_epoch_and_may_stop():
     seen = []
     model = make(callbacks=(lambda r: seen.append(r["epoch"]), lambda r: r["epoch"] == 4)).fit(X)
     assert seen == [1, 2, 3, 4]
-    assert model.facts_["stopped"] == "a callback asked for it"
+    assert model.facts_["stopped"] == "a callback returned True"
 
 
 def spoil(monkeypatch, when):
     calls = iter(range(10**9))
-    real = ClosedStep.passed
+    real = ManualStep.forward_backward
 
     def step(self, x, weight):
         terms = real(self, x, weight)
         return {k: v * float("nan") for k, v in terms.items()} if when(next(calls)) else terms
 
-    monkeypatch.setattr(ClosedStep, "passed", step)
+    monkeypatch.setattr(ManualStep, "forward_backward", step)
 
 
 def test_a_nan_is_met_with_the_best_weights_and_a_lower_rate(monkeypatch):
     spoil(monkeypatch, lambda call: call == 30)
-    with pytest.warns(ConvergenceWarning, match="went back to the weights of epoch"):
+    with pytest.warns(ConvergenceWarning, match="restored the weights of epoch"):
         model = make().fit(X)
     events = [r for r in model.history_ if r.get("event") == "diverged"]
     assert len(events) == 1
@@ -202,9 +202,11 @@ def test_nor_is_dropout():
 
 def test_a_full_batch_is_all_rows_of_every_call(monkeypatch):
     model = make(batch_size="full", max_epochs=1).fit(X[:20])
-    steps, real = [], ClosedStep.passed
+    steps, real = [], ManualStep.forward_backward
     monkeypatch.setattr(
-        ClosedStep, "passed", lambda step, x, weight: steps.append(len(x)) or real(step, x, weight)
+        ManualStep,
+        "forward_backward",
+        lambda step, x, weight: steps.append(len(x)) or real(step, x, weight),
     )
     model.partial_fit(X)
     assert steps == [len(X)]

@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from isthmus.runtime.device import Overlapping, is_small
+from isthmus.runtime.compiler import SharedContext
+from isthmus.runtime.threads import is_small
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 """Settings of `mallopt`, as the library's malloc.h numbers them."""
@@ -52,7 +53,7 @@ def _keeping() -> Iterator[None]:
         library.malloc_trim(0)
 
 
-_KEPT = Overlapping(_keeping)
+_KEPT = SharedContext(_keeping)
 
 
 def _set(library: ctypes.CDLL, threshold: int, pad: int) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C while many steps are under way, and fits in threads that it does not reach."""
+"""Cancel fits between steps, on Ctrl-C or from another thread."""
 
 import signal
 import threading
@@ -7,52 +7,51 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 
-class Stop:
-    """A word to fits that they shall end, which they look for before each step."""
+class CancellationToken:
+    """A cancellation flag that fits check before each step."""
 
-    def __init__(self, above: "Stop | None" = None) -> None:
-        """With the word `above` it, which is meant for these fits too."""
-        self.above, self.told = above, False
+    def __init__(self, parent: "CancellationToken | None" = None) -> None:
+        """Cancelling the `parent` cancels this token too."""
+        self.parent, self.is_set = parent, False
 
     @property
-    def asked(self) -> bool:
-        """Whether the word was given."""
-        return self.told or (self.above is not None and self.above.asked)
+    def cancelled(self) -> bool:
+        """Whether this token or a parent is cancelled."""
+        return self.is_set or (self.parent is not None and self.parent.cancelled)
 
-    def heed(self) -> None:
-        """Raise KeyboardInterrupt where the word was given."""
-        if self.asked:
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the token is cancelled."""
+        if self.cancelled:
             raise KeyboardInterrupt
 
 
-STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
-"""That of the fit under way, where it is one of several at once."""
+CANCELLATION: ContextVar[CancellationToken | None] = ContextVar("cancellation", default=None)
+"""The token of the current fit, if it runs together with others."""
 
 
-def heed() -> None:
-    """Raise KeyboardInterrupt where the fit under way shall end."""
-    stop = STOP.get()
-    if stop is not None:
-        stop.heed()
+def check_cancelled() -> None:
+    """Raise KeyboardInterrupt if the current fit is cancelled."""
+    token = CANCELLATION.get()
+    if token is not None:
+        token.check()
 
 
 @contextmanager
-def uninterrupted(stop: Stop | None = None) -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended: it takes moments, and half of it is no use.
+def deferred_interrupts(token: CancellationToken | None = None) -> Iterator[None]:
+    """A context that delays Ctrl-C to its end, where KeyboardInterrupt is raised.
 
-    A longer block looks for `stop`, which Ctrl-C sets, however often it comes. Raises
-    KeyboardInterrupt behind the block. Where Ctrl-C does something else, or is another thread's,
-    this does nothing.
+    Ctrl-C sets the `token`, which a longer block checks. If SIGINT has another handler, or in
+    another thread than the main one, the context does nothing.
     """
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    word = stop or Stop()
-    signal.signal(signal.SIGINT, lambda *_: setattr(word, "told", True))
+    flag = token or CancellationToken()
+    signal.signal(signal.SIGINT, lambda *_: setattr(flag, "is_set", True))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if word.told:
+    if flag.is_set:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Several fits at once: each goes its own way, steps that suit are taken together."""
+"""Run several fits concurrently and batch their compatible training steps."""
 
 import functools
 import queue
@@ -6,300 +6,286 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from contextvars import ContextVar
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from isthmus.runtime.device import TAKEN, one_at_a_time, threads, threads_kept
-from isthmus.training.cancellation import STOP, Stop, heed, uninterrupted
-from isthmus.training.engines.base import Judge, ManySteps, Steps, Terms
-from isthmus.training.engines.batched import Stack, likeness
-from isthmus.training.engines.cpu.kernel import Compiled
-from isthmus.training.engines.dense.adam_loop import Stride
-from isthmus.training.reporters import WHO
+from isthmus.runtime.threads import HOLDS_FIT_LOCK, fit_lock, limit_threads, preserve_threads
+from isthmus.training.cancellation import (
+    CANCELLATION,
+    CancellationToken,
+    check_cancelled,
+    deferred_interrupts,
+)
+from isthmus.training.engines.base import STEP_SHARING, Evaluator, MultiStep, StepBatch, Terms
+from isthmus.training.engines.batched import BatchedSteps, batch_key
+from isthmus.training.engines.dense.adam_state import FlatAdam
+from isthmus.training.reporters import MESSAGE_PREFIX
+from isthmus.training.shared_cache import CACHE, Cache
 
 R = TypeVar("R")
 
-A_WHILE = 0.1
-"""Seconds."""
-
-Asked = tuple[Stride, Steps]
-Known = dict[Hashable, tuple[tuple[object, ...], Any]]
-"""What was worked out for all, with the objects that it belongs to, which so stay what they are."""
+POLL_SECONDS = 0.1
 
 
-class World(NamedTuple):
-    """What torch keeps for the whole process, or for a thread, and a fit changes."""
+class AdamEngine(MultiStep, Protocol):
+    """An engine that takes steps of Adam, as all that can be batched do."""
+
+    adam: FlatAdam
+
+
+class StepRequest(NamedTuple):
+    """Steps that a fit waits for."""
+
+    engine: AdamEngine
+    steps: StepBatch
+
+
+class TorchState(NamedTuple):
+    """The thread count and random state of torch, which every fit changes."""
 
     threads: int
-    states: tuple[Tensor, ...]
+    rng_states: tuple[Tensor, ...]
 
     @classmethod
     def now(cls) -> Self:
-        """As it is."""
+        """The current state."""
         cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         states = (torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if cuda else ()))
         return cls(torch.get_num_threads(), states)
 
     def restore(self) -> None:
-        """Make it so again."""
+        """Make this the current state."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        torch.set_rng_state(self.states[0])
-        if len(self.states) > 1:
-            torch.cuda.set_rng_state_all(self.states[1:])
+        torch.set_rng_state(self.rng_states[0])
+        if len(self.rng_states) > 1:
+            torch.cuda.set_rng_state_all(self.rng_states[1:])
 
 
-class Member(Generic[R]):
-    """One fit, in a thread of its own that only ever runs while all others wait, or are apart.
+class Shared(NamedTuple):
+    """What the tasks of one call share."""
 
-    Random state and number of threads are its own while it runs: it cannot tell that there are
-    others.
+    cache: Cache
+    returned: "queue.SimpleQueue[FitTask[Any]]"
+    """Tasks that have finished work in the background."""
+
+    slots: threading.Semaphore
+    """Limits the tasks that work in the background: one per processor, and one that waits for
+    Python's lock."""
+
+    cancellation: CancellationToken
+
+
+class FitTask(Generic[R]):
+    """A fit in a thread of its own, which runs only while all other tasks wait.
+
+    The exception is work in the background, in an engine that releases Python's lock. Each task
+    has its own random state and thread count, so its results do not depend on the other tasks.
     """
 
-    def __init__(
-        self, job: Callable[[], R], name: str, world: World, known: Known, desk: "Desk"
-    ) -> None:
-        self.job, self.name, self.world, self.known, self.desk = job, name, world, known, desk
-        self.who = WHO.get() + (f"{name}: " if name else "")
-        self.turn, self.over = threading.Semaphore(0), threading.Semaphore(0)
-        self.asked: Asked | None = None
-        self.answer: Terms = {}
-        self.results: list[R] = []
-        self.error: BaseException | None = None
-        self.away, self.ended = False, threading.Event()
-        self.thread = threading.Thread(target=self._work, daemon=True)
+    def __init__(self, job: Callable[[], R], name: str, state: TorchState, shared: Shared) -> None:
+        self.job, self.name, self.state, self.shared = job, name, state, shared
+        self.prefix = MESSAGE_PREFIX.get() + (f"{name}: " if name else "")
+        self.request: StepRequest | None = None
+        self.response: Terms = {}
+        self.in_background = False
+        self._results: list[R] = []
+        self._error: BaseException | None = None
+        self._may_run, self._has_paused = threading.Semaphore(0), threading.Semaphore(0)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run_job, daemon=True)
 
-    def go_on(self) -> None:
-        """Let it run until it asks for steps, or ends."""
-        if self.thread.ident is None:
-            self.thread.start()
-        self.turn.release()
-        # Ctrl-C in the very moment in which a wait begins is seen when that ends.
-        while not self.over.acquire(timeout=A_WHILE):
+    def resume(self) -> None:
+        """Let the task run until it waits for steps, goes to the background, or ends."""
+        if self._thread.ident is None:
+            self._thread.start()
+        self._may_run.release()
+        # With a timeout, because Ctrl-C at the start of a wait shows only when the wait ends.
+        while not self._has_paused.acquire(timeout=POLL_SECONDS):
             pass
 
-    def end(self) -> None:
-        """Wait until it has ended, as it was told to; it may be anywhere on its way."""
-        self.turn.release()  # nobody else is let run any more, so one too many does no harm
-        if self.thread.ident is not None:
-            self.ended.wait()  # of a join that is interrupted Python 3.11 makes an end
-            self.thread.join()
+    def join(self) -> None:
+        """Wait until a task that was cancelled, or has finished, has ended."""
+        self._may_run.release()  # it may be waiting; one release too many does no harm now
+        if self._thread.ident is not None:
+            self._ended.wait()  # Python 3.11 gives up an interrupted join
+            self._thread.join()
 
     @property
     def outcome(self) -> R | Exception:
-        """What the job returned, or the exception it ended with."""
-        return self.error if isinstance(self.error, Exception) else self.results[0]
+        """The result of the job, or its exception."""
+        return self._error if isinstance(self._error, Exception) else self._results[0]
 
-    def check(self) -> None:
-        """Pass on what ended it, where that is no Exception."""
-        if self.error is not None and not isinstance(self.error, Exception):
-            raise self.error
+    def raise_base_exception(self) -> None:
+        """Raise the error that ended the task, unless it is an Exception."""
+        if self._error is not None and not isinstance(self._error, Exception):
+            raise self._error
 
-    def steps(self, stride: Stride, steps: Steps) -> Terms:
-        """Ask for steps, from inside the job, and wait until they were taken."""
-        self.asked, self.world = (stride, steps), World.now()
-        self.over.release()
-        self._resume()
-        self.asked = None
-        return self.answer
+    def take_steps(self, engine: AdamEngine, steps: StepBatch) -> Terms:
+        """Inside the job: request steps, and wait until they are taken."""
+        self.request, self.state = StepRequest(engine, steps), TorchState.now()
+        self._has_paused.release()
+        self._wait_for_turn()
+        self.request = None
+        return self.response
 
-    def apart(self, work: Callable[[], Terms]) -> Terms:
-        """Do what needs nobody's attention, while another member has its turn."""
-        self.world, self.away = World.now(), True
-        self.over.release()
+    def run_in_background(self, work: Callable[[], Terms]) -> Terms:
+        """Inside the job: run work that releases Python's lock, while another task has its turn."""
+        self.state, self.in_background = TorchState.now(), True
+        self._has_paused.release()
         try:
-            with self.desk.cores:
+            with self.shared.slots:
                 return work()
         finally:
-            self.desk.back.put(self)
-            self._resume()
+            self.shared.returned.put(self)
+            self._wait_for_turn()
 
-    def _resume(self) -> None:
-        """Wait for its turn, and find everything as it was left."""
-        self.turn.acquire()
-        self.world.restore()
-        self.away = False
-        heed()
+    def _wait_for_turn(self) -> None:
+        self._may_run.acquire()
+        self.state.restore()
+        self.in_background = False
+        check_cancelled()
 
-    def _work(self) -> None:
-        MEMBER.set(self)
-        TAKEN.set(True)  # by whoever runs the crew
-        STOP.set(self.desk.stop)
-        WHO.set(self.who)
+    def _run_job(self) -> None:
+        HOLDS_FIT_LOCK.set(True)  # the thread that runs all tasks holds it
+        STEP_SHARING.set(functools.partial(SharedEngine.of, self))
+        CACHE.set(self.shared.cache)
+        CANCELLATION.set(self.shared.cancellation)
+        MESSAGE_PREFIX.set(self.prefix)
         try:
-            self._resume()
-            self.results.append(self.job())
-        except BaseException as error:  # whoever runs the crew is told
-            self.error = error
+            self._wait_for_turn()
+            self._results.append(self.job())
+        except BaseException as error:  # reported by `outcome` and `raise_base_exception`
+            self._error = error
             if self.name:
                 error.add_note(f"raised by {self.name}")
         finally:
-            self.ended.set()
-            self.over.release()
+            self._ended.set()
+            self._has_paused.release()
 
 
-MEMBER: ContextVar[Member[Any] | None] = ContextVar("member", default=None)
-"""The member whose job runs here."""
+class SharedEngine:
+    """The engine of a task: its steps are taken together with those of the other tasks.
 
-
-class Desk(NamedTuple):
-    """Where members who are apart meet again."""
-
-    back: "queue.SimpleQueue[Member[Any]]"
-    """Who has come back."""
-
-    cores: threading.Semaphore
-    """How many may be apart at the same time: as many as there are processors, and one more who
-    waits for Python to go on."""
-
-    stop: Stop
-    """The word that ends all of them."""
-
-
-class Shared:
-    """A stride of a member, taken when all others have asked for one too.
-
-    One that Python has no part in is taken at once, while the others go on.
+    An engine that releases Python's lock works in the background instead.
     """
 
-    def __init__(self, stride: Stride, member: Member[Any]) -> None:
-        self.stride, self.member = stride, member
-        self.most, self.engine = stride.most, stride.engine
-        if isinstance(stride, Compiled):
-            stride.threads = 1  # the others need the processors
+    def __init__(self, engine: AdamEngine, task: FitTask[Any]) -> None:
+        self.engine, self.task = engine, task
+        self.name, self.limit, self.releases_gil = engine.name, engine.limit, engine.releases_gil
+
+    @classmethod
+    def of(cls, task: FitTask[Any], engine: MultiStep) -> MultiStep:
+        """The shared engine of a task."""
+        if engine.releases_gil:
+            engine.threads = 1  # type: ignore[attr-defined]  # the other tasks need the processors
+        return cast("MultiStep", cls(cast("AdamEngine", engine), task))
 
     @property
-    def judge(self) -> Judge | None:
-        """That of the stride, while the others go on."""
-        judge = self.stride.judge
-        if judge is None:
+    def evaluator(self) -> Evaluator | None:
+        """The engine's evaluator, run in the background."""
+        evaluator = self.engine.evaluator
+        if evaluator is None:
             return None
-        return lambda rows, weight: self.member.apart(functools.partial(judge, rows, weight))
+        return lambda rows, weight: self.task.run_in_background(
+            functools.partial(evaluator, rows, weight)
+        )
 
-    def __call__(self, steps: Steps) -> Terms:
-        """Every term as it was before its step, summed over all rows."""
-        if isinstance(self.stride, Compiled):
-            return self.member.apart(functools.partial(self.stride, steps))
-        return self.member.steps(self.stride, steps)
+    def __call__(self, steps: StepBatch) -> Terms:
+        """Take the steps; return every term before its step, summed over all rows."""
+        if self.releases_gil:
+            return self.task.run_in_background(functools.partial(self.engine, steps))
+        return self.task.take_steps(self.engine, steps)
 
-    def anew(self) -> Stride:
-        """The stride alone: there is no crew where its fit has ended."""
-        return self.stride.anew()
-
-
-def once(owners: tuple[object, ...], key: Hashable, make: Callable[[], R]) -> R:
-    """What `make` gives, worked out once for all fits of a crew.
-
-    `key` and the very objects that are its `owners` decide it; whoever has it must not change it.
-    """
-    member = MEMBER.get()
-    if member is None:
-        return make()
-    place = key, tuple(map(id, owners))
-    if place not in member.known:
-        member.known[place] = owners, make()
-    found: R = member.known[place][1]
-    return found
-
-
-def shared(stride: Stride | None) -> ManySteps | None:
-    """A stride, taken together with those of the other members where this fit is one of a crew."""
-    member = MEMBER.get()
-    return stride if stride is None or member is None else Shared(stride, member)
+    def detached(self) -> MultiStep:
+        """A copy of the engine itself, for use after the task has ended."""
+        return self.engine.detached()
 
 
 def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
-    """What each job returns, or the exception it ended with; fits inside them share their steps.
+    """The result of each job, or its exception; fits inside the jobs share their steps.
 
-    Each fit takes the steps it would take alone, within rounding. What is no Exception, such as
-    KeyboardInterrupt, is passed on when every job has ended. Ctrl-C, however often it comes, ends
-    each of them before its next step. Lines and warnings of a fit begin with its number, from 1,
-    and what it raises has a note of it.
+    Each fit takes the steps that it would take alone, within rounding. A BaseException such as
+    KeyboardInterrupt is re-raised after all jobs have ended. Ctrl-C ends each job before its next
+    step. Messages and warnings of a fit begin with its number, and its exceptions have a note.
     """
-    stop = Stop(STOP.get())
-    with one_at_a_time(), uninterrupted(stop), threads_kept():
-        known, world = Known(), World.now()
-        desk = Desk(queue.SimpleQueue(), threading.Semaphore(world.threads + 1), stop)
-        names = [
-            f"fit {at} of {len(jobs)}" if len(jobs) > 1 else "" for at in range(1, len(jobs) + 1)
-        ]
-        members = [Member(*each, world, known, desk) for each in zip(jobs, names, strict=True)]
-        return _together(members, desk)
+    token = CancellationToken(CANCELLATION.get())
+    with fit_lock(), deferred_interrupts(token), preserve_threads():
+        state = TorchState.now()
+        slots = threading.Semaphore(state.threads + 1)
+        shared = Shared(Cache(), queue.SimpleQueue(), slots, token)
+        total = len(jobs)
+        names = [f"fit {number} of {total}" if total > 1 else "" for number in range(1, total + 1)]
+        tasks = [FitTask(*each, state, shared) for each in zip(jobs, names, strict=True)]
+        return _run_tasks(tasks, shared)
 
 
-def _together(members: Sequence[Member[R]], desk: Desk) -> list[R | Exception]:
-    before, crew = World.now(), _Crew()
-    ready, waiting = deque[Member[Any]](members), list[Member[Any]]()
+def _run_tasks(tasks: Sequence[FitTask[R]], shared: Shared) -> list[R | Exception]:
+    before, batcher = TorchState.now(), _StepBatcher()
+    ready, waiting = deque[FitTask[Any]](tasks), list[FitTask[Any]]()
     try:
-        while ready or waiting or any(member.away for member in members):
-            desk.stop.heed()
+        while ready or waiting or any(task.in_background for task in tasks):
+            shared.cancellation.check()
             if ready:
-                member = ready.popleft()
-                member.go_on()
-                member.check()
-                if member.asked is not None and not member.away:
-                    waiting.append(member)
-            elif any(member.away for member in members):
-                ready.append(desk.back.get())
+                task = ready.popleft()
+                task.resume()
+                task.raise_base_exception()
+                if task.request is not None and not task.in_background:
+                    waiting.append(task)
+            elif any(task.in_background for task in tasks):
+                ready.append(shared.returned.get())
             else:
-                crew.serve(waiting)
+                batcher.take_steps(waiting)
                 ready.extend(waiting)
                 waiting.clear()
     except BaseException:
-        desk.stop.told = True  # before anything that may be interrupted in turn
-        _end(members)
+        shared.cancellation.is_set = True  # first, before anything that can be interrupted again
+        _join_all(tasks)
         raise
     finally:
         before.restore()
-    for member in members:
-        member.end()
-    return [member.outcome for member in members]
+    for task in tasks:
+        task.join()
+    return [task.outcome for task in tasks]
 
 
-def _end(members: Sequence[Member[Any]]) -> None:
-    """End every job that has begun, one after the other, so that each can tidy up.
-
-    However often that is interrupted, where it can be: what has to be told is on its way already.
-    """
+def _join_all(tasks: Sequence[FitTask[Any]]) -> None:
+    """Join all tasks, one after the other, however often Ctrl-C interrupts it."""
     while True:
         with suppress(BaseException):
-            for member in members:
-                member.end()
+            for task in tasks:
+                task.join()
             return
 
 
-class _Crew:
+class _StepBatcher:
     def __init__(self) -> None:
-        self.stacks: dict[tuple[int, ...], Stack] = {}
+        self.batched: dict[tuple[int, ...], BatchedSteps] = {}
 
-    def serve(self, waiting: Sequence[Member[Any]]) -> None:
-        """Take the steps that everybody waits for."""
-        groups: dict[Hashable, list[Member[Any]]] = {}
-        for member in waiting:
-            assert member.asked is not None
-            groups.setdefault(likeness(*member.asked), []).append(member)
-        stacks, self.stacks = self.stacks, {}
+    def take_steps(self, waiting: Sequence[FitTask[Any]]) -> None:
+        """Take the steps that the tasks wait for, those with equal keys together."""
+        groups: dict[Hashable, list[tuple[FitTask[Any], StepRequest]]] = {}
+        for task in waiting:
+            assert task.request is not None
+            key = batch_key(task.request.engine.adam, task.request.steps)
+            groups.setdefault(key, []).append((task, task.request))
+        previous, self.batched = self.batched, {}
         for group in groups.values():
-            asked = [member.asked for member in group if member.asked is not None]
-            strides, steps = [one[0] for one in asked], [one[1] for one in asked]
-            answers = self._taken(strides, steps, stacks)
-            for member, answer in zip(group, answers, strict=True):
-                member.answer = answer
+            responses = self._responses([request for _, request in group], previous)
+            for (task, _), response in zip(group, responses, strict=True):
+                task.response = response
 
-    def _taken(
-        self,
-        strides: Sequence[Stride],
-        steps: Sequence[Steps],
-        stacks: dict[tuple[int, ...], Stack],
+    def _responses(
+        self, requests: Sequence[StepRequest], previous: dict[tuple[int, ...], BatchedSteps]
     ) -> Sequence[Terms]:
-        values = strides[0].step.store.values
-        work = len(strides) * values.numel() * max(steps[0].sizes)
-        with threads(work, values.device):
-            if len(strides) == 1 or strides[0].step.bf16:
-                return [stride(one) for stride, one in zip(strides, steps, strict=True)]
-            key = tuple(map(id, strides))
-            stack = self.stacks[key] = stacks.get(key) or Stack(strides)
-            return stack(steps)
+        adams = [request.engine.adam for request in requests]
+        values = adams[0].step.flat_parameters.values
+        work = len(requests) * values.numel() * max(requests[0].steps.sizes)
+        with limit_threads(work, values.device):
+            if len(requests) == 1 or adams[0].step.bf16:
+                return [request.engine(request.steps) for request in requests]
+            key = tuple(map(id, adams))
+            batched = self.batched[key] = previous.get(key) or BatchedSteps(adams)
+            return batched([request.steps for request in requests])

@@ -1,44 +1,43 @@
-"""What a network's losses are on clean rows, between the steps."""
+"""The losses of a network on clean rows, between the steps of a fit."""
 
 import functools
 
-from torch import Tensor
-
-from isthmus.data import rows_at_once
+from isthmus.data.loading.rows import inference_batch_size
 from isthmus.randomness import reseed
-from isthmus.training.cancellation import heed
-from isthmus.training.engines.base import Judge, Objective, losses, summed
-from isthmus.training.rows import in_order
+from isthmus.training.cancellation import check_cancelled
+from isthmus.training.engines.base import Evaluator, Objective, evaluate_batch, sum_terms
+from isthmus.training.rows import consecutive_rows
 from isthmus.types import Network, WeightedRows
 
-ROWS_AT_ONCE = {"cpu": 2048, "cuda": 16_384}
+EVALUATION_ROWS = {"cpu": 2048, "cuda": 16_384}
 
 
-def judged(
+def evaluate(
     network: Network,
     objective: Objective,
     rows: WeightedRows,
     seed: int,
-    most: int | None = None,
-    judge: Judge | None = None,
+    max_rows: int | None = None,
+    evaluator: Evaluator | None = None,
 ) -> dict[str, float]:
-    """The terms in evaluation mode, averaged over all rows (or the first `most`).
+    """The terms in evaluation mode, averaged over all rows or the first `max_rows`.
 
-    By the network, or by `judge` where that is given.
+    They are computed by the `evaluator`, or else by the network.
     """
-    judge = judge or functools.partial(losses, network, objective)
-    n_rows = len(rows) if most is None else min(most, len(rows))
+    evaluator = evaluator or functools.partial(evaluate_batch, network, objective)
+    n_rows = len(rows) if max_rows is None else min(max_rows, len(rows))
     if network.training:
         network.eval()
     reseed(seed, rows.weight.device)
-    size = ROWS_AT_ONCE.get(rows.weight.device.type, ROWS_AT_ONCE["cpu"])
-    resident: Tensor | None = getattr(rows, "resident", None)
+    size = EVALUATION_ROWS.get(rows.weight.device.type, EVALUATION_ROWS["cpu"])
+    resident = rows.resident
     if resident is not None and resident.device.type == "cpu":
-        size = min(size, rows_at_once(tuple(resident.shape[1:])))
+        size = min(size, inference_batch_size(tuple(resident.shape[1:])))
     pieces = [range(n_rows)[start : start + size] for start in range(0, n_rows, size)]
-    found = []
+    terms = []
     for piece in pieces:
-        heed()
-        found.append(judge(in_order(rows, piece), rows.weight[piece.start : piece.stop]))
-    sums = summed(found, map(len, pieces))
+        check_cancelled()
+        weight = rows.weight[piece.start : piece.stop]
+        terms.append(evaluator(consecutive_rows(rows, piece), weight))
+    sums = sum_terms(terms, map(len, pieces))
     return {name: float(value) / n_rows for name, value in sums.items()}

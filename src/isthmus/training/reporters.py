@@ -12,7 +12,7 @@ from isthmus.training.state import Record
 
 BAR_AFTER_S = 2.0
 
-WHO: ContextVar[str] = ContextVar("who", default="")
+MESSAGE_PREFIX: ContextVar[str] = ContextVar("who", default="")
 """What every line of the fit under way begins with, where it is one of several at once."""
 
 
@@ -66,7 +66,7 @@ class Lines(Silent):
 
     def message(self, text: str) -> None:
         """Writes one line."""
-        self.stream.write(f"{WHO.get()}{text}\n")
+        self.stream.write(f"{MESSAGE_PREFIX.get()}{text}\n")
 
 
 class Bar(Silent):
@@ -101,7 +101,7 @@ class Bar(Silent):
 
     def message(self, text: str) -> None:
         """Writes one line above the bar."""
-        text = WHO.get() + text
+        text = MESSAGE_PREFIX.get() + text
         if self.bar is not None:
             self.bar.console.print(text)
         else:
@@ -133,7 +133,7 @@ class Bar(Silent):
 
 def warn(text: str) -> None:
     """A ConvergenceWarning, at whoever called the caller."""
-    warnings.warn(WHO.get() + text, ConvergenceWarning, stacklevel=3)
+    warnings.warn(MESSAGE_PREFIX.get() + text, ConvergenceWarning, stacklevel=3)
 
 
 def describe(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""What a trainer has while it waits for rows, and where rows are at hand."""
+"""Access to training rows: batches in memory or on disk, and a stand-in without rows."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data.loading.rows import sent
-from isthmus.training.engines.base import Most, Steps, alike
+from isthmus.data.loading.rows import to_device
+from isthmus.training.engines.base import BatchLimit, StepBatch, equal_weights
 from isthmus.types import Index, WeightedRows
 
 
-class NoRows:
-    """No rows at all, where a trainer waits for the next ones."""
+class NoRows(WeightedRows):
+    """The rows of a trainer that waits for its data."""
 
     weight = torch.empty(0)
 
@@ -22,54 +22,54 @@ class NoRows:
         return 0
 
     def take(self, positions: Index) -> Tensor:
-        """Nothing."""
+        """An empty tensor per row."""
         return torch.empty(len(positions), 0)
 
 
-def nothing_ahead(batches: Sequence[Index], first: int) -> AbstractContextManager[None]:
-    """Nothing to do before rows are taken."""
+def no_read_ahead(batches: Sequence[Index], first: int) -> AbstractContextManager[None]:
+    """A context that reads nothing in advance."""
     del batches, first
     return nullcontext()
 
 
-def batches_at_once(rows: WeightedRows, size: int, most: Most) -> int:
-    """How many batches of `size` rows to take in one go, >= 1; of rows not in memory one."""
-    if getattr(rows, "resident", None) is None:
+def batches_per_call(rows: WeightedRows, size: int, limit: BatchLimit) -> int:
+    """The number of batches of `size` rows to hand to an engine per call; 1 for rows on disk."""
+    if rows.resident is None:
         return 1
-    return min(most.batches, max(1, most.nbytes // (rows.take(np.arange(1)).nbytes * size)))
+    return min(limit.batches, max(1, limit.nbytes // (rows.take(np.arange(1)).nbytes * size)))
 
 
-def in_order(rows: WeightedRows, piece: range) -> Tensor:
-    """Consecutive rows; those that lie prepared in memory as they lie there."""
-    resident: Tensor | None = getattr(rows, "resident", None)
-    if resident is None:
+def consecutive_rows(rows: WeightedRows, piece: range) -> Tensor:
+    """Consecutive rows; a view if they are prepared in memory."""
+    if rows.resident is None:
         return rows.take(np.asarray(piece))
-    return resident[piece.start : piece.stop]
+    return rows.resident[piece.start : piece.stop]
 
 
-def as_one(batches: Sequence[Index]) -> Index:
-    """The positions of some batches; of a single one the very same array.
+def concatenate_batches(batches: Sequence[Index]) -> Index:
+    """The positions of several batches; for a single batch the same array object.
 
-    Rows on disk know by it that the batch is the one that they have read ahead for.
+    Rows on disk recognise by identity the batch that they have read in advance.
     """
     return batches[0] if len(batches) == 1 else np.concatenate(batches)
 
 
-def weights_at(weight: Tensor, rows: Index) -> Tensor:
-    """(len(rows),): the weights of rows; where all have the same, one number seen many times."""
-    if alike(weight):
+def weights_of(weight: Tensor, rows: Index) -> Tensor:
+    """(len(rows),): the weights of some rows; an expanded scalar if all weights are equal."""
+    if equal_weights(weight):
         return weight[:1].expand(len(rows))
-    return weight[sent(torch.as_tensor(rows), weight.device)]
+    return weight[to_device(torch.as_tensor(rows), weight.device)]
 
 
-def taken(train: WeightedRows, rows: Index) -> tuple[Tensor, Tensor]:
-    """The rows at these positions, and how much each counts."""
-    return train.take(rows), weights_at(train.weight, rows)
+def take_rows(train: WeightedRows, rows: Index) -> tuple[Tensor, Tensor]:
+    """The rows at some positions, and their weights."""
+    return train.take(rows), weights_of(train.weight, rows)
 
 
-def steps_on(train: WeightedRows, rows: Index, **how: Any) -> Steps:
-    """Steps on the rows at these positions, with everything else as `Steps` has it."""
-    resident: Tensor | None = getattr(train, "resident", None)
+def step_batch(train: WeightedRows, rows: Index, **fields: Any) -> StepBatch:
+    """Steps on the rows at some positions; `fields` are the other fields of `StepBatch`."""
+    resident = train.resident
     if resident is None:
-        return Steps(*taken(train, rows), **how)
-    return Steps(resident, train.weight, at=sent(torch.as_tensor(rows), resident.device), **how)
+        return StepBatch(*take_rows(train, rows), **fields)
+    positions = to_device(torch.as_tensor(rows), resident.device)
+    return StepBatch(resident, train.weight, positions=positions, **fields)

@@ -1,4 +1,4 @@
-"""Everything that changes during a fit: what a checkpoint must hold for an exact resume."""
+"""The state of a fit: everything a checkpoint must hold for an exact resume."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,31 +12,31 @@ Record = dict[str, Any]
 
 TENSOR_FIELDS = ("average", "best")
 
-FAR = 1e3
-"""How many times the ceiling nobody's training loss reaches but by divergence."""
+DIVERGED_FACTOR = 1e3
+"""A training loss above this many times the ceiling has diverged, whatever else is known."""
 
 ALL_DONE = "all epochs done"
-"""Why a fit stopped that went through every epoch."""
+"""The reason for stopping of a fit that ran all epochs."""
 
 
 @dataclass
 class State:
-    """Where a fit stands. Randomness is a function of (seed, epoch, step), so position holds it."""
+    """The state of a fit. Random numbers are a function of (seed, epoch, step)."""
 
     seed: int
-    """Decides batches, noise and dropout together with epoch and step."""
+    """The seed of batches, noise and dropout."""
 
     epoch: int = 0
     """Epochs finished."""
 
     step: int = 0
-    """Steps finished of the epoch under way."""
+    """Steps finished in the current epoch."""
 
     lr_scale: float = 1.0
-    """What rescues have left of the learning rate."""
+    """The factor of the learning rate after divergence and plateaus."""
 
-    rescues: int = 0
-    """How often training diverged and was brought back."""
+    restores: int = 0
+    """How often training diverged and the best weights were restored."""
 
     best_epoch: int = 0
     best_loss: float = float("inf")
@@ -44,23 +44,23 @@ class State:
     """Epochs since the best one, for early stopping."""
 
     ceiling: float = float("inf")
-    """An epoch whose losses are above this, of training and of judged rows, has diverged."""
+    """An epoch has diverged if its training and validation losses are both above this."""
 
     seconds: float = 0.0
-    """Time spent in the fit so far, over all its runs."""
+    """Time spent in the fit so far, over all runs."""
 
     stopped: str = ""
-    """Why the fit ended, or "" while it goes on."""
+    """The reason why the fit ended, or "" while it runs."""
 
     sums: dict[str, Tensor | float] = field(default_factory=dict)
-    """The terms of the steps of the epoch under way, summed over rows; on a device, where one
-    trains, since every look there waits for it."""
+    """The terms of the current epoch, summed over rows. They stay on the device of the fit, because
+    reading them there waits for it."""
 
     history: list[Record] = field(default_factory=list)
-    """One record an epoch, and one for each event."""
+    """One record per epoch, and one per event."""
 
     average: dict[str, Tensor] = field(default_factory=dict)
-    """The running mean of the weights, where one is kept."""
+    """The exponential moving average of the weights, if `ema_decay` is set."""
 
     best: dict[str, Tensor] = field(default_factory=dict)
     """The best weights so far."""
@@ -75,19 +75,21 @@ class State:
         """Whether the fit has ended."""
         return bool(self.stopped)
 
-    def strayed(self, judged: Mapping[str, float], learned: Mapping[str, float]) -> float | None:
-        """The loss of an epoch that tells that training has diverged; None where none does."""
-        ours, theirs = sum(judged.values()), sum(learned.values())
-        # Outputs that are cut off where ranges end bound the loss of held-out rows, however far off
-        # the network is: where these are no better than before, training rows alone tell it.
-        if theirs > FAR * self.ceiling and ours > self.best_loss:
-            return theirs
-        # A batch may hold the one row that outweighs all others, dropout raises the loss of
-        # training, learning by heart that of held-out rows: only both together are divergence.
-        both = min(ours, theirs)
-        return None if both <= self.ceiling else both
+    def diverged_loss(
+        self, evaluated: Mapping[str, float], trained: Mapping[str, float]
+    ) -> float | None:
+        """The loss of an epoch if it shows that training has diverged, else None."""
+        validation_loss, training_loss = sum(evaluated.values()), sum(trained.values())
+        # Clamped outputs bound the validation loss however wrong the network is. If it has not
+        # improved either, a huge training loss alone shows divergence.
+        if training_loss > DIVERGED_FACTOR * self.ceiling and validation_loss > self.best_loss:
+            return training_loss
+        # One heavy row or dropout can raise the training loss, and overfitting the validation
+        # loss. Only both together show divergence.
+        smaller = min(validation_loss, training_loss)
+        return None if smaller <= self.ceiling else smaller
 
     def add(self, sums: Terms) -> None:
-        """Add the terms of some steps, summed over their rows."""
+        """Add the terms of some steps, summed over rows."""
         for name, term in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + term

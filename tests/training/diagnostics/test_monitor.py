@@ -13,7 +13,7 @@ from torch import nn
 import isthmus
 from isthmus import Autoencoder, kinds, optim
 from isthmus.estimator import resolve
-from isthmus.report.data.gather import gather
+from isthmus.report import gather
 from isthmus.training import checkpoint
 from isthmus.training.diagnostics import monitor
 from isthmus.training.diagnostics.code_stats import (
@@ -26,7 +26,7 @@ from isthmus.training.diagnostics.findings import Issue, is_average
 from isthmus.training.diagnostics.layer_stats import activity_of
 from isthmus.training.diagnostics.monitor import Monitor
 from isthmus.training.trainer import Trainer
-from isthmus.types import Network, Output
+from isthmus.types import Network, Output, WeightedRows
 
 # A fit that ends with a disease warns of it, which is tested where it is asked for.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -218,7 +218,7 @@ def test_it_changes_nothing(monkeypatch):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
 
 
-class Rows:
+class Rows(WeightedRows):
     """Weighted rows in memory."""
 
     def __init__(self, x, weight=None):

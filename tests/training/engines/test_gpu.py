@@ -15,9 +15,9 @@ from isthmus import (
     optim,
 )
 from isthmus.training.engines import select
-from isthmus.training.engines.cuda import fused
-from isthmus.training.engines.cuda.graphs import Recorded
-from isthmus.training.engines.dense.adam_loop import Stride
+from isthmus.training.engines.cuda.graphs import CudaGraphs
+from isthmus.training.engines.dense.adam_loop import AdamLoop
+from isthmus.training.engines.select import FitParts, select_engine
 from isthmus.training.plan import Plan
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -100,85 +100,6 @@ def test_it_is_what_a_cpu_gives(name, replays):
     check_told(gpu, cpu)
 
 
-@pytest.fixture
-def launches(monkeypatch):
-    """How often the kernel of small networks was launched, which is taken for any fit."""
-    count = []
-    launched = fused.Kernel._launched
-
-    def counted(kernel, rows, *args, **options):
-        count.append(rows.shape[:2])
-        return launched(kernel, rows, *args, **options)
-
-    monkeypatch.setattr(fused.Kernel, "_launched", counted)
-    monkeypatch.setattr(fused, "FEWEST_STEPS", 1)
-    return count
-
-
-SMALL = (
-    SETTINGS
-    | {
-        "deep": {"kind": kinds.Multilayer(hidden=(40, 30, 7))},
-        "no linear path": {"kind": kinds.Multilayer(hidden=(30,), skip=False)},
-        "large batches": {"batch_size": 128},
-        "free norm": {"optimizer": optim.AdamW(lr=0.003, clip_norm=None)},
-        "short norm": {"optimizer": optim.AdamW(lr=0.003, clip_norm=0.01)},
-        "logistic code": {"kind": kinds.Vanilla(activation="sigmoid")},
-    }
-    | {
-        name: {"kind": kinds.Multilayer(hidden=(30,), activation=name)}
-        for name in kinds.ACTIVATIONS
-    }
-)
-
-
-@pytest.mark.parametrize("name", [n for n in SMALL if n not in ("bernoulli", "huber", "penalty")])
-def test_the_kernel_gives_what_a_cpu_gives(name, launches):
-    X = rows()
-    gpu = fitted(X, **SMALL[name])
-    assert launches
-    cpu = fitted(X, device="cpu", **SMALL[name])
-    check_told(gpu, cpu)
-
-
-@pytest.mark.parametrize("weighed", [False, True])
-def test_the_kernel_takes_fits_together(weighed, launches):
-    X = rows()
-    weight = np.random.default_rng(1).uniform(0.1, 2, 1000) if weighed else None
-    rates = (0.001, 0.003, 0.01)
-    made = [fitted(X, optimizer=optim.AdamW(lr=lr, weight_decay=10 * lr)) for lr in rates]
-    launches.clear()
-    settings = [model.get_params(deep=False) for model in made]
-    together = fit_together([Autoencoder(**one) for one in settings], X, sample_weight=weight)
-    assert max(fits for fits, _ in launches) == 3
-    for one, other in zip(together, settings, strict=True):
-        alone = Autoencoder(**(other | {"device": "cpu"})).fit(X, sample_weight=weight)
-        check_alike(one, alone)
-
-
-def test_the_kernel_is_not_for_what_it_cannot_do(launches):
-    for settings in (
-        {"corruption": corruptions.Masking(rate=0.3)},
-        {"loss": "bernoulli"},
-        {"precision": "float64"},
-        {"precision": "bf16"},
-        {"batch_size": 500},
-        {"kind": kinds.Multilayer(hidden=(200,))},
-        {"optimizer": optim.SGD()},
-    ):
-        X = (rows() > 0).astype(np.float32)
-        fitted(X, max_epochs=1, **settings)
-    assert not launches
-
-
-def test_who_goes_on_may_take_larger_batches(launches):
-    X = rows()
-    models = [fitted(X, device=device) for device in ("cuda", "cpu")]
-    for model in models:
-        model.set_params(batch_size="full").partial_fit(X)
-    check_alike(*models)
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -195,7 +116,9 @@ def test_what_is_recorded_is_what_is_taken_step_by_step(settings, monkeypatch, r
     one = fitted(rows(), **settings)
     assert replays
     launched = len(replays)
-    monkeypatch.setattr(select, "Recorded", Stride)
+    on_gpu = lambda fit: None  # noqa: E731
+    engines = (select.Engine(AdamLoop.name, on_gpu, AdamLoop),)
+    monkeypatch.setattr(select, "ENGINES", engines)
     other = fitted(rows(), **settings)
     assert len(replays) == launched
     check_alike(one, other)
@@ -297,10 +220,11 @@ def test_the_detector_runs_on_a_gpu():
 
 def test_recorded_is_what_a_gpu_takes():
     network = kinds.Multilayer(hidden=(5,)).build(_facts(), 2)
-    for device, kind in (("cpu", Stride), ("cuda", Recorded)):
-        step = select.ClosedStep(network.to(device), None, None, None)
-        adam = torch.optim.Adam(network.parameters())
-        assert type(select.stride_of(step, adam, Plan(1, 64, None, None))) is kind
+    for device, kind in (("cpu", AdamLoop), ("cuda", CudaGraphs)):
+        adam = torch.optim.Adam(network.to(device).parameters())
+        objective = losses.Objective(losses.Squared())
+        parts = FitParts(network, objective, None, adam, Plan(1, 64, None, None), bf16=False)
+        assert type(select_engine(parts).multi_step) is kind
 
 
 def _facts():

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isthmus.data import sampled
+from isthmus.data.loading.rows import sample_positions
 from isthmus.missing import filled, row_means
 from isthmus.training.diagnostics.layer_stats import Activity, short
 from isthmus.training.state import Record
@@ -53,7 +53,7 @@ class Sample(NamedTuple):
         """At most 256 of the rows, evenly spaced."""
         mean = _mean(rows)
         size = max(FEWEST_ROWS, min(MOST_ROWS, MOST_VALUES // max(mean.numel(), 1)))
-        at = sampled(rows, size)
+        at = sample_positions(rows, size)
         x, weight = rows.take(at), rows.weight[torch.as_tensor(at)]
         error = error_of(mean.expand_as(x), x, weight)
         # Rounding of large equal numbers is no variance.
@@ -164,7 +164,7 @@ class Look(NamedTuple):
 
 
 def _mean(rows: WeightedRows) -> Tensor:
-    at = sampled(rows, ROWS_OF_MEAN)
+    at = sample_positions(rows, ROWS_OF_MEAN)
     weight = rows.weight[torch.as_tensor(at)].double()
     first = rows.take(at[:1])
     total, known = (torch.zeros_like(first[0], dtype=torch.float64) for _ in range(2))

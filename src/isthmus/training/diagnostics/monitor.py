@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.randomness import reseed
-from isthmus.training.concurrent import once
 from isthmus.training.diagnostics.code_stats import (
     CodeFigures,
     Look,
@@ -26,6 +25,7 @@ from isthmus.training.diagnostics.findings import (
     is_average,
 )
 from isthmus.training.diagnostics.layer_stats import StepWatch, activity_of
+from isthmus.training.shared_cache import cached
 from isthmus.training.state import Record
 from isthmus.types import Network, WeightedRows
 
@@ -117,7 +117,7 @@ class Monitor:
     def _look(self, network: Network, rows: WeightedRows) -> Look | None:
         """What the network does to the sample, or None where that says nothing."""
         if self.sample is None:
-            self.sample = once((rows,), "sample", lambda: Sample.of(rows))
+            self.sample = cached((rows,), "sample", lambda: Sample.of(rows))
         x, weight, mean, distinct, mean_error = self.sample
         if mean_error == 0:
             return None

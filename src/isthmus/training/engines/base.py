@@ -1,9 +1,12 @@
-"""One training step: batch in, named losses and gradients out."""
+"""Interfaces of training engines: a single step, several steps per call, and their batches."""
+
+# Shape letters: B rows in a batch, m rows in memory, n rows of all batches of a call.
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -13,156 +16,133 @@ from isthmus.types import Network, Step
 Objective = Callable[[Step], dict[str, Tensor]]
 Corrupt = Callable[[Tensor], Tensor]
 Terms = Mapping[str, Tensor | float]
-"""What each part of a loss was, by name."""
+"""The value of each loss term, by name."""
 
 
 class TrainingStep(Protocol):
-    """What the loop asks of a step, however its gradients are worked out."""
+    """Computes losses and gradients of one batch."""
 
     def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Every term of the batch (B, *shape) with weights (B,), detached; `.grad` is filled."""
+        """Return every term of the batch (B, *shape) with weights (B,), detached; fill `.grad`."""
 
     def bound(self) -> AbstractContextManager[None]:
-        """The time of a fit, in which weights may lie elsewhere than they do otherwise."""
-
-    @property
-    def engine(self) -> str:
-        """How it works, in two words for people."""
+        """A context for the duration of a fit, in which the engine may move the weights."""
 
 
-class AutogradStep:
-    """Losses and gradients by torch's autograd, for any network and objective."""
-
-    engine = "autograd"
-
-    def __init__(
-        self, network: Network, objective: Objective, corrupt: Corrupt | None, *, bf16: bool
-    ) -> None:
-        self.network, self.objective, self.corrupt, self.bf16 = network, objective, corrupt, bf16
-
-    def bound(self) -> AbstractContextManager[None]:
-        """Weights stay where they are."""
-        return nullcontext()
-
-    def __call__(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Every term of the batch, detached; the gradient of their sum is left in `.grad`."""
-        seen = x if self.corrupt is None else self.corrupt(x)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.network(seen)
-        output = output._replace(
-            reconstruction=output.reconstruction.to(x.dtype), code=output.code.to(x.dtype)
-        )
-        terms = self.objective(Step(self.network, x, seen, output, weight))
-        total = torch.stack(list(terms.values())).sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        return {name: term.detach() for name, term in terms.items()}
-
-
-class Steps(NamedTuple):
-    """Some steps to be taken one after the other."""
+class StepBatch(NamedTuple):
+    """The batches of several consecutive steps."""
 
     rows: Tensor
-    """(m, *shape): where the rows of all steps are."""
+    """(m, *shape): the rows of all steps, or all rows in memory if `positions` is given."""
 
     weight: Tensor
-    """(m,): how much each of these counts."""
+    """(m,): the sample weights."""
 
     sizes: Sequence[int]
-    """The rows of each batch."""
+    """Rows in each batch."""
 
     rates: Sequence[float]
-    """Learning rates."""
+    """The learning rate of each step."""
 
     seeds: Sequence[int]
-    """Those of the noise."""
+    """The random seed of each step."""
 
-    at: Tensor | None = None
-    """(n,): the positions of the rows of all batches, one behind the other; None where they lie so
-    already."""
+    positions: Tensor | None = None
+    """(n,): positions in `rows` of the rows of all batches; None if `rows` is already in order."""
 
-    def gathered(self) -> "Steps":
-        """The same with the rows one batch behind the other."""
-        if self.at is None:
+    def gathered(self) -> "StepBatch":
+        """The same steps with the rows copied into batch order."""
+        if self.positions is None:
             return self
-        weight = self.weight[:1].expand(len(self.at)) if self.equal else self.weight[self.at]
-        return self._replace(rows=self.rows.index_select(0, self.at), weight=weight, at=None)
+        positions = self.positions
+        weight = self.weight[:1].expand(len(positions)) if self.equal else self.weight[positions]
+        rows = self.rows.index_select(0, positions)
+        return self._replace(rows=rows, weight=weight, positions=None)
 
     @property
     def batches(self) -> Sequence[Tensor]:
-        """(B, *shape) rows each, of what is gathered."""
+        """The rows of each step, (B, *shape); call `gathered` first."""
         return torch.split(self.rows, list(self.sizes))
 
     @property
     def weights(self) -> Sequence[Tensor]:
-        """(B,) each, of what is gathered."""
+        """The sample weights of each step, (B,); call `gathered` first."""
         return torch.split(self.weight, list(self.sizes))
 
     @property
     def equal(self) -> bool:
-        """Whether rows are known to count alike."""
-        return alike(self.weight)
+        """Whether all sample weights are known to be equal."""
+        return equal_weights(self.weight)
 
 
-class Most(NamedTuple):
-    """How much to ask for in one go."""
+class BatchLimit(NamedTuple):
+    """The largest amount of work to hand to an engine per call."""
 
     batches: int
     nbytes: int
-    """Of rows."""
+    """Bytes of rows."""
 
 
-Judge = Callable[[Tensor, Tensor], Terms]
-"""From clean rows (B, *shape) with weights (B,) to every term, averaged over them."""
+Evaluator = Callable[[Tensor, Tensor], Terms]
+"""Maps clean rows (B, *shape) and weights (B,) to every term, averaged over the rows."""
 
 
-class ManySteps(Protocol):
-    """Takes steps of an optimizer without coming back in between."""
+class MultiStep(Protocol):
+    """Takes several optimizer steps per call."""
+
+    name: str
+    """The engine's name, as in `facts_["engine"]`."""
+
+    limit: BatchLimit
+    releases_gil: bool
+    """Whether a call runs outside Python, so that other threads can work meanwhile."""
 
     @property
-    def judge(self) -> Judge | None:
-        """What judges rows in evaluation mode, where that is faster than to ask the network."""
+    def evaluator(self) -> Evaluator | None:
+        """A faster way to evaluate rows than the network itself, or None."""
 
-    @property
-    def most(self) -> Most:
-        """How much it takes at a time."""
+    def __call__(self, steps: StepBatch) -> Terms:
+        """Take the steps; return every term before its step, summed over all rows."""
 
-    @property
-    def engine(self) -> str:
-        """How it works, in two words for people."""
-
-    def __call__(self, steps: Steps) -> Terms:
-        """Every term as it was before its step, summed over all rows; see `stride.Stride`."""
-
-    def anew(self) -> "ManySteps":
-        """The same for another time: on its own, and without what only a running fit needs."""
+    def detached(self) -> Self:
+        """A copy without buffers, to keep in a fitted model and to go on with later."""
 
 
-def alike(weight: Tensor) -> bool:
-    """Whether rows are known to count alike: their weight is one number, seen many times."""
+STEP_SHARING: ContextVar[Callable[[MultiStep], MultiStep] | None] = ContextVar(
+    "step_sharing", default=None
+)
+"""Wraps the engine of a fit that runs together with others; see `training.concurrent`."""
+
+
+def equal_weights(weight: Tensor) -> bool:
+    """Whether all weights are known to be equal: an expanded tensor with stride 0."""
     return weight.stride(0) == 0
 
 
-def runs(sizes: Iterable[int]) -> list[tuple[int, int]]:
-    """How many there are of a size, and the size, one run after the other."""
+def run_lengths(sizes: Iterable[int]) -> list[tuple[int, int]]:
+    """(count, size) of each run of equal batch sizes."""
     return [(len(list(run)), size) for size, run in itertools.groupby(sizes)]
 
 
-def plain(term: Tensor | float) -> Tensor | float:
-    """A term as a number that sums lose nothing of; one on a device is not waited for."""
-    waits = isinstance(term, Tensor) and term.device.type != "cpu"
-    return term.double() if isinstance(term, Tensor) and waits else float(term)
+def as_number(term: Tensor | float) -> Tensor | float:
+    """A term in double precision; a tensor on a GPU stays there, so that nothing waits for it."""
+    if isinstance(term, Tensor) and term.device.type != "cpu":
+        return term.double()
+    return float(term)
 
 
-def summed(terms: Iterable[Terms], sizes: Iterable[int]) -> Terms:
-    """The terms of batches of such sizes, summed over all rows."""
+def sum_terms(terms: Iterable[Terms], sizes: Iterable[int]) -> Terms:
+    """The sum over all rows of terms that are means over batches of the given sizes."""
     sums: dict[str, Tensor | float] = {}
-    for one, size in zip(terms, sizes, strict=True):
-        for name, term in one.items():
-            sums[name] = sums.get(name, 0.0) + plain(term) * size
+    for batch_terms, size in zip(terms, sizes, strict=True):
+        for name, term in batch_terms.items():
+            sums[name] = sums.get(name, 0.0) + as_number(term) * size
     return sums
 
 
 @torch.no_grad()
-def losses(network: Network, objective: Objective, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+def evaluate_batch(
+    network: Network, objective: Objective, x: Tensor, weight: Tensor
+) -> dict[str, Tensor]:
     """Every term of a clean batch, without gradients."""
     return objective(Step(network, x, x, network(x), weight))

@@ -1,4 +1,4 @@
-"""Steps of several networks of one form, taken by the same products of stacks of matrices."""
+"""Steps of several networks of the same form as batched matrix products."""
 
 # Shape letters: N networks, P weights of each, B rows in a batch, D features.
 
@@ -8,167 +8,148 @@ import torch
 from torch import Tensor
 
 from isthmus.randomness import reseed
-from isthmus.training.engines.base import Steps, Terms
-from isthmus.training.engines.cuda.fused import Kernel, suits
-from isthmus.training.engines.dense.adam_loop import Moved, Stride, adam
-from isthmus.training.engines.dense.losses import SquaredHead, named
-from isthmus.training.engines.dense.matmul import OfStacks
-from isthmus.training.engines.dense.passes import Passes, passes_of
-from isthmus.training.grad_clip import TINY, norms
+from isthmus.training.engines.base import StepBatch, Terms
+from isthmus.training.engines.dense.adam_state import AdamBuffers, FlatAdam, adam_step
+from isthmus.training.engines.dense.losses import SquaredLoss
+from isthmus.training.engines.dense.matmul import BatchedMatMul
+from isthmus.training.engines.dense.passes import Passes, plan_passes
+from isthmus.training.grad_clip import EPSILON, norms
 
 
-def likeness(stride: Stride, steps: Steps) -> Hashable:
-    """What two strides must have in common to be taken as a stack."""
-    form, flat, group = stride.step.form, stride.step.store, stride.optimizer.param_groups[0]
+def batch_key(adam: FlatAdam, steps: StepBatch) -> Hashable:
+    """A key that is equal for fits whose steps can be taken as one batch."""
+    form, flat, group = adam.step.form, adam.step.flat_parameters, adam.group
     path = form.linear is not None, len(form.encoder), len(form.decoder), form.limit is None
-    ways = form.activation, form.code_activation, form.dropout, form.code_dropout
+    layers = form.activation, form.code_activation, form.dropout, form.code_dropout
     shapes = tuple(tuple(parameter.shape) for parameter in flat.parameters)
-    method = (
-        type(stride.optimizer),
-        tuple(group["betas"]),
-        group["eps"],
-        stride.plan.clip_norm is None,
-    )
-    sizes = tuple(steps.sizes)
-    place, head = (flat.values.dtype, flat.values.device), stride.step.head
-    terms = head.of_code, len(head.of_layer), head.penalties
-    return path, ways, shapes, method, sizes, place, terms
+    settings = tuple(group["betas"]), group["eps"], adam.plan.clip_norm is None
+    method = type(adam.optimizer), *settings
+    place, loss = (flat.values.dtype, flat.values.device), adam.step.loss
+    terms = loss.has_code_grad, len(loss.grad_parameters), loss.penalty_names
+    return path, layers, shapes, method, tuple(steps.sizes), place, terms
 
 
-class Stack:
-    """Strides of the same likeness as one: their weights are rows of one buffer from now on."""
+class BatchedSteps:
+    """The Adam states of N fits with equal keys; their weights become rows of one buffer."""
 
-    def __init__(self, strides: Sequence[Stride]) -> None:
-        self.strides = list(strides)
-        self.steps = [stride.step for stride in strides]
-        like = self.steps[0].store
-        self.flat, self.matrices = like, like.matrices
-        size = len(strides), len(like.values)
-        self.values, self.slopes, self.means, self.squares = (
-            like.values.new_zeros(size) for _ in range(4)
+    def __init__(self, adams: Sequence[FlatAdam]) -> None:
+        self.adams = list(adams)
+        self.steps = [adam.step for adam in adams]
+        first = self.steps[0].flat_parameters
+        self.flat, self.n_decayed = first, first.n_decayed
+        size = len(adams), len(first.values)
+        self.values, self.grads, self.means, self.squares = (
+            first.values.new_zeros(size) for _ in range(4)
         )
-        for step, values, slopes in zip(self.steps, self.values, self.slopes, strict=True):
-            step.move(values, slopes)
-        squared = [step.head for step in self.steps if isinstance(step.head, SquaredHead)]
-        alike = len(squared) == len(strides) and len({head.share for head in squared}) == 1
-        self.head = squared[0] if alike else None
-        self.draws = any(step.draws for step in self.steps)
-        fits = suits(self.steps, [stride.plan for stride in strides])
-        self.kernel = Kernel(self.strides) if fits else None
-        self.kept: dict[int, Passes] = {}
+        for step, values, grads in zip(self.steps, self.values, self.grads, strict=True):
+            step.relocate(values, grads)
+        squared = [step.loss for step in self.steps if isinstance(step.loss, SquaredLoss)]
+        same = len(squared) == len(adams) and len({loss.share for loss in squared}) == 1
+        self.loss = squared[0] if same else None
+        self.is_random = any(step.is_random for step in self.steps)
+        self._passes_of_size: dict[int, Passes] = {}
 
     @torch.no_grad()
-    def __call__(self, asked: Sequence[Steps]) -> list[Terms]:
-        """For each network every term as it was before its step, summed over all rows."""
-        for step, stride, mean, square in zip(
-            self.steps, self.strides, self.means, self.squares, strict=True
-        ):
-            step.store.gather()
-            if stride.adopt()[0].data_ptr() != mean.data_ptr():
-                stride.remember_in(mean.zero_(), square.zero_())
-        if self.kernel is not None:
-            return self._by_kernel(self.kernel, asked)
-        names, found = list[str](), list[Tensor]()
-        asked = [steps.gathered() for steps in asked]
-        batches, weights = [steps.batches for steps in asked], [steps.weights for steps in asked]
-        for number in range(len(batches[0])):
-            x, weight = [one[number] for one in batches], [one[number] for one in weights]
-            terms = self._passed([steps.seeds[number] for steps in asked], x, weight)
+    def __call__(self, batches: Sequence[StepBatch]) -> list[Terms]:
+        """Take the steps; return each network's terms before its step, summed over all rows."""
+        self._adopt()
+        names, values = list[str](), list[Tensor]()
+        batches = [steps.gathered() for steps in batches]
+        rows, weights = [steps.batches for steps in batches], [steps.weights for steps in batches]
+        for number in range(len(rows[0])):
+            x, weight = [each[number] for each in rows], [each[number] for each in weights]
+            terms = self._forward_backward([steps.seeds[number] for steps in batches], x, weight)
             names = list(terms)
-            found.append(torch.stack(list(terms.values())))
-            self._move([steps.rates[number] for steps in asked])
-        for stride in self.strides:
-            stride.end()
-        sizes = torch.tensor(asked[0].sizes, dtype=torch.float64)
-        # (N, terms): one look at all numbers, not one at each.
-        told = torch.tensordot(sizes.to(self.values.device), torch.stack(found).double(), 1)
-        return [dict(zip(names, row, strict=True)) for row in told.mT.tolist()]
+            values.append(torch.stack(list(terms.values())))
+            self._update([steps.rates[number] for steps in batches])
+        for adam in self.adams:
+            adam.publish()
+        sizes = torch.tensor(batches[0].sizes, dtype=torch.float64)
+        # (N, terms): one transfer for all numbers.
+        sums = torch.tensordot(sizes.to(self.values.device), torch.stack(values).double(), 1)
+        return [dict(zip(names, row, strict=True)) for row in sums.mT.tolist()]
 
-    def _by_kernel(self, kernel: Kernel, asked: Sequence[Steps]) -> list[Terms]:
-        counts = torch.stack([stride.count for stride in self.strides])
-        moved = Moved(self.values, self.slopes, self.means, self.squares, counts)
-        told = kernel(asked, moved)
-        for stride, count in zip(self.strides, counts, strict=True):
-            stride.count.copy_(count)
-            stride.end()
-        return [named(step.head, each) for step, each in zip(self.steps, told, strict=True)]
+    def _adopt(self) -> None:
+        for adam, mean, square in zip(self.adams, self.means, self.squares, strict=True):
+            adam.step.flat_parameters.reclaim()
+            if adam.adopt()[0].data_ptr() != mean.data_ptr():
+                adam.relocate(mean.zero_(), square.zero_())
 
-    def _passed(
+    def _forward_backward(
         self, seeds: Sequence[int], batches: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        """The terms (N,) of one step; gradients are left in the slopes."""
+        """The terms (N,) of one step; the gradients are left in the buffer."""
         passes = self._passes(len(batches[0]))
-        if self.draws:
-            for at, (step, seed, x) in enumerate(zip(self.steps, seeds, batches, strict=True)):
+        if self.is_random:
+            for number, (step, seed, x) in enumerate(zip(self.steps, seeds, batches, strict=True)):
                 reseed(seed, x.device)
-                step.feed(passes.of(at), x)
+                step.load_batch(passes.of_network(number), x)
         else:
             torch.stack([x.flatten(1) for x in batches], out=passes.seen.value)
-        for work in passes.forward:
-            work()
-        terms = self._judged(passes, batches, weights)
-        for work in passes.backward:
-            work()
+        for operation in passes.forward:
+            operation()
+        terms = self._terms(passes, batches, weights)
+        for operation in passes.backward:
+            operation()
         return terms
 
-    def _judged(
+    def _terms(
         self, passes: Passes, batches: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        if self.head is not None:
+        if self.loss is not None:
             rows = passes.seen.value
-            if self.draws:
+            if self.is_random:
                 rows = torch.stack([x.flatten(1) for x in batches])
             equal = all(weight.stride(0) == 0 for weight in weights)
-            return self.head.judged(passes, rows, None if equal else torch.stack(list(weights)))
+            stacked = None if equal else torch.stack(list(weights))
+            return self.loss.error_and_grad(passes, rows, stacked)
+        inputs = enumerate(zip(self.steps, batches, weights, strict=True))
         each = [
-            step.head(passes.of(at), x, weight)
-            for at, (step, x, weight) in enumerate(zip(self.steps, batches, weights, strict=True))
+            step.loss(passes.of_network(number), x, weight) for number, (step, x, weight) in inputs
         ]
         return {
             name: torch.stack([torch.as_tensor(terms[name]) for terms in each]) for name in each[0]
         }
 
-    def _move(self, rates: Sequence[float]) -> None:
-        """Clip, decay, and Adam; the rates may differ."""
+    def _update(self, rates: Sequence[float]) -> None:
+        """Clip the gradients, decay the weights and take a step of Adam; rates may differ."""
         self._clip()
-        groups = [stride.optimizer.param_groups[0] for stride in self.strides]
+        groups = [adam.group for adam in self.adams]
         decays = [group["weight_decay"] for group in groups]
-        if any(decays) and isinstance(self.strides[0].optimizer, torch.optim.AdamW):
-            kept = [1 - rate * decay for rate, decay in zip(rates, decays, strict=True)]
-            self.values[:, : self.matrices].mul_(self.values.new_tensor(kept)[:, None])
+        if any(decays) and self.adams[0].is_adamw:
+            shrink = [1 - rate * decay for rate, decay in zip(rates, decays, strict=True)]
+            self.values[:, : self.n_decayed].mul_(self.values.new_tensor(shrink)[:, None])
         elif any(decays):
             decay = self.values.new_tensor(decays)[:, None]
-            self.slopes[:, : self.matrices].addcmul_(self.values[:, : self.matrices], decay)
-        for stride in self.strides:
-            stride.count += 1
-        if len(set(rates)) == 1 and len({float(stride.count) for stride in self.strides}) == 1:
-            count = self.strides[0].count
-            whole = Moved(self.values, self.slopes, self.means, self.squares, count)
-            adam(whole, rates[0], groups[0])
+            self.grads[:, : self.n_decayed].addcmul_(self.values[:, : self.n_decayed], decay)
+        for adam in self.adams:
+            adam.count += 1
+        counts = [adam.count for adam in self.adams]
+        if len(set(rates)) == 1 and len(set(map(float, counts))) == 1:
+            together = AdamBuffers(self.values, self.grads, self.means, self.squares, counts[0])
+            adam_step(together, rates[0], groups[0])
             return
-        counts = [stride.count for stride in self.strides]
-        parts = zip(self.values, self.slopes, self.means, self.squares, counts, strict=True)
-        for each, rate in zip(parts, rates, strict=True):
-            adam(Moved(*each), rate, groups[0])
+        rows = zip(self.values, self.grads, self.means, self.squares, counts, strict=True)
+        for row, rate in zip(rows, rates, strict=True):
+            adam_step(AdamBuffers(*row), rate, groups[0])
 
     def _clip(self) -> None:
-        if self.strides[0].plan.clip_norm is None:
+        if self.adams[0].plan.clip_norm is None:
             return
-        most = self.values.new_tensor([stride.plan.clip_norm for stride in self.strides])
-        share = most / (norms(self.slopes) + TINY)
-        # Also where it is not a number, as `Stride` does.
-        self.slopes.mul_(torch.where(share >= 1, 1.0, share)[:, None])
+        max_norms = self.values.new_tensor([adam.plan.clip_norm for adam in self.adams])
+        share = max_norms / (norms(self.grads) + EPSILON)
+        # Also if it is NaN, as for a single fit.
+        self.grads.mul_(torch.where(share >= 1, 1.0, share)[:, None])
 
     def _passes(self, batch: int) -> Passes:
-        if batch not in self.kept:
-            places = self.flat.places_in(self.values, self.slopes)
-            forms, head = [step.form for step in self.steps], self.steps[0].head
-            self.kept[batch] = passes_of(
+        if batch not in self._passes_of_size:
+            forms, loss = [step.form for step in self.steps], self.steps[0].loss
+            self._passes_of_size[batch] = plan_passes(
                 forms,
                 batch,
-                places,
-                OfStacks(),
-                code_slope=head.of_code,
-                extra=head.of_layer,
+                self.flat.views_in(self.values, self.grads),
+                BatchedMatMul(),
+                code_grad=loss.has_code_grad,
+                extra=loss.grad_parameters,
             )
-        return self.kept[batch]
+        return self._passes_of_size[batch]

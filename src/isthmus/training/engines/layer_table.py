@@ -1,137 +1,127 @@
-"""A small network, its losses and its Adam as numbers that kernels understand.
-
-One kernel is written in Triton for GPUs (`kernels.py`), the other in C (`native/steps.h`).
-"""
+"""A small dense network, its loss bounds and its Adam settings as numbers for the C kernel."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from isthmus.kinds import ACTIVATIONS, DenseForm
-from isthmus.training.engines.dense.adam_loop import Stride
-from isthmus.training.engines.dense.flat_parameters import Flat
-from isthmus.training.engines.dense.losses import Head, SquaredHead
-from isthmus.training.engines.dense.step import ClosedStep
-
-FEWEST = 16
-"""Rows and columns of the smallest product that a GPU's units for matrices do."""
+from isthmus.training.engines.dense.adam_state import FlatAdam
+from isthmus.training.engines.dense.flat_parameters import FlatParameters
+from isthmus.training.engines.dense.losses import DenseLoss, SquaredLoss
+from isthmus.training.engines.dense.step import ManualStep
 
 
-class Layer(NamedTuple):
-    """A layer as the kernel knows it: numbers of slots, and places of weights in the buffer."""
+class KernelLayer(NamedTuple):
+    """A dense layer as the kernel sees it: numbers of activation slots, offsets of weights."""
 
     source: int
     target: int
     weight: int
     bias: int
-    ins: int
-    outs: int
-    by_input: int
-    """How far two inputs of the same output are apart in the buffer."""
+    n_inputs: int
+    n_outputs: int
+    input_stride: int
+    """The distance in the buffer of two inputs of one output."""
 
-    by_output: int
+    output_stride: int
     adds: bool
-    """Whether something is in the target already."""
+    """Whether the output is added to what an earlier layer wrote to the target."""
 
-    act: int
-    """The number of what bends the output."""
+    activation: int
+    """The code of the activation."""
 
-    reached: bool = False
-    """Whether a later layer has the same source, and so its slope there before this one."""
+    has_grad: bool = False
+    """Whether a later layer has the same source, and so has written its gradient already."""
 
 
-def layers_of(form: DenseForm, flat: Flat) -> list[Layer]:
-    """The layers in the order in which they are asked, each with the slot that it writes to.
+def kernel_layers(form: DenseForm, flat: FlatParameters) -> list[KernelLayer]:
+    """The layers in forward order, each with the slots it reads and writes.
 
-    Slot 0 is the rows; two ways to the same numbers, the linear one first, share a slot.
+    Slot 0 holds the rows. The linear and the nonlinear path to the same values share a slot.
     """
-    layers = _Slots(form, flat).layers
+    layers = _SlotPlanner(form, flat).layers
     sources = [layer.source for layer in layers]
-    return [x._replace(reached=x.source in sources[at + 1 :]) for at, x in enumerate(layers)]
+    return [
+        layer._replace(has_grad=layer.source in sources[index + 1 :])
+        for index, layer in enumerate(layers)
+    ]
 
 
-class _Slots:
-    def __init__(self, form: DenseForm, flat: Flat) -> None:
-        self.places = flat.starts
-        self.form, self.layers, self.last = form, list[Layer](), 0
-        path = form.linear
-        first = second = None
-        if path is not None:
-            assert path.decode_weight is not None
-            first = path.encode_weight, path.encode_bias
-            second = path.decode_weight.t(), path.decode_bias  # stored (K, D)
-            self.places[second[0]] = self.places[path.decode_weight]
-        code = self._way(0, first, form.encoder, form.code_activation)
-        self._way(code, second, form.decoder, "linear")
+class _SlotPlanner:
+    def __init__(self, form: DenseForm, flat: FlatParameters) -> None:
+        self.offsets = flat.offsets
+        self.form, self.layers, self.last = form, list[KernelLayer](), 0
+        linear = form.linear
+        encode = decode = None
+        if linear is not None:
+            assert linear.decode_weight is not None
+            encode = linear.encode_weight, linear.encode_bias
+            decode = linear.decode_weight.t(), linear.decode_bias  # stored (K, D)
+            self.offsets[decode[0]] = self.offsets[linear.decode_weight]
+        code = self._paths(0, encode, form.encoder, form.code_activation)
+        self._paths(code, decode, form.decoder, "linear")
 
-    def _way(
+    def _paths(
         self,
         start: int,
-        straight: tuple[Tensor, Tensor] | None,
+        linear: tuple[Tensor, Tensor] | None,
         layers: tuple[nn.Linear, ...],
-        act: str,
+        activation: str,
     ) -> int:
-        """Both ways from a slot; the slot where they meet."""
-        meeting = self._slot()
-        if straight is not None:
-            self._layer(start, meeting, straight, "linear" if layers else act)
+        """Add the linear and the nonlinear path from a slot; return the slot where they meet."""
+        end = self._new_slot()
+        if linear is not None:
+            self._add(start, end, linear, "linear" if layers else activation)
         for layer in layers[:-1]:
-            end = self._slot()
-            self._layer(start, end, (layer.weight, layer.bias), self.form.activation)
-            start = end
+            hidden = self._new_slot()
+            self._add(start, hidden, (layer.weight, layer.bias), self.form.activation)
+            start = hidden
         if layers:
-            self._layer(start, meeting, (layers[-1].weight, layers[-1].bias), act)
-        return meeting
+            self._add(start, end, (layers[-1].weight, layers[-1].bias), activation)
+        return end
 
-    def _slot(self) -> int:
+    def _new_slot(self) -> int:
         self.last += 1
         return self.last
 
-    def _layer(self, source: int, target: int, parts: tuple[Tensor, Tensor], act: str) -> None:
-        """Of a weight (O, I), however it lies in memory, and a bias (O,)."""
+    def _add(self, source: int, target: int, parts: tuple[Tensor, Tensor], activation: str) -> None:
+        """Add a layer with weight (O, I), in any memory order, and bias (O,)."""
         weight, bias = parts
-        (outs, ins), (by_output, by_input) = weight.shape, weight.stride()
+        (n_outputs, n_inputs), (output_stride, input_stride) = weight.shape, weight.stride()
         adds = any(layer.target == target for layer in self.layers)
-        places, known = (self.places[weight], self.places[bias]), ACTIVATIONS[act].kernel_code
-        self.layers.append(
-            Layer(source, target, *places, ins, outs, by_input, by_output, adds, known)
+        offsets, code = (
+            (self.offsets[weight], self.offsets[bias]),
+            ACTIVATIONS[activation].kernel_code,
         )
+        assert code is not None
+        shape = n_inputs, n_outputs, input_stride, output_stride
+        self.layers.append(KernelLayer(source, target, *offsets, *shape, adds, code))
 
 
-def ends_of(forms: Sequence[DenseForm], like: Tensor) -> Tensor:
-    """(N, 2, D): where outputs end, below and above; anything where they do not."""
-    if forms[0].limit is None:
-        return like
-    return torch.stack([form.ends(like) for form in forms])
+def output_bounds(form: DenseForm, like: Tensor) -> Tensor:
+    """(2, D): the lower and upper bounds of the outputs; any tensor if they have none."""
+    return like if form.limit is None else form.ends(like)
 
 
-def is_told(step: ClosedStep, *heads: type[Head]) -> bool:
-    """Whether a step is told by numbers alone: one of these heads, no noise, one precision."""
+def is_kernel_ready(step: ManualStep, *losses: type[DenseLoss]) -> bool:
+    """Whether a step has one of these losses, known activations, no noise and one precision."""
     has_codes = all(a.kernel_code is not None for a in step.form.activations)
-    return has_codes and isinstance(step.head, heads) and not step.draws and not step.bf16
+    return has_codes and isinstance(step.loss, losses) and not step.is_random and not step.bf16
 
 
-def settings_of(stride: Stride, *, learning: bool = True) -> list[float]:
-    """What a kernel asks of a network's losses and its Adam, by its place there.
+def kernel_settings(adam: FlatAdam, *, learning: bool = True) -> list[float]:
+    """The settings of the loss and of Adam in the order in which the kernel reads them.
 
-    Outputs leak over their ends only while it is `learning`. Of losses but the squared error no
-    kernel asks anything.
+    Outputs leak beyond their bounds only while `learning`.
     """
-    group, form, norm = stride.optimizer.param_groups[0], stride.step.form, stride.plan.clip_norm
-    head = stride.step.head
-    leak = 0.0 if form.limit is None or not learning else form.limit.LEAK
-    share, betas = head.share if isinstance(head, SquaredHead) else math.nan, group["betas"]
+    step, group, norm = adam.step, adam.group, adam.plan.clip_norm
+    leak = 0.0 if step.form.limit is None or not learning else step.form.limit.LEAK
+    share = step.loss.share if isinstance(step.loss, SquaredLoss) else math.nan
+    betas = group["betas"]
     # 1 - beta, and the logarithm of beta: each is exact where the other is not.
-    fresh = [1 - beta for beta in betas]
+    complements = [1 - beta for beta in betas]
     logs = [math.log(beta) if beta else -math.inf for beta in betas]
     clip = math.inf if norm is None else float(norm)
-    decay, matrices = float(group["weight_decay"]), float(stride.step.store.matrices)
-    return [clip, decay, share, leak, matrices, *fresh, *logs, group["eps"]]
-
-
-def tile(size: int) -> int:
-    """The power of two, from 16 on, that holds so many."""
-    return max(FEWEST, 1 << (size - 1).bit_length())
+    decay, n_decayed = float(group["weight_decay"]), float(step.flat_parameters.n_decayed)
+    return [clip, decay, share, leak, n_decayed, *complements, *logs, group["eps"]]

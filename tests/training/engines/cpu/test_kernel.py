@@ -13,13 +13,13 @@ import torch
 from isthmus import Autoencoder, kinds, optim
 from isthmus.corruptions import Masking
 from isthmus.losses import L1, Mixed, Objective, Squared
-from isthmus.training.engines.base import Steps, losses
-from isthmus.training.engines.cpu import build
-from isthmus.training.engines.cpu import kernel as compiled
-from isthmus.training.engines.cpu.kernel import Compiled, can_compile
-from isthmus.training.engines.dense.adam_loop import Stride
-from isthmus.training.engines.dense.step import closed_step
-from isthmus.training.engines.select import stride_of
+from isthmus.training.engines.base import StepBatch, evaluate_batch
+from isthmus.training.engines.cpu import build, kernel
+from isthmus.training.engines.cpu.kernel import CKernel, unsupported
+from isthmus.training.engines.dense.adam_loop import AdamLoop
+from isthmus.training.engines.dense.adam_state import FlatAdam
+from isthmus.training.engines.dense.step import manual_step
+from isthmus.training.engines.select import FitParts, select_engine
 from isthmus.training.plan import Plan
 from isthmus.types import Facts
 
@@ -41,7 +41,7 @@ def network(kind, D, K, dtype, *, clamp_output=False, seed=0):
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return made, Objective(Squared().bound(facts))
+    return made, Objective(Squared().with_facts(facts))
 
 
 def drawn(seed):
@@ -63,27 +63,27 @@ def drawn(seed):
     return (kind, D, K, clamp_output), (method, settings, clip), (sizes, weighed)
 
 
-def taken(make, dtype, seed):
-    """The terms and the weights after some steps of a stride that `make` gives."""
+def run_steps(make, dtype, seed):
+    """The terms and the weights after some steps of a engine that `make` gives."""
     (kind, D, K, clamp_output), (method, settings, clip), (sizes, weighed) = drawn(seed)
     net, objective = network(kind, D, K, dtype, clamp_output=clamp_output, seed=seed)
     rows = torch.randn(sum(sizes), D, dtype=dtype)
     weight = torch.rand(len(rows), dtype=dtype) if weighed else torch.ones(1).expand(len(rows))
-    step = closed_step(net, objective, None)
+    step = manual_step(net, objective, None)
     plan = Plan(1, max(sizes), None, clip, steps=1_000_000)
     with step.bound():
-        stride = make(step, method(net.parameters(), lr=0.01, **settings), plan)
+        engine = make(FlatAdam(step, method(net.parameters(), lr=0.01, **settings), plan))
         rates = [0.01, 0.02, 0.005, 0.01, 0.003]
-        told = [stride(Steps(rows, weight, sizes, rates, [0] * 5)) for _ in range(2)]
-        state = stride.optimizer.state_dict()["state"]
+        told = [engine(StepBatch(rows, weight, sizes, rates, [0] * 5)) for _ in range(2)]
+        state = engine.adam.optimizer.state_dict()["state"]
     return told, [p.detach().clone() for p in net.parameters()], state
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("seed", range(60))
 def test_it_is_what_numpy_and_torch_take(seed, dtype):
-    told, weights, state = taken(Compiled, dtype, seed)
-    wanted, others, known = taken(Stride, dtype, seed)
+    told, weights, state = run_steps(CKernel, dtype, seed)
+    wanted, others, known = run_steps(AdamLoop, dtype, seed)
     for one, other in zip(told, wanted, strict=True):
         assert one.keys() == other.keys()
         assert float(one["reconstruction"]) == pytest.approx(
@@ -96,17 +96,17 @@ def test_it_is_what_numpy_and_torch_take(seed, dtype):
             torch.testing.assert_close(state[number][name], moment, **PRECISE[dtype])
 
 
-def with_help(step, optimizer, plan):
-    """A stride of which two threads take a half each."""
-    stride = Compiled(step, optimizer, plan)
-    stride.threads = 2
-    return stride
+def with_help(adam):
+    """A engine of which two threads take a half each."""
+    engine = CKernel(adam)
+    engine.threads = 2
+    return engine
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_two_threads_give_the_same_bits_as_one(seed):
-    told, weights, _ = taken(with_help, torch.float32, seed)
-    wanted, others, _ = taken(Compiled, torch.float32, seed)
+    told, weights, _ = run_steps(with_help, torch.float32, seed)
+    wanted, others, _ = run_steps(CKernel, torch.float32, seed)
     assert [float(one["reconstruction"]) for one in told] == [
         float(one["reconstruction"]) for one in wanted
     ]
@@ -116,8 +116,8 @@ def test_two_threads_give_the_same_bits_as_one(seed):
 
 def test_who_waits_too_long_goes_on_alone():
     net, objective = network(kinds.Multilayer(hidden=(5,)), 4, 2, torch.float32)
-    step = closed_step(net, objective, None)
-    steps = Steps(torch.rand(8, 4), torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2)
+    step = manual_step(net, objective, None)
+    steps = StepBatch(torch.rand(8, 4), torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2)
     stalls = [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0]
     helped, coming = [], iter(stalls)
 
@@ -126,24 +126,26 @@ def test_who_waits_too_long_goes_on_alone():
         return next(coming)
 
     with step.bound():
-        stride = with_help(step, torch.optim.Adam(net.parameters()), LONG)
-        stride(steps)
-        stride.kernel.run, stride.kernel.alone = told, 0
+        engine = with_help(FlatAdam(step, torch.optim.Adam(net.parameters()), LONG))
+        engine(steps)
+        engine._call.run, engine._call.pause = told, 0
         for _ in stalls:
-            stride(steps)
+            engine(steps)
     # Alone for two calls, then for four, and for two again when two threads have gone well.
     assert helped == [1, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1]
 
 
 def test_a_planted_fault_is_caught(monkeypatch):
-    settings_of = compiled.settings_of
+    kernel_settings = kernel.kernel_settings
 
-    def halved(stride, **how):
-        return [one / 2 if at == 5 else one for at, one in enumerate(settings_of(stride, **how))]
+    def halved(engine, **how):
+        return [
+            one / 2 if at == 5 else one for at, one in enumerate(kernel_settings(engine, **how))
+        ]
 
-    monkeypatch.setattr(compiled, "settings_of", halved)
-    _, weights, _ = taken(Compiled, torch.float64, 3)
-    _, others, _ = taken(Stride, torch.float64, 3)
+    monkeypatch.setattr(kernel, "kernel_settings", halved)
+    _, weights, _ = run_steps(CKernel, torch.float64, 3)
+    _, others, _ = run_steps(AdamLoop, torch.float64, 3)
     assert not all(map(torch.allclose, weights, others))
 
 
@@ -155,13 +157,13 @@ def test_it_judges_as_the_network_does(seed, threads, dtype):
     net, objective = network(kind, D, K, dtype, clamp_output=clamp_output, seed=seed)
     rows = torch.randn(600, D, dtype=dtype)
     weight = torch.rand(600, dtype=dtype) if weighed else torch.ones(1).expand(600)
-    step = closed_step(net, objective, None)
+    step = manual_step(net, objective, None)
     before = [parameter.detach().clone() for parameter in net.parameters()]
     with step.bound():
-        stride = Compiled(step, torch.optim.Adam(net.parameters()), LONG)
-        stride.threads = threads
-        told = stride.judge(rows, weight)
-    wanted = losses(net.eval(), objective, rows, weight)
+        engine = CKernel(FlatAdam(step, torch.optim.Adam(net.parameters()), LONG))
+        engine.threads = threads
+        told = engine.evaluator(rows, weight)
+    wanted = evaluate_batch(net.eval(), objective, rows, weight)
     assert told.keys() == wanted.keys()
     rtol = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
     torch.testing.assert_close(
@@ -171,15 +173,15 @@ def test_it_judges_as_the_network_does(seed, threads, dtype):
         torch.testing.assert_close(parameter.detach(), known, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("processors", "helped"), [(1, False), (2, True)])
-def test_it_begins_no_second_thread_on_one_processor(processors, helped, monkeypatch):
-    monkeypatch.setattr(compiled, "processors", lambda: processors)
+@pytest.mark.parametrize(("available_cpus", "expected"), [(1, False), (2, True)])
+def test_it_begins_no_second_thread_on_one_processor(available_cpus, expected, monkeypatch):
+    monkeypatch.setattr(kernel, "available_cpus", lambda: available_cpus)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     net, objective = network(kinds.Vanilla(), 6, 2, torch.float32)
-    step, adam = closed_step(net, objective, None), torch.optim.Adam(net.parameters())
+    step, adam = manual_step(net, objective, None), torch.optim.Adam(net.parameters())
     with step.bound():
-        stride = Compiled(step, adam, Plan(1, 8, None, None, steps=1_000_000))
-        assert stride._kernel().helped == helped
+        engine = CKernel(FlatAdam(step, adam, Plan(1, 8, None, None, steps=1_000_000)))
+        assert engine._bound_call().two_threads == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -189,25 +191,25 @@ def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
         monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-Wno-psabi", *flags))
         made = build.library.__wrapped__()
-        monkeypatch.setattr(compiled, "library", lambda made=made: made)
+        monkeypatch.setattr(kernel, "library", lambda made=made: made)
         for seed in range(12):
-            _, weights, _ = taken(Compiled, dtype, seed)
-            _, others, _ = taken(Stride, dtype, seed)
+            _, weights, _ = run_steps(CKernel, dtype, seed)
+            _, others, _ = run_steps(AdamLoop, dtype, seed)
             for weight, other in zip(weights, others, strict=True):
                 torch.testing.assert_close(weight, other, **PRECISE[dtype])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 def test_what_is_not_finite_is_told(value):
-    for make in (Compiled, Stride):
+    for make in (CKernel, AdamLoop):
         net, objective = network(
             kinds.Multilayer(hidden=(5,), activation="sigmoid"), 4, 2, torch.float32
         )
         rows = torch.full((8, 4), float(value))
-        step = closed_step(net, objective, None)
+        step = manual_step(net, objective, None)
         with step.bound():
-            stride = make(step, torch.optim.Adam(net.parameters()), LONG)
-            told = stride(Steps(rows, torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2))
+            engine = make(FlatAdam(step, torch.optim.Adam(net.parameters()), LONG))
+            told = engine(StepBatch(rows, torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2))
         assert not np.isfinite(float(told["reconstruction"]))
 
 
@@ -234,13 +236,13 @@ def fitted(X, **settings):
 @pytest.fixture
 def calls(monkeypatch):
     """How often a fit asked the kernel for steps."""
-    count, call = [], Compiled.__call__
+    count, call = [], CKernel.__call__
 
     def counted(self, steps):
         count.append(len(steps.sizes))
         return call(self, steps)
 
-    monkeypatch.setattr(Compiled, "__call__", counted)
+    monkeypatch.setattr(CKernel, "__call__", counted)
     return count
 
 
@@ -249,7 +251,7 @@ def test_long_fits_take_it(calls, monkeypatch):
     model = fitted(X).fit(X)
     assert sum(calls) > 2000
     calls.clear()
-    monkeypatch.setattr(compiled, "LEAST_SECONDS", 1e9)
+    monkeypatch.setattr(kernel, "MIN_SECONDS", 1e9)
     other = fitted(X).fit(X)
     assert not calls
     assert model.reconstruction_error(X) == pytest.approx(other.reconstruction_error(X), rel=1e-3)
@@ -290,9 +292,10 @@ def test_going_on_takes_rows_of_any_number(calls):
 def test_it_is_for_fits_that_are_long_enough(D, loss, batch, steps):
     facts = Facts(shape=(D,))
     network = kinds.Vanilla().build(facts, 32)
-    step = closed_step(network, Objective(loss.bound(facts)), None)
+    step = manual_step(network, Objective(loss.with_facts(facts)), None)
     for share, pays in ((0.9, False), (1.1, True)):
-        assert can_compile(step, Plan(1, batch, None, None, steps=int(share * steps))) == pays
+        plan = Plan(1, batch, None, None, steps=int(share * steps))
+        assert (unsupported(step, plan) is None) == pays
 
 
 @pytest.mark.parametrize(
@@ -308,26 +311,28 @@ def test_it_is_for_fits_that_are_long_enough(D, loss, batch, steps):
 def test_it_is_for_networks_that_stay_in_a_cache(D, K, batch, does):
     facts = Facts(shape=(D,))
     network = kinds.Vanilla().build(facts, K)
-    step = closed_step(network, Objective(Squared().bound(facts)), None)
-    assert can_compile(step, Plan(1, batch, None, None, steps=10_000)) == does
+    step = manual_step(network, Objective(Squared().with_facts(facts)), None)
+    assert (unsupported(step, Plan(1, batch, None, None, steps=10_000)) is None) == does
 
 
 @pytest.mark.parametrize(
-    ("kind", "penalties", "corrupt", "plan"),
+    ("kind", "penalties", "corrupt", "plan", "reason"),
     [
-        (kinds.Multilayer(hidden=(5,)), [L1(weight=0.1)], None, LONG),
-        (kinds.Multilayer(hidden=(5,)), [], Masking(rate=0.1), LONG),
-        (kinds.Multilayer(hidden=(5,), dropout=0.1), [], None, LONG),
-        (kinds.Multilayer(hidden=(5,)), [], None, Plan(1, 64, None, None, steps=100)),
-        (kinds.Multilayer(hidden=(8000,)), [], None, LONG),
+        (kinds.Multilayer(hidden=(5,)), [L1(weight=0.1)], None, LONG, "a penalty"),
+        (kinds.Multilayer(hidden=(5,)), [], Masking(rate=0.1), LONG, "noise"),
+        (kinds.Multilayer(hidden=(5,), dropout=0.1), [], None, LONG, "dropout"),
+        (kinds.Multilayer(hidden=(5,)), [], None, Plan(1, 64, None, None, steps=100), "too short"),
+        (kinds.Multilayer(hidden=(8000,)), [], None, LONG, "too large"),
     ],
 )
-def test_what_it_cannot_do_is_left_to_others(kind, penalties, corrupt, plan):
+def test_what_it_cannot_do_is_left_to_others(kind, penalties, corrupt, plan, reason):
     facts = Facts(shape=(40,))
-    step = closed_step(kind.build(facts, 2), Objective(Squared().bound(facts), penalties), corrupt)
-    assert not can_compile(step, plan)
-    adam = torch.optim.Adam(step.network.parameters())
-    assert type(stride_of(step, adam, plan)) is Stride
+    network, objective = kind.build(facts, 2), Objective(Squared().with_facts(facts), penalties)
+    adam = torch.optim.Adam(network.parameters())
+    selection = select_engine(FitParts(network, objective, corrupt, adam, plan, bf16=False))
+    assert type(selection.multi_step) is AdamLoop
+    assert selection.name == AdamLoop.name
+    assert reason in selection.passed_over[CKernel.name]
 
 
 def run(code, tmp_path, **environment):
@@ -389,7 +394,7 @@ def test_another_library_of_that_name_is_not_taken(tmp_path):
 
 @pytest.mark.parametrize("kept", ["x/cache", "."])
 def test_a_folder_that_is_not_absolute_is_not_taken(kept, tmp_path):
-    code = "from isthmus.training.engines.cpu.build import _folder; print(_folder())"
+    code = "from isthmus.runtime.cache import cache_folder; print(cache_folder())"
     found = run(code, tmp_path, XDG_CACHE_HOME=kept, HOME=str(tmp_path)).strip()
     assert found == str(tmp_path / ".cache" / "isthmus")
 

@@ -9,62 +9,68 @@ import torch
 from isthmus import kinds
 from isthmus.corruptions import Masking
 from isthmus.losses import Bernoulli, Objective, Squared
-from isthmus.training.engines.base import Steps, runs
+from isthmus.training.engines.base import StepBatch, run_lengths
 from isthmus.training.engines.cuda import graphs
-from isthmus.training.engines.cuda.graphs import Recorded, Recording, pieces
-from isthmus.training.engines.dense.adam_loop import Stride
-from isthmus.training.engines.dense.step import closed_step
+from isthmus.training.engines.cuda.graphs import CapturedSteps, CudaGraphs, pieces
+from isthmus.training.engines.dense import adam_state
+from isthmus.training.engines.dense.adam_loop import AdamLoop
+from isthmus.training.engines.dense.adam_state import FlatAdam
+from isthmus.training.engines.dense.step import manual_step
 from isthmus.training.plan import Plan
 from isthmus.types import Facts
 
 PLAN = Plan(max_epochs=1, batch_size=8, patience=None, clip_norm=1.0)
 
 
-class Played(Recorded):
+class Played(CudaGraphs):
     """Recorded steps whose graph is Python: launched, it takes the steps from where it is fed."""
 
     launched = 0
 
-    def _record(self, like, weighing):
+    def _capture(self, like, weighing):
         rows, rates = torch.zeros_like(like), torch.zeros(len(like))
         weights = weighing.clone() if weighing.stride(1) else weighing
-        told = torch.zeros(len(like), len(self.names))
+        told = torch.zeros(len(like), len(self._term_names))
 
         def replay():
             self.launched += 1
             for each in zip(rows, weights, rates, told, strict=True):
-                each[3].copy_(self._one(*each[:3]))
+                each[3].copy_(self._step(*each[:3]))
 
-        return Recording(rows, weights, rates, told, SimpleNamespace(replay=replay))
+        return CapturedSteps(rows, weights, rates, told, SimpleNamespace(replay=replay))
 
 
 @pytest.fixture(autouse=True)
 def _on_a_processor(monkeypatch):
     # Only Adam's kernels on a GPU take a rate that is a tensor.
-    adam = torch._fused_adam_
-    monkeypatch.setattr(
-        torch, "_fused_adam_", lambda *args, lr, **options: adam(*args, lr=float(lr), **options)
-    )
-    monkeypatch.setattr(graphs, "UNROLLED", 4)
+    adam = adam_state.fused_adam()
+
+    def with_number(*args, lr, **options):
+        adam(*args, lr=float(lr), **options)
+
+    monkeypatch.setattr(adam_state, "fused_adam", lambda: with_number)
+    monkeypatch.setattr(graphs, "STEPS_PER_GRAPH", 4)
 
 
-def taken(make, sizes, *, loss=None, corrupt=None, weighed=False, at=False, bf16=False):
+def run_steps(make, sizes, *, loss=None, corrupt=None, weighed=False, at=False, bf16=False):
     facts = Facts(shape=(6,), low=0.0, high=1.0)
     torch.manual_seed(0)
     network = kinds.Multilayer(hidden=(5,)).build(facts, 2)
     noise = None if corrupt is None else lambda x: corrupt(x, facts=facts)
-    step = closed_step(network, Objective((loss or Squared()).bound(facts)), noise, bf16=bf16)
+    step = manual_step(network, Objective((loss or Squared()).with_facts(facts)), noise, bf16=bf16)
     n = sum(sizes)
     rows = torch.rand(n, 6)
     weight = torch.rand(n) if weighed else torch.ones(1).expand(n)
     where = torch.randperm(n) if at else None
     rates = [0.01 * (1 + number % 3) for number in range(len(sizes))]
     with step.bound():
-        stride = make(step, torch.optim.AdamW(network.parameters(), weight_decay=0.1), PLAN)
-        steps = Steps(rows, weight, sizes, rates, list(range(len(sizes))), where)
-        told = [stride(steps) for _ in range(3)]
-        found = step.store.values.clone()
-    return told, found, stride
+        engine = make(
+            FlatAdam(step, torch.optim.AdamW(network.parameters(), weight_decay=0.1), PLAN)
+        )
+        steps = StepBatch(rows, weight, sizes, rates, list(range(len(sizes))), where)
+        told = [engine(steps) for _ in range(3)]
+        found = step.flat_parameters.values.clone()
+    return told, found, engine
 
 
 CASES = {
@@ -80,9 +86,9 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_what_is_taken_step_by_step(name):
-    told, values, stride = taken(Played, **CASES[name])
-    wanted, others, _ = taken(Stride, **CASES[name])
-    assert stride.launched
+    told, values, engine = run_steps(Played, **CASES[name])
+    wanted, others, _ = run_steps(AdamLoop, **CASES[name])
+    assert engine.launched
     torch.testing.assert_close(values, others, rtol=2e-5, atol=1e-6)
     for one, other in zip(told, wanted, strict=True):
         assert one.keys() == other.keys()
@@ -91,12 +97,12 @@ def test_it_is_what_is_taken_step_by_step(name):
 
 
 def test_a_planted_fault_is_caught(monkeypatch):
-    one = Played._one
+    one = Played._step
     monkeypatch.setattr(
-        Played, "_one", lambda self, x, weight, rate: one(self, x, weight, 2 * rate)
+        Played, "_step", lambda self, x, weight, rate: one(self, x, weight, 2 * rate)
     )
-    _, values, _ = taken(Played, [8] * 9)
-    _, others, _ = taken(Stride, [8] * 9)
+    _, values, _ = run_steps(Played, [8] * 9)
+    _, others, _ = run_steps(AdamLoop, [8] * 9)
     assert not torch.allclose(values, others, rtol=2e-5, atol=1e-6)
 
 
@@ -110,4 +116,4 @@ def test_pieces_are_all_steps_in_order(sizes):
         assert len(piece) in (1, 4)
         assert len({sizes[number] for number in piece}) == 1
     assert all(one.stop == other.start for one, other in pairwise(found))
-    assert [size for many, size in runs(sizes) for _ in range(many)] == sizes
+    assert [size for many, size in run_lengths(sizes) for _ in range(many)] == sizes

@@ -13,17 +13,19 @@ from isthmus.kinds import ACTIVATIONS, Regularized
 from isthmus.kinds.blocks import Clipped
 from isthmus.losses import L1, Bernoulli, Contraction, Huber, Mixed, Objective, Squared
 from isthmus.randomness import reseed
-from isthmus.training.engines.base import AutogradStep, Steps
+from isthmus.training.engines.autograd import AutogradStep
+from isthmus.training.engines.base import StepBatch
 from isthmus.training.engines.cpu import build as compiling
 from isthmus.training.engines.cpu import kernel
-from isthmus.training.engines.cpu.kernel import Compiled
+from isthmus.training.engines.cpu.kernel import CKernel
 from isthmus.training.engines.dense import column_losses
 from isthmus.training.engines.dense import step as closed_module
-from isthmus.training.engines.dense.adam_loop import Stride
-from isthmus.training.engines.dense.column_losses import ColumnHead, Parts
-from isthmus.training.engines.dense.losses import AnyHead
-from isthmus.training.engines.dense.matmul import ByNumpy, ByTorch
-from isthmus.training.engines.dense.step import closed_step
+from isthmus.training.engines.dense.adam_loop import AdamLoop
+from isthmus.training.engines.dense.adam_state import FlatAdam
+from isthmus.training.engines.dense.column_losses import ColumnLoss, ColumnTable
+from isthmus.training.engines.dense.losses import AutogradLoss
+from isthmus.training.engines.dense.matmul import NumpyMatMul, TorchMatMul
+from isthmus.training.engines.dense.step import manual_step
 from isthmus.training.plan import Plan
 from isthmus.types import ColumnFacts, Facts
 
@@ -98,11 +100,11 @@ def drawn(seed, name, *, plain=False, dropped=True):
     noise = [None, "masking", "missing", "gaussian"][draw.integers(4)]
     corrupt = None if noise is None else functools.partial(CORRUPTIONS[noise](), facts=facts)
     weight = torch.from_numpy(draw.random(11)) if draw.integers(2) else torch.ones(1).expand(11)
-    objective = Objective(LOSSES[name].bound(facts), penalties, allow_missing=True)
+    objective = Objective(LOSSES[name].with_facts(facts), penalties, allow_missing=True)
     return network, objective, corrupt, torch.from_numpy(rows), weight.double()
 
 
-def taken(step, network, x, weight):
+def run_steps(step, network, x, weight):
     """The terms and gradients of one step in training."""
     network.train()
     network.zero_grad()
@@ -113,23 +115,23 @@ def taken(step, network, x, weight):
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["columns", "features"])
-@pytest.mark.parametrize("by", [ByNumpy, ByTorch])
+@pytest.mark.parametrize("by", [NumpyMatMul, TorchMatMul])
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("seed", range(12))
 def test_it_is_autograds(seed, name, by, plain, monkeypatch):
-    monkeypatch.setattr(closed_module, "products_for", lambda weights, batch: by())
+    monkeypatch.setattr(closed_module, "matmul_for", lambda weights, batch: by())
     network, objective, corrupt, x, weight = drawn(seed, name, plain=plain)
-    closed = closed_step(network, objective, corrupt)
-    wanted, gradients = taken(
+    closed = manual_step(network, objective, corrupt)
+    wanted, gradients = run_steps(
         AutogradStep(network, objective, corrupt, bf16=False), network, x, weight
     )
     for _ in range(2):  # what the first has left must not count in the second
-        terms, slopes = taken(closed, network, x, weight)
+        terms, grads = run_steps(closed, network, x, weight)
         assert terms.keys() == wanted.keys()
         for term, other in wanted.items():
             torch.testing.assert_close(terms[term], other, rtol=1e-10, atol=1e-12)
         for parameter, gradient in gradients.items():
-            torch.testing.assert_close(slopes[parameter], gradient, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(grads[parameter], gradient, rtol=1e-9, atol=1e-12)
 
 
 PRECISE = {
@@ -139,7 +141,7 @@ PRECISE = {
 
 
 def strode(make, seed, name, dtype, *, plain, threads=1):
-    """The terms, the weights and the judgement after some steps of a stride that `make` gives."""
+    """The terms, the weights and the judgement after some steps of a engine that `make` gives."""
     network, objective, _, x, weight = drawn(seed, name, plain=plain, dropped=False)
     draw = np.random.default_rng(seed)
     width = x.shape[1]
@@ -152,16 +154,16 @@ def strode(make, seed, name, dtype, *, plain, threads=1):
     weight = weight.repeat(3)[:26] if weight.stride(0) else weight[:1].expand(26)
     decay = float(draw.choice([0.0, 0.1]))
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=decay, eps=1e-6)
-    step = closed_step(network, objective, None)
+    step = manual_step(network, objective, None)
     assert step is not None
     plan = Plan(1, 11, None, [None, 1.0][draw.integers(2)], steps=1_000_000)
     with step.bound():
-        stride = make(step, optimizer, plan)
-        stride.threads = threads
-        steps = Steps(x, weight, [11, 1, 9, 5], [0.01, 0.02, 0.005, 0.01], [0] * 4)
-        told = [float(stride(steps)["reconstruction"]) for _ in range(3)]
-        means = stride.adopt()[0].clone()
-        judged = None if stride.judge is None else stride.judge(x, weight)["reconstruction"]
+        engine = make(FlatAdam(step, optimizer, plan))
+        engine.threads = threads
+        steps = StepBatch(x, weight, [11, 1, 9, 5], [0.01, 0.02, 0.005, 0.01], [0] * 4)
+        told = [float(engine(steps)["reconstruction"]) for _ in range(3)]
+        means = engine.adam.adopt()[0].clone()
+        judged = None if engine.evaluator is None else engine.evaluator(x, weight)["reconstruction"]
     network.eval()
     with torch.no_grad():
         rows = objective.row_loss(network(x).reconstruction, x)
@@ -177,8 +179,8 @@ def strode(make, seed, name, dtype, *, plain, threads=1):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("seed", range(12))
 def test_the_kernel_takes_the_same_steps(seed, name, plain, dtype):
-    told, means, weights = strode(Compiled, seed, name, dtype, plain=plain)
-    wanted, others, known = strode(Stride, seed, name, dtype, plain=plain)
+    told, means, weights = strode(CKernel, seed, name, dtype, plain=plain)
+    wanted, others, known = strode(AdamLoop, seed, name, dtype, plain=plain)
     assert told == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
     torch.testing.assert_close(means, others, **PRECISE[dtype])
     for one, other in zip(weights, known, strict=True):
@@ -194,8 +196,8 @@ def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path)
         made = compiling.library.__wrapped__()
         monkeypatch.setattr(kernel, "library", lambda made=made: made)
         for seed, loss in enumerate(LOSSES):
-            told, _, weights = strode(Compiled, seed, loss, dtype, plain=False)
-            wanted, _, others = strode(Stride, seed, loss, dtype, plain=False)
+            told, _, weights = strode(CKernel, seed, loss, dtype, plain=False)
+            wanted, _, others = strode(AdamLoop, seed, loss, dtype, plain=False)
             assert told == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
             for weight, other in zip(weights, others, strict=True):
                 torch.testing.assert_close(weight, other, **PRECISE[dtype])
@@ -205,7 +207,7 @@ def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path)
 @pytest.mark.parametrize("seed", range(12))
 def test_two_threads_give_the_same_bits_as_one(seed):
     one, two = (
-        strode(Compiled, seed, "mixed", torch.float32, plain=False, threads=n) for n in (1, 2)
+        strode(CKernel, seed, "mixed", torch.float32, plain=False, threads=n) for n in (1, 2)
     )
     assert one[0] == two[0]
     for own, other in zip(one[2], two[2], strict=True):
@@ -215,17 +217,17 @@ def test_two_threads_give_the_same_bits_as_one(seed):
 @compiles
 @pytest.mark.parametrize("field", ["weight", "scale", "share"])
 def test_a_fault_of_the_kernel_is_caught(field, monkeypatch):
-    of = kernel.Table.of
+    of = kernel.NativeTable.of
 
     def wrong(parts, form, flat):
         return of(parts._replace(**{field: 1.1 * getattr(parts, field)}), form, flat)
 
     for seed in (3, 4, 5):
-        wanted, _, _ = strode(Stride, seed, "mixed", torch.float64, plain=False)
+        wanted, _, _ = strode(AdamLoop, seed, "mixed", torch.float64, plain=False)
         with monkeypatch.context() as patched:
-            patched.setattr(kernel.Table, "of", wrong)
-            patched.setattr(Compiled, "judge", None)
-            told, _, _ = strode(Compiled, seed, "mixed", torch.float64, plain=False)
+            patched.setattr(kernel.NativeTable, "of", wrong)
+            patched.setattr(CKernel, "evaluator", None)
+            told, _, _ = strode(CKernel, seed, "mixed", torch.float64, plain=False)
         if told != pytest.approx(wanted, rel=1e-6):
             return
     pytest.fail("three tables were judged as if nothing were wrong")
@@ -239,25 +241,29 @@ def test_wide_rows_of_truths_are_told_exactly():
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=2)
-    objective = Objective(Bernoulli().bound(facts))
-    step = closed_step(network, objective, None)
+    objective = Objective(Bernoulli().with_facts(facts))
+    step = manual_step(network, objective, None)
     with torch.no_grad(), step.bound():
-        stride = Compiled(step, torch.optim.Adam(network.parameters()), Plan(1, 8, None, None))
-        told = stride.judge(rows, torch.ones(1).expand(8))["reconstruction"]
+        engine = CKernel(
+            FlatAdam(step, torch.optim.Adam(network.parameters()), Plan(1, 8, None, None))
+        )
+        told = engine.evaluator(rows, torch.ones(1).expand(8))["reconstruction"]
         wanted = objective.row_loss(network.double()(rows.double()).reconstruction, rows.double())
     assert float(told) == pytest.approx(float(wanted.mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize("make", [Stride, pytest.param(Compiled, marks=compiles)])
+@pytest.mark.parametrize("make", [AdamLoop, pytest.param(CKernel, marks=compiles)])
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_is_not_finite_is_told(name, make):
     network, objective, _, x, weight = drawn(3, name, dropped=False)
-    step = closed_step(network, objective, None)
+    step = manual_step(network, objective, None)
     with torch.no_grad():
         next(network.parameters()).fill_(torch.nan)
     with step.bound():
-        stride = make(step, torch.optim.Adam(network.parameters()), Plan(1, 11, None, 1.0))
-        told = stride(Steps(x, weight, [11], [0.01], [0]))
+        engine = make(
+            FlatAdam(step, torch.optim.Adam(network.parameters()), Plan(1, 11, None, 1.0))
+        )
+        told = engine(StepBatch(x, weight, [11], [0.01], [0]))
     assert not np.isfinite(float(told["reconstruction"]))
 
 
@@ -265,27 +271,27 @@ def test_a_missing_value_moves_what_stands_for_it():
     moved = 0
     for seed in range(12):
         network, objective, _, x, weight = drawn(seed, "mixed")
-        _, slopes = taken(closed_step(network, objective, None), network, x, weight)
+        _, grads = run_steps(manual_step(network, objective, None), network, x, weight)
         missing = x.isnan().any(0)
-        assert not slopes["fill_value"][~missing].any()
-        moved += int((slopes["fill_value"][missing] != 0).sum())
+        assert not grads["fill_value"][~missing].any()
+        moved += int((grads["fill_value"][missing] != 0).sum())
     assert moved
 
 
 @pytest.mark.parametrize("field", ["weight", "scale", "share"])
 def test_a_planted_fault_is_caught(field, monkeypatch):
-    to = Parts.to
+    to = ColumnTable.to
     monkeypatch.setattr(
-        column_losses.Parts,
+        column_losses.ColumnTable,
         "to",
         lambda parts, dtype: to(parts, dtype)._replace(**{field: 1.1 * getattr(parts, field)}),
     )
     caught = 0
     for seed in range(12):
         network, objective, _, x, weight = drawn(seed, "mixed")
-        terms, _ = taken(closed_step(network, objective, None), network, x, weight)
+        terms, _ = run_steps(manual_step(network, objective, None), network, x, weight)
         exact = AutogradStep(network, objective, None, bf16=False)
-        wanted, _ = taken(exact, network, x, weight)
+        wanted, _ = run_steps(exact, network, x, weight)
         caught += not torch.allclose(terms["reconstruction"], wanted["reconstruction"])
     assert caught > 6
 
@@ -294,11 +300,11 @@ def test_who_judges():
     facts = Facts(shape=(4,))
     network = Regularized(hidden=(5,)).build(facts, 2)
     for loss in LOSSES.values():
-        head = closed_step(network, Objective(loss.bound(facts)), None).head
-        assert isinstance(head, ColumnHead) == (type(loss) is not Squared)
-        heard = Objective(loss.bound(facts), [L1(weight=0.1)])
-        assert isinstance(closed_step(network, heard, None).head, AnyHead)
-    assert Parts.of(Squared()) is None  # it knows no rows
+        head = manual_step(network, Objective(loss.with_facts(facts)), None).loss
+        assert isinstance(head, ColumnLoss) == (type(loss) is not Squared)
+        heard = Objective(loss.with_facts(facts), [L1(weight=0.1)])
+        assert isinstance(manual_step(network, heard, None).loss, AutogradLoss)
+    assert ColumnTable.of(Squared()) is None  # it knows no rows
 
 
 def frame(n=400, *, allow_missing=False):
@@ -321,10 +327,12 @@ SETTINGS = {"random_state": 0, "max_epochs": 6, "early_stopping": False, "precis
 def test_a_fit_of_a_table_is_what_autograd_fits(allow_missing, monkeypatch):
     table = frame(allow_missing=allow_missing)
     own = Autoencoder(2, **SETTINGS).fit(table)
-    assert own.facts_["engine"] == Stride.engine
-    monkeypatch.setattr("isthmus.estimator.resolve.closed_step", lambda *args, **options: None)
+    assert own.facts_["engine"] == AdamLoop.name
+    monkeypatch.setattr(
+        "isthmus.training.engines.select.manual_step", lambda *args, **options: "a test"
+    )
     other = Autoencoder(2, **SETTINGS).fit(table)
-    assert other.facts_["engine"] == AutogradStep.engine
+    assert other.facts_["engine"] == "autograd"
     for one, wanted in zip(own.network_.parameters(), other.network_.parameters(), strict=True):
         torch.testing.assert_close(one, wanted, rtol=1e-6, atol=1e-9)
 

@@ -20,10 +20,10 @@ from isthmus.losses import (
     Squared,
 )
 from isthmus.randomness import reseed
-from isthmus.training.engines.base import AutogradStep
+from isthmus.training.engines.autograd import AutogradStep
 from isthmus.training.engines.dense import step as closed_module
-from isthmus.training.engines.dense.matmul import ByNumpy, ByTorch
-from isthmus.training.engines.dense.step import closed_step, products_for
+from isthmus.training.engines.dense.matmul import NumpyMatMul, TorchMatMul
+from isthmus.training.engines.dense.step import manual_step, matmul_for
 from isthmus.types import Facts
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def drawn(seed):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=0.7)
-    loss = [Squared(), Huber(delta=0.5), Bernoulli()][draw.integers(3)].bound(facts)
+    loss = [Squared(), Huber(delta=0.5), Bernoulli()][draw.integers(3)].with_facts(facts)
     penalties = [[], [L1(weight=0.3)], [KL(weight=0.2), L1(weight=0.1)]][draw.integers(3)]
     noise = [None, CORRUPTIONS["masking"](rate=0.4), CORRUPTIONS["gaussian"](std=0.2)]
     noise = noise[draw.integers(3)]
@@ -67,7 +67,7 @@ def drawn(seed):
     return network, Objective(loss, penalties), corrupt, x, weight.double()
 
 
-def taken(step, network, x, weight):
+def run_steps(step, network, x, weight):
     """The terms and gradients of one step in training."""
     network.train()
     network.zero_grad()
@@ -77,31 +77,31 @@ def taken(step, network, x, weight):
         return terms, {name: p.grad.clone() for name, p in network.named_parameters()}
 
 
-@pytest.mark.parametrize("by", [ByNumpy, ByTorch])
+@pytest.mark.parametrize("by", [NumpyMatMul, TorchMatMul])
 @pytest.mark.parametrize("seed", range(120))
 def test_it_is_autograds(seed, by, monkeypatch):
-    monkeypatch.setattr(closed_module, "products_for", lambda weights, batch: by())
+    monkeypatch.setattr(closed_module, "matmul_for", lambda weights, batch: by())
     network, objective, corrupt, x, weight = drawn(seed)
-    closed = closed_step(network, objective, corrupt)
-    terms, slopes = taken(closed, network, x, weight)
-    wanted, gradients = taken(
+    closed = manual_step(network, objective, corrupt)
+    terms, grads = run_steps(closed, network, x, weight)
+    wanted, gradients = run_steps(
         AutogradStep(network, objective, corrupt, bf16=False), network, x, weight
     )
     assert terms.keys() == wanted.keys()
     for name, term in wanted.items():
         torch.testing.assert_close(terms[name], term, rtol=1e-10, atol=1e-12)
     for name, gradient in gradients.items():
-        torch.testing.assert_close(slopes[name], gradient, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(grads[name], gradient, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("by", [ByNumpy, ByTorch])
+@pytest.mark.parametrize("by", [NumpyMatMul, TorchMatMul])
 @pytest.mark.parametrize("noise", [None, "gaussian"])
 @pytest.mark.parametrize(
     "others", [[], [L1(weight=0.3), Contraction(weight=0.2)], [Contraction(weight=0.0)]]
 )
 @pytest.mark.parametrize("name", [n for n, a in ACTIVATIONS.items() if a.derivative])
 def test_contraction_of_one_layer_is_autograds(name, others, noise, by, monkeypatch):
-    monkeypatch.setattr(closed_module, "products_for", lambda weights, batch: by())
+    monkeypatch.setattr(closed_module, "matmul_for", lambda weights, batch: by())
     facts = Facts(shape=(2, 3))
     torch.manual_seed(5)
     network = Vanilla(activation=name).build(facts, 4).double()
@@ -109,16 +109,16 @@ def test_contraction_of_one_layer_is_autograds(name, others, noise, by, monkeypa
         for parameter in network.parameters():
             parameter.normal_()
     corrupt = None if noise is None else functools.partial(CORRUPTIONS[noise](), facts=facts)
-    objective = Objective(Squared().bound(facts), [Contraction(weight=0.7), *others])
+    objective = Objective(Squared().with_facts(facts), [Contraction(weight=0.7), *others])
     x, weight = torch.randn(5, 2, 3).double(), torch.rand(5).double()
-    closed = closed_step(network, objective, corrupt)
+    closed = manual_step(network, objective, corrupt)
     for _ in range(2):  # what the first has left must not count in the second
-        terms, slopes = taken(closed, network, x, weight)
-        wanted, gradients = taken(
+        terms, grads = run_steps(closed, network, x, weight)
+        wanted, gradients = run_steps(
             AutogradStep(network, objective, corrupt, bf16=False), network, x, weight
         )
         torch.testing.assert_close(terms, wanted, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(slopes, gradients, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(grads, gradients, rtol=1e-9, atol=1e-12)
 
 
 def drops(seed):
@@ -143,31 +143,31 @@ def test_in_half_precision_it_is_autograds_but_for_rounding(seed, multiple, monk
     form = closed_module.DenseForm.of(network)
     steady = all(activation.keeps_zero for activation in form.activations)
     rounded = multiple if steady else 1
-    monkeypatch.setattr(closed_module, "multiple_for", lambda form, device, bf16: rounded)
-    closed = closed_step(network, objective, corrupt, bf16=True)
-    terms, slopes = taken(closed, network, x, weight)
+    monkeypatch.setattr(closed_module, "width_multiple", lambda form, device, bf16: rounded)
+    closed = manual_step(network, objective, corrupt, bf16=True)
+    terms, grads = run_steps(closed, network, x, weight)
     exact = AutogradStep(network, objective, corrupt, bf16=False)
-    wanted, gradients = taken(exact, network, x, weight)
+    wanted, gradients = run_steps(exact, network, x, weight)
     scale = max(float(gradient.norm()) for gradient in gradients.values())
     for name, term in wanted.items():
         torch.testing.assert_close(terms[name], term, rtol=0.03, atol=0.01)
     for name, gradient in gradients.items():
-        assert float((slopes[name] - gradient).norm()) < 0.1 * scale
+        assert float((grads[name] - gradient).norm()) < 0.1 * scale
 
 
 @pytest.mark.parametrize("seed", [seed for seed in range(160) if rounds(seed)])
 def test_rounded_widths_change_nothing(seed, monkeypatch):
     network, objective, _, x, weight = drawn(seed)
-    monkeypatch.setattr(closed_module, "products_for", lambda weights, batch: ByTorch())
-    terms, slopes = taken(closed_step(network, objective, None), network, x, weight)
-    monkeypatch.setattr(closed_module, "multiple_for", lambda form, device, bf16: 8)
-    step = closed_step(network, objective, None)
-    wider, others = taken(step, network, x, weight)
-    assert step.flat is None
+    monkeypatch.setattr(closed_module, "matmul_for", lambda weights, batch: TorchMatMul())
+    terms, grads = run_steps(manual_step(network, objective, None), network, x, weight)
+    monkeypatch.setattr(closed_module, "width_multiple", lambda form, device, bf16: 8)
+    step = manual_step(network, objective, None)
+    wider, others = run_steps(step, network, x, weight)
+    assert step._flat is None
     for name, term in terms.items():
         torch.testing.assert_close(wider[name], term, rtol=1e-12, atol=1e-14)
-    for name, slope in slopes.items():
-        torch.testing.assert_close(others[name], slope, rtol=1e-10, atol=1e-12)
+    for name, grad in grads.items():
+        torch.testing.assert_close(others[name], grad, rtol=1e-10, atol=1e-12)
 
 
 def test_widths_are_rounded_up_where_zeros_stay_zeros():
@@ -179,15 +179,15 @@ def test_widths_are_rounded_up_where_zeros_stay_zeros():
     for name, activation in ACTIVATIONS.items():
         steady = float(activation.module()(torch.zeros(1))) == 0
         assert activation.keeps_zero == steady
-        assert closed_module.multiple_for(forms[name], gpu, bf16=True) == (8 if steady else 1)
-    assert closed_module.multiple_for(forms["relu"], gpu, bf16=False) == 1
-    assert closed_module.multiple_for(forms["relu"], CPU, bf16=True) == 1
+        assert closed_module.width_multiple(forms[name], gpu, bf16=True) == (8 if steady else 1)
+    assert closed_module.width_multiple(forms["relu"], gpu, bf16=False) == 1
+    assert closed_module.width_multiple(forms["relu"], CPU, bf16=True) == 1
 
 
 def test_small_products_are_numpys():
-    assert type(products_for(torch.zeros(4000), 64)) is ByNumpy
-    assert type(products_for(torch.zeros(4_000_000), 64)) is ByTorch
-    assert type(products_for(torch.zeros(4000, device="meta"), 64)) is ByTorch
+    assert type(matmul_for(torch.zeros(4000), 64)) is NumpyMatMul
+    assert type(matmul_for(torch.zeros(4_000_000), 64)) is TorchMatMul
+    assert type(matmul_for(torch.zeros(4000, device="meta"), 64)) is TorchMatMul
 
 
 def test_a_planted_fault_is_caught(monkeypatch):
@@ -199,11 +199,11 @@ def test_a_planted_fault_is_caught(monkeypatch):
     with torch.no_grad():
         network.decoder.affine(1).weight.normal_()
     x, weight = torch.randn(6, 4).double(), torch.ones(6).double()
-    objective = Objective(Squared().bound(facts))
-    _, slopes = taken(closed_step(network, objective, None), network, x, weight)
-    _, gradients = taken(AutogradStep(network, objective, None, bf16=False), network, x, weight)
+    objective = Objective(Squared().with_facts(facts))
+    _, grads = run_steps(manual_step(network, objective, None), network, x, weight)
+    _, gradients = run_steps(AutogradStep(network, objective, None, bf16=False), network, x, weight)
     name = "decoder.layers.0.weight"
-    assert not torch.allclose(slopes[name], gradients[name])
+    assert not torch.allclose(grads[name], gradients[name])
 
 
 @pytest.mark.parametrize(
@@ -222,13 +222,14 @@ def test_a_planted_fault_is_caught(monkeypatch):
     ],
 )
 def test_what_it_cannot_do_is_left_to_autograd(kind, facts, objective):
-    assert closed_step(kind.build(facts, 2), objective, None) is None
+    reason = manual_step(kind.build(facts, 2), objective, None)
+    assert isinstance(reason, str)
 
 
 def test_weights_are_on_their_own_again_behind_it():
     network = Multilayer(hidden=(5,)).build(Facts(shape=(4,)), 2)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    step = closed_step(network, Objective(Squared()), None)
+    step = manual_step(network, Objective(Squared()), None)
     with step.bound():
         pointers = {p.untyped_storage().data_ptr() for p in network.parameters()}
         assert len(pointers) == 1
@@ -247,10 +248,10 @@ def test_a_mixed_loss_goes_through_the_head(monkeypatch):
     )
     network = Multilayer(hidden=(4,)).build(facts, 2).double()
     x = torch.rand(7, 5).double()
-    objective = Objective(Mixed().bound(facts))
-    step = closed_step(network, objective, None)
-    terms, slopes = taken(step, network, x, torch.ones(7).double())
+    objective = Objective(Mixed().with_facts(facts))
+    step = manual_step(network, objective, None)
+    terms, grads = run_steps(step, network, x, torch.ones(7).double())
     autograd = AutogradStep(network, objective, None, bf16=False)
-    wanted, gradients = taken(autograd, network, x, torch.ones(7).double())
+    wanted, gradients = run_steps(autograd, network, x, torch.ones(7).double())
     torch.testing.assert_close(terms, wanted)
-    torch.testing.assert_close(slopes, gradients)
+    torch.testing.assert_close(grads, gradients)

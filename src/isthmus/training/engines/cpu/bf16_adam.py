@@ -1,78 +1,105 @@
-"""Steps of large networks in bf16 on a processor, whose weights are moved by `native/moves.c`."""
+"""The bfloat16 Adam engine for large dense networks on a processor; see `native/moves.c`."""
 
 import functools
-from collections.abc import Callable
 from ctypes import c_double, c_int, c_int64, c_void_p
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from isthmus.training.engines.base import Most, Terms
+from isthmus.randomness import reseed
+from isthmus.training.engines.base import BatchLimit, Evaluator, StepBatch, Terms, sum_terms
 from isthmus.training.engines.cpu.build import library
-from isthmus.training.engines.dense.adam_loop import Stride
-from isthmus.training.engines.dense.flat_parameters import Flat
-from isthmus.training.engines.dense.step import ClosedStep
-from isthmus.training.engines.layer_table import settings_of
+from isthmus.training.engines.dense.adam_state import FlatAdam, Update
+from isthmus.training.engines.dense.step import ManualStep
+from isthmus.training.engines.layer_table import kernel_settings
 from isthmus.training.plan import Plan
 
-FEWEST_STEPS = 100
-"""Of a fit, for which it pays to compile the kernel, once on a machine, in a second or two."""
+MIN_STEPS = 100
+"""Steps of a fit from which compiling the kernel pays: a second or two, once on a machine."""
 
-MOVE = [
-    *(c_void_p, c_void_p, c_void_p, c_void_p, c_void_p),  # settings, weights, slopes, moments
-    *(c_void_p, c_int64, c_int),  # copies of weights, how many, whether decay is apart
-    *(c_double, c_double, c_int, c_void_p),  # rate, number of the step, threads, memory
+MOVE_ARGUMENTS = [
+    *(c_void_p, c_void_p, c_void_p, c_void_p, c_void_p),  # settings, weights, grads, moments
+    *(c_void_p, c_int64, c_int),  # bfloat16 copies of the weights, their number, decoupled decay
+    *(c_double, c_double, c_int, c_void_p),  # rate, number of the step, threads, scratch
 ]
 
 
-class Lowered(Stride):
-    """A stride in which norm, clipping, decay, step and copies are one way through memory.
+class Bf16Adam:
+    """Steps of Adam with bfloat16 products and a single-precision update in C.
 
-    Between its steps nobody looks at the slopes in single precision: they are there at its end.
+    Norm, clipping, decay, update and the new bfloat16 copies take one pass through memory. Between
+    the steps of a call, gradients exist only in bfloat16.
     """
 
-    engine = "closed form, moved in C"
-    most = Most(batches=64, nbytes=1 << 24)
+    name = "bf16 adam"
+    limit = BatchLimit(batches=64, nbytes=1 << 24)
+    releases_gil = False
 
-    def passed(self, x: Tensor, weight: Tensor) -> Terms:
-        """A step on the copies of the weights, whose slopes are left in their precision."""
-        return self.step.worked(x, weight)
+    def __init__(self, adam: FlatAdam) -> None:
+        self.adam = adam
 
-    def end(self) -> None:
-        """Leave steps, weights and gradients where others look for them."""
-        self.step.store.lift()
-        super().end()
+    @property
+    def evaluator(self) -> Evaluator | None:
+        """None: rows are evaluated by the network in single precision."""
+        return None
 
-    def advance(self, flat: Flat, mean: Tensor, square: Tensor) -> Callable[[float | Tensor], None]:
-        """What moves the weights, whose copies are up to date from now on."""
-        flat.lower()
-        assert flat.low is not None
-        pieces, move = functions()
-        count, low = len(flat.values), flat.low
-        settings = torch.tensor(settings_of(self), dtype=torch.float64)
-        squares = torch.zeros(pieces(count), dtype=torch.float64)
-        buffers = settings, flat.values, low.slope, mean, square, low.value
-        apart, threads = int(isinstance(self.optimizer, torch.optim.AdamW)), torch.get_num_threads()
+    @torch.no_grad()
+    def __call__(self, steps: StepBatch) -> Terms:
+        """Take the steps; return every term before its step, summed over all rows."""
+        step, flat, steps = self.adam.step, self.adam.step.flat_parameters, steps.gathered()
+        flat.reclaim()
+        update, terms = self._make_update(*self.adam.adopt()), list[Terms]()
+        for x, weight, rate, seed in zip(
+            steps.batches, steps.weights, steps.rates, steps.seeds, strict=True
+        ):
+            if step.is_random:
+                reseed(seed, x.device)
+            terms.append(step.run_passes(x, weight))
+            update(rate)
+        flat.sync_from_bf16()
+        self.adam.publish()
+        return sum_terms(terms, steps.sizes)
 
-        def advance(rate: float | Tensor) -> None:
-            self.count.add_(1)
-            places = [each.data_ptr() for each in buffers]
-            step = float(self.count)
-            move(*places, count, apart, rate, step, threads, squares.data_ptr())
+    def detached(self) -> Self:
+        """A copy without buffers; the moments stay in the optimizer's state."""
+        self.adam.release()
+        return type(self)(FlatAdam(self.adam.step, self.adam.optimizer, self.adam.plan))
 
-        return advance
+    def _make_update(self, mean: Tensor, square: Tensor) -> Update:
+        """A function that updates the weights and their bfloat16 copies."""
+        flat = self.adam.step.flat_parameters
+        flat.sync_to_bf16()
+        assert flat.bf16 is not None
+        scratch_size, move = functions()
+        count, copies = len(flat.values), flat.bf16
+        settings = torch.tensor(kernel_settings(self.adam), dtype=torch.float64)
+        scratch = torch.zeros(scratch_size(count), dtype=torch.float64)
+        buffers = settings, flat.values, copies.grad, mean, square, copies.value
+        is_adamw, threads = int(self.adam.is_adamw), torch.get_num_threads()
+
+        def update(rate: float | Tensor) -> None:
+            self.adam.count.add_(1)
+            pointers = [buffer.data_ptr() for buffer in buffers]
+            number = float(self.adam.count)
+            move(*pointers, count, is_adamw, rate, number, threads, scratch.data_ptr())
+
+        return update
 
 
 @functools.cache
 def functions() -> tuple[Any, Any]:
-    """Those of the kernel that tell the memory it needs, and move weights."""
+    """The kernel's functions that return the scratch size, and that update weights."""
     kernel: Any = library()
     kernel.pieces_of.restype, kernel.pieces_of.argtypes = c_int64, [c_int64]
-    kernel.move_lowered.restype, kernel.move_lowered.argtypes = None, MOVE
+    kernel.move_lowered.restype, kernel.move_lowered.argtypes = None, MOVE_ARGUMENTS
     return kernel.pieces_of, kernel.move_lowered
 
 
-def can_lower(step: ClosedStep, plan: Plan) -> bool:
-    """Whether weights have copies in bf16 that the kernel can keep, and it pays."""
-    return step.bf16 and plan.steps >= FEWEST_STEPS and library() is not None
+def unsupported(step: ManualStep, plan: Plan) -> str | None:
+    """The reason why this engine cannot take the steps of a fit or does not pay, or None."""
+    if not step.bf16:
+        return "the precision is not bf16"
+    if plan.steps < MIN_STEPS:
+        return "the fit is too short to load the kernel"
+    return None if library() is not None else "no C compiler was found"

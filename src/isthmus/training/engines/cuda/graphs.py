@@ -1,152 +1,159 @@
-"""Many steps on a GPU: recorded once as a CUDA graph, then launched as one."""
+"""The CUDA graph engine: several Adam steps on a GPU, captured once and launched together."""
+
+# Shape letters: U steps of one graph, B rows in a batch.
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from isthmus.data.loading.rows import sent
+from isthmus.data.loading.rows import to_device
 from isthmus.randomness import reseed
-from isthmus.training.engines.base import Most, Steps, Terms, runs
-from isthmus.training.engines.dense.adam_loop import Stride
-from isthmus.training.engines.dense.flat_parameters import Flat
-from isthmus.training.engines.dense.step import ClosedStep
-from isthmus.training.plan import Plan
+from isthmus.training.engines.base import BatchLimit, Evaluator, StepBatch, Terms, run_lengths
+from isthmus.training.engines.dense.adam_state import FlatAdam, Update
 
-UNROLLED = 8
-"""Steps in one graph. A launch costs what two or three kernels of a small network take."""
+STEPS_PER_GRAPH = 8
+"""A launch costs as much as two or three kernels of a small network."""
 
-Move = Callable[[Tensor], None]
 Key = tuple[torch.Size, bool]
-"""The shape of some batches (U, B, *shape), and whether rows count alike."""
+"""The shape of some batches (U, B, *shape), and whether the sample weights are equal."""
 
 
 @dataclass
-class Recording:
-    """Steps of one graph, with the memory that they are fed by and answer in."""
+class CapturedSteps:
+    """A graph of several steps, with its input and output tensors."""
 
     rows: Tensor
-    """(U, B, *shape): the batches of U steps."""
+    """(U, B, *shape)"""
 
     weights: Tensor
-    """(U, B): how much each row counts."""
+    """(U, B): sample weights."""
 
     rates: Tensor
     """(U,): learning rates."""
 
-    told: Tensor
+    terms: Tensor
     """(U, terms): each term before its step."""
 
     graph: torch.cuda.CUDAGraph
 
 
-class Recorded(Stride):
-    """A stride whose steps are launched together, without a look at the device in between.
+class CudaGraphs:
+    """Steps of Adam or AdamW on a GPU, launched as CUDA graphs.
 
-    The first step with batches of a size is taken as on any device, and so prepares what must be
-    there before anything can be recorded.
+    The first step with batches of a new size runs without a graph, which creates everything that
+    has to exist before a capture.
     """
 
-    names: tuple[str, ...] = ()
-    engine = "closed form, as CUDA graphs"
-    most = Most(batches=64, nbytes=1 << 28)
+    name = "cuda graphs"
+    limit = BatchLimit(batches=64, nbytes=1 << 28)
+    releases_gil = False
 
-    def __init__(self, step: ClosedStep, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
-        super().__init__(step, optimizer, plan)
-        self.recordings: dict[Key, Recording] = {}
-        self.tried: set[Key] = set()
-        self.held: tuple[object, ...] = ()
-        self.move: Move | None = None
+    def __init__(self, adam: FlatAdam) -> None:
+        self.adam = adam
+        self.captured: dict[Key, CapturedSteps] = {}
+        self._term_names: tuple[str, ...] = ()
+        self._sizes_seen: set[Key] = set()
+        self._owner: tuple[object, ...] = ()
+        self._update: Update | None = None
+
+    @property
+    def evaluator(self) -> Evaluator | None:
+        """None: the network itself evaluates as fast."""
+        return None
 
     @torch.no_grad()
-    def __call__(self, steps: Steps) -> Terms:
-        """Every term as it was before its step, summed over all rows; on the device."""
-        flat, steps = self.step.store, steps.gathered()
-        flat.gather()
-        mean, square = self.adopt()
-        self._hold(flat, mean, square)
+    def __call__(self, steps: StepBatch) -> Terms:
+        """Take the steps; return every term before its step, summed over all rows, on the GPU."""
+        flat, steps = self.adam.step.flat_parameters, steps.gathered()
+        flat.reclaim()
+        self._bind(*self.adam.adopt())
         # In single precision, which is what Adam's kernels take rates in.
-        rates = sent(torch.tensor(steps.rates, dtype=torch.float32), flat.values.device)
-        # Noise is seeded anew for each step, which a graph cannot do.
-        most = 1 if self.step.draws else UNROLLED
+        rates = to_device(torch.tensor(steps.rates, dtype=torch.float32), flat.values.device)
+        # Noise needs a new seed per step, which a graph cannot set.
+        max_steps = 1 if self.adam.step.is_random else STEPS_PER_GRAPH
         ends = [0, *itertools.accumulate(steps.sizes)]
-        told = [
-            self._taken(steps, piece, slice(ends[piece.start], ends[piece.stop]), rates)
-            for piece in pieces(steps.sizes, most)
+        terms = [
+            self._take(steps, piece, slice(ends[piece.start], ends[piece.stop]), rates)
+            for piece in pieces(steps.sizes, max_steps)
         ]
-        self.end()
-        sizes = sent(torch.tensor(steps.sizes), flat.values.device)
-        sums = (torch.cat(told).double() * sizes.double()[:, None]).sum(0)
-        return dict(zip(self.names, sums.unbind(), strict=True))
+        self.adam.publish()
+        sizes = to_device(torch.tensor(steps.sizes), flat.values.device)
+        sums = (torch.cat(terms).double() * sizes.double()[:, None]).sum(0)
+        return dict(zip(self._term_names, sums.unbind(), strict=True))
 
-    def _hold(self, flat: Flat, mean: Tensor, square: Tensor) -> None:
-        """Forget what was recorded of other memory."""
-        held = flat, mean.data_ptr(), square.data_ptr(), self.count.data_ptr()
-        if held != self.held:
-            self.recordings.clear()
-            self.tried.clear()
-            self.held, self.move = held, self.advance(flat, mean, square)
+    def detached(self) -> Self:
+        """A copy without buffers or graphs; the moments stay in the optimizer's state."""
+        self.adam.release()
+        return type(self)(FlatAdam(self.adam.step, self.adam.optimizer, self.adam.plan))
 
-    def _taken(self, steps: Steps, piece: range, part: slice, rates: Tensor) -> Tensor:
-        """The terms (U, terms) of some steps of one size, whose rows are a part of all."""
-        many = len(piece)
-        rows = steps.rows[part].view(many, -1, *steps.rows.shape[1:])
-        weights = steps.weight[part].view(many, -1)
+    def _bind(self, mean: Tensor, square: Tensor) -> None:
+        """Drop graphs that were captured for other buffers."""
+        flat = self.adam.step.flat_parameters
+        owner = flat, mean.data_ptr(), square.data_ptr(), self.adam.count.data_ptr()
+        if owner != self._owner:
+            self.captured.clear()
+            self._sizes_seen.clear()
+            self._owner, self._update = owner, self.adam.make_update(flat, mean, square)
+
+    def _take(self, steps: StepBatch, piece: range, part: slice, rates: Tensor) -> Tensor:
+        """The terms (U, terms) of some steps with batches of one size."""
+        rows = steps.rows[part].view(len(piece), -1, *steps.rows.shape[1:])
+        weights = steps.weight[part].view(len(piece), -1)
         rates = rates[piece.start : piece.stop]
         key = rows.shape, steps.equal
-        if self.step.draws:
+        if self.adam.step.is_random:
             reseed(steps.seeds[piece.start], rows.device)
-        if key not in self.tried:
-            self.tried.add(key)
-            return torch.stack(
-                [self._one(*each) for each in zip(rows, weights, rates, strict=True)]
-            )
-        found = self.recordings.get(key)
-        if found is None:
-            found = self.recordings[key] = self._record(rows, weights)
-        found.rows.copy_(rows)
+        if key not in self._sizes_seen:
+            self._sizes_seen.add(key)
+            inputs = zip(rows, weights, rates, strict=True)
+            return torch.stack([self._step(*each) for each in inputs])
+        captured = self.captured.get(key)
+        if captured is None:
+            captured = self.captured[key] = self._capture(rows, weights)
+        captured.rows.copy_(rows)
         if not steps.equal:
-            found.weights.copy_(weights)
-        found.rates.copy_(rates)
-        found.graph.replay()
-        return found.told.clone()
+            captured.weights.copy_(weights)
+        captured.rates.copy_(rates)
+        captured.graph.replay()
+        return captured.terms.clone()
 
-    def _one(self, x: Tensor, weight: Tensor, rate: Tensor) -> Tensor:
-        """One step; its terms."""
-        assert self.move is not None
-        terms = self.step.passed(x, weight)
-        self.names = tuple(terms)
-        found = torch.stack([torch.as_tensor(term, device=x.device) for term in terms.values()])
-        self.move(rate)
-        return found
+    def _step(self, x: Tensor, weight: Tensor, rate: Tensor) -> Tensor:
+        """Take one step; return its terms."""
+        assert self._update is not None
+        terms = self.adam.step.forward_backward(x, weight)
+        self._term_names = tuple(terms)
+        values = torch.stack([torch.as_tensor(term, device=x.device) for term in terms.values()])
+        self._update(rate)
+        return values
 
-    def _record(self, like: Tensor, weighing: Tensor) -> Recording:
-        """For steps with rows (U, B, *shape) and weights (U, B) such as these."""
+    def _capture(self, like: Tensor, like_weights: Tensor) -> CapturedSteps:
+        """A graph for steps with rows (U, B, *shape) and weights (U, B) like these."""
         rows, rates = torch.zeros_like(like), like.new_zeros(len(like), dtype=torch.float32)
-        weights = weighing.clone() if weighing.stride(1) else weighing
+        weights = like_weights.clone() if like_weights.stride(1) else like_weights
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(like.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(like.device))
-        # Not by torch.cuda.graph, which first collects garbage and empties caches for 0.1 s.
+        # Not torch.cuda.graph, which first spends 0.1 s on collecting garbage and freeing caches.
         with torch.cuda.stream(stream):
             graph.capture_begin(capture_error_mode="thread_local")
             try:
-                told = torch.stack(
-                    [self._one(*each) for each in zip(rows, weights, rates, strict=True)]
-                )
+                inputs = zip(rows, weights, rates, strict=True)
+                terms = torch.stack([self._step(*each) for each in inputs])
             finally:
                 graph.capture_end()
         torch.cuda.current_stream(like.device).wait_stream(stream)
-        return Recording(rows, weights, rates, told, graph)
+        return CapturedSteps(rows, weights, rates, terms, graph)
 
 
-def pieces(sizes: Sequence[int], most: int) -> Iterator[range]:
-    """Runs of steps with batches of one size: of `most` steps, and what is left one by one."""
+def pieces(sizes: Sequence[int], max_steps: int) -> Iterator[range]:
+    """Ranges of `max_steps` steps with batches of one size, and single steps for the rest."""
     start = 0
-    for many, _ in runs(sizes):
-        end, whole = start + many, start + many - many % most
-        yield from (range(at, at + most) for at in range(start, whole, most))
-        yield from (range(at, at + 1) for at in range(whole, end))
+    for count, _ in run_lengths(sizes):
+        end, full = start + count, start + count - count % max_steps
+        yield from (range(first, first + max_steps) for first in range(start, full, max_steps))
+        yield from (range(step, step + 1) for step in range(full, end))
         start = end

@@ -1,37 +1,41 @@
-"""Which head stands behind the passes of a network, for an objective."""
+"""Choose the loss with hand-derived gradients for an objective."""
 
 from typing import TypeGuard
 
 from isthmus.kinds import ACTIVATIONS, CodeNetwork
 from isthmus.losses import Contraction, Objective, PenaltySpec, Squared
-from isthmus.training.engines.dense.column_losses import ColumnHead, Parts
-from isthmus.training.engines.dense.losses import AnyHead, Contracted, Head, SquaredHead
+from isthmus.training.engines.dense.column_losses import ColumnLoss, ColumnTable
+from isthmus.training.engines.dense.losses import (
+    AutogradLoss,
+    ContractionLoss,
+    DenseLoss,
+    SquaredLoss,
+)
 from isthmus.types import Network
 
 
-def head_of(network: Network, objective: Objective) -> Head | None:
-    """What suits an objective; None where its terms ask for more than there is in closed form."""
-    heard = {name: one for name, one in objective.penalties.items() if not _silent(one)}
-    beyond = {name: one for name, one in heard.items() if not one.OF_CODE}
-    if not beyond:
-        return _head_of_code(network, objective)
-    unknown = objective.allow_missing or not all(
-        type(one) is Contraction for one in beyond.values()
-    )
-    if unknown or not _is_one_layer(network):
+def dense_loss_for(network: Network, objective: Objective) -> DenseLoss | None:
+    """The loss for an objective, or None if a penalty needs more than the code."""
+    active = {name: p for name, p in objective.penalties.items() if not _is_zero(p)}
+    beyond_code = {name: p for name, p in active.items() if not p.NEEDS_ONLY_CODE}
+    if not beyond_code:
+        return _loss_of_output_and_code(network, objective)
+    contraction = all(type(penalty) is Contraction for penalty in beyond_code.values())
+    if objective.allow_missing or not contraction or not _is_one_layer(network):
         return None
-    rest = _head_of_code(network, objective.without(beyond))
-    return Contracted(rest, {name: one.weight for name, one in beyond.items()}, network)
+    other = _loss_of_output_and_code(network, objective.without(beyond_code))
+    weights = {name: penalty.weight for name, penalty in beyond_code.items()}
+    return ContractionLoss(other, weights, network)
 
 
-def _head_of_code(network: Network, objective: Objective) -> Head:
-    """That of a loss, and penalties that ask for the code alone."""
-    silent = all(map(_silent, objective.penalties.values()))
-    if type(objective.loss) is Squared and silent and not objective.allow_missing:
-        return SquaredHead(objective.loss, objective.penalties)
-    parts = Parts.of(objective.loss) if silent else None
-    whole = AnyHead(network, objective)
-    return whole if parts is None else ColumnHead(parts, whole)
+def _loss_of_output_and_code(network: Network, objective: Objective) -> DenseLoss:
+    """The fastest loss for an objective that needs only the output and the code."""
+    no_penalty = all(map(_is_zero, objective.penalties.values()))
+    if type(objective.loss) is Squared and no_penalty and not objective.allow_missing:
+        return SquaredLoss(objective.loss, objective.penalties)
+    table = ColumnTable.of(objective.loss) if no_penalty else None
+    general = AutogradLoss(network, objective)
+    return general if table is None else ColumnLoss(table, general)
 
 
 def _is_one_layer(network: Network) -> TypeGuard[CodeNetwork]:
@@ -40,6 +44,6 @@ def _is_one_layer(network: Network) -> TypeGuard[CodeNetwork]:
     return ACTIVATIONS[network.code_activation_name].second_derivative is not None
 
 
-def _silent(penalty: PenaltySpec) -> bool:
-    """Whether a penalty is nothing: one without weight, unless it decides that by itself."""
+def _is_zero(penalty: PenaltySpec) -> bool:
+    """Whether a penalty has weight 0 and does not override how it is called."""
     return not penalty.weight and type(penalty).__call__ is PenaltySpec.__call__

@@ -1,4 +1,6 @@
-"""All weights of a network in one stretch of memory, and all gradients in another."""
+"""All weights of a network in one buffer, and all gradients in another."""
+
+# Shape letters: P numbers in a buffer, N networks of a batch of networks.
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -9,114 +11,114 @@ import torch
 from torch import Tensor, nn
 
 
-class Place(NamedTuple):
-    """Where a parameter and its gradient are: as the parameter is, or (N, ...) of a stack.
+class ParameterView(NamedTuple):
+    """Views of a parameter and its gradient in the buffers, (*shape) or (N, *shape).
 
-    Where widths are rounded up, what is beyond the parameter's own is 0 and stays so.
+    If widths are padded, the padding is 0 and stays 0.
     """
 
     value: Tensor
-    slope: Tensor
+    grad: Tensor
 
 
-class Flat:
-    """The parameters of a network as views of one buffer, their gradients as views of a second.
+class FlatParameters:
+    """The parameters of a network as views of one buffer, and their gradients of a second.
 
-    Matrices come first, so that what decays is one piece. While it is `bound`, whoever reads or
-    writes parameters and their `.grad` works on these buffers without knowing it.
+    Matrices come first, so that weight decay applies to one slice. Inside `bound`, the network's
+    parameters and their `.grad` are views of these buffers.
     """
 
     def __init__(self, network: nn.Module, *, multiple: int = 1, bf16: bool = False) -> None:
-        """Widths rounded up to a `multiple`; with `bf16`, copies of that precision to work on."""
+        """Pad widths to a `multiple`; with `bf16`, also keep copies in that precision."""
         parameters = [p for p in network.parameters() if p.requires_grad]
         matrices = [p for p in parameters if p.ndim > 1]
         self.parameters = matrices + [p for p in parameters if p.ndim <= 1]
         self.shapes = [[-(-n // multiple) * multiple for n in p.shape] for p in self.parameters]
         self.sizes = [torch.Size(shape).numel() for shape in self.shapes]
-        self.matrices = sum(self.sizes[: len(matrices)])
-        """How many numbers of the buffer are those of matrices."""
+        self.n_decayed = sum(self.sizes[: len(matrices)])
+        """Numbers at the start of the buffer that belong to matrices."""
 
         self.values = self.parameters[0].detach().new_zeros(sum(self.sizes))
         for view, parameter in zip(self.views(self.values), self.parameters, strict=True):
             view.copy_(parameter.detach())
-        self.slopes = torch.zeros_like(self.values)
-        self._parts: tuple[list[Tensor], list[Tensor]] | None = None
+        self.grads = torch.zeros_like(self.values)
+        self._views: tuple[list[Tensor], list[Tensor]] | None = None
         low = self.values.bfloat16() if bf16 else None
-        self.low = None if low is None else Place(low, torch.zeros_like(low))
-        """Copies of both buffers in lower precision, where a step works on these."""
+        self.bf16 = None if low is None else ParameterView(low, torch.zeros_like(low))
+        """Copies of both buffers in bfloat16, if the step computes in that precision."""
 
-    def whole(self, buffer: Tensor) -> list[Tensor]:
-        """The parts of a buffer (..., P) that belong to each parameter, in rounded widths."""
+    def padded_views(self, buffer: Tensor) -> list[Tensor]:
+        """Each parameter's part of a buffer (..., P), with padded widths."""
         parts = zip(torch.split(buffer, self.sizes, -1), self.shapes, strict=True)
         return [part.view(*buffer.shape[:-1], *shape) for part, shape in parts]
 
     def views(self, buffer: Tensor) -> list[Tensor]:
-        """The parts of a buffer (..., P) that are shaped as each parameter is."""
-        parts = zip(self.whole(buffer), self.parameters, strict=True)
-        return [corner(part, parameter.shape) for part, parameter in parts]
+        """Each parameter's part of a buffer (..., P), in the parameter's own shape."""
+        parts = zip(self.padded_views(buffer), self.parameters, strict=True)
+        return [leading_block(part, parameter.shape) for part, parameter in parts]
 
     @property
-    def starts(self) -> dict[Tensor, int]:
-        """Where each parameter begins in the buffers."""
+    def offsets(self) -> dict[Tensor, int]:
+        """The position in the buffers at which each parameter begins."""
         return dict(zip(self.parameters, itertools.accumulate(self.sizes, initial=0), strict=False))
 
     @property
-    def parts(self) -> tuple[list[Tensor], list[Tensor]]:
+    def own_views(self) -> tuple[list[Tensor], list[Tensor]]:
         """The views of both buffers that belong to each parameter."""
-        if self._parts is None:
-            self._parts = self.views(self.values), self.views(self.slopes)
-        return self._parts
+        if self._views is None:
+            self._views = self.views(self.values), self.views(self.grads)
+        return self._views
 
-    def places(self) -> dict[Tensor, Place]:
-        """Where each parameter and its gradient are when a step works on them."""
-        return self.places_in(*(self.low or (self.values, self.slopes)))
+    def parameter_views(self) -> dict[Tensor, ParameterView]:
+        """Views of each parameter and its gradient in the precision a step computes in."""
+        return self.views_in(*(self.bf16 or (self.values, self.grads)))
 
-    def places_in(self, values: Tensor, slopes: Tensor) -> dict[Tensor, Place]:
-        """Where they are in buffers (P,), or in those (N, P) of a stack."""
-        places = map(Place, self.whole(values), self.whole(slopes))
-        return dict(zip(self.parameters, places, strict=True))
+    def views_in(self, values: Tensor, grads: Tensor) -> dict[Tensor, ParameterView]:
+        """Views of each parameter and its gradient in other buffers, (P,) or (N, P)."""
+        views = map(ParameterView, self.padded_views(values), self.padded_views(grads))
+        return dict(zip(self.parameters, views, strict=True))
 
-    def move(self, values: Tensor, slopes: Tensor) -> None:
-        """Move the parameters to other buffers of the same length."""
-        self.values, self.slopes, self._parts = values, slopes, None
-        self.gather()
+    def relocate(self, values: Tensor, grads: Tensor) -> None:
+        """Move the parameters to other buffers (P,)."""
+        self.values, self.grads, self._views = values, grads, None
+        self.reclaim()
 
-    def lower(self) -> None:
-        """Bring the copies of the weights up to date."""
-        if self.low is not None:
-            self.low.value.copy_(self.values)
+    def sync_to_bf16(self) -> None:
+        """Update the bfloat16 copies of the weights."""
+        if self.bf16 is not None:
+            self.bf16.value.copy_(self.values)
 
-    def lift(self) -> None:
-        """Take the gradients from the copies."""
-        if self.low is not None:
-            self.slopes.copy_(self.low.slope)
+    def sync_from_bf16(self) -> None:
+        """Copy the gradients from their bfloat16 buffer."""
+        if self.bf16 is not None:
+            self.grads.copy_(self.bf16.grad)
 
-    def gather(self) -> None:
-        """Take back parameters that somebody has put elsewhere, as line searches do."""
-        for parameter, value in zip(self.parameters, self.parts[0], strict=True):
+    def reclaim(self) -> None:
+        """Copy back parameters whose data was replaced elsewhere, as line searches do."""
+        for parameter, value in zip(self.parameters, self.own_views[0], strict=True):
             if parameter.data_ptr() != value.data_ptr():
                 value.copy_(parameter.detach())
                 parameter.data = value
 
-    def attach(self) -> None:
-        """Let each parameter's `.grad` be its part of the slopes."""
-        for parameter, slope in zip(self.parameters, self.parts[1], strict=True):
-            parameter.grad = slope
+    def attach_grads(self) -> None:
+        """Make each parameter's `.grad` a view of the gradient buffer."""
+        for parameter, grad in zip(self.parameters, self.own_views[1], strict=True):
+            parameter.grad = grad
 
     @contextmanager
     def bound(self) -> Iterator[None]:
-        """Keep the parameters in the buffer for a while; they are on their own again behind it."""
-        self.gather()
+        """A context in which the parameters live in the buffer; after it they own their memory."""
+        self.reclaim()
         try:
             yield
         finally:
             for parameter in self.parameters:
-                own = parameter.detach().clone(memory_format=torch.contiguous_format)
-                parameter.data, parameter.grad = own, None
+                copy = parameter.detach().clone(memory_format=torch.contiguous_format)
+                parameter.data, parameter.grad = copy, None
 
 
-def corner(part: Tensor, shape: Sequence[int]) -> Tensor:
-    """The first numbers along each of the last dimensions."""
+def leading_block(part: Tensor, shape: Sequence[int]) -> Tensor:
+    """The leading block of a padded tensor, of the given size along the last dimensions."""
     for back, size in enumerate(reversed(shape), 1):
         part = part.narrow(-back, 0, size)
     return part

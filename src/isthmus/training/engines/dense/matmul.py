@@ -1,4 +1,4 @@
-"""The products of a dense layer and of its gradients, planned once and carried out many times."""
+"""Matrix products of a dense layer and its gradients, planned once and run many times."""
 
 # Shape letters: B rows in a batch, I and O inputs and outputs of a layer.
 
@@ -10,126 +10,126 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Work = Callable[[], object]
+Operation = Callable[[], object]
 
 
-class Products(Protocol):
-    """What a dense layer needs, as work to be done in memory that is there already."""
+class MatMul(Protocol):
+    """The operations of a dense layer, each writing into preallocated memory."""
 
-    def affine(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Work]:
-        """X (B, I) times matrix (I, O) plus offset (O,), written into `out`."""
+    def affine(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Operation]:
+        """Out = x (B, I) @ matrix (I, O) + offset (O,)."""
 
-    def affine_more(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Work]:
-        """The same, added to what is in `out`."""
+    def affine_add(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Operation]:
+        """The same, added to `out`."""
 
-    def slopes(self, first: Tensor, second: Tensor, out: Tensor) -> list[Work]:
-        """The transpose of `first` (B, .) times `second` (B, .): the slope in a weight."""
+    def weight_grad(self, first: Tensor, second: Tensor, out: Tensor) -> list[Operation]:
+        """Out = first.T @ second, both (B, .): the gradient in a weight."""
 
-    def sums(self, slope: Tensor, out: Tensor) -> list[Work]:
-        """The sum over rows: the slope in an offset."""
+    def bias_grad(self, grad: Tensor, out: Tensor) -> list[Operation]:
+        """Out = grad.sum(0): the gradient in a bias."""
 
-    def back(self, slope: Tensor, matrix: Tensor, out: Tensor) -> list[Work]:
-        """The slope (B, O) times the transpose of matrix (I, O), written into `out`."""
+    def input_grad(self, grad: Tensor, matrix: Tensor, out: Tensor) -> list[Operation]:
+        """Out = grad (B, O) @ matrix.T, with matrix (I, O)."""
 
-    def back_more(self, slope: Tensor, matrix: Tensor, out: Tensor) -> list[Work]:
-        """The same, added to what is in `out`."""
+    def input_grad_add(self, grad: Tensor, matrix: Tensor, out: Tensor) -> list[Operation]:
+        """The same, added to `out`."""
 
 
-class ByTorch:
-    """By torch, on any device."""
+class TorchMatMul:
+    """Matrix products by torch, on any device."""
 
-    def affine(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Work]:
-        """In one operation."""
+    def affine(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Operation]:
+        """One operation."""
         return [functools.partial(torch.addmm, offset, x, matrix, out=out)]
 
-    def affine_more(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Work]:
-        """In two."""
+    def affine_add(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Operation]:
+        """Two operations."""
         return [functools.partial(out.addmm_, x, matrix), functools.partial(out.add_, offset)]
 
-    def slopes(self, first: Tensor, second: Tensor, out: Tensor) -> list[Work]:
-        """In one operation."""
+    def weight_grad(self, first: Tensor, second: Tensor, out: Tensor) -> list[Operation]:
+        """One operation."""
         return [functools.partial(torch.mm, first.mT, second, out=out)]
 
-    def sums(self, slope: Tensor, out: Tensor) -> list[Work]:
-        """In one operation: on a GPU as a product, which takes two thirds of the time of a sum."""
-        if slope.is_cuda and slope.ndim == 2:
-            ones = slope.new_ones(len(slope))
-            return [functools.partial(torch.mv, slope.mT, ones, out=out)]
-        return [functools.partial(torch.sum, slope, -2, out=out)]
+    def bias_grad(self, grad: Tensor, out: Tensor) -> list[Operation]:
+        """One operation: on a GPU a product, which takes two thirds of the time of a sum."""
+        if grad.is_cuda and grad.ndim == 2:
+            ones = grad.new_ones(len(grad))
+            return [functools.partial(torch.mv, grad.mT, ones, out=out)]
+        return [functools.partial(torch.sum, grad, -2, out=out)]
 
-    def back(self, slope: Tensor, matrix: Tensor, out: Tensor) -> list[Work]:
-        """In one operation."""
-        return [functools.partial(torch.mm, slope, matrix.mT, out=out)]
+    def input_grad(self, grad: Tensor, matrix: Tensor, out: Tensor) -> list[Operation]:
+        """One operation."""
+        return [functools.partial(torch.mm, grad, matrix.mT, out=out)]
 
-    def back_more(self, slope: Tensor, matrix: Tensor, out: Tensor) -> list[Work]:
-        """In one operation."""
-        return [functools.partial(out.addmm_, slope, matrix.mT)]
+    def input_grad_add(self, grad: Tensor, matrix: Tensor, out: Tensor) -> list[Operation]:
+        """One operation."""
+        return [functools.partial(out.addmm_, grad, matrix.mT)]
 
 
-class OfStacks(ByTorch):
-    """By torch, for stacks of N networks: everything has N of its parts, offsets (N, O)."""
+class BatchedMatMul(TorchMatMul):
+    """Matrix products of N networks at once: every tensor has a first axis N, biases are (N, O)."""
 
-    def affine(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Work]:
-        """In one operation."""
+    def affine(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Operation]:
+        """One operation."""
         return [functools.partial(torch.baddbmm, offset[:, None], x, matrix, out=out)]
 
-    def affine_more(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Work]:
-        """In two."""
+    def affine_add(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Operation]:
+        """Two operations."""
         return [
             functools.partial(out.baddbmm_, x, matrix),
             functools.partial(out.add_, offset[:, None]),
         ]
 
-    def slopes(self, first: Tensor, second: Tensor, out: Tensor) -> list[Work]:
-        """In two: a stack of products is one operation only where its answer lies in one piece."""
-        piece = torch.empty_like(out, memory_format=torch.contiguous_format)
+    def weight_grad(self, first: Tensor, second: Tensor, out: Tensor) -> list[Operation]:
+        """Two operations: torch needs a contiguous result for a batched product."""
+        product = torch.empty_like(out, memory_format=torch.contiguous_format)
         return [
-            functools.partial(torch.bmm, first.mT, second, out=piece),
-            functools.partial(out.copy_, piece),
+            functools.partial(torch.bmm, first.mT, second, out=product),
+            functools.partial(out.copy_, product),
         ]
 
-    def back(self, slope: Tensor, matrix: Tensor, out: Tensor) -> list[Work]:
-        """In one operation."""
-        return [functools.partial(torch.bmm, slope, matrix.mT, out=out)]
+    def input_grad(self, grad: Tensor, matrix: Tensor, out: Tensor) -> list[Operation]:
+        """One operation."""
+        return [functools.partial(torch.bmm, grad, matrix.mT, out=out)]
 
-    def back_more(self, slope: Tensor, matrix: Tensor, out: Tensor) -> list[Work]:
-        """In one operation."""
-        return [functools.partial(out.baddbmm_, slope, matrix.mT)]
+    def input_grad_add(self, grad: Tensor, matrix: Tensor, out: Tensor) -> list[Operation]:
+        """One operation."""
+        return [functools.partial(out.baddbmm_, grad, matrix.mT)]
 
 
-class ByNumpy:
-    """By NumPy, on the same memory: what it asks for an operation is a third of what torch does."""
+class NumpyMatMul:
+    """Matrix products by NumPy on the same memory, with a third of torch's overhead per call."""
 
-    def affine(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Work]:
-        """In two operations."""
-        to = out.numpy()
+    def affine(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Operation]:
+        """Two operations."""
+        target = out.numpy()
         return [
-            functools.partial(np.dot, x.numpy(), matrix.numpy(), out=to),
-            functools.partial(np.add, to, offset.numpy(), out=to),
+            functools.partial(np.dot, x.numpy(), matrix.numpy(), out=target),
+            functools.partial(np.add, target, offset.numpy(), out=target),
         ]
 
-    def affine_more(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Work]:
-        """In three."""
-        work, to = self.back_more(x, matrix.mT, out), out.numpy()
-        return [*work, functools.partial(np.add, to, offset.numpy(), out=to)]
+    def affine_add(self, x: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> list[Operation]:
+        """Three operations."""
+        operations, target = self.input_grad_add(x, matrix.mT, out), out.numpy()
+        return [*operations, functools.partial(np.add, target, offset.numpy(), out=target)]
 
-    def slopes(self, first: Tensor, second: Tensor, out: Tensor) -> list[Work]:
-        """In one operation."""
+    def weight_grad(self, first: Tensor, second: Tensor, out: Tensor) -> list[Operation]:
+        """One operation."""
         return [functools.partial(np.dot, first.numpy().T, second.numpy(), out=out.numpy())]
 
-    def sums(self, slope: Tensor, out: Tensor) -> list[Work]:
-        """In one operation: as a product it takes a third of the time of a sum."""
-        ones = np.ones(len(slope), slope.numpy().dtype)
-        return [functools.partial(np.dot, ones, slope.numpy(), out=out.numpy())]
+    def bias_grad(self, grad: Tensor, out: Tensor) -> list[Operation]:
+        """One operation: a product, which takes a third of the time of a sum."""
+        ones = np.ones(len(grad), grad.numpy().dtype)
+        return [functools.partial(np.dot, ones, grad.numpy(), out=out.numpy())]
 
-    def back(self, slope: Tensor, matrix: Tensor, out: Tensor) -> list[Work]:
-        """In one operation."""
-        return [functools.partial(np.dot, slope.numpy(), matrix.numpy().T, out=out.numpy())]
+    def input_grad(self, grad: Tensor, matrix: Tensor, out: Tensor) -> list[Operation]:
+        """One operation."""
+        return [functools.partial(np.dot, grad.numpy(), matrix.numpy().T, out=out.numpy())]
 
-    def back_more(self, slope: Tensor, matrix: Tensor, out: Tensor) -> list[Work]:
-        """In two."""
-        piece, to = torch.empty_like(out), out.numpy()
+    def input_grad_add(self, grad: Tensor, matrix: Tensor, out: Tensor) -> list[Operation]:
+        """Two operations."""
+        product, target = torch.empty_like(out), out.numpy()
         return [
-            *self.back(slope, matrix, piece),
-            functools.partial(np.add, to, piece.numpy(), out=to),
+            *self.input_grad(grad, matrix, product),
+            functools.partial(np.add, target, product.numpy(), out=target),
         ]

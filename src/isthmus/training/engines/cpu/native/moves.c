@@ -1,4 +1,4 @@
-/* Adam on weights in single precision, whose slopes are in bf16 and of which products take copies in
+/* Adam on weights in single precision, whose grads are in bf16 and of which products take copies in
  * bf16: norm, clipping, decay, step and copies on one way through memory. See lowered.py.
  */
 
@@ -15,7 +15,7 @@ extern void GOMP_parallel(void (*does)(void *), void *with, unsigned threads, un
 
 enum { PIECE = 1 << 15 }; /* weights that a thread takes at a time */
 
-/* Settings of a network's losses and its Adam, as in slots.py. */
+/* Settings of a network's losses and its Adam, as in layer_table.py. */
 typedef struct {
     double clip, decay, share, leak, matrices, fresh1, fresh2, log1, log2, eps;
 } Settings;
@@ -23,11 +23,11 @@ typedef struct {
 typedef struct {
     const Settings *settings;
     float *values, *mean, *square;
-    const uint16_t *slopes;
+    const uint16_t *grads;
     uint16_t *low;
     int64_t count;
-    int apart;       /* whether decay is AdamW's */
-    double *squares; /* the squared norm of each piece's slopes */
+    int is_adamw;       /* whether decay is AdamW's */
+    double *squares; /* the squared norm of each piece's grads */
 } Weights;
 
 typedef struct {
@@ -61,8 +61,8 @@ static void measured(void *with, int64_t first, int64_t last)
     int64_t k = first;
     for (; k + 64 <= last; k += 64)
         for (int lane = 0; lane < 64; lane++) {
-            float slope = raised(of->slopes[k + lane]);
-            lanes[lane] += slope * slope;
+            float grad = raised(of->grads[k + lane]);
+            lanes[lane] += grad * grad;
         }
     double sum = 0;
     for (int lane = 0; lane < 64; lane++)
@@ -70,7 +70,7 @@ static void measured(void *with, int64_t first, int64_t last)
     if (!(sum < 1e30)) /* squares may be beyond this precision where their root is not */
         sum = 0, k = first;
     for (; k < last; k++)
-        sum += (double)raised(of->slopes[k]) * raised(of->slopes[k]);
+        sum += (double)raised(of->grads[k]) * raised(of->grads[k]);
     of->squares[first / PIECE] = sum;
 }
 
@@ -79,15 +79,15 @@ static void moved(const Move *move, int64_t first, int64_t last, double decay)
 {
     const Weights *of = move->of;
     const Settings *set = of->settings;
-    float kept = (float)(of->apart ? 1 - move->rate * decay : 1), pulled = (float)(of->apart ? 0 : decay);
+    float kept = (float)(of->is_adamw ? 1 - move->rate * decay : 1), pulled = (float)(of->is_adamw ? 0 : decay);
     float fresh1 = (float)set->fresh1, fresh2 = (float)set->fresh2, eps = (float)set->eps;
     float far = (float)(move->rate / -expm1(move->step * set->log1));
     float root = (float)(1 / sqrt(-expm1(move->step * set->log2))), share = (float)move->share;
     float *restrict w = of->values, *restrict m = of->mean, *restrict v = of->square;
-    const uint16_t *restrict slopes = of->slopes;
+    const uint16_t *restrict grads = of->grads;
     uint16_t *restrict low = of->low;
     for (int64_t k = first; k < last; k++) {
-        float g = raised(slopes[k]) * share + w[k] * pulled;
+        float g = raised(grads[k]) * share + w[k] * pulled;
         m[k] += fresh1 * (g - m[k]);
         v[k] += fresh2 * (g * g - v[k]);
         w[k] = w[k] * kept - far * m[k] / (sqrtf(v[k]) * root + eps);
@@ -133,11 +133,11 @@ int64_t pieces_of(int64_t count)
 }
 
 /* Step number `step`, from 1 on, at some rate. */
-void move_lowered(const Settings *settings, float *values, const uint16_t *slopes, float *mean, float *square,
-                  uint16_t *low, int64_t count, int apart, double rate, double step, int threads,
+void move_lowered(const Settings *settings, float *values, const uint16_t *grads, float *mean, float *square,
+                  uint16_t *low, int64_t count, int is_adamw, double rate, double step, int threads,
                   double *squares)
 {
-    Weights of = {settings, values, mean, square, slopes, low, count, apart, squares};
+    Weights of = {settings, values, mean, square, grads, low, count, is_adamw, squares};
     Move move = {&of, rate, step, 1, 0, 0};
     if (isfinite(settings->clip)) {
         double norm = 0;

@@ -40,12 +40,12 @@
 #define FIRSTS_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define SECONDS_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 
-/* A layer: numbers of slots, and places of weights, as in slots.py. */
+/* A layer: numbers of slots, and positions of weights, as in layer_table.py. */
 typedef struct {
-    int64_t source, target, weight, bias, ins, outs, by_input, by_output, adds, act, reached;
+    int64_t source, target, weight, bias, n_inputs, n_outputs, input_stride, output_stride, adds, act, has_grad;
 } Layer;
 
-/* Settings of a network's losses and its Adam, as in slots.py. */
+/* Settings of a network's losses and its Adam, as in layer_table.py. */
 typedef struct {
     double clip, decay, share, leak, matrices, fresh1, fresh2, log1, log2, eps;
 } Settings;
@@ -55,14 +55,14 @@ typedef struct {
     int64_t kind, start, size;
 } Column;
 
-enum { NUMBERS, TRUTHS, LEVELS };
+enum { NUMBERS, BOOLEANS, CATEGORIES };
 
 /* How rows are judged whose columns are of several kinds, or of which values are missing. */
 typedef struct {
     const Column *columns;
-    int64_t count, has_levels;
-    int64_t stand_in;     /* the first of the weights that stand in for missing values, or -1 */
-    double least, delta;  /* columns that a row has at least; where squares of numbers end */
+    int64_t count, has_categories;
+    int64_t fill_value;     /* the first of the weights that stand in for missing values, or -1 */
+    double min_columns, delta;  /* the smallest number of known columns; the Huber threshold */
     const void *features; /* (3, D): what each was divided by, its weight, its share of a column */
 } Table;
 
@@ -74,7 +74,7 @@ enum { PARTS = 2, SLOTS = 64 };
 typedef struct {
     int threads, stalls;
     int waiting, round;
-} Meeting;
+} Barrier;
 
 enum { SPINS = 2000, MOST_STALLS = 3 };
 static const double STALL_S = 5e-4;
@@ -86,18 +86,18 @@ static double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-INLINE void meet(Meeting *meeting)
+INLINE void meet(Barrier *barrier)
 {
-    if (meeting->threads == 1)
+    if (barrier->threads == 1)
         return;
-    int round = __atomic_load_n(&meeting->round, __ATOMIC_ACQUIRE);
-    if (__atomic_add_fetch(&meeting->waiting, 1, __ATOMIC_ACQ_REL) == meeting->threads) {
-        meeting->waiting = 0;
-        __atomic_store_n(&meeting->round, round + 1, __ATOMIC_RELEASE);
+    int round = __atomic_load_n(&barrier->round, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&barrier->waiting, 1, __ATOMIC_ACQ_REL) == barrier->threads) {
+        barrier->waiting = 0;
+        __atomic_store_n(&barrier->round, round + 1, __ATOMIC_RELEASE);
         return;
     }
     double since = 0;
-    for (int64_t spin = 0; __atomic_load_n(&meeting->round, __ATOMIC_ACQUIRE) == round; spin++) {
+    for (int64_t spin = 0; __atomic_load_n(&barrier->round, __ATOMIC_ACQUIRE) == round; spin++) {
         if (spin < SPINS) {
 #if defined(__x86_64__) || defined(__i386__)
             __builtin_ia32_pause();
@@ -108,7 +108,7 @@ INLINE void meet(Meeting *meeting)
         sched_yield();
     }
     if (since && seconds() - since > STALL_S)
-        __atomic_add_fetch(&meeting->stalls, 1, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&barrier->stalls, 1, __ATOMIC_RELAXED);
 }
 
 /* A thread on any processor but this one: what is begun often runs where it was begun for longer than

@@ -16,7 +16,7 @@ typedef struct {
     const Layer *layers;
     int64_t count;
     const REAL *values;
-    REAL *slopes;
+    REAL *grads;
     REAL *before[SLOTS], *after[SLOTS], *ahead[SLOTS]; /* of each slot (rows, PADDED(width)) */
     REAL *turned;                                      /* a layer's weights, in rows of padded width */
     REAL *weight;                                      /* of each row */
@@ -28,21 +28,21 @@ typedef struct {
     const Layer *layers;
     int64_t count;
     const Settings *settings;
-    REAL *values, *slopes, *mean, *square;
+    REAL *values, *grads, *mean, *square;
     int64_t weights;
     double done;
     const REAL *rows, *row_weights;
-    const int64_t *places;
-    const REAL *ends;
+    const int64_t *positions;
+    const REAL *bounds;
     const Table *table;
     const double *rates;
     const int64_t *sizes;
     int64_t many;
-    int apart;
-    double *told;
+    int is_adamw;
+    double *losses;
     Run run[PARTS];
     double lost[PARTS], norm[PARTS];
-    Meeting meeting;
+    Barrier barrier;
 } Work;
 
 INLINE Vector NAME(chosen)(Bits which, Vector yes, Vector no)
@@ -84,7 +84,7 @@ INLINE Vector NAME(logistic)(Vector z)
 }
 
 /* a = act(z) for n numbers, a multiple of LANES; act'(z) is left in the place of z. */
-static void NAME(bend)(int64_t act, REAL *z, REAL *a, int64_t n)
+static void NAME(activate)(int64_t act, REAL *z, REAL *a, int64_t n)
 {
     for (int64_t i = 0; i < n; i += LANES) {
         Vector v = *(const Vector *)(z + i), zero = {0}, one = zero + 1, y = v, d = one;
@@ -215,48 +215,48 @@ static const REAL *NAME(turned)(const REAL *w, REAL *to, int64_t rows, int64_t c
     return to;
 }
 
-/* A part of a batch through a layer, whose weights are (ins, PADDED(outs)). */
+/* A part of a batch through a layer, whose weights are (n_inputs, PADDED(n_outputs)). */
 static void NAME(forth)(const Run *run, const Layer *layer, const REAL *weights, int64_t rows)
 {
-    int64_t wide = PADDED(layer->outs), from = PADDED(layer->ins);
+    int64_t wide = PADDED(layer->n_outputs), from = PADDED(layer->n_inputs);
     REAL *z = run->before[layer->target];
     const REAL *bias = run->values + layer->bias;
     for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < layer->outs; j++)
+        for (int64_t j = 0; j < layer->n_outputs; j++)
             z[i * wide + j] = layer->adds ? z[i * wide + j] + bias[j] : bias[j];
-        for (int64_t j = layer->outs; j < wide; j++)
+        for (int64_t j = layer->n_outputs; j < wide; j++)
             z[i * wide + j] = 0;
     }
-    NAME(product)(rows, wide, layer->ins, run->after[layer->source], from, 1, weights, wide, z, wide, 1);
+    NAME(product)(rows, wide, layer->n_inputs, run->after[layer->source], from, 1, weights, wide, z, wide, 1);
     if (layer->act)
-        NAME(bend)(layer->act, z, run->after[layer->target], rows * wide);
+        NAME(activate)(layer->act, z, run->after[layer->target], rows * wide);
 }
 
-/* The way back, by weights (outs, PADDED(ins)) where the slope in the input is asked for. */
+/* The backward pass, by weights (n_outputs, PADDED(n_inputs)) if the gradient in the input is needed. */
 static void NAME(back)(const Run *run, const Layer *layer, const REAL *weights, int64_t rows, int asked)
 {
-    int64_t wide = PADDED(layer->outs), from = PADDED(layer->ins);
-    int64_t ins = layer->ins, outs = layer->outs;
-    REAL *s = run->ahead[layer->target], *sums = run->slopes + layer->bias;
+    int64_t wide = PADDED(layer->n_outputs), from = PADDED(layer->n_inputs);
+    int64_t n_inputs = layer->n_inputs, n_outputs = layer->n_outputs;
+    REAL *s = run->ahead[layer->target], *sums = run->grads + layer->bias;
     const REAL *x = run->after[layer->source];
-    REAL *slope = run->slopes + layer->weight;
+    REAL *grad = run->grads + layer->weight;
     if (layer->act)
         for (int64_t i = 0; i < rows * wide; i += LANES)
             *(Vector *)(s + i) *= *(const Vector *)(run->before[layer->target] + i);
-    if (layer->by_input == 1)
-        NAME(product)(outs, ins, rows, s, 1, wide, x, from, slope, layer->by_output, 0);
+    if (layer->input_stride == 1)
+        NAME(product)(n_outputs, n_inputs, rows, s, 1, wide, x, from, grad, layer->output_stride, 0);
     else
-        NAME(product)(ins, outs, rows, x, 1, from, s, wide, slope, layer->by_input, 0);
-    memset(sums, 0, outs * sizeof(REAL));
+        NAME(product)(n_inputs, n_outputs, rows, x, 1, from, s, wide, grad, layer->input_stride, 0);
+    memset(sums, 0, n_outputs * sizeof(REAL));
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < outs; j++)
+        for (int64_t j = 0; j < n_outputs; j++)
             sums[j] += s[i * wide + j];
     if (asked)
-        NAME(product)(rows, from, outs, s, wide, 1, weights, from, run->ahead[layer->source], from,
-                      (int)layer->reached);
+        NAME(product)(rows, from, n_outputs, s, wide, 1, weights, from, run->ahead[layer->source], from,
+                      (int)layer->has_grad);
 }
 
-/* How far some outputs are off, cut off where they end; `passed` is the share of a slope that gets
+/* How far some outputs are off, cut off where they end; `passed` is the share of a gradient that gets
  * through there. */
 INLINE Vector NAME(off)(Vector out, Vector x, Vector low, Vector high, REAL leak, Vector *passed)
 {
@@ -267,16 +267,16 @@ INLINE Vector NAME(off)(Vector out, Vector x, Vector low, Vector high, REAL leak
     return kept + leak * (out - kept) - x;
 }
 
-/* The squared error of a part of a batch of `all` rows; its slope in the last layer is left. */
-static double NAME(judge)(const Run *run, const Settings *settings, const REAL *ends, int64_t rows, int64_t all)
+/* The squared error of a part of a batch of `all` rows; its gradient in the last layer is left. */
+static double NAME(judge)(const Run *run, const Settings *settings, const REAL *bounds, int64_t rows, int64_t all)
 {
     const Layer *layer = run->layers + run->count - 1;
-    int64_t last = layer->target, width = layer->outs, wide = PADDED(width);
-    double scale = settings->share / (double)(all * width), told = 0;
+    int64_t last = layer->target, width = layer->n_outputs, wide = PADDED(width);
+    double scale = settings->share / (double)(all * width), losses = 0;
     REAL leak = (REAL)settings->leak;
     for (int64_t i = 0; i < rows; i++) {
         const REAL *raw = run->before[last] + i * wide, *given = run->after[0] + i * wide;
-        REAL *slope = run->ahead[last] + i * wide;
+        REAL *grad = run->ahead[last] + i * wide;
         REAL weight = (REAL)(2 * scale) * run->weight[i];
         Vector sums = {0};
         for (int64_t j = 0; j < width; j += LANES) {
@@ -284,18 +284,18 @@ static double NAME(judge)(const Run *run, const Settings *settings, const REAL *
             int64_t size = (width - j < LANES ? width - j : LANES) * (int64_t)sizeof(REAL);
             Vector off = *(const Vector *)(raw + j) - known;
             passed += 1;
-            if (ends) {
-                memcpy(&low, ends + j, size);
-                memcpy(&high, ends + width + j, size);
+            if (bounds) {
+                memcpy(&low, bounds + j, size);
+                memcpy(&high, bounds + width + j, size);
                 off = NAME(off)(off + known, known, low, high, leak, &passed);
             }
             sums += off * off;
-            *(Vector *)(slope + j) = weight * off * passed;
+            *(Vector *)(grad + j) = weight * off * passed;
         }
         for (int64_t j = 0; j < LANES; j++)
-            told += (double)sums[j] * (double)weight / 2;
+            losses += (double)sums[j] * (double)weight / 2;
     }
-    return told;
+    return losses;
 }
 
 #include "columns.h"
@@ -306,7 +306,7 @@ static double NAME(judge)(const Run *run, const Settings *settings, const REAL *
 #define ROWS_OF(part, size) (FROM((part) + 1, size) - FROM(part, size))
 
 /* Row number i of a batch: where it is among all. */
-#define PLACE(i) (work->places ? work->places[i] : (i))
+#define PLACE(i) (work->positions ? work->positions[i] : (i))
 
 /* Asks for a row of `features` numbers ahead of time: it may be anywhere in memory, where no processor
  * guesses that it will be read next. */
@@ -320,7 +320,7 @@ static void NAME(announce)(const REAL *row, int64_t features)
 static void NAME(load)(const Work *work, int part, int64_t first, int64_t size)
 {
     const Run *run = &work->run[part];
-    int64_t features = work->layers[0].ins, wide = PADDED(features), start = first + FROM(part, size);
+    int64_t features = work->layers[0].n_inputs, wide = PADDED(features), start = first + FROM(part, size);
     for (int64_t i = 0; i < ROWS_OF(part, size); i++) {
         int64_t at = PLACE(start + i);
         if (i + 1 < ROWS_OF(part, size))
@@ -333,12 +333,12 @@ static void NAME(load)(const Work *work, int part, int64_t first, int64_t size)
 }
 
 /* The loss of a part of a batch. */
-static double NAME(told)(const Work *work, int part, int64_t size)
+static double NAME(losses)(const Work *work, int part, int64_t size)
 {
     const Run *run = &work->run[part];
     if (work->table)
-        return NAME(judge_columns)(run, work->table, work->ends, (REAL)work->settings->leak, ROWS_OF(part, size), size);
-    return NAME(judge)(run, work->settings, work->ends, ROWS_OF(part, size), size);
+        return NAME(judge_columns)(run, work->table, work->bounds, (REAL)work->settings->leak, ROWS_OF(part, size), size);
+    return NAME(judge)(run, work->settings, work->bounds, ROWS_OF(part, size), size);
 }
 
 /* Parts of a batch there and, where weights are to move, back: each layer's weights are turned for all
@@ -349,48 +349,48 @@ static void NAME(pass)(Work *work, int begin, int end, int64_t first, int64_t si
     for (int part = begin; part < end; part++)
         NAME(load)(work, part, first, size);
     for (const Layer *layer = work->layers; layer < work->layers + work->count; layer++) {
-        const REAL *weights = NAME(turned)(work->values + layer->weight, room, layer->ins, layer->outs,
-                                           layer->by_input, layer->by_output);
+        const REAL *weights = NAME(turned)(work->values + layer->weight, room, layer->n_inputs, layer->n_outputs,
+                                           layer->input_stride, layer->output_stride);
         for (int part = begin; part < end; part++)
             NAME(forth)(&work->run[part], layer, weights, ROWS_OF(part, size));
     }
     for (int part = begin; part < end; part++)
-        work->lost[part] = NAME(told)(work, part, size);
-    int stands = work->table && work->table->stand_in >= 0;
+        work->lost[part] = NAME(losses)(work, part, size);
+    int stands = work->table && work->table->fill_value >= 0;
     for (int64_t n = work->count - 1; n >= 0 && work->mean; n--) {
         const Layer *layer = work->layers + n;
         int asked = layer->source || stands;
-        const REAL *weights = asked ? NAME(turned)(work->values + layer->weight, room, layer->outs,
-                                                   layer->ins, layer->by_output, layer->by_input) : 0;
+        const REAL *weights = asked ? NAME(turned)(work->values + layer->weight, room, layer->n_outputs,
+                                                   layer->n_inputs, layer->output_stride, layer->input_stride) : 0;
         for (int part = begin; part < end; part++)
             NAME(back)(&work->run[part], layer, weights, ROWS_OF(part, size), asked);
     }
     for (int part = begin; part < end && stands && work->mean; part++)
-        NAME(completed_back)(&work->run[part], work->table, ROWS_OF(part, size), work->layers[0].ins);
+        NAME(completed_back)(&work->run[part], work->table, ROWS_OF(part, size), work->layers[0].n_inputs);
 }
 
-/* A part of the weights: the sum of the slopes of all parts of the batch, and its square. */
+/* A part of the weights: the sum of the grads of all parts of the batch, and its square. */
 static void NAME(gather)(Work *work, int part)
 {
     int64_t i = FROM(part, work->weights), end = FROM(part + 1, work->weights);
-    const REAL *one = work->run[0].slopes, *other = work->run[PARTS - 1].slopes;
+    const REAL *one = work->run[0].grads, *other = work->run[PARTS - 1].grads;
     Vector parts = {0};
     double norm = 0;
     for (; i + LANES <= end; i += LANES) {
         Vector g = *(const Vector *)(one + i) + *(const Vector *)(other + i);
-        *(Vector *)(work->slopes + i) = g;
+        *(Vector *)(work->grads + i) = g;
         parts += g * g;
     }
     for (; i < end; i++) {
-        work->slopes[i] = one[i] + other[i];
-        norm += (double)work->slopes[i] * work->slopes[i];
+        work->grads[i] = one[i] + other[i];
+        norm += (double)work->grads[i] * work->grads[i];
     }
     for (int64_t j = 0; j < LANES; j++)
         norm += parts[j];
     if (!(norm < 1e30)) { /* squares may be beyond this precision where their root is not */
         norm = 0;
         for (i = FROM(part, work->weights); i < end; i++)
-            norm += (double)work->slopes[i] * work->slopes[i];
+            norm += (double)work->grads[i] * work->grads[i];
     }
     work->norm[part] = norm;
 }
@@ -411,14 +411,14 @@ static void NAME(move)(const Work *work, int part, double rate, double step)
     int64_t start = FROM(part, work->weights), end = FROM(part + 1, work->weights);
     int64_t middle = (int64_t)set->matrices;
     middle = middle < start ? start : middle > end ? end : middle;
-    int64_t ends[2] = {middle, end};
-    for (int half = 0; half < 2; start = ends[half++]) {
+    int64_t bounds[2] = {middle, end};
+    for (int half = 0; half < 2; start = bounds[half++]) {
         double decay = half ? 0 : set->decay;
-        REAL kept = (REAL)(work->apart ? 1 - rate * decay : 1), pulled = (REAL)(work->apart ? 0 : decay);
+        REAL kept = (REAL)(work->is_adamw ? 1 - rate * decay : 1), pulled = (REAL)(work->is_adamw ? 0 : decay);
         REAL *restrict w = work->values, *restrict m = work->mean, *restrict v = work->square;
-        const REAL *restrict slopes = work->slopes;
-        for (int64_t k = start; k < ends[half]; k++) {
-            REAL g = slopes[k] * share + w[k] * pulled;
+        const REAL *restrict grads = work->grads;
+        for (int64_t k = start; k < bounds[half]; k++) {
+            REAL g = grads[k] * share + w[k] * pulled;
             m[k] += fresh1 * (g - m[k]);
             v[k] += fresh2 * (g * g - v[k]);
 #ifdef DOUBLE
@@ -435,20 +435,20 @@ static void NAME(take)(Work *work, int first, int last)
 {
     for (int64_t k = 0, row = 0; k < work->many; row += work->sizes[k++]) {
         NAME(pass)(work, first, last, row, work->sizes[k]);
-        meet(&work->meeting);
+        meet(&work->barrier);
         for (int part = first; part < last && work->mean; part++)
             NAME(gather)(work, part);
         if (!first) {
-            work->told[k] = 0;
+            work->losses[k] = 0;
             for (int part = 0; part < PARTS; part++)
-                work->told[k] += work->lost[part];
+                work->losses[k] += work->lost[part];
         }
-        meet(&work->meeting);
+        meet(&work->barrier);
         if (!work->mean)
             continue;
         for (int part = first; part < last; part++)
             NAME(move)(work, part, work->rates[k], work->done + (double)(k + 1));
-        meet(&work->meeting);
+        meet(&work->barrier);
     }
 }
 
@@ -464,18 +464,18 @@ static int64_t NAME(share)(const Layer *layers, int64_t count, const Table *tabl
 {
     int64_t used = weights + rows + WIDE, turned = 0;
     for (int64_t n = 0; n < count; n++) {
-        int64_t one = layers[n].ins * PADDED(layers[n].outs), other = layers[n].outs * PADDED(layers[n].ins);
+        int64_t one = layers[n].n_inputs * PADDED(layers[n].n_outputs), other = layers[n].n_outputs * PADDED(layers[n].n_inputs);
         turned = one > turned ? one : turned;
         turned = other > turned ? other : turned;
     }
     if (run)
-        run->slopes = room, run->weight = room + weights, run->turned = room + used;
+        run->grads = room, run->weight = room + weights, run->turned = room + used;
     used += turned + WIDE;
     for (int64_t slot = 0; slot <= count; slot++) {
-        int64_t size = slot ? 0 : PADDED(layers[0].ins) * rows;
+        int64_t size = slot ? 0 : PADDED(layers[0].n_inputs) * rows;
         for (int64_t n = 0; n < count; n++)
             if (layers[n].target == slot)
-                size = PADDED(layers[n].outs) * rows;
+                size = PADDED(layers[n].n_outputs) * rows;
         int bends = 0;
         for (int64_t n = 0; n < count; n++)
             bends |= layers[n].target == slot && layers[n].act;
@@ -496,31 +496,31 @@ int64_t NAME(room)(const Layer *layers, int64_t count, int64_t rows, int64_t wei
     return PARTS * NAME(share)(layers, count, 0, rows, weights, 0, 0) * (int64_t)sizeof(REAL);
 }
 
-/* Steps one after the other: K batches of sizes[k] rows (., D), their rates; told[k] is the loss of
- * each before its step, the squared error unless a table says another. By two threads where `helped`;
+/* Steps one after the other: K batches of sizes[k] rows (., D), their rates; losses[k] is the loss of
+ * each before its step, the squared error unless a table says another. By two threads where `two_threads`;
  * whether one waited too long.
  * Without `mean` no weight moves: batches are judged as they are. */
 int NAME(steps)(const Layer *layers, int64_t count, const Settings *settings, REAL *values,
-                REAL *slopes, REAL *mean, REAL *square, int64_t weights, double done,
-                const REAL *rows, const REAL *row_weights, const int64_t *places,
-                const REAL *ends, const Table *table, const double *rates, const int64_t *sizes, int64_t many,
-                int64_t most, int apart, int helped, REAL *room, double *told)
+                REAL *grads, REAL *mean, REAL *square, int64_t weights, double done,
+                const REAL *rows, const REAL *row_weights, const int64_t *positions,
+                const REAL *bounds, const Table *table, const double *rates, const int64_t *sizes, int64_t many,
+                int64_t most, int is_adamw, int two_threads, REAL *room, double *losses)
 {
-    Work work = {layers, count, settings, values, slopes, mean, square, weights, done, rows,
-                 row_weights, places, ends, table, rates, sizes, many, apart, told, {{0}}, {0}, {0}, {0}};
+    Work work = {layers, count, settings, values, grads, mean, square, weights, done, rows,
+                 row_weights, positions, bounds, table, rates, sizes, many, is_adamw, losses, {{0}}, {0}, {0}, {0}};
     for (int part = 0; part < PARTS; part++) {
         Run *run = &work.run[part];
         run->layers = layers, run->count = count, run->values = values;
         room += NAME(share)(layers, count, table, most, weights, room, run);
     }
     pthread_t helper;
-    work.meeting.threads = helped ? 2 : 1;
-    if (helped && aside(&helper, NAME(help), &work))
-        helped = 0, work.meeting.threads = 1;
-    NAME(take)(&work, 0, helped ? 1 : PARTS);
-    if (helped)
+    work.barrier.threads = two_threads ? 2 : 1;
+    if (two_threads && aside(&helper, NAME(help), &work))
+        two_threads = 0, work.barrier.threads = 1;
+    NAME(take)(&work, 0, two_threads ? 1 : PARTS);
+    if (two_threads)
         pthread_join(helper, 0);
-    return work.meeting.stalls > MOST_STALLS;
+    return work.barrier.stalls > MOST_STALLS;
 }
 
 #undef PLACE

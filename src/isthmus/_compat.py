@@ -1,0 +1,49 @@
+"""Every private or undocumented interface of another library that isthmus uses.
+
+Each has a test in `tests/test_compat.py` that fails when the interface disappears.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@functools.cache
+def fused_adam() -> Callable[..., None]:
+    """`torch._fused_adam_`: one in-place step of Adam on lists of tensors.
+
+    The public `torch.optim.Adam(fused=True)` calls it after a loop over all parameters.
+    """
+    import torch
+
+    function: Callable[..., None] = torch._fused_adam_
+    return function
+
+
+OPTIMIZER_METHODS = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+"""The methods of torch's optimizers that `torch._compile._disable_dynamo` wraps."""
+
+COMPILE_MARK = "__dynamo_disable"
+"""The attribute in which that wrapper keeps the excluded method once the compiler is imported."""
+
+
+def compiler_wrapped_methods() -> list[Any]:
+    """The methods of torch's optimizers behind that wrapper."""
+    from torch.optim import Optimizer
+
+    methods = [getattr(getattr(Optimizer, n), "__wrapped__", None) for n in OPTIMIZER_METHODS]
+    return [method for method in methods if method is not None]
+
+
+@contextmanager
+def optimizers_without_compiler() -> Iterator[None]:
+    """A context in which torch's optimizers do not import the compiler to exclude themselves."""
+    methods = [method for method in compiler_wrapped_methods() if not hasattr(method, COMPILE_MARK)]
+    for method in methods:
+        setattr(method, COMPILE_MARK, method)
+    try:
+        yield
+    finally:
+        for method in methods:
+            delattr(method, COMPILE_MARK)
