@@ -121,6 +121,14 @@ def bad_paths(text: str, root: Path) -> Iterator[str]:
             yield path
 
 
+def bad_attributes(text: str, root: Path) -> Iterator[str]:
+    """Fitted attributes in backticks that no file of the package mentions."""
+    sources = [path.read_text(encoding="utf-8") for path in (root / "src").rglob("*.py")]
+    for attribute in re.findall(r"`(?:\w+\.)?([a-z]\w*_)\b", prose(text)):
+        if not any(re.search(rf"\b{attribute}\b", source) for source in sources):
+            yield attribute
+
+
 def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
@@ -153,10 +161,11 @@ def test_commands_are_accepted(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_and_paths_resolve(page):
+def test_links_paths_and_attributes_resolve(page):
     assert list(bad_links(page)) == []
     if page.name != "CHANGELOG.md":  # which names files of the past
-        assert list(bad_paths(page.read_text(encoding="utf-8"), ROOT)) == []
+        text = page.read_text(encoding="utf-8")
+        assert [*bad_paths(text, ROOT), *bad_attributes(text, ROOT)] == []
 
 
 def test_every_page_is_linked_from_the_readme_or_from_an_index():
@@ -218,3 +227,10 @@ def test_wrong_links_and_paths_are_found(tmp_path):
     assert [fault.split(":")[0] for fault in bad_links(page)] == ["b.md", "#four", "a.md#five"]
     text = "`python src/part.py x` `a.md` `kinds/` `name.csv` `photos/`\n```sh\n`b.py`\n```\n"
     assert list(bad_paths(text, tmp_path)) == ["src/part.py", "kinds/"]
+
+
+def test_a_wrong_attribute_is_found(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "part.py").write_text("self.facts_ = {}\n")
+    text = "`facts_` `ae.facts_[1]` `fits_` and `n_init`\n```python\n`x_`\n```\n"
+    assert list(bad_attributes(text, tmp_path)) == ["fits_"]
