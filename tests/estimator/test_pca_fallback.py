@@ -11,7 +11,7 @@ from isthmus.data.arrays import array_source
 from isthmus.data.loading.rows import Rows
 from isthmus.data.preparation.fit import fit_preparation
 from isthmus.errors import DivergenceError
-from isthmus.estimator.pca_fallback import _gap_within, beats_pca, pca_errors, why_pca
+from isthmus.estimator.pca_fallback import _excess_within, beats_pca, pca_errors, why_pca
 from isthmus.pretraining import principal_components
 from isthmus.report import gather, render
 from isthmus.training.engines.dense.adam_loop import AdamLoop
@@ -108,7 +108,7 @@ def test_new_rows_are_those_of_cross_validation_too(parts):
         new = np.arange(150) % 8 == part
         pca = PCA(K).fit(x[~new])
         total += ((x[new] - pca.inverse_transform(pca.transform(x[new]))) ** 2).mean(axis=1).sum()
-    found = _gap_within(solution, train, torch.positive, own)
+    found = _excess_within(solution, train, torch.positive, own)
     assert found == pytest.approx((total / 150 - own) * 2 / (1 + 8 / 7), rel=1e-9)
 
 
@@ -127,7 +127,7 @@ def test_what_pca_gains_from_more_rows_is_foreseen():
         )
         solution = principal_components(few, K)
         own = float(pca_errors(solution, few).mean())
-        foreseen.append(0.25 * _gap_within(solution, few, torch.positive, own) / 2)
+        foreseen.append(0.25 * _excess_within(solution, few, torch.positive, own) / 2)
         more = principal_components(all_rows, K)
         real.append(float((pca_errors(solution, new) - pca_errors(more, new)).mean()))
     assert np.mean(foreseen) == pytest.approx(np.mean(real), rel=0.25)
@@ -146,7 +146,7 @@ def test_held_out_rows_that_lack_the_odd_ones_do_not_tell_alone():
     solution = principal_components(train, 8)
     theirs, own = (float(pca_errors(solution, rows).mean()) for rows in (validation, train))
     assert theirs < own  # by the held-out rows alone, more rows would bring PCA nothing
-    within = _gap_within(solution, train, torch.positive, own)
+    within = _excess_within(solution, train, torch.positive, own)
     more_rows = 0.25 * (0.75 * within + 0.25 * (theirs - own)) / 2
     assert more_rows > 0.1 * theirs
     share = 1 - np.sqrt(1 - 0.9 * more_rows / theirs)

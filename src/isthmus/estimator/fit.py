@@ -336,7 +336,7 @@ class FitRun:
         return chosen and average and network.encoder is not None
 
     def _restart_layerwise(self, training: ResolvedTraining, failed: State) -> FitResult:
-        text = "starting anew, from layers learned one by one (pretraining='autoencoder')"
+        text = "starting again, with layers trained one by one (pretraining='autoencoder')"
         self.settings.reporter.message(text)
         reason = "from random weights the network learned nothing but the average row"
         second = self._fit_again(LAYERWISE, "pretraining", "autoencoder", reason)

@@ -52,7 +52,7 @@ def as_source(
     """The rows given to `fit` (`reset`) or to a later method, as a source.
 
     Sets `n_features_in_` and `feature_names_in_` on `reset`, and checks them otherwise. `schema` is
-    that of the fitted rows: if those were cut from recordings, these are cut alike.
+    that of the fitted rows: if those were cut from recordings, these are cut the same way.
     """
     if schema is not None and schema.recording is not None:
         return _cut(X, schema)

@@ -1,4 +1,4 @@
-"""Never worse than PCA: is what training brought above chance?"""
+"""The comparison with PCA, which replaces a network that gains nothing over it above chance."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,14 +14,14 @@ from isthmus.training.state import ALL_DONE, State
 from isthmus.types import Index, WeightedRows
 
 FEWEST_ROWS = 5
-"""Different rows held out below which nothing can be told from them."""
+"""The fewest different validation rows that are evidence."""
 
 PARTS, MOST_ROWS_TO_PART = 8, 10_000
-"""Of cross-validation; beyond so many rows, a thousand of them held out tell enough."""
+"""Parts of the cross-validation, and the most rows for it: more have enough validation rows."""
 
 
 def is_evidence(distinct: int) -> bool:
-    """Whether so many different rows held out can tell a gain over PCA from chance."""
+    """Whether so many different validation rows can distinguish a gain over PCA from chance."""
     return distinct >= FEWEST_ROWS
 
 
@@ -34,30 +34,32 @@ def beats_pca(
     solution: PCASolution,
     distinct: int,
 ) -> bool:
-    """Whether `rebuild`, a trained network's round trip, does better than PCA of all rows would.
+    """Whether `rebuild`, the round trip of a trained network, is better than PCA of all rows.
 
-    The gain over the PCA it began at, on the held-out rows, must exceed one standard error (the
-    best of many epochs is a little better by chance alone) plus what PCA itself would gain by
-    learning from the held-out rows too (cut off at the ends of the features' ranges, as the
-    network's output is): PCA's error on new rows lies above, and on its own rows
-    below, a common limit by about a / n (Akaike 1974), so that a share f of more rows brings
-    f (error on new rows - error on its own) / 2. New rows are those held out and, where they are
-    few, each part of the training rows to a PCA of the rest of these: a few held-out rows may lack
-    the odd ones that tell the most. They only ever ask for more. Only the `distinct` held-out rows
-    are evidence: copies of a row say nothing new, and too few say nothing at all (`is_evidence`).
+    The gain over the PCA that training began at, on the validation rows, must exceed the sum of two
+    terms. The first is one standard error, since the best of many epochs is a little better by
+    chance alone. The second is what PCA itself would gain from training on the validation rows too.
+
+    PCA's output is cut off at the ends of the features' ranges, as the network's is. Its error on
+    new rows lies above a limit, and its error on its own rows below, by about a / n (Akaike 1974).
+    A share f of more rows thus gains f (error on new rows - error on its own rows) / 2. New rows
+    are the validation rows. If they are few, they are also each part of the training rows for a PCA
+    of the other parts, since a few validation rows may lack the rare ones that matter most; this
+    can only raise the requirement. Copies of a row add no evidence, so only the `distinct`
+    validation rows count, and too few are no evidence (`is_evidence`).
     """
-    theirs = pca_errors(solution, validation, clamp_output)
-    gain = theirs - _errors(rebuild, validation)
+    pca_error = pca_errors(solution, validation, clamp_output)
+    gain = pca_error - _errors(rebuild, validation)
     weight = validation.weight.double()
     mean = float((weight * gain).mean())
     spread = float((weight * (gain - mean).square()).mean() / distinct) ** 0.5
     own = _own_error(solution, train, clamp_output)
     share = validation.total / (validation.total + train.total)
-    gap = float((weight * theirs).mean()) - own
+    excess = float((weight * pca_error).mean()) - own
     if not train.source.is_streamed and PARTS <= len(train) <= MOST_ROWS_TO_PART:
-        within = _gap_within(solution, train, clamp_output, own)
-        gap = max(gap, share * gap + (1 - share) * within)
-    more_rows = share * max(gap, 0.0) / 2
+        within = _excess_within(solution, train, clamp_output, own)
+        excess = max(excess, share * excess + (1 - share) * within)
+    more_rows = share * max(excess, 0.0) / 2
     return bool(mean > more_rows + spread)
 
 
@@ -77,7 +79,7 @@ class _Some(WeightedRows):
         return self.rows.take(self.positions[positions])
 
 
-def _gap_within(
+def _excess_within(
     solution: PCASolution, train: Rows, clamp_output: Callable[[Tensor], Tensor], own: float
 ) -> float:
     """How far PCA's error on new rows lies above that on its own, `own`, by cross-validation.

@@ -231,7 +231,7 @@ def _check_values(loss: Reconstruction, preparation: Preparation, origin: str) -
     require(
         not loss.needs_counts or preparation.counts is not None,
         f"{origin}: losses.Mixed(counts='negative_binomial') is for columns of counts, "
-        "and there is none; declare them with roles={'name': 'count'} (command line: --role "
+        "and no column is declared as one; declare them with roles={'name': 'count'} (command line: --role "
         "name=count), or leave it out",
     )
 

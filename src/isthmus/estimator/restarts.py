@@ -26,8 +26,8 @@ def fit_best_start(
 ) -> FitResult:
     """The best of `settings.n_init` fits, all with the same validation rows.
 
-    The best fit has the lowest reconstruction error on the validation rows, or on the training rows
-    if there are none. A fit in which training gained something comes before one in which it did
+    The best fit has the lowest reconstruction error on the validation rows, or without any on
+    the training rows. A fit in which training gained something comes before one in which it did
     not. Fits that diverge are skipped with a ConvergenceWarning; if all do, raises DivergenceError.
     """
     jobs = [

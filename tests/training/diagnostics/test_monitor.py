@@ -452,7 +452,7 @@ def test_what_learned_the_average_is_started_anew_layer_by_layer(capsys):
     assert "average" in findings(random)
     assert auto.facts_["pretraining"] == "autoencoder"
     assert auto.history_[0]["event"] == "restart"
-    assert "starting anew" in capsys.readouterr().err
+    assert "starting again" in capsys.readouterr().err
     assert findings(auto) == {}
     first, random_epochs = (
         [(record["epoch"], record["train"]) for record in records if "train" in record]
