@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isthmus.data import open_source, restore, write_rows
+from isthmus.data import open_source
 from isthmus.data.formats import delimited
+from isthmus.data.output.write import write_rows
+from isthmus.data.tables.restore import restore
 from isthmus.errors import RequestError, SourceError
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.data import open_source, restore, write_rows
+from isthmus.data import open_source
 from isthmus.data.formats import images
+from isthmus.data.output.write import write_rows
+from isthmus.data.tables.restore import restore
 from isthmus.errors import RequestError, SourceError
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from isthmus import Autoencoder
 from isthmus.data import open_source
-from isthmus.data.formats.images import ImageBlocks
+from isthmus.data.formats.images import StreamedImages
 from isthmus.data.formats.npy import NpyBlocks
 from isthmus.errors import SourceError
 
@@ -62,8 +62,8 @@ def test_images_are_read_from_their_files_as_they_are_wanted(tmp_path, rng):
         Image.fromarray(image).save(tmp_path / f"{at:03}.png")
     source = open_source(tmp_path, stream=True)
     memory = open_source(tmp_path)
-    assert isinstance(source, ImageBlocks)
-    assert not isinstance(memory, ImageBlocks)
+    assert isinstance(source, StreamedImages)
+    assert not isinstance(memory, StreamedImages)
     assert (source.schema, source.row_names) == (memory.schema, memory.row_names)
     for wanted in (np.arange(70), rng.integers(0, 70, 30)):
         np.testing.assert_array_equal(source.read(wanted), pixels[wanted])

@@ -5,7 +5,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from isthmus.data import open_source, restore
+from isthmus.data import open_source
+from isthmus.data.tables.restore import restore
 from isthmus.errors import RequestError, SourceError
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from isthmus.data import appending_rows, open_source, table_schema, write_rows
+from isthmus.data import open_source
+from isthmus.data.output.append import appending_rows
+from isthmus.data.output.write import table_schema, write_rows
 from isthmus.errors import RequestError, SourceError
 
 FORMATS = ["parquet", "csv", "tsv", "npy", "npz", "safetensors"]
@@ -70,8 +72,8 @@ def test_a_full_disk_is_one_line_about_the_file(tmp_path, values, suffix, monkey
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("isthmus.data.output.append.as_table", full)
-    monkeypatch.setattr("isthmus.data.output.append.as_array", full)
+    monkeypatch.setattr("isthmus.data.formats.values.as_table", full)
+    monkeypatch.setattr("isthmus.data.formats.values.as_array", full)
     with pytest.raises(SourceError, match=rf"rows.{suffix}: cannot be written \(No space left"):
         append_all(path, values)
     assert list(tmp_path.iterdir()) == []
@@ -83,7 +85,7 @@ def test_blocks_of_other_types_than_the_first_are_refused(tmp_path):
             append(np.ones((9, 3), np.int64))
             append(np.full((9, 3), 0.5))
 
-    with pytest.raises(SourceError, match=r"rows.parquet: rows that come later are of other types"):
+    with pytest.raises(SourceError, match=r"rows.parquet: later rows have other types"):
         two()
     assert list(tmp_path.iterdir()) == []
 

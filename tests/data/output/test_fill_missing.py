@@ -10,7 +10,7 @@ from isthmus.data import open_source
 from isthmus.data.output.fill_missing import fill
 from isthmus.data.validate import align
 
-SIZE_FACTORS = ["S", "M", "L", "XL"]
+SIZES = ["S", "M", "L", "XL"]
 
 
 def fit_schema(frame):
@@ -22,8 +22,8 @@ def filled(frame, values, schema):
     return fill(align(open_source(frame), schema), np.asarray(values, float), schema)
 
 
-def ordered(values, levels=SIZE_FACTORS):
-    return pd.DataFrame({"size": pd.Categorical(values, levels, ordered=True)})
+def ordered(values, categories=SIZES):
+    return pd.DataFrame({"size": pd.Categorical(values, categories, ordered=True)})
 
 
 def test_ordered_levels_of_arrow_stay_in_their_order():
@@ -32,7 +32,7 @@ def test_ordered_levels_of_arrow_stay_in_their_order():
     made = filled(pa.Table.from_pandas(frame), [[0], [1], [2], [3], [2]], schema)
     column = made.column("size").combine_chunks()
     assert column.type.ordered
-    assert column.dictionary.to_pylist() == SIZE_FACTORS
+    assert column.dictionary.to_pylist() == SIZES
     assert column.to_pylist() == ["XL", "M", "S", "L", "L"]
     pd.testing.assert_frame_equal(made.to_pandas(), ordered(["XL", "M", "S", "L", "L"]))
 
@@ -40,8 +40,8 @@ def test_ordered_levels_of_arrow_stay_in_their_order():
 @pytest.mark.parametrize(
     ("own", "expected"),
     [
-        (SIZE_FACTORS, SIZE_FACTORS),
-        (["S", "L", "XL"], SIZE_FACTORS),
+        (SIZES, SIZES),
+        (["S", "L", "XL"], SIZES),
         (["S", "M", "L", "XL", "XXL"], ["S", "M", "L", "XL", "XXL"]),
         (["XL", "L", "S"], ["XL", "L", "S", "M"]),
     ],
@@ -63,8 +63,10 @@ def test_levels_that_a_column_lacks_are_added_to_its_own(own, expected, library)
 
 
 def test_unordered_levels_are_told_apart_by_name():
-    levels = pa.DictionaryArray.from_arrays(pa.array([0, None, 1], pa.int8()), pa.array(["b", "a"]))
-    table = pa.table({"k": levels})
+    categories = pa.DictionaryArray.from_arrays(
+        pa.array([0, None, 1], pa.int8()), pa.array(["b", "a"])
+    )
+    table = pa.table({"k": categories})
     schema = fit_schema(pa.table({"k": ["a", "b", "c"] * 30}))
     made = filled(table, [[9], [2], [9]], schema)
     assert made.schema == table.schema

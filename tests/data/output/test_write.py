@@ -14,8 +14,9 @@ import torch
 from safetensors.numpy import load_file
 from scipy import sparse
 
-from isthmus.data import open_source, restore, table_schema, write_rows
-from isthmus.data.output.write import output_format
+from isthmus.data import open_source
+from isthmus.data.output.write import output_format, table_schema, write_rows
+from isthmus.data.tables.restore import restore
 from isthmus.errors import RequestError, SourceError
 
 CODES = np.array([[1.5, -2], [0.1, 1e-7]], "float32")

@@ -8,7 +8,8 @@ import pytest
 
 from isthmus import Autoencoder
 from isthmus.cli import main
-from isthmus.data import align, open_source
+from isthmus.data import open_source
+from isthmus.data.validate import align
 from isthmus.errors import SourceError
 
 N = 90
@@ -38,8 +39,8 @@ def test_levels_are_what_is_written(tmp_path, stream, declared, star):
     source = open_source(path, roles=roles, stream=stream)
     column = source.schema.columns[1]
     assert column.role == declared
-    assert column.levels == ("01", "1", "9", "10", "00234", "234")
-    found = [column.levels[int(at)] for at in everything(source)[:, 1]]
+    assert column.categories == ("01", "1", "9", "10", "00234", "234")
+    found = [column.categories[int(at)] for at in everything(source)[:, 1]]
     assert found == text(path)["code"].tolist()
 
 
@@ -51,14 +52,14 @@ def test_new_files_are_read_as_the_first_was(tmp_path, stream):
         "zeros": ["01", "00234", "1"] * 30,
     }.items():
         source = open_source(write(tmp_path / f"{name}.csv", code=codes), stream=stream)
-        levels = align(source, learned).schema.columns[1].levels
+        categories = align(source, learned).schema.columns[1].categories
         numbers = everything(align(source, learned))[:, 1]
-        assert [levels[int(at)] for at in numbers] == codes
+        assert [categories[int(at)] for at in numbers] == codes
     other = open_source(write(tmp_path / "b.csv", code=["1", "7", "007"] * 30), stream=stream)
     known = align(other, learned)
     assert np.isnan(everything(known)[:, 1]).tolist() == [False, True, True] * 30
-    (told,) = known.strange
-    assert "60 values are none that the model knows" in told
+    (told,) = known.unknown_values
+    assert "60 values were not seen in training" in told
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -66,10 +67,10 @@ def test_new_files_are_read_as_the_first_was(tmp_path, stream):
 def test_levels_of_text_are_found_where_all_look_like_something_else(tmp_path, stream, values):
     mixed = [*values[:30], *["x"] * 60]
     learned = open_source(write(tmp_path / "a.csv", code=mixed)).schema
-    assert learned.columns[1].levels == (values[0], "x")
+    assert learned.columns[1].categories == (values[0], "x")
     source = align(open_source(write(tmp_path / "b.csv", code=values), stream=stream), learned)
     assert set(everything(source)[:, 1]) == {0.0}
-    assert tuple(source.strange) == ()
+    assert tuple(source.unknown_values) == ()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -82,7 +83,7 @@ def test_whole_numbers_elsewhere_are_such_levels_where_no_zero_leads(tmp_path, s
     pq.write_table(pa.table({"x": [0.1] * 4, "code": pa.array(codes, kind)}), path)
     source = align(open_source(path, stream=stream), learned)
     np.testing.assert_array_equal(everything(source)[:, 1], [2, np.nan, 0, np.nan])
-    assert "1 value is none that the model knows" in source.strange[0]
+    assert "1 value was not seen in training" in source.unknown_values[0]
     zeros = open_source(write(tmp_path / "c.csv"), roles={"code": "categorical"}).schema
     with pytest.raises(SourceError, match=r"column .code. is .* values, not text"):
         everything(align(open_source(path, stream=stream), zeros))

@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from isthmus import Autoencoder, OutlierDetector
-from isthmus.data import align, fill, frame_source, open_source
+from isthmus.data import frame_source, open_source
 from isthmus.data.columns import Column
+from isthmus.data.output.fill_missing import fill
 from isthmus.data.schema import Schema, schema_from_json
+from isthmus.data.validate import align
 from isthmus.errors import DataError, SourceError
 
 DATES = [dt.date(2020, 1, 1), dt.date(1931, 5, 6), None, dt.date(2262, 1, 3)]
@@ -43,7 +45,7 @@ def test_the_same_dates_are_the_same_numbers(fitted, found):
     learned = frame_source(HOLDERS[fitted]())
     source = align(frame_source(HOLDERS[found]()), learned.schema)
     np.testing.assert_array_equal(everything(source), everything(learned))
-    days = learned.schema.columns[0].moment == "date"
+    days = learned.schema.columns[0].time_type == "date"
     expected = np.array(DAYS, float) if days else MICROSECONDS
     np.testing.assert_array_equal(everything(source)[:, 0], expected)
 
@@ -79,12 +81,24 @@ def test_moments_in_time_zones_are_the_same_in_all_of_them():
 @pytest.mark.parametrize(
     ("fitted", "found", "words"),
     [
-        ("us", ZONED, "in a time zone, and the model was fitted on moments without .* leave the"),
-        ("date32", ZONED, "in a time zone, and the model was fitted on dates; leave the zone out"),
-        (ZONED, "us", "moments without a time zone, .* fitted on moments in .* say in which zone"),
-        (ZONED, "date32", "dates, and the model was fitted on moments in a time zone; say in"),
-        ("us", pa.array([1, 2, 3, 4], pa.duration("s")), "spans of time, .* give what the"),
-        (pa.array([1, 2, 3, 4], pa.duration("s")), "date32", "dates, .*on spans of time; give"),
+        (
+            "us",
+            ZONED,
+            "with a time zone, and the model was fitted on timestamps without .* leave the",
+        ),
+        (
+            "date32",
+            ZONED,
+            "with a time zone, and the model was fitted on dates; leave the zone out",
+        ),
+        (
+            ZONED,
+            "us",
+            "timestamps without a time zone, .* fitted on timestamps with .* say in which zone",
+        ),
+        (ZONED, "date32", "dates, and the model was fitted on timestamps with a time zone; say in"),
+        ("us", pa.array([1, 2, 3, 4], pa.duration("s")), "durations, .* give the same as"),
+        (pa.array([1, 2, 3, 4], pa.duration("s")), "date32", "dates, .*on durations; give"),
     ],
 )
 @pytest.mark.parametrize("stream", [None, True])
@@ -128,8 +142,8 @@ def write(path, frame, kind):
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_model_says_the_same_of_the_same_dates_in_any_file(tmp_path, table, fitted, stream):
     learned = open_source(write(tmp_path / fitted, table, pa.timestamp("ns")))
-    gappy = table.copy()
-    gappy.loc[:4, "when"] = pd.NaT
+    with_missing = table.copy()
+    with_missing.loc[:4, "when"] = pd.NaT
     settings = {"n_components": 2, "max_epochs": 3, "random_state": 0, "corruption": "missing"}
     ae = Autoencoder(**settings).fit(learned)
     detector = OutlierDetector(Autoencoder(**settings)).fit(learned)
@@ -141,7 +155,7 @@ def test_a_model_says_the_same_of_the_same_dates_in_any_file(tmp_path, table, fi
         np.testing.assert_allclose(ae.transform(rows), codes, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(ae.reconstruction_error(rows), errors, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(detector.score_samples(rows), odd, rtol=1e-4, atol=1e-6)
-        some = open_source(write(tmp_path / f"gaps-{name}", gappy, kind), stream=stream)
+        some = open_source(write(tmp_path / f"gaps-{name}", with_missing, kind), stream=stream)
         found = pd.to_datetime(ae.impute(some)["when"].to_pandas()).dt.round("D")
         assert (found[5:] == table["when"][5:]).all()
         assert (found.dt.year.between(1998, 2004)).all()
@@ -149,17 +163,15 @@ def test_a_model_says_the_same_of_the_same_dates_in_any_file(tmp_path, table, fi
         assert (found - filled).abs().max() <= pd.Timedelta(days=1)
 
 
-def test_a_model_of_before_knows_its_unit_from_its_dtype():
-    for dtype, moment in {
+def test_the_time_type_is_saved():
+    for dtype, time_type in {
         "Date": "date",
         "Datetime(time_unit='us', time_zone=None)": "naive",
         "Datetime(time_unit='us', time_zone='UTC')": "zoned",
-        "Duration(time_unit='us')": "span",
+        "Duration(time_unit='us')": "duration",
     }.items():
-        column = Column(role="datetime", moment=moment)
+        column = Column(role="datetime", time_type=time_type)
         schema = Schema(
             layout="table", shape=(1,), dtypes=(dtype,), container="polars", columns=(column,)
         )
-        written = schema.to_json()
-        del written["columns"][0]["moment"]
-        assert schema_from_json(written) == schema
+        assert schema_from_json(schema.to_json()) == schema

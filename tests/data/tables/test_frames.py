@@ -9,9 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from isthmus.data import frame_source, restore
+from isthmus.data import frame_source
 from isthmus.data.columns import listed
 from isthmus.data.tables import frames
+from isthmus.data.tables.restore import restore
 from isthmus.errors import DataError, RequestError, SourceError
 
 

@@ -8,9 +8,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from isthmus.data import frame_source, restore, schema_from_json
+from isthmus.data import frame_source
 from isthmus.data.columns import Column
+from isthmus.data.schema import schema_from_json
 from isthmus.data.tables.from_numbers import arrow_type, as_text, native_column
+from isthmus.data.tables.restore import restore
 
 DAY = dt.date(2020, 1, 1)
 STAMP = dt.datetime(2020, 1, 1, 12, 30)
@@ -92,15 +94,15 @@ def test_moments_are_rounded_to_their_unit_and_kept_within_what_it_reaches(unit)
 
 
 def test_what_lies_between_levels_becomes_the_nearest():
-    column = Column(role="ordinal", levels=("low", "middle", "high"))
+    column = Column(role="ordinal", categories=("low", "middle", "high"))
     numbers = np.array([-3, 0.4, 0.6, 1.9, 99, np.nan])
     made = native_column(numbers, column, "String", None, "pyarrow").to_pylist()
     assert made == ["low", "low", "middle", "high", "high", None]
 
 
 def test_what_people_read():
-    levels = Column(role="categorical", levels=("a", "b"))
-    assert as_text(np.array([1, np.nan, 0]), levels, "String") == ["b", None, "a"]
+    categories = Column(role="categorical", categories=("a", "b"))
+    assert as_text(np.array([1, np.nan, 0]), categories, "String") == ["b", None, "a"]
     assert as_text(np.array([18262.2, np.nan]), Column(role="datetime"), "Date") == [
         "2020-01-01",
         None,

@@ -8,8 +8,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from isthmus.data import align, fill, frame_source, open_source
-from isthmus.data.columns import IDENTIFIER, ROLES, Column, in_order
+from isthmus.data import frame_source, open_source
+from isthmus.data.columns import IDENTIFIER, ROLES, Column, sorted_by_type
+from isthmus.data.output.fill_missing import fill
+from isthmus.data.validate import align
 from isthmus.errors import DataError, RequestError, SourceError
 
 N = 60
@@ -45,7 +47,7 @@ def test_types_and_values_tell_the_role(make):
     assert roles(source) == ("numeric", "categorical", "datetime", "boolean", "numeric")
     assert source.schema.names == ("number", "group", "when", "flag", "back")
     assert source.schema.left_out == ("name", "index")
-    assert source.schema.columns[1].levels == ("a", "b", "c")
+    assert source.schema.columns[1].categories == ("a", "b", "c")
     assert everything(source)[:3, 1].tolist() == [1, 0, 2]
     assert any("'name' identifies rows (60 different values in 60)" in t for t in source.remarks)
     assert any("'index' counts the rows and is left out" in text for text in source.remarks)
@@ -68,18 +70,18 @@ def test_the_order_of_levels_does_not_hang_on_that_of_rows():
 
 
 def test_an_order_given_is_kept():
-    levels = ["small", "large", "huge"]
-    ordered = pd.Categorical(["huge", "small"], levels, ordered=True)
+    categories = ["small", "large", "huge"]
+    ordered = pd.Categorical(["huge", "small"], categories, ordered=True)
     column = frame_source(pd.DataFrame({"size": ordered})).schema.columns[0]
-    assert column == Column(role="ordinal", levels=tuple(levels), level_dtype="str")
-    plain = pl.DataFrame({"size": pl.Series(["huge", "small"], dtype=pl.Enum(levels))})
+    assert column == Column(role="ordinal", categories=tuple(categories), category_dtype="str")
+    plain = pl.DataFrame({"size": pl.Series(["huge", "small"], dtype=pl.Enum(categories))})
     assert frame_source(plain).schema.columns[0].role == "categorical"
 
 
 @pytest.mark.parametrize("role", ["categorical", "ordinal"])
 def test_numbers_can_be_declared_levels(role):
     source = frame_source(pd.DataFrame({"zip": [900, 100, 900]}), roles={"zip": role})
-    assert source.schema.columns == (Column(role=role, levels=(100, 900)),)
+    assert source.schema.columns == (Column(role=role, categories=(100, 900)),)
     assert everything(source)[:, 0].tolist() == [1, 0, 1]
 
 
@@ -169,14 +171,12 @@ def test_levels_that_a_model_does_not_know_are_missing_and_told():
     new = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0], "g": ["b", "z", None, "z"]})
     source = align(frame_source(new), learned)
     np.testing.assert_array_equal(everything(source)[:, 0], [1, np.nan, np.nan, np.nan])
-    assert source.strange == (
-        "X: column 'g': 2 values are none that the model knows, and are taken as missing: 'z'",
+    assert source.unknown_values == (
+        "X: column 'g': 2 values were not seen in training and are taken as missing: 'z'",
     )
     assert source.missing(0).tolist() == [False, False, True, False]
-    (told,) = align(frame_source(new.head(2)), learned).strange
-    assert (
-        told == "X: column 'g': 1 value is none that the model knows, and is taken as missing: 'z'"
-    )
+    (told,) = align(frame_source(new.head(2)), learned).unknown_values
+    assert told == "X: column 'g': 1 value was not seen in training and is taken as missing: 'z'"
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_only_gaps_are_filled(make):
 
 
 def test_levels_are_ordered_within_their_types():
-    assert in_order({"b", "a"}) == ("a", "b")
-    assert in_order([2, "a", True, 1.5]) == (True, 1.5, 2, "a")
+    assert sorted_by_type({"b", "a"}) == ("a", "b")
+    assert sorted_by_type([2, "a", True, 1.5]) == (True, 1.5, 2, "a")
 
 
 def test_a_csv_with_words_for_what_is_missing(tmp_path):
@@ -251,7 +251,7 @@ def test_a_first_line_of_words_and_numbers_is_not_guessed_at(tmp_path):
 def test_the_command_line_names_all_roles():
     from typing import get_type_hints
 
-    from isthmus.cli.options import Choosing
+    from isthmus.cli.options import ColumnOptions
 
-    said = get_type_hints(Choosing, include_extras=True)["role"].__metadata__[0].help
+    said = get_type_hints(ColumnOptions, include_extras=True)["role"].__metadata__[0].help
     assert all(role in said for role in (*ROLES, IDENTIFIER))

@@ -10,9 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from isthmus import Autoencoder, load
-from isthmus.data import align, appending_rows, open_source, restore, windows, write_rows
+from isthmus.data import open_source, windows
+from isthmus.data.output.append import appending_rows
+from isthmus.data.output.write import write_rows
 from isthmus.data.tables.frames import PickedSource
 from isthmus.data.tables.pandas_metadata import numpy_types, with_numpy_types
+from isthmus.data.tables.restore import restore
+from isthmus.data.validate import align
 
 N = 60
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from scipy import sparse
 
-from isthmus.data import Schema, cast, open_source, restore, table_schema
+from isthmus.data import Schema, open_source
+from isthmus.data.output.write import table_schema
+from isthmus.data.tables.restore import cast, restore
 from isthmus.errors import DataError, RequestError
 
 

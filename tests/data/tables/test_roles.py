@@ -9,8 +9,10 @@ import pytest
 import torch
 from scipy import sparse
 
-from isthmus.data import align, open_source, schema_from_json
+from isthmus.data import open_source
 from isthmus.data.columns import Column
+from isthmus.data.schema import schema_from_json
+from isthmus.data.validate import align
 from isthmus.errors import DataError, RequestError, SourceError
 
 X = np.array([[0, 3, 1], [2, 0, 0], [5, 1, 0]])
@@ -61,9 +63,9 @@ def test_what_is_no_count_is_refused_by_column_and_row(holder, value):
 
 
 def test_missing_counts_are_missing():
-    gappy = X.astype(float)
-    gappy[0, 0] = np.nan
-    assert open_source(gappy, roles="count").schema.columns == (COUNT,) * 3
+    with_missing = X.astype(float)
+    with_missing[0, 0] = np.nan
+    assert open_source(with_missing, roles="count").schema.columns == (COUNT,) * 3
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", "sparse.npz"])

@@ -9,9 +9,11 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 
-from isthmus.data import align, fit_preparation, has_missing, open_source
+from isthmus.data import open_source
+from isthmus.data.preparation.fit import fit_preparation
 from isthmus.data.tables import infer_streamed
-from isthmus.data.tables.streamed import TableBlocks
+from isthmus.data.tables.streamed import StreamedTable
+from isthmus.data.validate import align, has_missing
 from isthmus.errors import DataError, SourceError
 
 ROWS = 200
@@ -51,7 +53,7 @@ def both(path, **options):
 
 
 def check_same(ours, theirs):
-    assert isinstance(ours, TableBlocks)
+    assert isinstance(ours, StreamedTable)
     assert ours.schema == theirs.schema
     assert ours.remarks == theirs.remarks
     everything = np.arange(len(theirs))
@@ -94,7 +96,7 @@ def test_long_text_is_read_in_smaller_chunks(tmp_path, monkeypatch):
     table = pa.table({"long": words, "x": np.arange(100) * 0.5})
     pq.write_table(table, tmp_path / "a.parquet", use_dictionary=False)
     ours, theirs = both(tmp_path / "a.parquet")
-    assert ours.step < 10
+    assert ours.chunk_rows < 10
     check_same(ours, theirs)
 
 
@@ -134,7 +136,7 @@ def test_a_declaration_that_fails_names_the_row(tmp_path, rng):
     values[77] = -1
     pq.write_table(pa.table({"n": values}), tmp_path / "a.parquet", row_group_size=30)
     for stream in (True, False):
-        with pytest.raises(DataError, match="-1 at row 77, counting from 0, is no whole number"):
+        with pytest.raises(DataError, match="-1 at row 77, counting from 0, is not a whole number"):
             open_source(tmp_path / "a.parquet", stream=stream, roles={"n": "count"})
 
 
@@ -147,9 +149,9 @@ def test_levels_that_a_model_does_not_know_are_missing_and_told(tmp_path, mixed,
     )
     pq.write_table(other, tmp_path / "b.parquet", row_group_size=60)
     ours, theirs = (align(source, schema) for source in both(tmp_path / "b.parquet"))
-    assert ours.strange
-    assert [line.split(":")[:-1] for line in ours.strange] == [
-        line.split(":")[:-1] for line in theirs.strange
+    assert ours.unknown_values
+    assert [line.split(":")[:-1] for line in ours.unknown_values] == [
+        line.split(":")[:-1] for line in theirs.unknown_values
     ]
     np.testing.assert_array_equal(ours.read(np.arange(ROWS)), theirs.read(np.arange(ROWS)))
 
@@ -174,7 +176,7 @@ def test_columns_are_matched_by_name_in_any_order(tmp_path, mixed):
 
 
 def test_too_many_levels_for_memory_are_refused_or_names(tmp_path, monkeypatch, rng):
-    monkeypatch.setattr(infer_streamed, "MOST_LEVELS", 30)
+    monkeypatch.setattr(infer_streamed, "MAX_CATEGORIES", 30)
     names = [f"row {row}" for row in range(ROWS)]
     pq.write_table(pa.table({"name": names, "x": np.ones(ROWS)}), tmp_path / "a.parquet")
     source = open_source(tmp_path / "a.parquet", stream=True)
@@ -312,7 +314,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(folder, change):
         path.unlink()
     else:
         os.utime(path, (1, 1))
-    with pytest.raises(SourceError, match=r"b.parquet: (has changed|cannot be read any more)"):
+    with pytest.raises(SourceError, match=r"b.parquet: (has changed|can no longer be read)"):
         source.read(np.arange(150))
 
 

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pytest
 
-from isthmus.data import align, frame_source, open_source
+from isthmus.data import frame_source, open_source
 from isthmus.data.formats import csv_lines
-from isthmus.data.tables.datetimes import reads_as_date, reads_as_zoned
-from isthmus.data.tables.to_numbers import reads_as_number
+from isthmus.data.tables.datetimes import parses_as_date, parses_as_zoned_datetime
+from isthmus.data.tables.to_numbers import parses_as_number
+from isthmus.data.validate import align
 from isthmus.errors import DataError, SourceError
 
 NUMBERS = [
@@ -58,19 +59,19 @@ def kind(cell, wanted):
 
 @pytest.mark.parametrize("cell", NUMBERS)
 def test_a_number_is_what_the_reader_takes_for_one(cell):
-    assert reads_as_number(cell) == kind(cell, pa.float64())
+    assert parses_as_number(cell) == kind(cell, pa.float64())
 
 
 @pytest.mark.parametrize("cell", DATES)
 def test_a_date_is_what_the_reader_takes_for_one(cell):
     plain = kind(cell, pa.date32()) or kind(cell, pa.timestamp("ns"))
-    assert reads_as_date(cell) == plain
-    assert reads_as_zoned(cell) == (kind(cell, pa.timestamp("s", "UTC")) and not plain)
+    assert parses_as_date(cell) == plain
+    assert parses_as_zoned_datetime(cell) == (kind(cell, pa.timestamp("s", "UTC")) and not plain)
 
 
 def test_numbers_are_numbers():
-    assert all(reads_as_number(value) for value in (1, 2.5, np.float32(3), True))
-    assert not any(reads_as_number(value) for value in (None, b"x", [1], object()))
+    assert all(parses_as_number(value) for value in (1, 2.5, np.float32(3), True))
+    assert not any(parses_as_number(value) for value in (None, b"x", [1], object()))
 
 
 ODD = {
@@ -105,7 +106,7 @@ def in_pieces(monkeypatch):
 @pytest.mark.parametrize(("name", "cell"), CASES)
 def test_one_odd_cell_is_named(tmp_path, monkeypatch, name, cell, stream, few):
     if few:  # more different values than are kept
-        monkeypatch.setattr("isthmus.data.tables.infer_streamed.MOST_LEVELS", 60)
+        monkeypatch.setattr("isthmus.data.tables.infer_streamed.MAX_CATEGORIES", 60)
     path = write(tmp_path / "a.csv", name, cell)
     with pytest.raises(SourceError) as told:
         open_source(path, stream=stream)
@@ -122,14 +123,16 @@ def test_moments_without_a_zone_among_those_with_one(tmp_path, stream):
     moments = ["2001-01-01T10:00:00Z", "2001-01-02T10:00:00+01:00"] * 20
     moments[7] = "2001-01-01T10:00:00"
     pd.DataFrame({"when": moments, "x": np.linspace(0, 1, 40)}).to_csv(path, index=False)
-    with pytest.raises(SourceError, match="at row 7, counting from 0, is not a moment in a time z"):
+    with pytest.raises(
+        SourceError, match="at row 7, counting from 0, is not a timestamp with a time z"
+    ):
         open_source(path, stream=stream)
 
 
 @pytest.mark.usefixtures("in_pieces")
 @pytest.mark.parametrize("stream", [False, True])
 def test_true_names_are_still_left_out(tmp_path, monkeypatch, stream):
-    monkeypatch.setattr("isthmus.data.tables.infer_streamed.MOST_LEVELS", 60)
+    monkeypatch.setattr("isthmus.data.tables.infer_streamed.MAX_CATEGORIES", 60)
     path = tmp_path / "a.csv"
     names = [f"row {i}" for i in range(N - 100)] + [f"{i}" for i in range(100)]
     pd.DataFrame({"name": names, "x": np.linspace(0, 1, N)}).to_csv(path, index=False)

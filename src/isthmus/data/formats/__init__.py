@@ -1,5 +1,6 @@
-"""The file formats rows are read from and written to, by name."""
+"""The registry of file formats that rows are read from and written to."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from isthmus.data.formats.base import Format, Options
@@ -23,13 +24,22 @@ FORMATS: dict[str, Format] = {
     "images": IMAGES,
 }
 
-KNOWN = ".npy, .npz, .csv, .tsv, .parquet, .idx (or -ubyte, perhaps with .gz), .safetensors"
-"""The suffixes of FORMATS, for messages."""
-
 
 def format_of(path: Path) -> Format | None:
-    """The format `path` is of, or None."""
+    """The format of `path`, or None."""
     return next((entry for entry in FORMATS.values() if entry.matches(path)), None)
 
 
-__all__ = ["FORMATS", "KNOWN", "Format", "Options", "format_of"]
+def format_names(accepts: Callable[[Format], bool] = bool) -> str:
+    """The names of the file formats that a test accepts, as "a, b or c", for messages."""
+    *names, last = [f.name for f in FORMATS.values() if not f.is_folder and accepts(f)]
+    return f"{', '.join(names)} or {last}" if names else last
+
+
+def recording_suffixes() -> tuple[str, ...]:
+    """The suffixes of files that may hold one recording."""
+    recordings = [entry for entry in FORMATS.values() if entry.holds_recordings]
+    return tuple(suffix for entry in recordings for suffix in entry.suffixes)
+
+
+__all__ = ["FORMATS", "Format", "Options", "format_names", "format_of", "recording_suffixes"]

@@ -1,16 +1,20 @@
-"""What every file format offers: does this path match, read it, write it."""
+"""The record that describes a file format, and the options for reading one."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from isthmus.data.schema import Layout, Schema
+from isthmus.data.source import Source
 from isthmus.errors import IsthmusError, RequestError, SourceError
-from isthmus.types import Source
+from isthmus.types import Array
 
 RowNames = Sequence[str] | None
+Append = Callable[[Any], None]
+"""Writes one block of restored rows."""
 
 
 class Options(NamedTuple):
@@ -41,7 +45,15 @@ class Options(NamedTuple):
     """Words that stand for a missing value in a text table, beside the usual ones."""
 
     stream: bool | None = None
-    """Whether the rows stay on disk; None: where they are many."""
+    """Whether the rows stay on disk; None: if there are many."""
+
+    schema: Schema | None = None
+    """The schema of a fitted model, whose columns the file is read as, without inference."""
+
+    @property
+    def columns_schema(self) -> Schema | None:
+        """`schema`, if its columns have names."""
+        return None if self.schema is None or self.schema.names is None else self.schema
 
     def check(self, understood: frozenset[str], origin: str, what: str) -> None:
         """Raise RequestError where an option is given that `what` does not understand."""
@@ -53,32 +65,121 @@ class Options(NamedTuple):
                 )
 
 
-class Format(NamedTuple):
-    """One way to keep rows on disk."""
+class NewFile(NamedTuple):
+    """A file that is being written block by block."""
 
-    matches: Callable[[Path], bool]
-    """Whether a path is of this format, judged by its name (or by being a folder)."""
+    path: Path
+    """Where it is written; it is moved to `target` once it is complete."""
+
+    target: Path
+    """The path the user named, for messages."""
+
+    schema: Schema
+    """The schema of the rows."""
+
+    n_rows: int
+    """How many rows there will be."""
+
+    row_names: RowNames
+    """The name of each row, or None."""
+
+
+class Header(NamedTuple):
+    """The column names of a table file."""
+
+    names: tuple[str, ...]
+
+    present: bool = True
+    """Whether the file holds the names; otherwise they are column_0, column_1, ..."""
+
+    empty_lines: int = 0
+    """How many empty lines precede them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One way to keep rows on disk: how it is recognized, read and written, and what it can hold.
+
+    Everything that depends on the format of a file is a field here; FORMATS lists the formats.
+    """
+
+    suffixes: tuple[str, ...]
+    """The ends of its files' names, in lower case, the usual one first; of a folder format, those
+    of the files in the folder."""
 
     read: Callable[[Path, Options], Source]
-    """A source over the file; every fault is a SourceError that starts with the path."""
+    """Opens the file as a source; every fault is a SourceError that starts with the path."""
 
     write: Callable[[Path, Any, Schema, RowNames], None]
-    """Writes restored rows to a path that is not there yet."""
+    """Writes restored rows to a path that does not exist yet."""
+
+    append: Callable[[NewFile], AbstractContextManager[Append]] | None = None
+    """Opens a file for writing block by block, or None: blocks are then collected for `write`."""
+
+    match: Callable[[Path], bool] | None = None
+    """Whether a path has this format, if its suffix alone does not decide."""
 
     understands: frozenset[str] = frozenset({"layout"})
-    """The options that mean something here."""
+    """The names of the `Options` that it supports."""
 
-    folder: bool = False
+    is_folder: bool = False
     """Whether it is a folder of files rather than one file."""
 
+    label: str = ""
+    """What messages call it; "": its usual suffix."""
 
-def ends_with(*suffixes: str) -> Callable[[Path], bool]:
-    """A test for paths whose name ends in one of `suffixes`, in any case."""
-    return lambda path: path.name.lower().endswith(suffixes)
+    delimiter: str | None = None
+    """The character between the cells of a text table, or None if it is not a text table."""
+
+    read_header: Callable[[Path, bool | None], Header] | None = None
+    """Reads the column names of a table; the flag is `Options.header`. None: not a table."""
+
+    read_columns: Callable[[Path, Sequence[str], bool | None, bool], Any] | None = None
+    """Reads named columns of a table as a pyarrow Table; the flags are `Options.header` and
+    whether cells of text stay as they are written. None: not a table."""
+
+    read_array: Callable[[Path, str | None], Array] | None = None
+    """Reads an array of any dtype, perhaps of one member, as labels. None: not supported."""
+
+    holds_recordings: bool = True
+    """Whether a file may hold one recording; it then understands "layout"."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.label or self.suffixes[0]
+
+    @property
+    def holds_text(self) -> bool:
+        """Whether it is a table whose columns may hold text and dates, not only numbers."""
+        return self.read_header is not None
+
+    @property
+    def holds_labels(self) -> bool:
+        """Whether labels can be read from it."""
+        return self.read_array is not None or self.holds_text
+
+    @property
+    def has_members(self) -> bool:
+        """Whether a file may hold several named arrays."""
+        return "member" in self.understands
+
+    @property
+    def streams(self) -> bool:
+        """Whether rows may stay on disk and be read block by block."""
+        return "stream" in self.understands
+
+    def matches(self, path: Path) -> bool:
+        """Whether `path` has this format."""
+        return self.has_suffix(path.name) if self.match is None else self.match(path)
+
+    def has_suffix(self, name: str) -> bool:
+        """Whether a file name ends in one of the suffixes, in upper or lower case."""
+        return name.lower().endswith(self.suffixes)
 
 
 @contextmanager
-def damaged(path: Path, what: str, *errors: type[Exception]) -> Iterator[None]:
+def damage_reported(path: Path, what: str, *errors: type[Exception]) -> Iterator[None]:
     """Turn the `errors` a reader raises on a broken file into one line about `path`."""
     broken: tuple[type[Exception], ...] = (EOFError, zlib.error, *errors)
     try:

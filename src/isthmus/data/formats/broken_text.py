@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from isthmus.data.formats.base import first_line
-from isthmus.data.formats.csv_lines import QuoteError, Span, line_of, spans
-from isthmus.data.formats.csv_stream import misquoted
+from isthmus.data.formats.csv_lines import QuoteError, Span, line_number, spans
+from isthmus.data.formats.csv_stream import quote_error_message
 from isthmus.errors import SourceError
 
 ROWS_AT_ONCE = 1 << 16
@@ -24,10 +24,10 @@ def check_closed(path: Path, delimiter: str) -> None:
         for _ in spans(path, delimiter, ROWS_AT_ONCE):
             pass
     except QuoteError as broken:
-        raise misquoted(path, broken) from broken
+        raise quote_error_message(path, broken) from broken
 
 
-def explained(
+def describe_failure(
     path: Path,
     delimiter: str,
     names: Sequence[str],
@@ -41,7 +41,7 @@ def explained(
     width = len(names)
     found = _row_of_other_width(path, delimiter, width, span)
     if found is None and "UTF8" in str(error):
-        return not_utf8(path, delimiter, names, kept, span)
+        return describe_not_utf8(path, delimiter, names, kept, span)
     if found is None:
         return SourceError(f"{path}: the file cannot be read as a table ({first_line(error)})")
     line, cells = found
@@ -51,7 +51,7 @@ def explained(
     )
 
 
-def not_utf8(
+def describe_not_utf8(
     path: Path,
     delimiter: str,
     names: Sequence[str],
@@ -90,7 +90,7 @@ def _rows(path: Path, delimiter: str, span: Span | None) -> Iterator[tuple[int, 
         data = file if span is None else io.BytesIO(file.read(span.end - span.start))
         text = io.TextIOWrapper(data, encoding="utf-8-sig", errors="surrogateescape", newline="")
         with text, _cells_of_any_length():
-            rows, line = csv.reader(text, delimiter=delimiter), line_of(path, start)
+            rows, line = csv.reader(text, delimiter=delimiter), line_number(path, start)
             first = line
             for row in rows:
                 yield line, row

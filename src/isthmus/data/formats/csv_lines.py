@@ -86,11 +86,11 @@ class _Scan:
                 try:
                     ends = ends[~self._quoted(found, ends, offset, mark)] + offset
                 except _BrokenError as broken:
-                    raise QuoteError(line_of(path, broken.offset), closed=True) from None
+                    raise QuoteError(line_number(path, broken.offset), closed=True) from None
                 yield self._full(ends, found, offset)
                 offset, self.before = offset + len(data), int(found[-1])
         if self.inside:
-            raise QuoteError(line_of(path, self.opened), closed=False)
+            raise QuoteError(line_number(path, self.opened), closed=False)
         if offset > self.begin:
             yield np.array([self.begin]), np.array([offset])
 
@@ -173,7 +173,7 @@ class _BrokenError(ValueError):
         self.offset = offset
 
 
-def line_of(path: Path, offset: int) -> int:
+def line_number(path: Path, offset: int) -> int:
     """The number of the line, from 1, that holds a byte."""
     line, left, returned = 1, offset, False
     with path.open("rb") as file:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.formats.csv_lines import QuoteError, Span, spans
-from isthmus.data.on_disk import CHUNK_BYTES, Stamp
+from isthmus.data.on_disk import CHUNK_BYTES, FileStamp
 from isthmus.data.tables.streamed import Records
 from isthmus.errors import SourceError
 
@@ -34,7 +34,7 @@ class TextRecords(Records):
         import pyarrow as pa
 
         self.origin, self.names = str(path), tuple(names)
-        self.stamp, self.parse, self.explain = Stamp.of(path), parse, explain
+        self.stamp, self.parse, self.explain = FileStamp.of(path), parse, explain
         rows = max(1, CHUNK_BYTES // (8 * max(len(names), 1)))
         self.spans: list[Span] = []
         kinds, told = [_Kind() for _ in names], dict.fromkeys(texts, pa.string())
@@ -47,7 +47,7 @@ class TextRecords(Records):
                     kind.see(column)
                 self.spans.append(span)
         except QuoteError as error:
-            raise misquoted(path, error) from error
+            raise quote_error_message(path, error) from error
         self.types = {name: kind.found() for name, kind in zip(self.names, kinds, strict=True)}
         self.bounds = np.cumsum([0, *(span.rows for span in self.spans)]).astype(np.intp)
 
@@ -96,7 +96,7 @@ def has_bytes(table: Any) -> bool:
     return any(pa.types.is_binary(one.type) for one in table.schema)
 
 
-def misquoted(path: Path, error: QuoteError) -> SourceError:
+def quote_error_message(path: Path, error: QuoteError) -> SourceError:
     """What to say of a quote that is not closed as it should be."""
     what = "is closed within a cell, with text after it" if error.closed else "is never closed"
     return SourceError(

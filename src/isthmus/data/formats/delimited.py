@@ -7,55 +7,83 @@ Names that are all numbers (wavelengths, years) need header=True.
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from isthmus.data.columns import EVERY, IDENTIFIER, LEVELLED, listed
-from isthmus.data.formats.base import Format, Options, RowNames, ends_with, first_line
-from isthmus.data.formats.broken_text import check_closed, explained, not_utf8
+from isthmus.data.columns import ALL_COLUMNS, CATEGORY_ROLES, IDENTIFIER, listed
+from isthmus.data.formats.base import (
+    Append,
+    Format,
+    Header,
+    NewFile,
+    Options,
+    RowNames,
+    first_line,
+)
+from isthmus.data.formats.broken_text import check_closed, describe_failure, describe_not_utf8
 from isthmus.data.formats.csv_lines import Span
 from isthmus.data.formats.csv_stream import TextRecords, has_bytes
-from isthmus.data.formats.values import as_table
-from isthmus.data.on_disk import SMALL_BYTES, Stamp
+from isthmus.data.formats.values import append_tables, as_table
+from isthmus.data.on_disk import SMALL_BYTES, FileStamp
 from isthmus.data.schema import Schema
-from isthmus.data.tables.frames import frame_source, pick
-from isthmus.data.tables.streamed import table_blocks
-from isthmus.data.tables.to_numbers import reads_as_number
+from isthmus.data.source import Source
+from isthmus.data.tables.frames import (
+    FrameSource,
+    columns_of_model,
+    frame_source,
+    frame_with_schema,
+    pick,
+)
+from isthmus.data.tables.streamed import StreamedTable, table_blocks, table_blocks_with_schema
+from isthmus.data.tables.to_numbers import parses_as_number
+from isthmus.data.tables.untyped import text_columns
 from isthmus.errors import SourceError
-from isthmus.types import Source
 
 BLOCK_BYTES = 2**25
 """How much is parsed at once; a row must fit."""
 
-OTHERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 """What parts the cells of text tables, here and elsewhere."""
-
-
-class Header(NamedTuple):
-    """The names of the columns, whether they stand in the file, and how many lines before them."""
-
-    names: tuple[str, ...]
-    present: bool
-    empty: int
 
 
 def read(path: Path, options: Options, *, delimiter: str) -> Source:
     """The columns; empty cells, NA, NaN and null are gaps."""
     header = read_header(path, delimiter, options.header)
-    kept = pick(header.names, options.columns, options.drop, str(path))
+    schema = options.columns_schema if header.present else None
+    if schema is None:
+        kept = pick(header.names, options.columns, options.drop, str(path))
+    else:
+        kept = columns_of_model(header.names, schema, str(path))
     _check_names(path, header, kept)
+    source = _read(path, options, delimiter, header, kept, schema)
+    source.extra_columns = tuple(n for n in header.names if schema is not None and n not in kept)
+    return source
+
+
+def _read(
+    path: Path,
+    options: Options,
+    delimiter: str,
+    header: Header,
+    kept: list[str],
+    schema: Schema | None,
+) -> FrameSource | StreamedTable:
     large = options.stream is None and path.stat().st_size > SMALL_BYTES
     if options.stream or large:
-        return _streamed(path, options, delimiter, header, kept)
-    stamp = Stamp.of(path)
+        return _streamed(path, options, delimiter, header, kept, schema)
+    texts = _text_columns(options, kept, schema)
+    if schema is not None:
+        table = read_table(path, delimiter, header, kept, options.missing, texts=texts)
+        return frame_with_schema(table, schema, origin=str(path), layout=options.layout)
+    stamp = FileStamp.of(path)
 
     def read_text(names: Sequence[str]) -> Any:
         stamp.check()
         return read_table(path, delimiter, header, names, options.missing, texts=names)
 
-    texts = _declared_text(options, kept)
     table = read_table(path, delimiter, header, kept, options.missing, texts=texts)
     source = frame_source(
         table,
@@ -69,17 +97,24 @@ def read(path: Path, options: Options, *, delimiter: str) -> Source:
     return source
 
 
-def _declared_text(options: Options, kept: Sequence[str]) -> list[str]:
-    """The columns whose values are names, be they made of digits: "01" is not "1"."""
+def _text_columns(options: Options, kept: Sequence[str], schema: Schema | None) -> list[str]:
+    """The columns that are read as text even if they consist of digits: "01" is not "1"."""
+    if schema is not None:
+        return text_columns(schema, schema.names or (), kept)
     roles = dict(options.roles)
-    every = roles.get(EVERY)
-    return [name for name in kept if roles.get(name, every) in (*LEVELLED, IDENTIFIER)]
+    every = roles.get(ALL_COLUMNS)
+    return [name for name in kept if roles.get(name, every) in (*CATEGORY_ROLES, IDENTIFIER)]
 
 
 def _streamed(
-    path: Path, options: Options, delimiter: str, header: Header, kept: list[str]
-) -> Source:
-    """The same of a file whose rows stay there."""
+    path: Path,
+    options: Options,
+    delimiter: str,
+    header: Header,
+    kept: list[str],
+    schema: Schema | None,
+) -> StreamedTable:
+    """The same for a file whose rows stay on disk."""
 
     def parse(data: bytes, types: Any) -> Any:
         import pyarrow as pa
@@ -89,13 +124,15 @@ def _streamed(
         )
 
     def explain(span: Span, error: Exception) -> SourceError:
-        return explained(path, delimiter, header.names, kept, error, span)
+        return describe_failure(path, delimiter, header.names, kept, error, span)
 
     skipped = int(header.present)
-    texts = _declared_text(options, kept)
+    texts = _text_columns(options, kept, schema)
     records = TextRecords(path, delimiter, kept, skipped, parse, explain, texts=texts)
     if not records.spans:
         raise SourceError(f"{path}: holds no rows; there is nothing to stream")
+    if schema is not None:
+        return table_blocks_with_schema(records, schema, kept, layout=options.layout)
     return table_blocks(
         records,
         kept,
@@ -165,8 +202,8 @@ def read_header(path: Path, delimiter: str, wanted: bool | None) -> Header:
 
 def _names_columns(path: Path, first: Sequence[str]) -> bool:
     """Whether the first line holds names; SourceError where that cannot be told."""
-    numbers = [cell for cell in first if reads_as_number(cell)]
-    words = [cell for cell in first if cell and not reads_as_number(cell)]
+    numbers = [cell for cell in first if parses_as_number(cell)]
+    words = [cell for cell in first if cell and not parses_as_number(cell)]
     if numbers and words:
         raise SourceError(
             f"{path}: the first line holds words and numbers ({words[0]!r}, {numbers[0]!r}), so "
@@ -184,15 +221,15 @@ def _check_delimiter(path: Path, first: Sequence[str], delimiter: str) -> None:
     """
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         line = next(filter(str.strip, file), "").strip("\r\n")
-    numbers = all(map(reads_as_number, first))
-    for other, what in OTHERS.items():
+    numbers = all(map(parses_as_number, first))
+    for other, what in SEPARATOR_NAMES.items():
         cells = next(csv.reader([line], delimiter=other), [])
         if other == delimiter or len(cells) < 2:
             continue
         prose = other != "\t" and any(cell.startswith(" ") for cell in cells[1:])
-        decimal = all(reads_as_number(cell.replace(",", ".")) for cell in cells)
+        decimal = all(parses_as_number(cell.replace(",", ".")) for cell in cells)
         if (decimal and not numbers) or (len(first) == 1 and not prose):
-            ours = OTHERS[delimiter]
+            ours = SEPARATOR_NAMES[delimiter]
             point = ", with points for decimal commas" if other == ";" else ""
             name = f", or name it {path.stem}.tsv" if other == "\t" else ""
             raise SourceError(
@@ -240,7 +277,7 @@ def read_table(
 
     reading = pc.ReadOptions(
         column_names=header.names,
-        skip_rows=header.empty,
+        skip_rows=header.empty_lines,
         skip_rows_after_names=int(header.present),
         block_size=min(path.stat().st_size + 1, BLOCK_BYTES),
     )
@@ -248,10 +285,10 @@ def read_table(
     try:
         table = pc.read_csv(path, reading, parsing, _converting(kept, missing, types, texts))
     except pa.ArrowInvalid as error:
-        raise explained(path, delimiter, header.names, kept, error) from error
+        raise describe_failure(path, delimiter, header.names, kept, error) from error
     check_closed(path, delimiter)
     if has_bytes(table):
-        raise not_utf8(path, delimiter, header.names, kept)
+        raise describe_not_utf8(path, delimiter, header.names, kept)
     return table
 
 
@@ -259,16 +296,51 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames, *, delimite
     """Writes the columns, with a header where they have names."""
     import pyarrow.csv as pc
 
-    options = pc.WriteOptions(include_header=schema.names is not None, delimiter=delimiter)
-    pc.write_csv(as_table(path, values, schema), path, options)
+    pc.write_csv(as_table(path, values, schema), path, _write_options(schema, delimiter))
+
+
+@contextmanager
+def append(file: NewFile, *, delimiter: str) -> Generator[Append]:
+    """Writes blocks of rows, after a header if the columns have names."""
+    import pyarrow.csv as pc
+
+    def open_writer(schema: Any) -> Any:
+        options = _write_options(file.schema, delimiter)
+        return pc.CSVWriter(file.path, schema, write_options=options)
+
+    with append_tables(file, open_writer) as append_block:
+        yield append_block
+
+
+def _write_options(schema: Schema, delimiter: str) -> Any:
+    import pyarrow.csv as pc
+
+    return pc.WriteOptions(include_header=schema.names is not None, delimiter=delimiter)
+
+
+def read_columns(
+    path: Path, names: Sequence[str], wanted: bool | None, as_text: bool, *, delimiter: str
+) -> Any:
+    """The named columns as a pyarrow Table, with cells as they are written if `as_text`."""
+    import pyarrow as pa
+
+    types = dict.fromkeys(names, pa.string()) if as_text else None
+    header = read_header(path, delimiter, wanted)
+    return read_table(path, delimiter, header, names, types=types)
 
 
 def _format(suffix: str, delimiter: str) -> Format:
     return Format(
-        ends_with(suffix),
-        partial(read, delimiter=delimiter),
-        partial(write, delimiter=delimiter),
-        frozenset({"columns", "drop", "layout", "header", "roles", "missing", "stream"}),
+        suffixes=(suffix,),
+        read=partial(read, delimiter=delimiter),
+        write=partial(write, delimiter=delimiter),
+        append=partial(append, delimiter=delimiter),
+        understands=frozenset(
+            {"columns", "drop", "layout", "header", "roles", "missing", "stream", "schema"}
+        ),
+        delimiter=delimiter,
+        read_header=lambda path, wanted: read_header(path, delimiter, wanted),
+        read_columns=partial(read_columns, delimiter=delimiter),
     )
 
 

@@ -1,7 +1,6 @@
 """IDX files, as MNIST comes in: a short header and big-endian numbers, perhaps in gzip."""
 
 import gzip
-import re
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.data.arrays import array_source
-from isthmus.data.formats.base import Format, Options, RowNames, damaged
+from isthmus.data.formats.base import Format, Options, RowNames, damage_reported
 from isthmus.data.formats.values import as_array
 from isthmus.data.schema import Schema
+from isthmus.data.source import Source
 from isthmus.errors import RequestError, SourceError
-from isthmus.types import Array, Source
+from isthmus.types import Array
 
-NAME = re.compile(r"(\.idx\d?|-ubyte|\.ubyte)(\.gz)?$")
+STEMS = (".idx", *(f".idx{axes}" for axes in range(10)), "-ubyte", ".ubyte")
 CODES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -28,14 +28,9 @@ class Header(NamedTuple):
     """How many bytes the header takes."""
 
 
-def matches(path: Path) -> bool:
-    """Whether the name ends in .idx, .idx3, -ubyte, ..., or one of these and .gz."""
-    return NAME.search(path.name.lower()) is not None
-
-
 def read(path: Path, options: Options) -> Source:
     """The array; a file without gzip is memory-mapped."""
-    with damaged(path, "an IDX file in gzip", gzip.BadGzipFile):
+    with damage_reported(path, "an IDX file in gzip", gzip.BadGzipFile):
         values = load(path)
     return array_source(values, layout=options.layout, origin=str(path))
 
@@ -97,4 +92,17 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
     path.write_bytes(gzip.compress(content, mtime=0) if _is_gzip(path) else content)
 
 
-IDX = Format(matches, read, write)
+def read_array(path: Path, _member: str | None) -> Array:
+    """The array in the file, of any number of axes."""
+    with damage_reported(path, "an IDX file", gzip.BadGzipFile):
+        return load(path)
+
+
+IDX = Format(
+    suffixes=(*STEMS, *(f"{stem}.gz" for stem in STEMS)),
+    label=".idx (or -ubyte, perhaps with .gz)",
+    read=read,
+    write=write,
+    read_array=read_array,
+    holds_recordings=False,
+)

@@ -47,7 +47,7 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
-BECOMES = (
+ROW_MODES = (
     dict.fromkeys(("1", "L"), "L")
     | dict.fromkeys(("P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), "RGB")
     | dict.fromkeys(("LA", "La", "PA", "RGBA", "RGBa"), "RGBA")
@@ -57,7 +57,7 @@ BECOMES = (
 ORIENTATION = 0x0112
 """The EXIF tag that says how a viewer turns the image."""
 
-TURNS = {
+ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -68,7 +68,7 @@ TURNS = {
 }
 """What the values of that tag ask for."""
 
-LYING = tuple(TURNS[value] for value in (5, 6, 7, 8))
+SIDEWAYS = tuple(ROTATIONS[value] for value in (5, 6, 7, 8))
 OPENING = threading.Lock()
 
 
@@ -85,7 +85,7 @@ def read_head(path: Path) -> Head:
     """The size and mode that the image will have as a row."""
     with _opened(path) as (image, turn):
         width, height = image.size
-        size = (width, height) if turn in LYING else (height, width)
+        size = (width, height) if turn in SIDEWAYS else (height, width)
         return Head(size, _general_mode(path, image))
 
 
@@ -142,7 +142,7 @@ def _open_quietly(path: Path) -> tuple[Image.Image, Image.Transpose | None]:
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     # Pillow decodes a whole PNG to look for EXIF, and viewers ignore it there.
-    return None if image.format == "PNG" else TURNS.get(image.getexif().get(ORIENTATION, 1))
+    return None if image.format == "PNG" else ROTATIONS.get(image.getexif().get(ORIENTATION, 1))
 
 
 def _reason(error: Exception) -> str:
@@ -151,9 +151,9 @@ def _reason(error: Exception) -> str:
 
 
 def _general_mode(path: Path, image: Image.Image) -> str:
-    if image.mode not in BECOMES:
+    if image.mode not in ROW_MODES:
         raise SourceError(
             f"{path}: has {image.mode} pixels, which 8-bit images cannot hold; "
             "convert the images to 8 bits, or put their values into a .npy file to keep them exact"
         )
-    return "RGBA" if "transparency" in image.info else BECOMES[image.mode]
+    return "RGBA" if "transparency" in image.info else ROW_MODES[image.mode]

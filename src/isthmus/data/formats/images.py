@@ -4,23 +4,26 @@ Rows are what a viewer shows: palettes and 1-bit images become grey or colour, t
 JPEG's EXIF is applied. Images of several modes are brought to the most general of L, RGB and RGBA.
 """
 
+import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from isthmus.data.formats.base import Format, Options, RowNames
+from isthmus.data.formats.base import Append, Format, NewFile, Options, RowNames
 from isthmus.data.formats.image_files import Head, file_names, read_head, read_pixels
 from isthmus.data.formats.values import as_array
-from isthmus.data.on_disk import Blocks
-from isthmus.data.prefetch import ahead
+from isthmus.data.on_disk import ChunkedSource
+from isthmus.data.prefetch import prefetch
 from isthmus.data.schema import Schema
+from isthmus.data.source import Source
 from isthmus.errors import RequestError, SourceError
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index
 
 TOGETHER = 32
 """Images that are decoded together: few, so that those of a window come from many places."""
@@ -28,24 +31,26 @@ TOGETHER = 32
 MOST_THREADS = 4
 
 
-class ImageBlocks(Blocks):
+class StreamedImages(ChunkedSource):
     """Rows of uint8 pixels, (H, W) or (H, W, C); nothing but the files' names is kept."""
+
+    row_names: tuple[str, ...]
 
     def __init__(
         self, folder: Path, names: Sequence[str], schema: Schema, *, resize: bool = False
     ) -> None:
         self.folder = folder
-        self.row_names: tuple[str, ...] | None = tuple(names)
+        self.row_names = tuple(names)
         self._resize = (schema.shape[0], schema.shape[1]) if resize else None
         bounds = np.append(np.arange(0, len(names), TOGETHER), len(names))
         super().__init__(schema, str(folder), bounds, np.dtype(np.uint8))
 
     def _chunks(self, group: int) -> Iterator[Array]:
-        names = (self.row_names or ())[self.bounds[group] : self.bounds[group + 1]]
+        names = self.row_names[self.bounds[group] : self.bounds[group + 1]]
         threads = min(MOST_THREADS, os.cpu_count() or 1)
-        for start in range(0, len(names), self.step):
-            some = names[start : start + self.step]
-            yield np.stack(list(ahead(self._decode, some, depth=threads, threads=threads)))
+        for start in range(0, len(names), self.chunk_rows):
+            some = names[start : start + self.chunk_rows]
+            yield np.stack(list(prefetch(self._decode, some, depth=threads, threads=threads)))
 
     def _decode(self, name: str) -> Array:
         return decoded(self.folder / name, self.schema, self._resize)
@@ -71,14 +76,14 @@ KEPT_BYTES = 2**30
 """Folders up to this size stay in memory once decoded; larger ones are streamed."""
 
 
-class ImageSource:
+class ImageSource(Source):
     """Rows of uint8 pixels, (H, W) or (H, W, C), decoded as they are read."""
 
     def __init__(
         self, folder: Path, names: Sequence[str], schema: Schema, *, resize: bool = False
     ) -> None:
         self.folder = folder
-        self.row_names: tuple[str, ...] | None = tuple(names)
+        self.row_names = tuple(names)
         self.schema = schema
         self.origin = str(folder)
         self._paths = [folder / name for name in names]
@@ -137,7 +142,7 @@ def read(path: Path, options: Options) -> Source:
         mode=mode,
     )
     large = options.stream is None and len(names) * schema.n_features > KEPT_BYTES
-    kind = ImageBlocks if options.stream or large else ImageSource
+    kind = StreamedImages if options.stream or large else ImageSource
     return kind(path, names, schema, resize=options.resize is not None)
 
 
@@ -162,6 +167,18 @@ def write(path: Path, values: Any, schema: Schema, names: RowNames) -> None:
     """Writes each row as a PNG named after its row name, or 000000.png, 000001.png, ..."""
     pixels = pixels_of(path, values, schema)
     write_pixels(path, file_names(names, len(pixels)), pixels)
+
+
+@contextmanager
+def append(file: NewFile) -> Generator[Append]:
+    """Writes each row of the blocks as one PNG."""
+    names = iter(file_names(file.row_names, file.n_rows))
+
+    def append_block(values: Any) -> None:
+        pixels = pixels_of(file.target, values, file.schema)
+        write_pixels(file.path, list(itertools.islice(names, len(pixels))), pixels)
+
+    yield append_block
 
 
 def write_pixels(path: Path, names: Sequence[str], pixels: Array) -> None:
@@ -192,4 +209,14 @@ def pixels_of(path: Path, values: Any, schema: Schema) -> Array:
     return np.ascontiguousarray(array[..., 0] if array.shape[3:] == (1,) else array)
 
 
-IMAGES = Format(Path.is_dir, read, write, frozenset({"resize", "layout", "stream"}), folder=True)
+IMAGES = Format(
+    suffixes=SUFFIXES,
+    match=Path.is_dir,
+    is_folder=True,
+    label="a folder of PNG or JPEG images",
+    read=read,
+    write=write,
+    append=append,
+    understands=frozenset({"resize", "layout", "stream"}),
+    holds_recordings=False,
+)

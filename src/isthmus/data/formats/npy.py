@@ -1,6 +1,7 @@
 """One NumPy array in a .npy file, read piece by piece where it is large, else a memory map."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -8,22 +9,23 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.arrays import array_source
-from isthmus.data.formats.base import Format, Options, RowNames, damaged, ends_with
-from isthmus.data.formats.values import as_array
-from isthmus.data.on_disk import SMALL_BYTES, Blocks, Stamp
+from isthmus.data.formats.base import Append, Format, NewFile, Options, RowNames, damage_reported
+from isthmus.data.formats.values import append_array, as_array
+from isthmus.data.on_disk import SMALL_BYTES, ChunkedSource, FileStamp
 from isthmus.data.schema import Schema
+from isthmus.data.source import Source
 from isthmus.errors import SourceError
-from isthmus.types import Array, Source
+from isthmus.types import Array
 
 PIECE_BYTES = 1 << 20
 """Rows that are read together: few, so that those of a window come from many places."""
 
 
-class NpyBlocks(Blocks):
+class NpyBlocks(ChunkedSource):
     """Rows of an array in a .npy file, whose first row is at byte `offset`."""
 
     def __init__(self, path: Path, schema: Schema, values: np.memmap) -> None:  # type: ignore[type-arg]
-        self.stamp, self.stored, self.offset = Stamp.of(path), values.dtype, values.offset
+        self.stamp, self.stored, self.offset = FileStamp.of(path), values.dtype, values.offset
         rows = max(1, PIECE_BYTES // max(schema.n_features * self.stored.itemsize, 1))
         bounds = np.append(np.arange(0, len(values), rows), len(values))
         super().__init__(schema, str(path), bounds, self.stored.newbyteorder("="))
@@ -31,8 +33,10 @@ class NpyBlocks(Blocks):
     def _chunks(self, group: int) -> Iterator[Array]:
         self.stamp.check()
         with self.stamp.path.open("rb") as file:
-            for start in range(int(self.bounds[group]), int(self.bounds[group + 1]), self.step):
-                stop = min(start + self.step, int(self.bounds[group + 1]))
+            for start in range(
+                int(self.bounds[group]), int(self.bounds[group + 1]), self.chunk_rows
+            ):
+                stop = min(start + self.chunk_rows, int(self.bounds[group + 1]))
                 size = self.schema.n_features
                 file.seek(self.offset + start * size * self.stored.itemsize)
                 found = np.fromfile(file, self.stored, (stop - start) * size)
@@ -44,11 +48,11 @@ class NpyBlocks(Blocks):
 
 def read(path: Path, options: Options) -> Source:
     """The array, whose rows are read from disk only when they are needed."""
-    with damaged(path, "a .npy file", ValueError, TokenError):
+    with damage_reported(path, "a .npy file", ValueError, TokenError):
         try:
             values = np.lib.format.open_memmap(path, mode="r")
         except ValueError as error:
-            raise _explained(path, error) from error
+            raise _without_pickle_hint(path, error) from error
     source = array_source(values, layout=options.layout, origin=str(path))
     large = options.stream is None and values.nbytes > SMALL_BYTES
     rows_follow = bool(values.flags.c_contiguous) and isinstance(values, np.memmap)
@@ -57,7 +61,7 @@ def read(path: Path, options: Options) -> Source:
     return source
 
 
-def _explained(path: Path, error: ValueError) -> Exception:
+def _without_pickle_hint(path: Path, error: ValueError) -> Exception:
     if "Python objects" not in str(error):
         return error
     return SourceError(
@@ -72,4 +76,24 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
         np.save(file, as_array(path, values, schema), allow_pickle=False)
 
 
-NPY = Format(ends_with(".npy"), read, write, frozenset({"layout", "roles", "stream"}))
+@contextmanager
+def append(file: NewFile) -> Generator[Append]:
+    """Writes blocks of rows as one array."""
+    with file.path.open("wb") as stream:
+        yield append_array(stream, file)
+
+
+def read_array(path: Path, _member: str | None) -> Array:
+    """The array in the file, of any dtype but objects."""
+    with damage_reported(path, "a .npy file", ValueError, OSError):
+        return np.asarray(np.load(path, allow_pickle=False))
+
+
+NPY = Format(
+    suffixes=(".npy",),
+    read=read,
+    write=write,
+    append=append,
+    understands=frozenset({"layout", "roles", "stream"}),
+    read_array=read_array,
+)

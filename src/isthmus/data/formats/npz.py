@@ -1,6 +1,8 @@
 """Named NumPy arrays, or one SciPy sparse matrix, in a .npz file."""
 
 import zipfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -9,21 +11,33 @@ import numpy as np
 from scipy import sparse
 
 from isthmus.data.arrays import array_source, is_sparse, sparse_source
-from isthmus.data.formats.base import Format, Options, RowNames, choose_member, damaged, ends_with
-from isthmus.data.formats.values import as_array
+from isthmus.data.formats.base import (
+    Append,
+    Format,
+    NewFile,
+    Options,
+    RowNames,
+    choose_member,
+    damage_reported,
+)
+from isthmus.data.formats.values import append_array, as_array, collect_blocks
 from isthmus.data.schema import Schema
+from isthmus.data.source import Source
 from isthmus.errors import RequestError, SourceError
-from isthmus.types import Array, Source
+from isthmus.types import Array
 
 BROKEN = (zipfile.BadZipFile, ValueError, OSError, RuntimeError, TokenError)
 """What zipfile and NumPy raise on a damaged file; RuntimeError is a password or a method."""
 
 SPARSE = {"format", "shape", "data"}
 
+MEMBER = "rows"
+"""What the array is called in a file written here."""
+
 
 def read(path: Path, options: Options) -> Source:
     """The member named (or the only one); a file of scipy.sparse.save_npz is a sparse matrix."""
-    with damaged(path, "a .npz file", *BROKEN):
+    with damage_reported(path, "a .npz file", *BROKEN):
         found = shapes(path)
         if found.keys() >= SPARSE:
             return _sparse(path, options)
@@ -34,9 +48,9 @@ def read(path: Path, options: Options) -> Source:
 
 def member_names(path: Path) -> list[str] | None:
     """The names of the arrays in a .npz file, in their order; None for another file."""
-    if not path.name.lower().endswith(".npz") or not path.is_file():
+    if not NPZ.matches(path) or not path.is_file():
         return None
-    with damaged(path, "a .npz file", *BROKEN):
+    with damage_reported(path, "a .npz file", *BROKEN):
         return list(shapes(path))
 
 
@@ -86,4 +100,39 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
             np.savez_compressed(file, rows=as_array(path, values, schema))
 
 
-NPZ = Format(ends_with(".npz"), read, write, frozenset({"member", "layout", "roles"}))
+@contextmanager
+def append(file: NewFile) -> Generator[Append]:
+    """Writes blocks of rows as one member; SciPy writes a sparse matrix only as a whole."""
+    if file.schema.container == "sparse":
+        with collect_blocks(file, write) as append_block:
+            yield append_block
+        return
+    with (
+        zipfile.ZipFile(file.path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(f"{MEMBER}.npy", "w", force_zip64=True) as stream,
+    ):
+        yield append_array(stream, file)
+
+
+def write_members(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes what np.savez_compressed writes, which rejects some names of arrays."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values, allow_pickle=False)
+
+
+def read_array(path: Path, member: str | None) -> Array:
+    """The member of this name, or the only one, of any dtype but objects."""
+    with damage_reported(path, "a .npz file", zipfile.BadZipFile, ValueError, OSError):
+        return read_member(path, choose_member(path, member, shapes(path)))
+
+
+NPZ = Format(
+    suffixes=(".npz",),
+    read=read,
+    write=write,
+    append=append,
+    understands=frozenset({"member", "layout", "roles"}),
+    read_array=read_array,
+)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,35 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.columns import listed
-from isthmus.data.formats.base import Format, Options, RowNames, damaged, ends_with
-from isthmus.data.formats.values import as_table
-from isthmus.data.on_disk import MOST_OPEN, SMALL_BYTES, Stamp
+from isthmus.data.formats.base import (
+    Append,
+    Format,
+    Header,
+    NewFile,
+    Options,
+    RowNames,
+    damage_reported,
+)
+from isthmus.data.formats.values import append_tables, as_table
+from isthmus.data.on_disk import MAX_OPEN_GROUPS, SMALL_BYTES, FileStamp
 from isthmus.data.schema import Schema
-from isthmus.data.tables.frames import frame_source, pick
-from isthmus.data.tables.pandas_metadata import told_of
-from isthmus.data.tables.streamed import Records, table_blocks
+from isthmus.data.source import Source
+from isthmus.data.tables.frames import (
+    FrameSource,
+    columns_of_model,
+    frame_source,
+    frame_with_schema,
+    pick,
+)
+from isthmus.data.tables.pandas_metadata import pandas_metadata_of
+from isthmus.data.tables.streamed import (
+    Records,
+    StreamedTable,
+    table_blocks,
+    table_blocks_with_schema,
+)
 from isthmus.data.tables.unify_schemas import common_schema
 from isthmus.errors import RequestError, SourceError
-from isthmus.types import Source
 
 OPEN_BYTES = 1 << 27
 """What row groups that are being read may hold of their files, together: 128 MiB."""
@@ -36,7 +55,7 @@ class ParquetRecords(Records):
 
     def __init__(self, paths: Sequence[Path], origin: str) -> None:
         self.origin = origin
-        self.stamps = [Stamp.of(path) for path in paths]
+        self.stamps = [FileStamp.of(path) for path in paths]
         self.rows: list[int] = []
         self.places: list[tuple[int, int]] = []
         """(file, row group) of each group."""
@@ -68,15 +87,15 @@ class ParquetRecords(Records):
     def open_at_once(self) -> int:
         """How many groups that are read in pieces fit in memory at the same time."""
         each = min(len(self.names) * (PAGE_BYTES + BUFFER_BYTES), max(self.largest, 1))
-        return int(np.clip(OPEN_BYTES // each, 1, MOST_OPEN))
+        return int(np.clip(OPEN_BYTES // each, 1, MAX_OPEN_GROUPS))
 
     def empty(self) -> Any:
         """A Table without rows."""
         return self.schema.empty_table().replace_schema_metadata(None)
 
-    def described(self, table: Any) -> Any:
+    def with_pandas_metadata(self, table: Any) -> Any:
         """A Table of some columns with the dtypes that pandas had for them."""
-        return described(table, self.first)
+        return with_pandas_metadata(table, self.first)
 
     def batches(self, group: int, names: Sequence[str], rows: int) -> Iterator[Any]:
         """The Tables of one group, `rows` rows each but the last."""
@@ -101,7 +120,7 @@ class ParquetRecords(Records):
 
 
 @contextmanager
-def opened(path: Path, stamp: Stamp | None = None, metadata: Any = None) -> Iterator[Any]:
+def opened(path: Path, stamp: FileStamp | None = None, metadata: Any = None) -> Iterator[Any]:
     """The pyarrow ParquetFile; what is wrong with it becomes one SourceError.
 
     Where there is a `stamp`, a file that has changed is said to have, before anything else. What
@@ -110,7 +129,7 @@ def opened(path: Path, stamp: Stamp | None = None, metadata: Any = None) -> Iter
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with damaged(path, "a Parquet file", pa.ArrowInvalid, OSError, ValueError):
+    with damage_reported(path, "a Parquet file", pa.ArrowInvalid, OSError, ValueError):
         try:
             with pq.ParquetFile(
                 path, metadata=metadata, buffer_size=BUFFER_BYTES, pre_buffer=False
@@ -130,9 +149,9 @@ def _check_names(origin: str, names: Sequence[str]) -> None:
         )
 
 
-def described(table: Any, schema: Any) -> Any:
+def with_pandas_metadata(table: Any, schema: Any) -> Any:
     """The table with what pandas wrote into a file's schema of those columns that it has."""
-    told = told_of(schema)
+    told = pandas_metadata_of(schema)
     if told is None:
         return table.replace_schema_metadata(None)
     names = set(table.column_names)
@@ -144,7 +163,7 @@ def described(table: Any, schema: Any) -> Any:
 
 def pandas_index(schema: Any) -> list[str]:
     """The columns that are the index of what pandas wrote."""
-    told = told_of(schema) or {"index_columns": []}
+    told = pandas_metadata_of(schema) or {"index_columns": []}
     return [name for name in told["index_columns"] if isinstance(name, str)]
 
 
@@ -163,16 +182,36 @@ def read_folder(path: Path, options: Options) -> Source:
 
 def _source(paths: Sequence[Path], path: Path, options: Options) -> Source:
     records = ParquetRecords(paths, str(path))
-    kept = pick(records.names, options.columns, options.drop, str(path))
+    schema = options.columns_schema
+    if schema is None:
+        kept = pick(records.names, options.columns, options.drop, str(path))
+    else:
+        kept = columns_of_model(records.names, schema, str(path))
+    source = _opened_columns(records, paths, path, options, kept)
+    source.extra_columns = tuple(n for n in records.names if schema is not None and n not in kept)
+    return source
+
+
+def _opened_columns(
+    records: ParquetRecords, paths: Sequence[Path], path: Path, options: Options, kept: list[str]
+) -> FrameSource | StreamedTable:
+    schema = options.columns_schema
     size = records.bytes * len(kept) / max(len(records.names), 1)
     if options.stream or (options.stream is None and size > SMALL_BYTES):
         if not len(records.rows):
             raise SourceError(f"{path}: holds no rows; there is nothing to stream")
-        source = table_blocks(records, kept, layout=options.layout, roles=dict(options.roles))
+        if schema is not None:
+            source = table_blocks_with_schema(records, schema, kept, layout=options.layout)
+        else:
+            roles = dict(options.roles)
+            source = table_blocks(records, kept, layout=options.layout, roles=roles)
         source.open_at_once = records.open_at_once
         return source
+    table = _whole(records, paths, kept)
+    if schema is not None:
+        return frame_with_schema(table, schema, origin=str(path), layout=options.layout)
     return frame_source(
-        _whole(records, paths, kept),
+        table,
         origin=str(path),
         columns=kept,
         layout=options.layout,
@@ -189,10 +228,10 @@ def _whole(records: ParquetRecords, paths: Sequence[Path], kept: Sequence[str]) 
         with opened(path) as file:
             tables.append(file.read(columns=list(kept)))
     if len(tables) == 1:
-        return records.described(tables[0])
+        return records.with_pandas_metadata(tables[0])
     wanted = records.empty().select(list(kept)).schema
     whole = pa.concat_tables([table.select(list(kept)).cast(wanted) for table in tables])
-    return records.described(whole)
+    return records.with_pandas_metadata(whole)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -206,16 +245,16 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() and bool(files_of(path))
 
 
-def column_names(path: Path) -> list[str]:
+def read_header(path: Path, _wanted: bool | None) -> Header:
     """The names of the columns, without the index that pandas stored."""
     first = files_of(path)[0] if path.is_dir() else path
     with opened(first) as file:
         index = pandas_index(file.schema_arrow)
-        return [name for name in file.schema_arrow.names if name not in index]
+        return Header(tuple(name for name in file.schema_arrow.names if name not in index))
 
 
-def read_table(path: Path, names: Sequence[str]) -> Any:
-    """The named columns as a pyarrow Table, of whatever types they are."""
+def read_columns(path: Path, names: Sequence[str], _wanted: bool | None, _as_text: bool) -> Any:
+    """The named columns as a pyarrow Table, in the types of the file."""
     import pyarrow as pa
 
     def tables() -> Iterator[Any]:
@@ -233,11 +272,38 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
     pq.write_table(as_table(path, values, schema), path)
 
 
+@contextmanager
+def append(file: NewFile) -> Generator[Append]:
+    """Writes each block of rows as a row group."""
+    import pyarrow.parquet as pq
+
+    with append_tables(file, lambda schema: pq.ParquetWriter(file.path, schema)) as append_block:
+        yield append_block
+
+
 def _no_folder(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
     del values, schema
     raise RequestError(f"{path}: is a folder of Parquet files, which is not replaced; name a file")
 
 
-UNDERSTANDS = frozenset({"columns", "drop", "layout", "roles", "stream"})
-PARQUET = Format(ends_with(*SUFFIXES), read, write, UNDERSTANDS)
-PARQUET_FOLDER = Format(is_folder, read_folder, _no_folder, UNDERSTANDS, folder=True)
+UNDERSTANDS = frozenset({"columns", "drop", "layout", "roles", "stream", "schema"})
+PARQUET = Format(
+    suffixes=SUFFIXES,
+    read=read,
+    write=write,
+    append=append,
+    understands=UNDERSTANDS,
+    read_header=read_header,
+    read_columns=read_columns,
+)
+PARQUET_FOLDER = Format(
+    suffixes=SUFFIXES,
+    match=is_folder,
+    is_folder=True,
+    read=read_folder,
+    write=_no_folder,
+    understands=UNDERSTANDS,
+    read_header=read_header,
+    read_columns=read_columns,
+    holds_recordings=False,
+)

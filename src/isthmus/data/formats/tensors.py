@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from isthmus.data.arrays import tensor_source
-from isthmus.data.formats.base import Format, Options, RowNames, choose_member, damaged, ends_with
+from isthmus.data.formats.base import (
+    Append,
+    Format,
+    NewFile,
+    Options,
+    RowNames,
+    choose_member,
+    damage_reported,
+)
 from isthmus.data.formats.values import as_array
 from isthmus.data.schema import Schema
-from isthmus.types import Source
+from isthmus.data.source import Source
 
 LENGTH, ALIGNED = 8, 8
 """A file begins with the length of its header in so many bytes; values begin at such a multiple."""
@@ -25,7 +35,10 @@ MEMBER = "rows"
 
 def read(path: Path, options: Options) -> Source:
     """The tensor named (or the only one)."""
-    with damaged(path, "a .safetensors file", SafetensorError), safe_open(path, "pt") as file:
+    with (
+        damage_reported(path, "a .safetensors file", SafetensorError),
+        safe_open(path, "pt") as file,
+    ):
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         tensor = file.get_tensor(choose_member(path, options.member, shapes))
     return tensor_source(tensor, layout=options.layout, origin=str(path))
@@ -37,6 +50,22 @@ def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
     path.write_bytes(save({MEMBER: as_tensor(path, values, schema)}))
 
 
+@contextmanager
+def append(file: NewFile) -> Generator[Append]:
+    """Writes blocks of rows as one tensor."""
+    with file.path.open("wb") as stream:
+        dtypes: list[torch.dtype] = []
+
+        def append_block(values: Any) -> None:
+            tensor = as_tensor(file.target, values, file.schema)
+            if not dtypes:
+                dtypes.append(tensor.dtype)
+                stream.write(_header(tensor, file.n_rows))
+            stream.write(_parts(tensor.to(dtypes[0]))[1])
+
+        yield append_block
+
+
 def as_tensor(path: Path, values: Any, schema: Schema) -> torch.Tensor:
     """The values as a tensor (n, *schema.shape), in their own dtype."""
     tensor: torch.Tensor = values
@@ -45,29 +74,28 @@ def as_tensor(path: Path, values: Any, schema: Schema) -> torch.Tensor:
     return tensor.detach().cpu().contiguous()
 
 
-def header_of(tensor: torch.Tensor, n_rows: int) -> bytes:
-    """What a file begins with that holds `n_rows` rows like these: see safetensors' format."""
-    told = json.loads(_parts(tensor)[0])
-    entry = told[MEMBER]
+def _header(tensor: torch.Tensor, n_rows: int) -> bytes:
+    """The start of a file of `n_rows` rows like those of `tensor`: see safetensors' format."""
+    header = json.loads(_parts(tensor)[0])
+    entry = header[MEMBER]
     size = tensor.element_size() * math.prod(tensor.shape[1:]) * n_rows
-    told[MEMBER] = entry | {"shape": [n_rows, *entry["shape"][1:]], "data_offsets": [0, size]}
-    text = json.dumps(told, separators=(",", ":")).encode()
+    header[MEMBER] = entry | {"shape": [n_rows, *entry["shape"][1:]], "data_offsets": [0, size]}
+    text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNED)
     return len(text).to_bytes(LENGTH, "little") + text
 
 
-def payload(tensor: torch.Tensor) -> bytes:
-    """The bytes of the values, which follow the header."""
-    return _parts(tensor)[1]
-
-
 def _parts(tensor: torch.Tensor) -> tuple[bytes, bytes]:
     """The header and the values of a file, as safetensors writes them."""
-    whole = save({MEMBER: tensor})
-    start = LENGTH + int.from_bytes(whole[:LENGTH], "little")
-    return whole[LENGTH:start], whole[start:]
+    content = save({MEMBER: tensor})
+    start = LENGTH + int.from_bytes(content[:LENGTH], "little")
+    return content[LENGTH:start], content[start:]
 
 
 SAFETENSORS = Format(
-    ends_with(".safetensors"), read, write, frozenset({"member", "layout", "roles"})
+    suffixes=(".safetensors",),
+    read=read,
+    write=write,
+    append=append,
+    understands=frozenset({"member", "layout", "roles"}),
 )

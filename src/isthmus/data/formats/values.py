@@ -1,15 +1,18 @@
-"""Restored rows as the array or the Arrow table that a file format wants to write."""
+"""Restored rows as the array or the Arrow table that a file format writes."""
 
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import narwhals as nw
 import numpy as np
 import torch
 
 from isthmus.data.arrays import is_sparse
+from isthmus.data.formats.base import Append, NewFile, RowNames
 from isthmus.data.schema import Schema
-from isthmus.errors import RequestError
+from isthmus.errors import RequestError, SourceError
 from isthmus.types import Array
 
 
@@ -42,15 +45,9 @@ def column_names(schema: Schema) -> tuple[str, ...]:
 
 
 def as_table(path: Path, values: Any, schema: Schema) -> Any:
-    """The values as a pyarrow Table; RequestError where a row is more than a list of numbers."""
+    """The values, one number or text per column, as a pyarrow Table."""
     import pyarrow as pa
 
-    if len(schema.shape) != 1:
-        raise RequestError(
-            f"{path}: rows of shape {schema.shape} do not fit a table; write them to .npy, .npz or "
-            ".safetensors"
-            + (", or to a folder (a name without a dot)" * (schema.layout == "image"))
-        )
     names = column_names(schema)
     if isinstance(values, np.ndarray | torch.Tensor) or is_sparse(values):
         array = as_array(path, values, schema)
@@ -62,3 +59,82 @@ def as_table(path: Path, values: Any, schema: Schema) -> Any:
     if isinstance(values, pa.Table):  # pandas' dtypes, say, of a Parquet file
         return table
     return table.replace_schema_metadata(None)
+
+
+def append_array(stream: IO[bytes], file: NewFile) -> Append:
+    """Returns what writes blocks to `stream` as one array in the layout of .npy."""
+    dtypes: list[np.dtype[Any]] = []
+
+    def append(values: Any) -> None:
+        array = as_array(file.target, values, file.schema)
+        if not dtypes:
+            dtypes.append(array.dtype)
+            header = {
+                "descr": np.lib.format.dtype_to_descr(array.dtype),
+                "fortran_order": False,
+                "shape": (file.n_rows, *array.shape[1:]),
+            }
+            np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(np.ascontiguousarray(array, dtypes[0]).data)
+
+    return append
+
+
+@contextmanager
+def append_tables(file: NewFile, open_writer: Callable[[Any], Any]) -> Generator[Append]:
+    """Writes blocks as pyarrow Tables with the writer that is opened for the first one's schema."""
+    writers: list[Any] = []
+    schemas: list[Any] = []
+
+    def append(values: Any) -> None:
+        table = as_table(file.target, values, file.schema)
+        if not writers:
+            schemas.append(table.schema)
+            writers.append(open_writer(table.schema))
+        writers[0].write_table(_in_schema(table, schemas[0], file.target))
+
+    try:
+        yield append
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def _in_schema(table: Any, schema: Any, target: Path) -> Any:
+    """The table in the types of the first block."""
+    import pyarrow as pa
+
+    if table.schema == schema:
+        return table
+    try:
+        return table.cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise SourceError(
+            f"{target}: later rows have other types than the first ones ({error}); give all rows "
+            "the same types"
+        ) from error
+
+
+@contextmanager
+def collect_blocks(
+    file: NewFile, write: Callable[[Path, Any, Schema, RowNames], None]
+) -> Generator[Append]:
+    """Keeps all blocks in memory and writes them at the end."""
+    blocks: list[Any] = []
+    yield blocks.append
+    if not blocks:
+        return
+    values = blocks[0]
+    if len(blocks) > 1:
+        values = np.concatenate([as_array(file.target, block, file.schema) for block in blocks])
+    with named_by_target(file.path, file.target):
+        write(file.path, values, file.schema, file.row_names)
+
+
+@contextmanager
+def named_by_target(path: Path, target: Path) -> Iterator[None]:
+    """Makes a RequestError about the temporary `path` speak of the path the user named."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(str(error).replace(str(path), str(target))) from error

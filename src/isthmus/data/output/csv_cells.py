@@ -8,22 +8,24 @@ from typing import IO, Any
 
 import numpy as np
 
-from isthmus.data.formats.delimited import BLOCK_BYTES, Header, read_header
-from isthmus.data.labels import DELIMITERS
+from isthmus.data.formats import format_of
+from isthmus.data.formats.base import Header
+from isthmus.data.formats.delimited import BLOCK_BYTES, read_header
 from isthmus.data.output.write import ending, unwritable
+from isthmus.data.source import Source
 from isthmus.data.tables.frames import FrameSource
-from isthmus.data.tables.streamed import TableBlocks
+from isthmus.data.tables.streamed import StreamedTable
 from isthmus.errors import SourceError
 from isthmus.files import replacing
-from isthmus.types import Array, Source
+from isthmus.types import Array
 
 Write = Callable[[Source, Any], None]
 
 
-def have_cells(path: str, target: Path, source: Source) -> bool:
+def can_copy_cells(path: str, target: Path, source: Source) -> bool:
     """Whether rows of the text table `path` go to another one, so that cells can be copied."""
-    suffixes = {Path(path).suffix.lower(), target.suffix.lower()}
-    return suffixes <= set(DELIMITERS) and isinstance(source, FrameSource | TableBlocks)
+    are_text = _delimiter(Path(path)) is not None and _delimiter(target) is not None
+    return are_text and isinstance(source, FrameSource | StreamedTable)
 
 
 @contextmanager
@@ -38,8 +40,11 @@ def filling_cells(
     Raises SourceError where the file no longer has those rows, or writing fails.
     """
     file = Path(path)
-    found = read_header(file, DELIMITERS[file.suffix.lower()], header)
-    delimiter, cells = DELIMITERS[target.suffix.lower()], _Cells(file, found)
+    file_delimiter, delimiter = _delimiter(file), _delimiter(target)
+    assert file_delimiter is not None
+    assert delimiter is not None
+    found = read_header(file, file_delimiter, header)
+    cells = _Cells(file, file_delimiter, found)
     stack, begun = ExitStack(), False
     with unwritable(target):
         fresh = stack.enter_context(replacing(target, force=force))
@@ -59,6 +64,11 @@ def filling_cells(
     with ending(stack, target):
         yield write
         cells.check_end()
+
+
+def _delimiter(path: Path) -> str | None:
+    chosen = format_of(path)
+    return None if chosen is None else chosen.delimiter
 
 
 def _opened(path: Path) -> IO[str]:
@@ -92,8 +102,8 @@ def _write_lines(out: IO[str], columns: Sequence[Sequence[str]], delimiter: str)
 class _Cells:
     """The cells of a text table as they are written, some rows after the other."""
 
-    def __init__(self, path: Path, header: Header) -> None:
-        self.path, self.header = path, header
+    def __init__(self, path: Path, delimiter: str, header: Header) -> None:
+        self.path, self.delimiter, self.header = path, delimiter, header
         self.reader: Any = None
         self.waiting: Any = None
         """Rows that are read and not taken."""
@@ -128,12 +138,11 @@ class _Cells:
 
         reading = pc.ReadOptions(
             column_names=self.header.names,
-            skip_rows=self.header.empty,
+            skip_rows=self.header.empty_lines,
             skip_rows_after_names=int(self.header.present),
             block_size=min(self.path.stat().st_size + 1, BLOCK_BYTES),
         )
-        delimiter = DELIMITERS[self.path.suffix.lower()]
-        parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+        parsing = pc.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
         converting = pc.ConvertOptions(
             include_columns=list(names),
             column_types=dict.fromkeys(names, pa.binary()),

@@ -7,15 +7,16 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from isthmus.data.columns import Level
+from isthmus.data.columns import Category
 from isthmus.data.schema import FRAMES, Schema
 from isthmus.data.signals.recordings import RecordingSource
-from isthmus.data.splitting.holdout import blocks
+from isthmus.data.source import Source
+from isthmus.data.splitting.holdout import row_blocks
 from isthmus.data.tables.frames import FrameSource
 from isthmus.data.tables.restore import NUMPY_NAMES, cast, restore
-from isthmus.data.tables.streamed import TableBlocks
-from isthmus.data.tables.untyped import put_column
-from isthmus.types import Array, Source
+from isthmus.data.tables.streamed import StreamedTable
+from isthmus.data.tables.untyped import replace_column
+from isthmus.types import Array
 
 WHOLE = ("Boolean", "Int", "UInt")
 """How the dtypes begin whose values have nothing between them."""
@@ -29,13 +30,13 @@ def fill(source: Source, values: Array | None, known: Schema | None = None) -> A
     those, and a column without any value becomes what the model knows it to be.
     """
     if isinstance(source, RecordingSource):
-        joined = [None] * len(source.parts) if values is None else source.joined(values)
+        joined = [None] * len(source.parts) if values is None else source.join(values)
         filled = [fill(part, rows) for part, rows in zip(source.parts, joined, strict=True)]
-        return source.handed_back(filled)
+        return source.in_given_form(filled)
     if isinstance(source, FrameSource):
         if values is None:
             return source.table.to_native()
-        return _fill_frame(source, *_as_known(source, values, known))
+        return _fill_frame(source, *_in_model_dtypes(source, values, known))
     found = source.read(np.arange(len(source)))
     if values is not None and found.dtype.kind == "f":
         found = np.where(np.isnan(found), values, found)
@@ -46,19 +47,20 @@ def fill_each(source: Source, fill_one: Callable[[FrameSource], Any]) -> Any:
     """One pyarrow table of what `fill_one` makes of each piece of a table that stays on disk."""
     import pyarrow as pa
 
-    assert isinstance(source, TableBlocks)
+    assert isinstance(source, StreamedTable)
     return pa.concat_tables([fill_one(frame) for frame in source.frames()])
 
 
-def columns_beside(source: Source) -> list[str]:
+def other_columns(source: Source) -> list[str]:
     """The columns of a table that `fill` gives back and that are not among its features."""
-    if isinstance(source, TableBlocks):
-        kept, read = [n for n in source.records.names if n in source.kept], set(source.picked)
+    if isinstance(source, StreamedTable):
+        names = [name for name in source.records.names if name in source.table_columns]
+        features = set(source.features)
     elif isinstance(source, FrameSource):
-        kept, read = source.table.columns, {str(series.name) for series in source.series}
+        names, features = source.table.columns, {str(series.name) for series in source.series}
     else:
         return []
-    return [name for name in kept if name not in read]
+    return [name for name in names if name not in features]
 
 
 def count_missing(source: Source) -> int:
@@ -67,14 +69,14 @@ def count_missing(source: Source) -> int:
         return sum(count_missing(part) for part in source.parts)
     if isinstance(source, FrameSource):
         return sum(int(source.missing(at).sum()) for at in range(len(source.series)))
-    return sum(int(np.isnan(source.read(block)).sum()) for block in blocks(source))
+    return sum(int(np.isnan(source.read(block)).sum()) for block in row_blocks(source))
 
 
-def count_missing_beside(source: Source) -> dict[str, int]:
+def count_missing_in_other_columns(source: Source) -> dict[str, int]:
     """How many values are missing in columns that are not among the features: they stay so."""
     if not isinstance(source, FrameSource):
         return {}
-    beside = [source.table.get_column(name) for name in columns_beside(source)]
+    beside = [source.table.get_column(name) for name in other_columns(source)]
     counts = {series.name: series.null_count() for series in beside}
     for series in beside:
         if series.dtype.is_float():
@@ -82,7 +84,9 @@ def count_missing_beside(source: Source) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _as_known(source: FrameSource, values: Array, known: Schema | None) -> tuple[Array, Schema]:
+def _in_model_dtypes(
+    source: FrameSource, values: Array, known: Schema | None
+) -> tuple[Array, Schema]:
     """The values as the model's dtypes hold them, and the schema to make columns of them with."""
     own = source.schema
     if known is None or known.container not in FRAMES or len(known.dtypes) != own.n_features:
@@ -90,10 +94,10 @@ def _as_known(source: FrameSource, values: Array, known: Schema | None) -> tuple
     values, dtypes = np.array(values, np.float64), list(own.dtypes)
     natives = None if own.natives is None else list(own.natives)
     for at, dtype in enumerate(known.dtypes):
-        levelled = known.columns is not None and known.columns[at].levelled
-        if dtype.startswith(WHOLE) and not levelled:
+        has_categories = known.columns is not None and known.columns[at].has_categories
+        if dtype.startswith(WHOLE) and not has_categories:
             values[:, at] = cast(values[:, at], NUMPY_NAMES.get(dtype, dtype.lower()))
-        if _says_nothing(source, at):
+        if _has_no_type(source, at):
             dtypes[at] = dtype
             if natives is not None:
                 natives[at] = _native(known, at, own.container, dtype)
@@ -109,7 +113,7 @@ def _native(known: Schema, at: int, container: str, dtype: str) -> str:
     return NUMPY_NAMES.get(dtype, dtype.lower())
 
 
-def _says_nothing(source: FrameSource, at: int) -> bool:
+def _has_no_type(source: FrameSource, at: int) -> bool:
     """Whether neither the values nor the type of a column say what it is."""
     series = source.series[at]
     if series.dtype == nw.Unknown:
@@ -126,15 +130,15 @@ def _fill_frame(source: FrameSource, values: Array, schema: Schema) -> Any:
         return _fill_pandas(source, table.to_native().copy(), made.to_native())
     for at, (series, fresh) in enumerate(zip(source.series, made.iter_columns(), strict=True)):
         missing = source.missing(at)
-        if _says_nothing(source, at) and series.dtype != fresh.dtype:
-            table = put_column(table, fresh.alias(series.name))
+        if _has_no_type(source, at) and series.dtype != fresh.dtype:
+            table = replace_column(table, fresh.alias(series.name))
         elif missing.any() and isinstance(series.dtype, nw.Categorical) and _is_arrow(table):
-            levels = source.schema.columns[at].levels if source.schema.columns else ()
-            filled = _fill_dictionary(series.to_native(), missing, fresh.to_native(), levels)
+            categories = source.schema.columns[at].categories if source.schema.columns else ()
+            filled = _fill_dictionary(series.to_native(), missing, fresh.to_native(), categories)
             table = _with_column(table, str(series.name), filled)
         elif missing.any() and isinstance(series.dtype, nw.Enum):
-            levels = source.schema.columns[at].levels if source.schema.columns else ()
-            table = table.with_columns(_fill_enum(series, missing, fresh, levels))
+            categories = source.schema.columns[at].categories if source.schema.columns else ()
+            table = table.with_columns(_fill_enum(series, missing, fresh, categories))
         elif missing.any():
             known = nw.new_series("known", ~missing, backend=series.implementation)
             table = table.with_columns(series.zip_with(known, fresh.alias(series.name)))
@@ -151,7 +155,9 @@ def _with_column(table: Any, name: str, column: Any) -> Any:
     return nw.from_native(native.set_column(at, name, column), eager_only=True)
 
 
-def _fill_dictionary(column: Any, missing: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+def _fill_dictionary(
+    column: Any, missing: Array, fresh: Any, categories: Sequence[Category]
+) -> Any:
     """(n,) a dictionary column of Arrow filled in; its own levels stay in their order.
 
     Arrow itself would list the levels in the order in which they come.
@@ -165,8 +171,8 @@ def _fill_dictionary(column: Any, missing: Array, fresh: Any, levels: Sequence[L
     filled = fresh.cast(kind.value_type).combine_chunks()
     needed = filled.filter(pa.array(missing)).drop_null().unique().to_pylist()
     # All pieces of ordered levels list the same ones, or a file would have them in another order.
-    needed = [*needed, *levels] if kind.ordered else needed
-    listed = _level_list(own.dictionary.to_pylist(), needed, levels)
+    needed = [*needed, *categories] if kind.ordered else needed
+    listed = _category_list(own.dictionary.to_pylist(), needed, categories)
     dictionary = pa.array(listed, kind.value_type)
     places = pc.index_in(own.dictionary, value_set=dictionary)
     at = pc.if_else(
@@ -179,22 +185,22 @@ def _fill_dictionary(column: Any, missing: Array, fresh: Any, levels: Sequence[L
     return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered)
 
 
-def _fill_enum(series: Any, missing: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+def _fill_enum(series: Any, missing: Array, fresh: Any, categories: Sequence[Category]) -> Any:
     """The same for an Enum of polars, whose levels are part of its type."""
     texts = fresh.cast(nw.String).alias(series.name)
     needed = texts.filter(missing.tolist()).drop_nulls().unique(maintain_order=True).to_list()
-    listed = _level_list(list(series.dtype.categories), needed, levels)
+    listed = _category_list(list(series.dtype.categories), needed, categories)
     known = nw.new_series("known", ~missing, backend=series.implementation)
     return series.cast(nw.String).zip_with(known, texts).cast(nw.Enum(listed))
 
 
-def _level_list(own: list[Any], needed: Sequence[Any], levels: Sequence[Any]) -> list[Any]:
+def _category_list(own: list[Any], needed: Sequence[Any], categories: Sequence[Any]) -> list[Any]:
     """The levels of a column that also `needed` ones fit, in the model's order where it is its."""
-    more = [level for level in dict.fromkeys(needed) if level not in own]
+    more = [category for category in dict.fromkeys(needed) if category not in own]
     if not more:
         return own
-    if [level for level in levels if level in own] == own:
-        return list(levels)
+    if [category for category in categories if category in own] == own:
+        return list(categories)
     return [*own, *more]
 
 
@@ -207,22 +213,24 @@ def _fill_pandas(source: FrameSource, frame: Any, made: Any) -> Any:
             continue
         native, fresh = series.to_native(), made.iloc[:, at]
         fresh.index = native.index
-        if _says_nothing(source, at) and native.dtype != fresh.dtype:
+        if _has_no_type(source, at) and native.dtype != fresh.dtype:
             filled = fresh
         elif hasattr(native, "cat") and hasattr(native.cat, "categories"):
-            levels = source.schema.columns[at].levels if source.schema.columns else ()
-            filled = _fill_categories(native, missing, fresh, levels)
+            categories = source.schema.columns[at].categories if source.schema.columns else ()
+            filled = _fill_categories(native, missing, fresh, categories)
         else:
             filled = native.where(~missing, fresh)
         frame.isetitem(places[str(series.name)], filled)
     return frame
 
 
-def _fill_categories(native: Any, missing: Array, fresh: Any, levels: Sequence[Level]) -> Any:
+def _fill_categories(
+    native: Any, missing: Array, fresh: Any, categories: Sequence[Category]
+) -> Any:
     """A column of pandas' categories filled in; levels it does not have yet are added to it."""
     own = native.cat.categories.tolist()
     values = fresh.astype(object).where(missing, native.astype(object))
-    listed = _level_list(own, values[missing].dropna().unique().tolist(), levels)
+    listed = _category_list(own, values[missing].dropna().unique().tolist(), categories)
     if listed == own:
         return values.astype(native.dtype)
     import pandas as pd

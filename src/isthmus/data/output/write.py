@@ -1,4 +1,4 @@
-"""Restored rows go to a file or a folder of images: whole, or not at all."""
+"""Writes restored rows to a file or a folder of images, completely or not at all."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -6,19 +6,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.formats import KNOWN, Format, format_of
-from isthmus.data.formats.idx import IDX
+from isthmus.data.formats import Format, format_names, format_of
 from isthmus.data.formats.images import IMAGES
-from isthmus.data.formats.npy import NPY
-from isthmus.data.formats.npz import NPZ
-from isthmus.data.formats.tensors import SAFETENSORS
+from isthmus.data.formats.values import named_by_target
 from isthmus.data.schema import Schema
 from isthmus.data.tables.restore import is_special
 from isthmus.errors import RequestError, SourceError
 from isthmus.files import replacing
 
 PNG = ".png"
-NUMBERS_ALONE = (NPY, NPZ, SAFETENSORS, IDX)
 
 
 def write_rows(
@@ -29,26 +25,30 @@ def write_rows(
     row_names: Sequence[str] | None = None,
     force: bool = False,
 ) -> None:
-    """Writes the rows that `restore` gave in the format that the suffix of `path` names.
+    """Writes rows returned by `restore` in the format that the suffix of `path` names.
 
-    A path without a suffix becomes a folder of PNG images, named after `row_names`. Nothing is
-    replaced without `force`, and what goes wrong on the way leaves nothing behind.
+    A path without a suffix becomes a folder of PNG images, named after `row_names`. An existing
+    file is replaced only with `force`, and a failed write leaves no partial file.
 
-    Raises RequestError where the format cannot hold the rows, SourceError where writing fails.
+    Raises RequestError if the format cannot hold the rows, SourceError if writing fails.
     """
     target = Path(path)
     chosen = output_format(target)
     check_target(target, chosen)
     check_holds(target, schema)
-    with unwritable(target), replacing(target, folder=chosen.folder, force=force) as fresh:
-        _write_into(chosen, fresh, target, values, schema, row_names)
+    with (
+        unwritable(target),
+        replacing(target, folder=chosen.is_folder, force=force) as fresh,
+        named_by_target(fresh, target),
+    ):
+        chosen.write(fresh, values, schema, row_names)
 
 
 @contextmanager
 def ending(stack: ExitStack, target: Path) -> Iterator[None]:
-    """Close the stack that writes to `target` behind a block, in which it is told what went wrong.
+    """Closes the stack that writes to `target` after a block, and passes it the block's error.
 
-    What fails while it closes is a failure to write; what fails in the block is not.
+    An error while closing is a failed write; an error in the block is not.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def ending(stack: ExitStack, target: Path) -> Iterator[None]:
 
 @contextmanager
 def unwritable(target: Path) -> Iterator[None]:
-    """Turns what the system says of a failed write into one SourceError."""
+    """Turns an OSError of a write to `target` into one SourceError."""
     try:
         yield
     except OSError as error:
@@ -73,23 +73,9 @@ def unwritable(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_into(
-    chosen: Format,
-    fresh: Path,
-    target: Path,
-    values: Any,
-    schema: Schema,
-    row_names: Sequence[str] | None,
-) -> None:
-    try:
-        chosen.write(fresh, values, schema, row_names)
-    except RequestError as error:  # people know the file by the name they gave
-        raise RequestError(str(error).replace(str(fresh), str(target))) from error
-
-
 def check_target(folder: Path, chosen: Format) -> None:
     """Raise RequestError where replacing a folder would lose more than what we write there."""
-    if chosen.folder:
+    if chosen.is_folder:
         check_replaceable(folder, (PNG,), "PNG image")
 
 
@@ -98,35 +84,54 @@ def check_replaceable(folder: Path, suffixes: Sequence[str], what: str) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.lower().endswith(tuple(suffixes)):
             raise RequestError(
-                f"{folder}: holds {path.relative_to(folder)}, which is no {what} and would be "
+                f"{folder}: holds {path.relative_to(folder)}, which is not a {what} and would be "
                 "lost, so it is not replaced; choose another name"
             )
 
 
 def output_format(path: str | Path) -> Format:
-    """The format that `write_rows` would use for `path`; RequestError where there is none."""
+    """The format that `write_rows` would use for `path`; RequestError if there is none."""
     target = Path(path)
+    chosen = format_of(target)
     if not target.suffix:
-        return format_of(target) or IMAGES
-    found = format_of(target)
-    if found is None or found.folder:
+        return chosen or IMAGES
+    if chosen is None or chosen.is_folder:
         raise RequestError(
-            f"{target}: the suffix {target.suffix!r} is not known; use one of {KNOWN}, or a name "
-            "without a suffix for a folder of images"
+            f"{target}: the suffix {target.suffix!r} is not known; use one of {format_names()}, "
+            "or a name without a suffix for a folder of images"
         )
-    return found
+    return chosen
 
 
 def check_holds(target: Path, schema: Schema) -> None:
-    """Raise RequestError where rows hold text or dates, and the format numbers alone."""
-    if schema.columns is None or output_format(target) not in NUMBERS_ALONE:
-        return
-    remedy = f"and {target.suffix} holds numbers alone; write to .csv, .tsv or .parquet"
-    dtypes = schema.dtypes * (len(schema.columns) if len(schema.dtypes) == 1 else 1)
-    for name, column, dtype in zip(schema.feature_names(), schema.columns, dtypes, strict=True):
+    """Raise RequestError if the format cannot hold the rows: their shape, or text and dates."""
+    chosen = output_format(target)
+    if chosen.holds_text:
+        _check_table(target, schema)
+    elif schema.columns is not None and not chosen.is_folder:
+        _check_numbers(target, schema)
+
+
+def _check_table(target: Path, schema: Schema) -> None:
+    if len(schema.shape) != 1:
+        others = format_names(lambda entry: not entry.holds_text)
+        folder = ", or to a folder (a name without a dot)" * (schema.layout == "image")
+        raise RequestError(
+            f"{target}: rows of shape {schema.shape} do not fit a table; write them to "
+            f"{others}{folder}"
+        )
+
+
+def _check_numbers(target: Path, schema: Schema) -> None:
+    columns = schema.columns or ()
+    dtypes = schema.dtypes * (len(columns) if len(schema.dtypes) == 1 else 1)
+    for name, column, dtype in zip(schema.feature_names(), columns, dtypes, strict=True):
         if is_special(column, dtype):
-            what = "dates" if column.role == "datetime" else "text"
-            raise RequestError(f"{target}: column {name!r} is {what}, {remedy}")
+            tables = format_names(lambda entry: entry.holds_text)
+            raise RequestError(
+                f"{target}: column {name!r} is {'dates' if column.role == 'datetime' else 'text'}, "
+                f"and {target.suffix} holds only numbers; write to {tables}"
+            )
 
 
 def table_schema(names: Sequence[str], dtype: str = "float32") -> Schema:

@@ -1,114 +1,115 @@
-"""Dates, moments and spans of time become one number each, in the unit of their column."""
+"""Turns dates, timestamps and durations into numbers, in the unit of their column."""
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from isthmus.data.arrays import fault
-from isthmus.data.columns import Column
+from isthmus.data.arrays import data_error
+from isthmus.data.columns import Column, TimeType
 from isthmus.types import Array
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
-"""Microseconds in a unit of time; nanoseconds come a thousand in each."""
+"""Microseconds per unit of time; a microsecond has 1000 nanoseconds."""
 
 DAY, MILLISECONDS = 86_400_000_000, 86_400_000
-"""Microseconds and milliseconds in a day."""
+"""Microseconds and milliseconds per day."""
 
 EARLIEST = int(np.datetime64("0001-01-01", "us").astype(int))
 LATEST = int(np.datetime64("9999-12-31T23:59:59.999999", "us").astype(int))
 
-WORDS = {
+TIME_TYPE_NAMES = {
     "date": "dates",
-    "naive": "moments without a time zone",
-    "zoned": "moments in a time zone",
-    "span": "spans of time",
+    "naive": "timestamps without a time zone",
+    "zoned": "timestamps with a time zone",
+    "duration": "durations",
 }
-
 
 DATE = re.compile(
     r"[ \t]*(([0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"([ T]([0-9]{2}(:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?))?)"
     r"(?P<zone>Z|[+-][0-9]{2}(:?[0-9]{2})?)?[ \t]*"
 )
-"""Text that is a date or a moment to readers of CSV, perhaps with a time zone."""
+"""Text that CSV readers take for a date or a timestamp, perhaps with a time zone."""
 
 
-def reads_as_date(value: Any) -> bool:
-    """Whether a value is text that a reader of CSV takes for a date or a moment without a zone."""
-    found = DATE.fullmatch(value) if isinstance(value, str) else None
-    return found is not None and found["zone"] is None and _is_real(found)
+def parses_as_date(value: object) -> bool:
+    """Whether a value is text that CSV readers take for a date or a timestamp without a zone."""
+    match = DATE.fullmatch(value) if isinstance(value, str) else None
+    return match is not None and match["zone"] is None and _exists(match)
 
 
-def reads_as_zoned(value: Any) -> bool:
-    """Whether a value is text that a reader of CSV takes for a moment in a time zone."""
-    found = DATE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or found["zone"] is None:
+def parses_as_zoned_datetime(value: object) -> bool:
+    """Whether a value is text that CSV readers take for a timestamp with a time zone."""
+    match = DATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match["zone"] is None:
         return False
-    return found[3] is not None and _is_real(found)
+    return match[3] is not None and _exists(match)
 
 
-def _is_real(found: re.Match[str]) -> bool:
+def _exists(match: re.Match[str]) -> bool:
     """Whether there is such a day and time of day."""
     try:
-        datetime.fromisoformat(f"{found[2]}T{found[4] or '00'}")
+        datetime.fromisoformat(f"{match[2]}T{match[4] or '00'}")
     except ValueError:
         return False
     return True
 
 
-def is_moment(found: Any) -> bool:
-    """Whether an Arrow type is a date, a moment or a span of time."""
-    return moment_of(found) is not None
+def is_time_type(kind: "pa.DataType") -> bool:
+    """Whether an Arrow type is a date, a timestamp or a duration."""
+    return time_type_of(kind) is not None
 
 
-def moment_of(found: Any) -> str | None:
-    """Which of `columns.Moment` an Arrow type is, or None."""
+def time_type_of(kind: "pa.DataType") -> TimeType | None:
+    """The time type of an Arrow type, or None if it is not one of time."""
     import pyarrow as pa
 
-    if pa.types.is_timestamp(found):
-        return "naive" if found.tz is None else "zoned"
-    if pa.types.is_duration(found):
-        return "span"
-    return "date" if pa.types.is_date(found) else None
+    if pa.types.is_timestamp(kind):
+        return "naive" if kind.tz is None else "zoned"
+    if pa.types.is_duration(kind):
+        return "duration"
+    return "date" if pa.types.is_date(kind) else None
 
 
-def moments(array: Any, column: Column, name: str, origin: str, first_row: int) -> Array:
-    """(n,): an Arrow array of dates, moments or spans in the unit of `column`, NaN where missing.
+def timestamps(array: "pa.Array", column: Column, name: str, origin: str, first_row: int) -> Array:
+    """(n,): an Arrow array of dates, timestamps or durations in the column's unit; NaN if missing.
 
-    A date is the moment at which it begins. Raises DataError (SourceError for a file) for a year
-    that no date has, and for moments that are not known to be those of the column: in a time zone
-    where that has none, or spans.
+    A date counts as its first moment. Raises DataError (SourceError for a file) for a year that
+    dates cannot have, and for another time type than the column's, unless both have no zone.
     """
-    found = str(moment_of(array.type))
-    if column.moment and found != column.moment and array.null_count < len(array):
-        _check_alike(found, column.moment, name, origin)
+    time_type = cast("TimeType", time_type_of(array.type))
+    if column.time_type and time_type != column.time_type and array.null_count < len(array):
+        _check_same(time_type, column.time_type, name, origin)
     numbers = _microseconds(array)
-    if found != "span":
+    if time_type != "duration":
         _check_years(numbers, name, origin, first_row)
-    return numbers / DAY if (column.moment or found) == "date" else numbers
+    return numbers / DAY if (column.time_type or time_type) == "date" else numbers
 
 
-def _check_alike(found: str, wanted: str, name: str, origin: str) -> None:
-    if {found, wanted} <= {"date", "naive"}:
+def _check_same(time_type: TimeType, fitted: TimeType, name: str, origin: str) -> None:
+    if {time_type, fitted} <= {"date", "naive"}:
         return
-    remedy = "give what the model knows"
-    if wanted == "zoned":
+    remedy = "give the same as in training"
+    if fitted == "zoned":
         remedy = "say in which zone they are (pandas: .dt.tz_localize)"
-    if found == "zoned":
+    if time_type == "zoned":
         remedy = (
             "leave the zone out (pandas: .dt.tz_convert to the one meant, .dt.tz_localize(None))"
         )
-    raise fault(
+    raise data_error(
         origin,
-        f"column {name!r} holds {WORDS[found]}, and the model was fitted on {WORDS[wanted]}; "
-        f"{remedy}",
+        f"column {name!r} holds {TIME_TYPE_NAMES[time_type]}, and the model was fitted on "
+        f"{TIME_TYPE_NAMES[fitted]}; {remedy}",
     )
 
 
-def _microseconds(array: Any) -> Array:
-    """(n,): microseconds, since 1970 but for spans; NaN where one is missing."""
+def _microseconds(array: "pa.Array") -> Array:
+    """(n,): microseconds, since 1970 unless they are durations; NaN where one is missing."""
     import pyarrow as pa
 
     missing = array.is_null().to_numpy(zero_copy_only=False)
@@ -127,12 +128,12 @@ def _microseconds(array: Any) -> Array:
 
 
 def _check_years(numbers: Array, name: str, origin: str, first_row: int) -> None:
-    """Raise where a moment, in microseconds since 1970, lies in no year that a date can have."""
+    """Raise if a timestamp, in microseconds since 1970, lies outside the years 1 to 9999."""
     beyond = (numbers < EARLIEST) | (numbers > LATEST)
     if beyond.any():
         row = int(np.argmax(beyond))
         year = 1970 + int(numbers[row] / (365.2425 * DAY))
-        raise fault(
+        raise data_error(
             origin,
             f"column {name!r}: the date at row {first_row + row}, counting from 0, lies in the "
             f"year {year}, and dates have years from 1 to 9999; correct it, or leave the column "

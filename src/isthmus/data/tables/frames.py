@@ -1,36 +1,39 @@
-"""Rows of a pandas, polars or pyarrow table, each column as one number."""
+"""A source over the rows of a pandas, polars or pyarrow table."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import narwhals as nw
 import numpy as np
 
-from isthmus.data.arrays import IN_MEMORY, fault
-from isthmus.data.columns import Column, check_roles, listed, unknown
+from isthmus.data.arrays import IN_MEMORY, data_error
+from isthmus.data.columns import Column, check_roles, describe_unknown, listed
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
-from isthmus.data.tables.datetimes import moment_of
-from isthmus.data.tables.infer import check_declared, left_out_in_words, recognise
+from isthmus.data.source import Source, SourceView
+from isthmus.data.tables.datetimes import time_type_of
+from isthmus.data.tables.infer import check_declared, infer_column, left_out_remarks
 from isthmus.data.tables.pandas_metadata import numpy_types
-from isthmus.data.tables.to_numbers import arrow_of, as_numbers, plain_numbers
-from isthmus.data.tables.untyped import lacks_type, text_columns, with_types
-from isthmus.errors import RequestError
-from isthmus.types import Array, Index, Source
+from isthmus.data.tables.to_numbers import Series, arrow_of, as_numbers, plain_numbers
+from isthmus.data.tables.untyped import Frame, has_no_type, text_columns, with_model_types
+from isthmus.errors import RequestError, SourceError
+from isthmus.types import Array, Index
 
-Frame = nw.DataFrame[Any]
-Series = nw.Series[Any]
-SHOWN_LEVELS = 5
-NOTHING: Mapping[str, str] = MappingProxyType({})
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+SHOWN_CATEGORIES = 5
+NO_ROLES: Mapping[str, str] = MappingProxyType({})
 
 
-class FrameSource:
-    """Rows of columns that may differ in dtype; a row is read in the dtype common to all.
+class FrameSource(Source):
+    """Rows of a table in memory; they are read in the dtype common to all columns.
 
-    Gaps are NaN. Integers beyond 2**53 are exact only while every column is an integer.
+    Missing values are NaN. Integers beyond 2**53 are exact only if every column is an integer.
     """
 
     def __init__(
@@ -44,33 +47,27 @@ class FrameSource:
         left_out: Iterable[Series] = (),
     ) -> None:
         self.table = table
-        """All columns that were given, as they were."""
+        """All columns that were given, unchanged."""
 
         self.series = tuple(series)
+        """The columns that are features."""
+
         self.left_out = tuple(left_out)
-        """Columns that identify rows here, and may be something else to a model."""
+        """Columns that identify rows here, and may be features of a fitted model."""
 
         self.schema = schema
         self.origin = origin
         self.remarks = tuple(remarks)
-        """What is worth knowing of how the rows were understood."""
-
-        self.read_text: Callable[[Sequence[str]], Any] | None = None
-        """What reads columns of a file of text once more, as they are written."""
+        self.read_text: Callable[[Sequence[str]], pa.Table] | None = None
+        """Reads columns of a text file again, with their cells as text."""
 
         self.is_piece = False
-        """Whether these are some rows of a table, the whole of which tells the types."""
-
-        self.first_row = 0
-        """What to add to a row's number in a message."""
-
-        self.strange: tuple[str, ...] = ()
-        """What is worth knowing of values that are none of a model's levels."""
+        """Whether these are some rows of a larger table, which decides about the types."""
 
         columns = schema.columns or (Column(),) * len(self.series)
         self.columns = tuple(
-            as_numbers(one, column, origin)
-            for one, column in zip(self.series, columns, strict=True)
+            as_numbers(values, column, origin)
+            for values, column in zip(self.series, columns, strict=True)
         )
         common = np.result_type(*self.columns) if self.columns else np.dtype(np.float64)
         self.dtype = common.newbyteorder("=")
@@ -81,83 +78,133 @@ class FrameSource:
 
     def read(self, rows: Index) -> Array:
         """The chosen rows, (len(rows), D)."""
-        chosen = np.empty((len(rows), len(self.columns)), self.dtype)
-        for position, column in enumerate(self.columns):
-            chosen[:, position] = column[rows]
-        return chosen
+        values = np.empty((len(rows), len(self.columns)), self.dtype)
+        for index, column in enumerate(self.columns):
+            values[:, index] = column[rows]
+        return values
 
     def read_as(self, schema: Schema) -> "FrameSource":
-        """The same rows, their columns picked and coded as those of `schema` are.
+        """The same rows with the columns of a fitted model's `schema`.
 
-        Values that are no level of a column of `schema` are missing, which `strange` tells.
+        Values that are not among a column's categories become missing; `unknown_values` reports
+        them.
         """
-        known = self._known()
-        picked = self.series if schema.names is None else [known[name] for name in schema.names]
-        table, known = self._with_text(schema, [str(series.name) for series in picked])
-        picked = [known[str(series.name)] for series in picked]
-        picked, table, dtypes = with_types(table, picked, schema)
-        own = schema_of(
-            picked,
-            table.to_native(),
-            self.schema.container,
-            self.schema.layout,
-            named=self.schema.names is not None,
-            columns=schema.columns,
-            given=schema.given,
-        )
-        restored = (dtypes.get(at, dtype) for at, dtype in enumerate(own.dtypes))
-        own = replace(own, dtypes=tuple(restored))
-        found = FrameSource(table, picked, own, origin=self.origin)
-        found.strange = tuple(found._unseen())
-        return found
-
-    def _known(self) -> dict[str, Series]:
-        return {str(series.name): series for series in (*self.series, *self.left_out)}
-
-    def _with_text(self, schema: Schema, names: Sequence[str]) -> tuple[Frame, dict[str, Series]]:
-        """The table and its columns, those that are names to a model as they are written."""
-        table, known = self.table, self._known()
-        texts = text_columns(schema, names, list(known))
-        texts = [name for name in texts if known[name].dtype != nw.String]
+        by_name = self._by_name()
+        names = [str(s.name) for s in self.series] if schema.names is None else list(schema.names)
+        table = self.table
+        texts = text_columns(schema, names, list(by_name))
+        texts = [name for name in texts if by_name[name].dtype != nw.String]
         if self.read_text is not None and texts:
             fresh = nw.from_native(self.read_text(texts), eager_only=True)
             table = table.with_columns(*fresh.iter_columns())
-            known |= {str(series.name): series for series in fresh.iter_columns()}
-        return table, known
+            by_name |= {str(series.name): series for series in fresh.iter_columns()}
+        return _source_with_schema(
+            table,
+            [by_name[name] for name in names],
+            schema,
+            layout=self.schema.layout,
+            named=self.schema.names is not None,
+            origin=self.origin,
+        )
 
-    def lacks_types(self, schema: Schema) -> bool:
+    def _by_name(self) -> dict[str, Series]:
+        return {str(series.name): series for series in (*self.series, *self.left_out)}
+
+    def has_untyped_columns(self, schema: Schema) -> bool:
         """Whether a column has no value, and so not the type that it has in `schema`."""
         if self.is_piece:
             return False
-        known, names = self._known(), schema.names
-        series = self.series if names is None else [known[name] for name in names]
-        return any(lacks_type(one, schema, at) for at, one in enumerate(series))
+        by_name, names = self._by_name(), schema.names
+        series = self.series if names is None else [by_name[name] for name in names]
+        return any(has_no_type(values, schema, index) for index, values in enumerate(series))
 
-    def missing(self, position: int) -> Array:
-        """(n,) bool: where a column has no value; one that is none of its levels is a value."""
-        series, numbers = self.series[position], self.columns[position]
-        if self.schema.columns is not None and self.schema.columns[position].levelled:
+    def missing(self, index: int) -> Array:
+        """(n,) bool: which values of a column are missing; unknown categories are not."""
+        series, numbers = self.series[index], self.columns[index]
+        if self.schema.columns is not None and self.schema.columns[index].has_categories:
             return np.asarray(series.is_null().to_numpy(), bool)
         return np.asarray(np.isnan(numbers))
 
-    def _unseen(self) -> Iterable[str]:
-        """One line for each column that has values which are none of its levels."""
+    def _describe_unknown(self) -> Iterable[str]:
+        """One line per column with values that are not among its categories."""
         for series, column, numbers in zip(
             self.series, self.schema.columns or (), self.columns, strict=False
         ):
-            strange = np.isnan(numbers) & ~series.is_null().to_numpy() if column.levelled else None
-            if strange is not None and strange.any():
-                at = np.flatnonzero(strange)
-                values = list(dict.fromkeys(series[at[:1000].tolist()].to_list()))
+            if not column.has_categories:
+                continue
+            rows = np.flatnonzero(np.isnan(numbers) & ~series.is_null().to_numpy())
+            if len(rows):
+                values = list(dict.fromkeys(series[rows[:1000].tolist()].to_list()))
                 yield (
-                    f"{self.origin}: column {str(series.name)!r}: {unknown(len(at))}: "
-                    f"{listed(values[:SHOWN_LEVELS])}"
+                    f"{self.origin}: column {str(series.name)!r}: {describe_unknown(len(rows))}: "
+                    f"{listed(values[:SHOWN_CATEGORIES])}"
                 )
 
 
+def _source_with_schema(
+    table: Frame,
+    series: Sequence[Series],
+    schema: Schema,
+    *,
+    layout: Layout,
+    named: bool,
+    origin: str,
+) -> FrameSource:
+    """A source over `series`, the columns of a fitted model's `schema` in its order."""
+    series, table, dtypes = with_model_types(table, series, schema)
+    own = schema_of(
+        series,
+        table.to_native(),
+        _container(table),
+        layout,
+        named=named,
+        columns=schema.columns,
+        given=schema.given,
+    )
+    restored = (dtypes.get(index, dtype) for index, dtype in enumerate(own.dtypes))
+    source = FrameSource(table, series, replace(own, dtypes=tuple(restored)), origin=origin)
+    source.unknown_values = tuple(source._describe_unknown())
+    return source
+
+
+def frame_with_schema(
+    frame: object, schema: Schema, *, origin: str, layout: Layout | None = None
+) -> FrameSource:
+    """A source over a table read from a file, with the columns of a fitted model's `schema`.
+
+    Nothing is inferred. Raises SourceError if a column of numbers or dates is text.
+    """
+    check_layout(layout, origin)
+    table = _narwhals(frame, origin)
+    series = [table.get_column(name) for name in schema.names or ()]
+    for index, values in enumerate(series):
+        has_text = schema.columns is not None and schema.columns[index].has_categories
+        if values.dtype == nw.String and not has_text:
+            infer_column(values, None, origin)  # its message names the unparsable value
+    return _source_with_schema(
+        table, series, schema, layout=layout or "table", named=True, origin=origin
+    )
+
+
+def columns_of_model(names: Sequence[str], schema: Schema, origin: str) -> list[str]:
+    """The columns of a file that a fitted model uses or left out, in the file's order.
+
+    Raises SourceError if one that it uses is missing.
+    """
+    expected = schema.names or ()
+    missing = [name for name in expected if name not in names]
+    if missing:
+        raise SourceError(
+            f"{origin}: the columns are not those the model was fitted on: expected "
+            f"{listed(expected)}; found {listed(names)}; missing {listed(missing)}"
+        )
+    wanted = {*expected, *schema.left_out}
+    return [name for name in names if name in wanted]
+
+
 def schema_of(
-    kept: Sequence[Series],
-    table: Any,
+    series: Sequence[Series],
+    table: object,
     container: Container,
     layout: Layout,
     *,
@@ -165,36 +212,30 @@ def schema_of(
     columns: tuple[Column, ...] | None,
     given: tuple[str, ...] | None = None,
 ) -> Schema:
-    """The schema of these columns, of a table in this library; it may be one without its rows."""
-    labels: tuple[Any, ...] = tuple(series.name for series in kept)
-    plain = all(isinstance(label, str) for label in labels)
-    default = not plain and labels == tuple(range(len(labels)))
+    """The schema of columns of a table in its own library; it may be a table without its rows."""
+    labels: tuple[Any, ...] = tuple(values.name for values in series)
+    are_text = all(isinstance(label, str) for label in labels)
+    default = not are_text and labels == tuple(range(len(labels)))
     return Schema(
         layout=layout,
-        shape=(len(kept),),
-        dtypes=tuple(_dtype_name(series) for series in kept),
+        shape=(len(series),),
+        dtypes=tuple(_dtype_name(values) for values in series),
         container=container,
         names=tuple(map(str, labels)) if named and not default else None,
-        natives=_natives(kept, container),
+        natives=_native_dtypes(series, container),
         numpy_types=numpy_types(table, labels) if container == "pyarrow" else None,
-        labels=None if plain or default else tuple(_plain(label) for label in labels),
+        labels=None if are_text or default else tuple(_python_label(label) for label in labels),
         columns=columns,
         given=given,
     )
 
 
-class PickedSource:
+class PickedSource(SourceView):
     """Some columns of a table source, in a chosen order."""
 
     def __init__(self, source: Source, picked: Sequence[int]) -> None:
-        self.source = source
         self.picked = np.asarray(picked, np.intp)
-        self.schema = _picked_schema(source.schema, self.picked)
-        self.origin = source.origin
-
-    def __len__(self) -> int:
-        """How many rows there are."""
-        return len(self.source)
+        super().__init__(source, _picked_schema(source.schema, self.picked))
 
     def read(self, rows: Index) -> Array:
         """The chosen rows, (len(rows), D)."""
@@ -202,80 +243,101 @@ class PickedSource:
 
 
 def _picked_schema(schema: Schema, picked: Index) -> Schema:
-    def some(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    def pick_from(values: tuple[T, ...] | None) -> tuple[T, ...] | None:
         return values and tuple(values[index] for index in picked)
 
     return replace(
         schema,
         shape=(len(picked),),
-        dtypes=schema.dtypes if len(schema.dtypes) == 1 else some(schema.dtypes) or (),
-        names=some(schema.names),
-        natives=some(schema.natives),
-        numpy_types=some(schema.numpy_types),
-        labels=some(schema.labels),
-        columns=some(schema.columns),
+        dtypes=schema.dtypes if len(schema.dtypes) == 1 else pick_from(schema.dtypes) or (),
+        names=pick_from(schema.names),
+        natives=pick_from(schema.natives),
+        numpy_types=pick_from(schema.numpy_types),
+        labels=pick_from(schema.labels),
+        columns=pick_from(schema.columns),
     )
 
 
 def frame_source(
-    frame: Any,
+    frame: object,
     *,
     origin: str = IN_MEMORY,
     columns: Sequence[str] | None = None,
     drop: Sequence[str] = (),
     layout: Layout | None = None,
     named: bool = True,
-    roles: Mapping[str, str] = NOTHING,
+    roles: Mapping[str, str] = NO_ROLES,
 ) -> FrameSource:
     """A source over the columns of a pandas, polars or pyarrow table.
 
-    `columns` keeps and `drop` leaves out columns by name. `layout="signal"` reads each row as one
-    signal along the columns. `named=False` is for a table that came without a header. `roles` says
-    what columns mean, by name: one of `columns.ROLES`, or "identifier" for one to leave out; the
-    others are recognised. A column of a type that nothing is known of raises DataError naming it.
+    Parameters:
+        frame: The table.
+        origin: What messages call it.
+        columns: The names of the columns to read; None: all.
+        drop: The names of columns to leave out.
+        layout: "signal" reads each row as one signal along the columns.
+        named: False for a table from a file without a header.
+        roles: The role of columns by name: one of `columns.ROLES`, or "identifier" for a column to
+            leave out. The roles of other columns are inferred.
+
+    Raises:
+        DataError: A column has a type that is not supported.
+        RequestError: A column or a role does not exist.
+
+    Example:
+        >>> import pandas as pd
+        >>> from isthmus.data.tables.frames import frame_source
+        >>> source = frame_source(pd.DataFrame({"size": [1.5, 2.0], "color": ["red", "blue"]}))
+        >>> source.schema.columns[1].categories
+        ('blue', 'red')
+        >>> source.read([0, 1]).tolist()
+        [[1.5, 1.0], [2.0, 0.0]]
     """
-    if layout not in (None, "table", "signal"):
-        raise RequestError(f"{origin}: a table cannot be read with layout={layout!r}; leave it out")
+    check_layout(layout, origin)
     table = _narwhals(frame, origin)
-    known = {str(series.name): series for series in table.iter_columns()}
-    kept = [known[name] for name in pick(list(known), columns, drop, origin)]
-    given_roles, roles = roles, check_roles(roles, known, origin)
-    found = {name: recognise(known[name], roles.get(name), origin) for name in map(_name, kept)}
-    for name, (column, _) in found.items():
+    by_name = {str(series.name): series for series in table.iter_columns()}
+    names = pick(list(by_name), columns, drop, origin)
+    given_roles, roles = roles, check_roles(roles, by_name, origin)
+    inferred = {name: infer_column(by_name[name], roles.get(name), origin) for name in names}
+    for name, (column, _) in inferred.items():
         if column is not None:
             check_declared(name, column, roles, given_roles, origin)
-    reasons = {name: one.why for name, one in found.items() if one.column is None}
-    given = [_name(series) for series in kept]
-    left_out = [series for series in kept if _name(series) in reasons]
-    kept = [series for series in kept if _name(series) not in reasons]
+    reasons = {name: result.reason for name, result in inferred.items() if result.column is None}
+    features = [name for name in names if name not in reasons]
     schema = schema_of(
-        kept,
+        [by_name[name] for name in features],
         table.to_native(),
-        cast("Container", table.implementation.value),
+        _container(table),
         layout or "table",
         named=named,
-        columns=unless_plain([found[_name(series)].column for series in kept]),
-        given=tuple(given) if reasons else None,
+        columns=unless_all_numeric([inferred[name].column for name in features]),
+        given=tuple(names) if reasons else None,
     )
     return FrameSource(
         table,
-        kept,
+        [by_name[name] for name in features],
         schema,
         origin=origin,
-        remarks=left_out_in_words(reasons),
-        left_out=left_out,
+        remarks=left_out_remarks(reasons),
+        left_out=[by_name[name] for name in names if name in reasons],
     )
 
 
-def _name(series: Series) -> str:
-    return str(series.name)
+def check_layout(layout: Layout | None, origin: str) -> None:
+    """Raise RequestError for a layout that a table cannot have."""
+    if layout not in (None, "table", "signal"):
+        raise RequestError(f"{origin}: a table cannot be read with layout={layout!r}; leave it out")
 
 
-def unless_plain(columns: Sequence[Column | None]) -> tuple[Column, ...] | None:
-    """The columns, or None where all are numbers or truths, as most tables' are."""
-    known = tuple(column for column in columns if column is not None)
-    plain = all(column.role in ("numeric", "boolean") for column in known)
-    return None if plain else known
+def _container(table: Frame) -> Container:
+    return cast("Container", table.implementation.value)
+
+
+def unless_all_numeric(columns: Sequence[Column | None]) -> tuple[Column, ...] | None:
+    """The columns, or None if all are numbers or booleans, as in most tables."""
+    present = tuple(column for column in columns if column is not None)
+    numeric = all(column.role in ("numeric", "boolean") for column in present)
+    return None if numeric else present
 
 
 def _narwhals(frame: Any, origin: str) -> Frame:
@@ -283,66 +345,69 @@ def _narwhals(frame: Any, origin: str) -> Frame:
     names = [str(label) for label in labels]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise fault(origin, f"several columns are named {listed(twice)}; give each its own name")
-    odd = [label for label in labels if not isinstance(label, (str, int, float, np.number))]
-    if odd:
-        raise fault(
-            origin,
-            f"the column label {odd[0]!r} is neither text nor a number; "
-            "name the columns with X.columns = X.columns.map(str)",
+        raise data_error(
+            origin, f"several columns are named {listed(twice)}; give each its own name"
         )
+    for label in labels:
+        if not isinstance(label, (str, int, float, np.number)):
+            raise data_error(
+                origin,
+                f"the column label {label!r} is neither text nor a number; "
+                "name the columns with X.columns = X.columns.map(str)",
+            )
     table = nw.from_native(frame, eager_only=True)
     if table.implementation.value not in FRAMES:
-        raise fault(origin, f"{type(frame)} is not known; convert it to one of {', '.join(FRAMES)}")
+        raise data_error(
+            origin, f"{type(frame)} is not known; convert it to one of {', '.join(FRAMES)}"
+        )
     return cast("Frame", table)
 
 
 def pick(
-    known: Sequence[str], columns: Sequence[str] | None, drop: Sequence[str], origin: str
+    names: Sequence[str], columns: Sequence[str] | None, drop: Sequence[str], origin: str
 ) -> list[str]:
-    """The names of `columns` (default: all that are `known`) less those of `drop`."""
-    kept = list(known) if columns is None else list(dict.fromkeys(columns))
-    names, left_out = set(known), set(drop)
-    for name in (*kept, *drop):
-        if name not in names:
+    """The names in `columns` (default: all `names`) without those in `drop`."""
+    wanted = list(names) if columns is None else list(dict.fromkeys(columns))
+    existing, dropped = set(names), set(drop)
+    for name in (*wanted, *drop):
+        if name not in existing:
             raise RequestError(
-                f"{origin}: there is no column {name!r}; the columns are {listed(known)}"
+                f"{origin}: there is no column {name!r}; the columns are {listed(names)}"
             )
-    return [name for name in kept if name not in left_out]
+    return [name for name in wanted if name not in dropped]
 
 
 def _dtype_name(series: Series) -> str:
     if series.dtype in (nw.Unknown, nw.Object):
-        return _named_by_arrow(series)
+        return _dtype_name_by_arrow(series)
     return "Enum" if series.dtype == nw.Enum else str(series.dtype)
 
 
-def _named_by_arrow(series: Series) -> str:
-    """For objects: what they are, where they are not numbers."""
+def _dtype_name_by_arrow(series: Series) -> str:
+    """The dtype name of a column of objects; Arrow tells which dates they are."""
     if plain_numbers(series) is not None:
         return "Float64" if series.dtype == nw.Unknown else "Object"
     import pyarrow as pa
 
     array = arrow_of(series)
-    if array is None or moment_of(array.type) is None:
+    if array is None or time_type_of(array.type) is None:
         return "Float64"
-    kind = nw.from_native(pa.chunked_array([array.slice(0, 0)]), series_only=True).dtype
-    return "Date" if kind == nw.Unknown else str(kind)
+    dtype = nw.from_native(pa.chunked_array([array.slice(0, 0)]), series_only=True).dtype
+    return "Date" if dtype == nw.Unknown else str(dtype)
 
 
-def _natives(kept: Sequence[Series], container: Container) -> tuple[str, ...] | None:
+def _native_dtypes(series: Sequence[Series], container: Container) -> tuple[str, ...] | None:
+    """The library's own names of the dtypes, if narwhals' names do not say everything."""
     if container == "pandas":
-        names = tuple(re.sub(r"^(Sparse\[\w+),.*", r"\1]", str(s.to_native().dtype)) for s in kept)
-        numpy_names = tuple(str(s.dtype).lower().replace("boolean", "bool") for s in kept)
+        dtypes = (str(values.to_native().dtype) for values in series)
+        names = tuple(re.sub(r"^(Sparse\[\w+),.*", r"\1]", dtype) for dtype in dtypes)
+        numpy_names = tuple(str(s.dtype).lower().replace("boolean", "bool") for s in series)
         return None if names == numpy_names else names
-    if container == "pyarrow" and not all(_is_plain(series) for series in kept):
-        return tuple(str(series.to_native().type) for series in kept)
+    numeric = (values.dtype == nw.Boolean or values.dtype.is_numeric() for values in series)
+    if container == "pyarrow" and not all(numeric):
+        return tuple(str(values.to_native().type) for values in series)
     return None
 
 
-def _is_plain(series: Series) -> bool:
-    return series.dtype == nw.Boolean or series.dtype.is_numeric()
-
-
-def _plain(label: Any) -> Any:
+def _python_label(label: object) -> object:
     return label.item() if isinstance(label, np.generic) else label

@@ -31,7 +31,9 @@ def native_column(numbers: Array, column: Column, dtype: str, native: str | None
     kind = arrow_type(native) if to == "pyarrow" and native else arrow_named(dtype, column)
     if to == "pandas" and native is not None and native.endswith("[pyarrow]"):
         kind = arrow_type(native.removesuffix("[pyarrow]"))
-    array = _levels(numbers, column, kind) if column.levelled else _moments(numbers, column, kind)
+    array = (
+        _levels(numbers, column, kind) if column.has_categories else _moments(numbers, column, kind)
+    )
     if to == "pyarrow":
         return array
     if to == "polars":
@@ -39,9 +41,9 @@ def native_column(numbers: Array, column: Column, dtype: str, native: str | None
     return _pandas(array, numbers, column, native)
 
 
-def level_values(numbers: Array, column: Column) -> Array:
+def category_values(numbers: Array, column: Column) -> Array:
     """(n,): the levels at these positions, in an array of their own dtype."""
-    return np.asarray(column.levels)[_nearest(numbers, column)]
+    return np.asarray(column.categories)[_nearest(numbers, column)]
 
 
 def as_text(numbers: Array, column: Column, dtype: str) -> list[Any]:
@@ -50,8 +52,12 @@ def as_text(numbers: Array, column: Column, dtype: str) -> list[Any]:
     Numbers stay numbers; None where one is missing.
     """
     values: list[Any]
-    if column.levelled:
-        values = [str(level) for level in level_values(numbers, column)] if column.levels else []
+    if column.has_categories:
+        values = (
+            [str(category) for category in category_values(numbers, column)]
+            if column.categories
+            else []
+        )
     elif column.role == "datetime" and not dtype.startswith("Duration"):
         dates = _moments(np.asarray(numbers, np.float64), column, arrow_named(dtype, column))
         values = [str(date) for date in dates.to_pylist()]
@@ -64,7 +70,7 @@ def as_text(numbers: Array, column: Column, dtype: str) -> list[Any]:
 
 
 def _nearest(numbers: Array, column: Column) -> Array:
-    last = max(len(column.levels) - 1, 0)
+    last = max(len(column.categories) - 1, 0)
     return np.asarray(np.clip(np.rint(np.nan_to_num(numbers)), 0, last), np.intp)
 
 
@@ -96,21 +102,21 @@ def arrow_named(dtype: str, column: Column) -> Any:
         return pa.timestamp(unit, zone) if found[1] == "Datetime" else pa.duration(unit)
     if dtype == "Date":
         return pa.date32()
-    return pa.array(list(column.levels)).type if column.levels else pa.string()
+    return pa.array(list(column.categories)).type if column.categories else pa.string()
 
 
 def _levels(numbers: Array, column: Column, kind: Any) -> Any:
     import pyarrow as pa
 
     missing, at = np.isnan(numbers), _nearest(numbers, column)
-    levels = pa.array(list(column.levels))
+    categories = pa.array(list(column.categories))
     if pa.types.is_dictionary(kind):
         codes = pa.array(at, mask=missing, type=kind.index_type)
-        values = levels.cast(kind.value_type)
+        values = categories.cast(kind.value_type)
         return pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered)
-    if not len(levels):
+    if not len(categories):
         return pa.nulls(len(numbers), kind)
-    return levels.take(pa.array(at, mask=missing)).cast(kind)
+    return categories.take(pa.array(at, mask=missing)).cast(kind)
 
 
 def _moments(numbers: Array, column: Column, kind: Any) -> Any:
@@ -118,7 +124,7 @@ def _moments(numbers: Array, column: Column, kind: Any) -> Any:
 
     missing, days = np.isnan(numbers), pa.types.is_date(kind)
     known = np.where(missing, 0.0, numbers)
-    if column.moment and days != (column.moment == "date"):
+    if column.time_type and days != (column.time_type == "date"):
         known = known / DAY if days else known * DAY
     if days:
         whole = np.clip(np.rint(known), *DAYS).astype(np.int32)
@@ -138,7 +144,7 @@ def _polars(array: Any, column: Column, dtype: str) -> Any:
 
     made = pl.from_arrow(array)
     if dtype == "Enum":
-        return made.cast(pl.Enum([str(level) for level in column.levels]))
+        return made.cast(pl.Enum([str(category) for category in column.categories]))
     return made.cast(pl.Categorical) if dtype == "Categorical" else made
 
 
@@ -149,9 +155,9 @@ def _pandas(array: Any, numbers: Array, column: Column, native: str | None) -> A
         return pd.Series(pd.arrays.ArrowExtensionArray(array))
     if native == "category":
         codes = np.where(np.isnan(numbers), -1, _nearest(numbers, column))
-        levels = pd.Index(list(column.levels), dtype=column.level_dtype or None)
+        categories = pd.Index(list(column.categories), dtype=column.category_dtype or None)
         ordered = column.role == "ordinal"
-        return pd.Series(pd.Categorical.from_codes(codes, levels, ordered=ordered))
+        return pd.Series(pd.Categorical.from_codes(codes, categories, ordered=ordered))
     if native == "object":
         return pd.Series(array.to_pylist(), dtype=object)
     made = array.to_pandas()

@@ -1,13 +1,16 @@
-"""What pandas writes of its dtypes into the schema of an Arrow table, to read them back by.
+"""Reads and writes pandas' metadata on its dtypes in the schema of an Arrow table.
 
 The form: https://pandas.pydata.org/docs/development/developer.html.
 """
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isthmus.data.schema import NUMPY_TYPE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LOGICAL = {
     "halffloat": "float16",
@@ -19,40 +22,40 @@ LOGICAL = {
     "date64[ms]": "date",
     "null": "empty",
 }
-"""The names of that form for Arrow types that it calls otherwise than Arrow does."""
+"""pandas' names for Arrow types, if they differ from Arrow's."""
 
 
-def told_of(schema: Any) -> dict[str, Any] | None:
-    """What pandas wrote into an Arrow schema, None where it did not, or not in its form."""
+def pandas_metadata_of(schema: "pa.Schema") -> dict[str, Any] | None:
+    """Pandas' metadata in an Arrow schema; None if there is none, or not in that form."""
     try:
-        told = schema.pandas_metadata
+        metadata = schema.pandas_metadata
     except ValueError:
         return None
-    if not isinstance(told, dict):
+    if not isinstance(metadata, dict):
         return None
-    columns, index = told.get("columns"), told.get("index_columns")
+    columns, index = metadata.get("columns"), metadata.get("index_columns")
     fits = isinstance(columns, list) and isinstance(index, list) and all(map(_is_column, columns))
-    return told if fits else None
+    return metadata if fits else None
 
 
-def _is_column(written: Any) -> bool:
-    return isinstance(written, dict) and isinstance(written.get("field_name"), str | None)
+def _is_column(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("field_name"), str | None)
 
 
-def numpy_types(table: Any, names: Sequence[str]) -> tuple[str, ...] | None:
-    """What pandas called the dtypes of these columns of a pyarrow Table, None where it tells none.
+def numpy_types(table: "pa.Table", names: Sequence[str]) -> tuple[str, ...] | None:
+    """Pandas' names for the dtypes of these columns of a pyarrow Table; None if it has none.
 
-    "" stands for a dtype that is not told, or whose name pandas itself cannot read.
+    "" stands for a dtype without a name, or with one that pandas itself cannot read.
     """
-    told = told_of(table.schema) or {"columns": []}
-    known = {one.get("field_name"): str(one.get("numpy_type")) for one in told["columns"]}
-    types = (known.get(name, "") for name in names)
-    readable = tuple(one if NUMPY_TYPE.fullmatch(one) else "" for one in types)
+    metadata = pandas_metadata_of(table.schema) or {"columns": []}
+    names_of_types = {c.get("field_name"): str(c.get("numpy_type")) for c in metadata["columns"]}
+    types = (names_of_types.get(name, "") for name in names)
+    readable = tuple(name if NUMPY_TYPE.fullmatch(name) else "" for name in types)
     return readable if any(readable) else None
 
 
-def with_numpy_types(table: Any, types: Sequence[str]) -> Any:
-    """The pyarrow Table with what pandas calls the dtypes of its columns, where that is known."""
+def with_numpy_types(table: "pa.Table", types: Sequence[str]) -> "pa.Table":
+    """The pyarrow Table with pandas' names for the dtypes of its columns; "" for none."""
     columns = []
     for name, column, numpy_type in zip(table.column_names, table.columns, types, strict=True):
         if numpy_type:
@@ -66,26 +69,25 @@ def with_numpy_types(table: Any, types: Sequence[str]) -> Any:
                     "metadata": details,
                 }
             )
-    told = {"index_columns": [], "column_indexes": [], "columns": columns}
-    return _telling(table, told)
+    return _with_metadata(table, {"index_columns": [], "column_indexes": [], "columns": columns})
 
 
-def without_types(table: Any, names: Collection[str]) -> Any:
-    """The pyarrow Table, of which pandas is not told any more what these columns were."""
-    told = told_of(table.schema)
-    if told is None:
+def without_types(table: "pa.Table", names: Collection[str]) -> "pa.Table":
+    """The pyarrow Table without pandas' metadata about these columns."""
+    metadata = pandas_metadata_of(table.schema)
+    if metadata is None:
         return table
-    told["columns"] = [one for one in told["columns"] if one.get("field_name") not in names]
-    return _telling(table, told)
+    columns = [column for column in metadata["columns"] if column.get("field_name") not in names]
+    return _with_metadata(table, metadata | {"columns": columns})
 
 
-def _telling(table: Any, told: dict[str, Any]) -> Any:
+def _with_metadata(table: "pa.Table", metadata: dict[str, Any]) -> "pa.Table":
     others = table.schema.metadata or {}
-    return table.replace_schema_metadata({**others, b"pandas": json.dumps(told).encode()})
+    return table.replace_schema_metadata({**others, b"pandas": json.dumps(metadata).encode()})
 
 
-def _logical(column: Any) -> tuple[str, dict[str, Any] | None]:
-    """What a column is to pandas apart from its dtype, and what else it says of it."""
+def _logical(column: "pa.ChunkedArray") -> tuple[str, dict[str, object] | None]:
+    """Pandas' logical type of a column, and its details."""
     import pyarrow as pa
 
     kind = column.type

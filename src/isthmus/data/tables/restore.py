@@ -11,7 +11,7 @@ from scipy import sparse
 
 from isthmus.data.columns import Column
 from isthmus.data.schema import Schema
-from isthmus.data.tables.from_numbers import level_values, native_column
+from isthmus.data.tables.from_numbers import category_values, native_column
 from isthmus.data.tables.pandas_metadata import with_numpy_types
 from isthmus.errors import DataError, RequestError
 from isthmus.types import Array
@@ -127,8 +127,8 @@ def _column(values: Array, index: int, dtype: str, schema: Schema) -> Any:
     if column is not None and is_special(column, dtype):
         native = schema.natives[index] if schema.natives is not None else None
         return native_column(values, column, dtype, native, schema.container)
-    if column is not None and column.levelled:
-        values = level_values(values, column)
+    if column is not None and column.has_categories:
+        values = category_values(values, column)
     decimal = DECIMAL.fullmatch(dtype)
     if decimal is not None:
         return np.round(values.astype(np.float64), int(decimal[2]))
@@ -138,7 +138,7 @@ def _column(values: Array, index: int, dtype: str, schema: Schema) -> Any:
 def is_special(column: Column, dtype: str) -> bool:
     """Whether a column's values are no numbers."""
     numeric = dtype.startswith(("Int", "UInt", "Float", "Decimal"))
-    return column.role == "datetime" or (column.levelled and not numeric)
+    return column.role == "datetime" or (column.has_categories and not numeric)
 
 
 def _exact(dtype: str) -> Any:

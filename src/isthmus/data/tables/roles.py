@@ -10,11 +10,12 @@ import numpy as np
 from isthmus.data.arrays import SparseSource
 from isthmus.data.columns import Column, check_roles
 from isthmus.data.schema import Schema
+from isthmus.data.source import Source
 from isthmus.data.splitting.holdout import read_blocks
-from isthmus.data.tables.frames import unless_plain
-from isthmus.data.tables.role_checks import FITTING, refuse_value
+from isthmus.data.tables.frames import unless_all_numeric
+from isthmus.data.tables.to_numbers import ROLE_CHECKS, raise_bad_value
 from isthmus.errors import RequestError
-from isthmus.types import Array, Source
+from isthmus.types import Array
 
 OF_NUMBERS = ("numeric", "count", "boolean")
 """What columns of numbers without names can be: they have no levels, and are no dates."""
@@ -42,7 +43,7 @@ def declared(source: Any, roles: Mapping[str, str]) -> Source:
         )
     names = source.schema.feature_names()
     columns = [Column(role=roles.get(name, "numeric")) for name in names]  # type: ignore[arg-type]
-    return as_declared(source, unless_plain(columns))
+    return as_declared(source, unless_all_numeric(columns))
 
 
 def as_declared(source: Any, columns: tuple[Column, ...] | None) -> Source:
@@ -51,7 +52,7 @@ def as_declared(source: Any, columns: tuple[Column, ...] | None) -> Source:
         return source  # type: ignore[no-any-return]
     known = copy.copy(source)
     known.schema = replace(source.schema, columns=columns)
-    for role in FITTING:
+    for role in ROLE_CHECKS:
         at = np.flatnonzero([column.role == role for column in columns])
         if len(at):
             _check(known, at, str(role))
@@ -65,23 +66,23 @@ def are_numbers(schema: Schema) -> bool:
 
 def _check(source: Source, at: Array, role: str) -> None:
     """Raise DataError for the first value in the columns `at` that does not fit the role."""
-    names, first = source.schema.feature_names(), getattr(source, "first_row", 0)
+    names, first = source.schema.feature_names(), source.first_row
     if isinstance(source, SparseSource):
         _check_sparse(source, at, role)
         return
-    fits, _ = FITTING[role]
+    fits, _ = ROLE_CHECKS[role]
     for block, values in read_blocks(source):
         chosen = values[:, at]
         wrong = ~(fits(chosen) | np.isnan(chosen))
         if wrong.any():
             row, place = np.argwhere(wrong)[0]
             value, name = chosen[row, place], names[at[place]]
-            refuse_value(name, value, int(block[row]) + first, role, source.origin)
+            raise_bad_value(name, value, int(block[row]) + first, role, source.origin)
 
 
 def _check_sparse(source: SparseSource, at: Array, role: str) -> None:
     """The same of a sparse matrix, whose zeros fit every role."""
-    values, (fits, _) = source.values, FITTING[role]
+    values, (fits, _) = source.values, ROLE_CHECKS[role]
     declared = np.zeros(values.shape[1], bool)
     declared[at] = True
     wrong = ~(fits(values.data) | np.isnan(values.data)) & declared[values.indices]
@@ -89,4 +90,4 @@ def _check_sparse(source: SparseSource, at: Array, role: str) -> None:
         place = int(np.argmax(wrong))
         row = int(np.searchsorted(values.indptr, place, side="right")) - 1
         name = source.schema.feature_names()[values.indices[place]]
-        refuse_value(name, values.data[place], row, role, source.origin)
+        raise_bad_value(name, values.data[place], row, role, source.origin)

@@ -1,52 +1,61 @@
-"""A column of a frame becomes one number a row: itself, a moment in time, or a place among levels.
+"""Turns a column of a frame into one number per row.
 
-Every library's columns are looked at as Arrow arrays, where text, dates and categories are not
-numbers already.
+Text, dates and categories of every library are first turned into Arrow arrays.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Number
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import narwhals as nw
 import numpy as np
 
-from isthmus.data.arrays import fault
-from isthmus.data.columns import Column
-from isthmus.data.tables.datetimes import is_moment, moments, reads_as_date
-from isthmus.data.tables.role_checks import check_values
+from isthmus.data.arrays import data_error
+from isthmus.data.columns import Category, Column
+from isthmus.data.tables.datetimes import is_time_type, parses_as_date, timestamps
 from isthmus.types import Array
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Series = nw.Series[Any]
 
 NUMBER = re.compile(
     r"[ \t]*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?|nan)[ \t]*", re.IGNORECASE
 )
-"""Text that is a number to readers of CSV."""
+"""Text that CSV readers take for a number."""
+
+ROLE_CHECKS: dict[str | None, tuple[Callable[[Array], Array], str]] = {
+    "count": (lambda x: (x >= 0) & (x == np.rint(x)), "a whole number of at least 0"),
+    "boolean": (lambda x: (x == 0) | (x == 1), "0 or 1"),
+}
+"""Which numbers a column of a declared role may hold, and what messages call them."""
 
 
 def as_numbers(series: Series, column: Column, origin: str, first_row: int = 0) -> Array:
-    """(n,): the values as the column's numbers, NaN where one is missing.
+    """(n,): the numbers of the column's values, NaN where one is missing.
 
-    Moments are microseconds since 1970, dates days since then, levels their positions; a level
-    that the column does not have is missing, and so is all of a column without any value, whatever
-    its type. Raises DataError (SourceError for a file) naming the column, the first value that is
-    none of its kind, and the row, counted from `first_row`.
+    Timestamps are microseconds since 1970, dates are days, categories are their positions. A value
+    that is not among the categories is missing. A column without any value is all missing,
+    whatever its type.
+
+    Raises DataError (SourceError for a file) for the first value of another kind; it names the
+    column and the row, counted from `first_row`.
     """
-    if column.levelled or column.role == "datetime":
+    if column.has_categories or column.role == "datetime":
         if is_empty(series):
             return np.full(len(series), np.nan)
-        if column.levelled:
+        if column.has_categories:
             return positions(series, column, origin, first_row)
-        return _moments(series, column, origin, first_row)
+        return _timestamps(series, column, origin, first_row)
     numbers = plain_numbers(series)
     if numbers is None and is_empty(series):
         return np.full(len(series), np.nan)
     if numbers is None:
-        _refuse(series, f"not {_words(column)}", origin, first_row)
+        _raise_unreadable(series, f"not {_kind_of_values(column)}", origin, first_row)
     if column.role == "count":
-        check_values(str(series.name), numbers, column.role, origin, first_row)
+        check_role(str(series.name), numbers, column.role, origin, first_row)
     return numbers
 
 
@@ -58,20 +67,20 @@ def plain_numbers(series: Series) -> Array | None:
         if exact and not series.dtype.is_decimal() and series.dtype not in (nw.Int128, nw.UInt128):
             return series.to_numpy()
         if series.dtype.is_integer() and series.implementation.is_pyarrow():
-            # pyarrow would refuse to cast what is beyond 2**53, but not to hand it over.
+            # pyarrow refuses to cast integers beyond 2**53, but not to export them.
             return np.asarray(series.to_native().to_numpy(), np.float64)
         return series.cast(nw.Float64).to_numpy()
-    return _objects(series) if series.dtype in (nw.Object, nw.Unknown) else None
+    return _numbers_of_objects(series) if series.dtype in (nw.Object, nw.Unknown) else None
 
 
 def is_empty(series: Series) -> bool:
-    """Whether a column has rows, and no value in any of them."""
+    """Whether a column has rows, but no value in any of them."""
     if not len(series) or series.null_count() == len(series):
         return len(series) > 0
     return series.dtype.is_float() and bool(np.isnan(series.to_numpy()).all())
 
 
-def _objects(series: Series) -> Array | None:
+def _numbers_of_objects(series: Series) -> Array | None:
     values = series.to_numpy()
     if values.dtype.kind in "biuf":
         return values
@@ -84,15 +93,36 @@ def _objects(series: Series) -> Array | None:
     return numbers
 
 
-def _is_real(value: Any) -> bool:
-    # Decimals are numbers, and not Real; complex numbers are numbers too.
+def _is_real(value: object) -> bool:
+    # Decimals are Numbers, but not Real; complex numbers are Numbers too.
     return isinstance(value, (Number, np.bool_)) and not isinstance(
         value, (complex, np.complexfloating)
     )
 
 
-def arrow_of(series: Series) -> Any:
-    """The column as one Arrow array, or None where Arrow has no type for it (a mix of types)."""
+def check_role(
+    name: str, numbers: Array, role: str | None, origin: str, first_row: int = 0
+) -> None:
+    """Raise DataError for the first number that a column of the declared role cannot hold."""
+    fits, _ = ROLE_CHECKS[role]
+    wrong = ~(fits(numbers) | np.isnan(numbers))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise_bad_value(name, numbers[row], first_row + row, str(role), origin)
+
+
+def raise_bad_value(name: str, value: float, row: int, role: str, origin: str) -> NoReturn:
+    """Raise DataError for a number that a column of the declared role cannot hold."""
+    _, allowed = ROLE_CHECKS[role]
+    raise data_error(
+        origin,
+        f"column {name!r} was declared {role}, and {value} at row {row}, counting "
+        f"from 0, is not {allowed}; correct it, or declare another role",
+    )
+
+
+def arrow_of(series: Series) -> "pa.Array | None":
+    """The column as one Arrow array, or None if Arrow has no type for it (a mix of types)."""
     import pyarrow as pa
 
     try:
@@ -103,117 +133,108 @@ def arrow_of(series: Series) -> Any:
 
 
 def positions(series: Series, column: Column, origin: str, first_row: int = 0) -> Array:
-    """(n,): where each value stands among the column's levels, NaN where it is not there."""
+    """(n,): the position of each value among the column's categories, NaN if it is not there."""
     import pyarrow as pa
 
     array = arrow_of(series)
-    if array is None or not _fit(level_type(array), column):
-        _refuse(series, f"not {_words(column)}", origin, first_row)
+    if array is None or not _may_hold_categories(value_type(array), column):
+        _raise_unreadable(series, f"not {_kind_of_values(column)}", origin, first_row)
     if pa.types.is_dictionary(array.type):
-        places = positions_of(array.dictionary, column)
-        inside = array.indices.to_numpy(zero_copy_only=False).astype(np.float64)
-        numbers, known = np.full(len(inside), np.nan), ~np.isnan(inside)
-        numbers[known] = places[inside[known].astype(np.intp)]
+        of_entries = arrow_positions(array.dictionary, column)
+        indices = array.indices.to_numpy(zero_copy_only=False).astype(np.float64)
+        numbers, present = np.full(len(indices), np.nan), ~np.isnan(indices)
+        numbers[present] = of_entries[indices[present].astype(np.intp)]
         return numbers
-    return positions_of(array, column)
+    return arrow_positions(array, column)
 
 
-def positions_of(array: Any, column: Column) -> Array:
-    """(n,): the same for an Arrow array of plain values."""
+def arrow_positions(array: "pa.Array", column: Column) -> Array:
+    """(n,): `positions` for an Arrow array that is not a dictionary."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not column.levels:
+    if not column.categories:
         return np.full(len(array), np.nan)
-    wanted = pa.array(list(column.levels))
-    if is_text(wanted.type) and not is_text(array.type):
-        array = _as_written(array)
-    if array.type != wanted.type:
-        array = array.cast(wanted.type)
-    found = pc.index_in(array, value_set=wanted, skip_nulls=True)
-    return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
+    categories = pa.array(list(column.categories))
+    if is_text(categories.type) and not is_text(array.type):
+        array = _integers_as_text(array)
+    if array.type != categories.type:
+        array = array.cast(categories.type)
+    indices = pc.index_in(array, value_set=categories, skip_nulls=True)
+    return np.asarray(indices.to_numpy(zero_copy_only=False), np.float64)
 
 
-def level_type(array: Any) -> Any:
-    """The Arrow type of a column's values, be they written out or in a dictionary."""
+def value_type(array: "pa.Array") -> "pa.DataType":
+    """The Arrow type of a column's values, whether or not it is a dictionary."""
     import pyarrow as pa
 
     return array.type.value_type if pa.types.is_dictionary(array.type) else array.type
 
 
-def _fit(found: Any, column: Column) -> bool:
-    """Whether values of this Arrow type may be among the column's levels."""
+def _may_hold_categories(kind: "pa.DataType", column: Column) -> bool:
+    """Whether values of this Arrow type may be among the column's categories."""
     import pyarrow as pa
 
-    if pa.types.is_null(found) or not column.levels:
+    if pa.types.is_null(kind) or not column.categories:
         return True
-    if isinstance(column.levels[0], str):
-        return is_text(found) or (_is_whole(found) and are_whole(column))
-    return _is_number(found)
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if isinstance(column.categories[0], str):
+        return is_text(kind) or (is_number and are_integer_texts(column.categories))
+    return bool(is_number or pa.types.is_boolean(kind))
 
 
-def are_whole(column: Column) -> bool:
-    """Whether all levels are text that whole numbers are written as: "1", but not "01"."""
-    return all(level == written(level) for level in column.levels)
+def are_integer_texts(categories: Sequence[Category]) -> bool:
+    """Whether all categories are the text of whole numbers: "1", but not "01"."""
+    return all(category == as_integer_text(category) for category in categories)
 
 
-def written(level: Any) -> str | None:
-    """A level as text if it is a whole number, or text that reads as one; else None."""
+def as_integer_text(value: Category) -> str | None:
+    """The text of a whole number, or of text that parses as one; otherwise None."""
     try:
-        whole = int(level)
-        return str(whole) if isinstance(level, str) or whole == level else None
+        whole = int(value)
+        return str(whole) if isinstance(value, str) or whole == value else None
     except (ValueError, OverflowError):
         return None
 
 
-def _as_written(array: Any) -> Any:
-    """Numbers of an Arrow array as text, null where one is not whole."""
+def _integers_as_text(array: "pa.Array") -> "pa.Array":
+    """The numbers of an Arrow array as text, null where one is not whole."""
     import pyarrow as pa
 
-    return pa.array([None if x is None else written(x) for x in array.to_pylist()], pa.string())
+    texts = [None if value is None else as_integer_text(value) for value in array.to_pylist()]
+    return pa.array(texts, pa.string())
 
 
-def is_text(found: Any) -> bool:
+def is_text(kind: "pa.DataType") -> bool:
     """Whether an Arrow type is text."""
     import pyarrow as pa
 
     checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(check(found) for check in checks)
+    return any(check(kind) for check in checks)
 
 
-def _is_whole(found: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(found) or pa.types.is_floating(found))
-
-
-def _is_number(found: Any) -> bool:
-    import pyarrow as pa
-
-    checks = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
-    return any(check(found) for check in checks)
-
-
-def _moments(series: Series, column: Column, origin: str, first_row: int) -> Array:
+def _timestamps(series: Series, column: Column, origin: str, first_row: int) -> Array:
     array = arrow_of(series)
-    if array is None or not is_moment(array.type):
-        _refuse(series, "not dates", origin, first_row)
-    return moments(array, column, str(series.name), origin, first_row)
+    if array is None or not is_time_type(array.type):
+        _raise_unreadable(series, "not dates", origin, first_row)
+    return timestamps(array, column, str(series.name), origin, first_row)
 
 
-def _words(column: Column) -> str:
-    if column.levelled:
-        return "text" if column.levels and isinstance(column.levels[0], str) else "numbers"
-    return {"datetime": "dates", "boolean": "numbers"}.get(column.role, "numbers")
+def _kind_of_values(column: Column) -> str:
+    if column.has_categories:
+        return "text" if column.categories and isinstance(column.categories[0], str) else "numbers"
+    return "dates" if column.role == "datetime" else "numbers"
 
 
-def _refuse(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoReturn:
-    reads = {"not numbers": reads_as_number, "not dates": reads_as_date}.get(wrong, lambda _: False)
-    kind = "periods" if _is_periods(series) else _in_words(series)
-    row, value = _first_bad(series.to_list(), reads)
+def _raise_unreadable(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoReturn:
+    """Raise for a column whose values are not what `wrong` ("not numbers") says."""
+    parsers = {"not numbers": parses_as_number, "not dates": parses_as_date}
+    parses = parsers.get(wrong, lambda _: False)
+    kind = "periods" if _is_periods(series) else _type_name(series)
+    row, value = _first_bad(series.to_list(), parses)
     name = str(series.name)
     wanted = wrong.removeprefix("not ") + " (.dt.to_timestamp())" * _is_periods(series)
-    raise fault(
+    raise data_error(
         origin,
         f"column {name!r} is {kind}, {wrong} (first bad value {value!r} at row "
         f"{first_row + row}, counting from 0); make it {wanted}, or leave it out with "
@@ -221,43 +242,43 @@ def _refuse(series: Series, wrong: str, origin: str, first_row: int = 0) -> NoRe
     )
 
 
-def _in_words(series: Series) -> str:
+def _type_name(series: Series) -> str:
     if series.dtype == nw.String:
         return "text"
-    unknown = series.dtype == nw.Unknown and series.implementation.is_pandas()
-    return f"{series.to_native().dtype if unknown else series.dtype} values"
+    is_pandas_type = series.dtype == nw.Unknown and series.implementation.is_pandas()
+    return f"{series.to_native().dtype if is_pandas_type else series.dtype} values"
 
 
-def _first_bad(values: list[Any], reads: Callable[[Any], bool]) -> tuple[int, Any]:
+def _first_bad(values: list[object], parses: Callable[[object], bool]) -> tuple[int, object]:
     present = [(row, value) for row, value in enumerate(values) if value is not None]
-    bad = (found for found in present if not reads(found[1]))
+    bad = ((row, value) for row, value in present if not parses(value))
     return next(bad, present[0] if present else (0, None))
 
 
-def reads_as_number(value: Any) -> bool:
-    """Whether a value is a number, or text that a reader of CSV takes for one, as it does "1e3".
+def parses_as_number(value: object) -> bool:
+    """Whether a value is a number, or text that CSV readers take for one, such as "1e3".
 
-    Python's `float` takes more: "1_000", other digits than 0 to 9, other spaces.
+    Python's `float` accepts more: "1_000", other digits than 0 to 9, other spaces.
     """
     if isinstance(value, str):
         return NUMBER.fullmatch(value) is not None
     if isinstance(value, np.complexfloating):  # `float` would drop the imaginary part
         return False
     try:
-        float(value)
+        float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return False
     return True
 
 
-def refuse_type(series: Series, origin: str) -> NoReturn:
-    """Raise for a column that is of no kind there is."""
+def raise_unsupported_type(series: Series, origin: str) -> NoReturn:
+    """Raise for a column whose type is not supported."""
     if series.dtype in (nw.Object, nw.Unknown) and not _is_periods(series):
-        _refuse(series, "not numbers", origin)
-    _refuse(series, "not numbers, text or dates", origin)
+        _raise_unreadable(series, "not numbers", origin)
+    _raise_unreadable(series, "not numbers, text or dates", origin)
 
 
 def _is_periods(series: Series) -> bool:
-    """Whether a column is of pandas' periods, which its .dt.to_timestamp() makes dates."""
+    """Whether a column holds pandas' periods, which .dt.to_timestamp() turns into dates."""
     pandas = series.implementation.is_pandas()
     return pandas and str(series.to_native().dtype).startswith("period")

@@ -1,38 +1,43 @@
-"""Do the files of a folder hold the same columns, and of which types are they together?"""
+"""Checks that the files of a folder hold the same columns, and finds their common types."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from isthmus.data.columns import listed
 from isthmus.data.tables.to_numbers import is_text
 from isthmus.errors import SourceError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def common_schema(found: Sequence[tuple[Path, Any]]) -> Any:
-    """The Arrow schema that the rows of all files fit, in the order of the first one's columns.
 
-    Whole numbers of different widths become the wider ones, whole numbers beside floating-point
-    ones become double precision, as gaps make them; a column without any value takes the type of
-    the others, and text or the lists of categories may be stored in several ways. Everything else
-    that differs raises SourceError, naming file, column and both types.
+def common_schema(schemas: Sequence[tuple[Path, "pa.Schema"]]) -> "pa.Schema":
+    """The Arrow schema that the rows of all files fit, with the first file's order of columns.
+
+    Integers of different widths become the widest. Integers and floats together become double
+    precision, because missing integers are read as such. A column without any value takes the type
+    it has in the other files. Text, and the lists of categories, may be stored in several ways.
+    Any other difference raises SourceError, which names the file, the column and both types.
     """
     import pyarrow as pa
 
-    first_path, first = found[0]
-    types, told = {one.name: one.type for one in first}, dict.fromkeys(first.names, first_path)
-    for path, schema in found[1:]:
+    first_path, first = schemas[0]
+    types = {field.name: field.type for field in first}
+    origins = dict.fromkeys(first.names, first_path)
+    for path, schema in schemas[1:]:
         _check_names(first_path, first.names, path, schema.names)
-        for one in schema:
-            together = _common(types[one.name], one.type)
-            if together is None:
+        for field in schema:
+            common = _common_type(types[field.name], field.type)
+            if common is None:
                 raise SourceError(
-                    f"{path}: column {one.name!r} is {one.type}, and in {told[one.name].name} it "
-                    f"is {types[one.name]}; write all files of a folder with the same types"
+                    f"{path}: column {field.name!r} is {field.type}, and in "
+                    f"{origins[field.name].name} it is {types[field.name]}; write all files of a "
+                    "folder with the same types"
                 )
-            if pa.types.is_null(types[one.name]):
-                told[one.name] = path
-            types[one.name] = together
+            if pa.types.is_null(types[field.name]):
+                origins[field.name] = path
+            types[field.name] = common
     return pa.schema([pa.field(name, types[name]) for name in first.names], first.metadata)
 
 
@@ -47,35 +52,33 @@ def _check_names(first: Path, expected: Sequence[str], path: Path, names: Sequen
         )
 
 
-def _common(one: Any, other: Any) -> Any:
-    """The type that values of both fit, None where there is none that means the same."""
+def _common_type(left: "pa.DataType", right: "pa.DataType") -> "pa.DataType | None":
+    """The type that values of both fit without changing their meaning, or None."""
     import pyarrow as pa
 
-    kinds = pa.types
-    if one == other or kinds.is_null(other):
-        return one
-    if kinds.is_null(one):
-        return other
-    if is_text(one) and is_text(other):
-        return one
-    if kinds.is_dictionary(one) and kinds.is_dictionary(other):
-        value = _common(one.value_type, other.value_type)
-        same = value == one.value_type and one.ordered == other.ordered
-        index = max(one.index_type, other.index_type, key=lambda index: index.bit_width)
-        return pa.dictionary(index, value, one.ordered) if same else None
-    return _common_number(one, other)
+    if left == right or pa.types.is_null(right):
+        return left
+    if pa.types.is_null(left):
+        return right
+    if is_text(left) and is_text(right):
+        return left
+    if pa.types.is_dictionary(left) and pa.types.is_dictionary(right):
+        value = _common_type(left.value_type, right.value_type)
+        same = value == left.value_type and left.ordered == right.ordered
+        index = max(left.index_type, right.index_type, key=lambda kind: kind.bit_width)
+        return pa.dictionary(index, value, left.ordered) if same else None
+    return _common_number(left, right)
 
 
-def _common_number(one: Any, other: Any) -> Any:
+def _common_number(left: "pa.DataType", right: "pa.DataType") -> "pa.DataType | None":
     import pyarrow as pa
 
-    kinds = pa.types
-    numbers = [kinds.is_integer(kind) or kinds.is_floating(kind) for kind in (one, other)]
-    if not all(numbers):
+    is_integer, is_signed = pa.types.is_integer, pa.types.is_signed_integer
+    if not all(is_integer(kind) or pa.types.is_floating(kind) for kind in (left, right)):
         return None
-    if kinds.is_integer(one) != kinds.is_integer(other):
+    if is_integer(left) != is_integer(right):
         return pa.float64()
-    if kinds.is_signed_integer(one) != kinds.is_signed_integer(other):
-        unsigned = one if kinds.is_unsigned_integer(one) else other
+    if is_signed(left) != is_signed(right):
+        unsigned = right if is_signed(left) else left
         return pa.int64() if unsigned.bit_width < 64 else None
-    return max(one, other, key=lambda kind: kind.bit_width)
+    return max(left, right, key=lambda kind: kind.bit_width)

@@ -1,89 +1,93 @@
-"""Text that is numbers or dates but for a few values, which are slips or words for gaps."""
+"""Finds the few values of a text column that are not numbers or dates although most are."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from isthmus.data.arrays import fault
-from isthmus.data.tables.datetimes import reads_as_date, reads_as_zoned
-from isthmus.data.tables.to_numbers import reads_as_number
+from isthmus.data.arrays import data_error
+from isthmus.data.tables.datetimes import parses_as_date, parses_as_zoned_datetime
+from isthmus.data.tables.to_numbers import parses_as_number
 from isthmus.types import Array
 
-FEW_STRAYS = 0.5
-"""Where a smaller share of the values are no numbers (or no dates), those are at fault."""
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-READS: tuple[tuple[Callable[[str], bool], str], ...] = (
-    (reads_as_number, "a number"),
-    (reads_as_date, "a date"),
-    (reads_as_zoned, "a moment in a time zone"),
+MAX_UNPARSABLE_SHARE = 0.5
+"""A smaller share of values that are not numbers (or not dates) is an error."""
+
+PARSERS: tuple[tuple[Callable[[str], bool], str], ...] = (
+    (parses_as_number, "a number"),
+    (parses_as_date, "a date"),
+    (parses_as_zoned_datetime, "a timestamp with a time zone"),
 )
-"""What text may be but for a few values."""
+"""What text may be, except for a few values."""
 
 
-class TextLevels(NamedTuple):
-    """The different values of a column of text."""
+class ValueCounts(NamedTuple):
+    """The different values of a column."""
 
-    levels: list[str]
+    values: list[str]
+
     counts: Array
-    """How often each came."""
+    """How often each occurs."""
 
     first: Callable[[list[str]], tuple[int, str]]
-    """The first row that holds one of some levels, and which of them."""
+    """Returns the first row that holds one of some values, and which of them."""
 
 
-def strays_of(found: TextLevels) -> list["Strays"]:
-    """What most of some values are, and the few that are not."""
-    made = []
-    for reads, what in READS:
-        stray = np.asarray([not reads(level) for level in found.levels], bool)
-        if stray.all():
+def find_unparsable(counts: ValueCounts) -> list["UnparsableValues"]:
+    """The unparsable values for each parser that most values of a column satisfy."""
+    results = []
+    n_values = int(counts.counts.sum())
+    for parses, kind in PARSERS:
+        fails = np.asarray([not parses(value) for value in counts.values], bool)
+        n_unparsable = int(counts.counts[fails].sum())
+        if fails.all() or n_unparsable >= MAX_UNPARSABLE_SHARE * n_values:
             continue
-        known, strays = int(found.counts.sum()), int(found.counts[stray].sum())
-        if strays < FEW_STRAYS * known:
-            first = (
-                found.first([found.levels[at] for at in np.flatnonzero(stray)]) if strays else None
-            )
-            made.append(Strays(reads, what, known, strays, first))
-    return made
+        wrong = [counts.values[index] for index in np.flatnonzero(fails)]
+        first = counts.first(wrong) if wrong else None
+        results.append(UnparsableValues(parses, kind, n_values, n_unparsable, first))
+    return results
 
 
-class Strays:
-    """The values of a column that are not what most of them are: how many, and the first."""
+class UnparsableValues:
+    """How many values of a column one parser rejects, and the first of them."""
 
     def __init__(
         self,
-        reads: Callable[[str], bool],
-        what: str,
-        known: int,
-        strays: int,
+        parses: Callable[[str], bool],
+        kind: str,
+        n_values: int,
+        n_unparsable: int,
         first: tuple[int, str] | None,
     ) -> None:
-        self.reads, self.what = reads, what
-        self.known, self.strays, self.first = known, strays, first
+        self.parses, self.kind = parses, kind
+        self.n_values, self.n_unparsable, self.first = n_values, n_unparsable, first
 
-    def see(self, array: Any, row: int) -> None:
-        """Learn from some more values, an Arrow array of text from row number `row` on."""
+    def update(self, array: "pa.Array", row: int) -> None:
+        """Count more values: an Arrow array of text whose first row is number `row`."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        self.known += len(array) - array.null_count
-        odd = [value for value in pc.unique(array.drop_null()).to_pylist() if not self.reads(value)]
-        if odd:
-            at = pc.is_in(array, value_set=pa.array(odd, array.type))
-            self.strays += int(pc.sum(at).as_py())
-            place = int(pc.index(at, True).as_py())
-            self.first = self.first or (row + place, array[place].as_py())
+        self.n_values += len(array) - array.null_count
+        values = pc.unique(array.drop_null()).to_pylist()
+        wrong = [value for value in values if not self.parses(value)]
+        if wrong:
+            is_wrong = pc.is_in(array, value_set=pa.array(wrong, array.type))
+            self.n_unparsable += int(pc.sum(is_wrong).as_py())
+            index = int(pc.index(is_wrong, True).as_py())
+            self.first = self.first or (row + index, array[index].as_py())
 
     def check(self, name: str, origin: str) -> None:
-        """Raise DataError (SourceError for a file) where there are some, and few."""
-        if self.first is None or self.strays >= FEW_STRAYS * self.known:
+        """Raise DataError (SourceError for a file) if there are unparsable values, but few."""
+        if self.first is None or self.n_unparsable >= MAX_UNPARSABLE_SHARE * self.n_values:
             return
-        (row, value), share = self.first, self.strays / self.known
-        zoned = self.what == "a date" and reads_as_zoned(value)
-        raise fault(
+        (row, value), share = self.first, self.n_unparsable / self.n_values
+        zoned = self.kind == "a date" and parses_as_zoned_datetime(value)
+        raise data_error(
             origin,
-            f"column {name!r}: {value!r} at row {row}, counting from 0, is not {self.what}"
+            f"column {name!r}: {value!r} at row {row}, counting from 0, is not {self.kind}"
             f"{' without a time zone' if zoned else ''}, as {1 - share:.1%} of its values are; "
             f"correct it, make it empty if it is missing, or declare the column categorical "
             f"(command line: --role {name}=categorical)",
