@@ -102,7 +102,7 @@ def test_later_rows_are_held_to_it():
 @pytest.mark.parametrize(
     ("rows", "roles", "message"),
     [
-        (X, "categorical", "the role 'categorical' is for tables whose columns have names"),
+        (X, "categorical", "the role 'categorical' is for tables with named columns"),
         (X, {"7": "count"}, "no column '7'"),
         (X, "odd", "the role 'odd' of '0' is not one of"),
         (np.zeros((4, 5, 5), np.uint8), "count", "these rows are images; leave roles out"),

@@ -151,20 +151,20 @@ def _check_names(origin: str, names: Sequence[str]) -> None:
 
 def with_pandas_metadata(table: Any, schema: Any) -> Any:
     """The table with what pandas wrote into a file's schema of those columns that it has."""
-    told = pandas_metadata_of(schema)
-    if told is None:
+    metadata = pandas_metadata_of(schema)
+    if metadata is None:
         return table.replace_schema_metadata(None)
     names = set(table.column_names)
-    told["columns"] = [one for one in told["columns"] if one.get("field_name") in names]
+    metadata["columns"] = [one for one in metadata["columns"] if one.get("field_name") in names]
     # An index that was a column is left out; one that counts the rows is described, not stored.
-    told["index_columns"] = [one for one in told["index_columns"] if isinstance(one, dict)]
-    return table.replace_schema_metadata({b"pandas": json.dumps(told).encode()})
+    metadata["index_columns"] = [one for one in metadata["index_columns"] if isinstance(one, dict)]
+    return table.replace_schema_metadata({b"pandas": json.dumps(metadata).encode()})
 
 
 def pandas_index(schema: Any) -> list[str]:
     """The columns that are the index of what pandas wrote."""
-    told = pandas_metadata_of(schema) or {"index_columns": []}
-    return [name for name in told["index_columns"] if isinstance(name, str)]
+    metadata = pandas_metadata_of(schema) or {"index_columns": []}
+    return [name for name in metadata["index_columns"] if isinstance(name, str)]
 
 
 SUFFIXES = (".parquet", ".pq")

@@ -35,10 +35,10 @@ def declared(source: Any, roles: Mapping[str, str]) -> Source:
             f"{source.schema.layout}s; leave roles out"
         )
     roles = check_roles(roles, source.schema.feature_names(), source.origin)
-    odd = [role for role in roles.values() if role not in OF_NUMBERS]
-    if odd:
+    unsupported = [role for role in roles.values() if role not in OF_NUMBERS]
+    if unsupported:
         raise RequestError(
-            f"{source.origin}: the role {odd[0]!r} is for tables whose columns have names; of "
+            f"{source.origin}: the role {unsupported[0]!r} is for tables with named columns; of "
             f"arrays, columns are one of {', '.join(OF_NUMBERS)}"
         )
     names = source.schema.feature_names()
