@@ -202,12 +202,12 @@ def test_a_file_that_may_not_be_read(expect_refusal, tmp_path, table):
 
 
 def test_a_file_that_the_system_does_not_open(isthmus, tmp_path, table, monkeypatch):
-    opened = Path.open
+    open_path = Path.open
 
     def closed(path, *rest, **options):
         if path.name == "secret.csv":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return opened(path, *rest, **options)
+        return open_path(path, *rest, **options)
 
     shutil.copy(table, tmp_path / "secret.csv")
     with monkeypatch.context() as patch:
@@ -239,7 +239,7 @@ def test_constant_columns_are_allowed_and_reported(isthmus, tmp_path):
     data = write_csv(tmp_path / "data.csv", "a,b,c,d,same", values)
     done = isthmus("fit", data, "-o", tmp_path / "out", *TINY, "--no-report", "--json")
     assert done.code == 0
-    assert "1 of the features never changes: 'same'" in done.err
+    assert "1 of the features is constant: 'same'" in done.err
     assert json.loads(done.out)["constant_features"] == 1
 
 
@@ -263,7 +263,7 @@ def test_columns_in_another_order_are_matched_by_name(isthmus, tmp_path, table, 
     data = write_csv(tmp_path / "data.csv", "c,a,more,d,b", shuffled)
     done = isthmus("encode", table_model, data, "-o", tmp_path / "codes.csv")
     assert done.code == 0
-    assert "left out columns that the model does not know: 'more'" in done.err
+    assert "ignored columns that the model was not fitted on: 'more'" in done.err
     assert (tmp_path / "codes.csv").read_bytes() == codes.read_bytes()
     assert names == ["a", "b", "c", "d"]
 
@@ -275,7 +275,15 @@ def test_codes_of_the_wrong_width(expect_refusal, tmp_path, table_model, suffix)
         write_csv(path, "autoencoder0,autoencoder1,autoencoder2", numbers(columns=3))
     else:
         np.save(path, numbers(columns=3))
-    parts = (path.name, "autoencoder1'; found" if suffix == ".csv" else "2 numbers a row", "encode")
+    width = "autoencoder1'; found" if suffix == ".csv" else "2 numbers per row"
+    parts = (path.name, width, "encode")
+    expect_refusal("decode", table_model, path, "-o", tmp_path / "data.csv", parts=parts)
+
+
+def test_codes_of_text(expect_refusal, tmp_path, table_model):
+    path = tmp_path / "codes.csv"
+    path.write_text("autoencoder0,autoencoder1\n1,x\n2,3\n")
+    parts = ("column 'autoencoder1' holds categorical values, but codes are numbers", "encode")
     expect_refusal("decode", table_model, path, "-o", tmp_path / "data.csv", parts=parts)
 
 
@@ -308,22 +316,22 @@ def test_codes_with_gaps(expect_refusal, tmp_path, table_model):
         (("--components", "9"), ("n_components=9", "4 features", "regularized")),
         (("--components", "0"), ("n_components=0", "1")),
         (("--components", "few"), ("--components", "integer", "isthmus fit --help")),
-        (("--kind", "magic"), ("--kind='magic'", "vanilla", "multilayer")),
+        (("--kind", "magic"), ("--kind magic: is not known", "vanilla", "multilayer")),
         (("--kind", "multilayer:depth=3"), ("depth", "hidden", "skip")),
-        (("--kind", "multilayer:tied=perhaps"), ("tied='perhaps'", "bool")),
+        (("--kind", "multilayer:tied=perhaps"), ("tied='perhaps'", "true or false")),
         (("--kind", "multilayer:tied"), ("tied", "SETTING=VALUE")),
         (("--kind", "vanilla", "--hidden", "8"), ("--hidden", "vanilla")),
         (("--hidden", "8,wide"), ("hidden='8,wide'",)),
-        (("--loss", "cubic"), ("--loss='cubic'", "squared")),
+        (("--loss", "cubic"), ("--loss cubic: is not known", "squared")),
         (("--loss", "bernoulli"), ("bernoulli", "0 to 1")),
-        (("--penalty", "l3=1"), ("--penalty='l3'", "l1")),
-        (("--penalty", "l1=much"), ("--penalty l1", "weight='much'", "float")),
+        (("--penalty", "l3=1"), ("--penalty l3: is not known", "l1")),
+        (("--penalty", "l1=much"), ("--penalty l1", "weight='much'", "a number")),
         (("--penalty", "l1=-1"), ("weight=-1.0", "negative")),
         (("--corruption", "masking=2"), ("rate=2.0", "below 1")),
-        (("--optimizer", "magic"), ("--optimizer='magic'", "adamw")),
+        (("--optimizer", "magic"), ("--optimizer magic: is not known", "adamw")),
         (("--optimizer", "sgd", "--lr", "-1"), ("lr=-1.0", "positive")),
-        (("--lr", "0.1"), ("--lr", "whose rate", "--optimizer adamw")),
-        (("--pretraining", "magic"), ("'magic'", "pca")),
+        (("--lr", "0.1"), ("--lr", "learning rate", "--optimizer adamw")),
+        (("--pretraining", "magic"), ("--pretraining magic: is not known", "pca")),
         (("--pretraining", "pca=3"), ("--pretraining pca", "no settings")),
         (("--pretraining", "rbm=0"), ("epochs=0", "at least 1")),
         (("--pretraining", "rbm"), ("activation='sigmoid'",)),

@@ -61,7 +61,7 @@ def test_no_folder_of_other_things_is_replaced_by_images(
     assert isthmus(*decode, output, "--force").code == 0
     (output / "diary.txt").touch()
     expect_refusal(*decode, output, "--force", parts=("diary.txt", "not replaced"))
-    expect_refusal(*decode, "..", "--force", parts=("a name of its own",))
+    expect_refusal(*decode, "..", "--force", parts=("give a name for the output",))
 
 
 def test_a_model_is_replaced_with_force_only(expect_refusal, isthmus, tmp_path, table):
@@ -72,13 +72,13 @@ def test_a_model_is_replaced_with_force_only(expect_refusal, isthmus, tmp_path, 
     expect_refusal(*fit, tmp_path / "model", parts=("model", "already exists", "--force"))
     expect_refusal(*fit, tmp_path / "notes", "--force", parts=("notes", "not a model folder"))
     expect_refusal(*fit, tmp_path / "nowhere" / "m", parts=("nowhere does not exist",))
-    expect_refusal(*fit, ".", "--force", parts=("a name of its own",))
+    expect_refusal(*fit, ".", "--force", parts=("give a name for the output",))
     assert isthmus(*fit, tmp_path / "model", "--force").code == 0
 
 
 def test_a_folder_that_may_not_be_written_to(expect_refusal, tmp_path, table, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    parts = ("out", "may not be written to")
+    parts = ("out", "no permission to write to the folder")
     expect_refusal("fit", table, "-o", tmp_path / "out", *TINY, parts=parts)
 
 

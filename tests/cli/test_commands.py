@@ -88,18 +88,18 @@ def test_the_same_seed_gives_the_same_weights(isthmus, tmp_path, table):
 
 
 def test_a_text_column_that_colours_is_left_out(isthmus, reported, mixed, tmp_path):
-    described = json.loads((reported / "model.json").read_text())
-    assert described["preparation"]["schema"]["names"] == ["group", "x", "y"]
+    with_pandas_metadata = json.loads((reported / "model.json").read_text())
+    assert with_pandas_metadata["preparation"]["schema"]["names"] == ["group", "x", "y"]
     done = isthmus("encode", reported, mixed, "-o", tmp_path / "codes.npy")
     assert done.code == 0
-    assert "left out columns that the model does not know: 'kind'" in done.err
+    assert "ignored columns that the model was not fitted on: 'kind'" in done.err
 
 
 def test_a_number_column_that_colours_is_learned_too(isthmus, mixed, tmp_path):
     fit = ("fit", mixed, "-o", tmp_path / "model", *TINY, "--drop", "kind", "--color", "group")
     assert isthmus(*fit).code == 0
-    described = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert described["preparation"]["schema"]["names"] == ["group", "x", "y"]
+    with_pandas_metadata = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert with_pandas_metadata["preparation"]["schema"]["names"] == ["group", "x", "y"]
 
 
 def test_a_dropped_column_can_colour(isthmus, mixed, tmp_path):
@@ -208,11 +208,11 @@ def test_report_beside_another_model(isthmus, mixed, table_model, tmp_path):
     assert isthmus(*fit, "-o", model).code == 0
     assert isthmus(*fit, "-o", other, "--pretraining", "random").code == 0
     kept = (model / "report.json").read_bytes()
-    assert isthmus("report", model, "--beside", other, "-o", page).code == 0
+    assert isthmus("report", model, "--compare-with", other, "-o", page).code == 0
     assert "validation rows, from_nowhere, from random" in page.read_text()
     assert str(tmp_path) not in page.read_text()
     assert (model / "report.json").read_bytes() == kept
-    done = isthmus("report", model, "--beside", table_model, "-o", page, "--force")
+    done = isthmus("report", model, "--compare-with", table_model, "-o", page, "--force")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "table-model" in done.err
 
@@ -221,7 +221,7 @@ def test_report_beside_an_edited_one(isthmus, reported, tmp_path):
     other = tmp_path / "model"
     shutil.copytree(reported, other)
     (other / "report.json").write_text('{"format": 1}')
-    done = isthmus("report", reported, "--beside", other, "-o", tmp_path / "page.html")
+    done = isthmus("report", reported, "--compare-with", other, "-o", tmp_path / "page.html")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "holds no learning curve" in done.err
 
@@ -229,7 +229,7 @@ def test_report_beside_an_edited_one(isthmus, reported, tmp_path):
 def test_report_of_a_fit_that_wrote_none(isthmus, table, table_model):
     done = isthmus("report", table_model)
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "name the data" in done.err
+    assert "give data" in done.err
     done = isthmus("report", table_model, "--color", "a")
     assert done.code == 2
     assert "needs DATA" in done.err
@@ -250,8 +250,24 @@ def test_info(isthmus, table_model):
     done = isthmus("info", table_model)
     assert (done.code, done.err) == (0, "")
     outcome = "PCA of all 40 rows, the 10 held out among them; training gained nothing over it"
-    told = (f"outcome               {outcome}", "validation_rows       10")
-    for fact in ("Multilayer", "a, b, c, d", "torch", "n_components          2", *told):
-        assert fact in done.out
+    printed = " ".join(done.out.split())
+    results = (f"outcome {outcome}", "validation_rows 10")
+    for fact in ("Multilayer", "a, b, c, d", "torch", "n_components 2", *results):
+        assert fact in printed
     facts = json.loads(isthmus("info", table_model, "--json").out)
     assert facts == json.loads((table_model / "model.json").read_text())
+
+
+def test_info_lists_the_decisions_of_the_fit(isthmus, table_model, tmp_path):
+    model = shutil.copytree(table_model, tmp_path / "model")
+    description = json.loads((model / "model.json").read_text())
+    decision = {"name": "kind", "value": "multilayer", "reason": "the rows are a table"}
+    description["facts"]["decisions"] = [decision]
+    (model / "model.json").write_text(json.dumps(description))
+    lines = [" ".join(line.split()) for line in isthmus("info", model).out.splitlines()]
+    start = lines.index("decisions of the fit, for settings that were left open")
+    assert lines[start + 1 : start + 3] == [
+        "kind multilayer (the rows are a table)",
+        "settings as given",
+    ]
+    assert json.loads(isthmus("info", model, "--json").out) == description

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from isthmus.cli import exit_codes, main
-from isthmus.cli.console import Talk
+from isthmus.cli.console import Console
 from isthmus.cli.progress import Progress
 from isthmus.errors import DivergenceError
 from isthmus.training.trainer import Trainer
@@ -79,7 +79,7 @@ def test_resume_without_a_checkpoint_starts_at_the_beginning(isthmus, tmp_path, 
     fit = ("fit", table, "-o", tmp_path / "model", "--components", "2", "--epochs", "1")
     done = isthmus(*fit, "--no-report", "--resume")
     assert done.code == 0
-    assert "nothing to resume" in done.err
+    assert "holds no fit to resume" in done.err
 
 
 def test_a_checkpoint_of_another_fit_is_not_resumed(isthmus, tmp_path, table, monkeypatch):
@@ -89,7 +89,7 @@ def test_a_checkpoint_of_another_fit_is_not_resumed(isthmus, tmp_path, table, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("isthmus.cli.run.fit._evidence", stop)
+        patch.setattr("isthmus.cli.run.fit._report_data", stop)
         assert isthmus(*fit, "--epochs", "1").code == 130
     kept = tmp_path / ".model.checkpoint"
     assert kept.is_dir()
@@ -139,7 +139,7 @@ def test_our_own_faults_show_a_traceback(isthmus, tmp_path, table, monkeypatch):
     done = isthmus("fit", table, "-o", tmp_path / "model")
     assert done.code == 1
     assert "Traceback" in done.err
-    assert "isthmus: this is a fault of isthmus" in done.err
+    assert "isthmus: this is a bug in isthmus" in done.err
     assert names(tmp_path) == []
 
 
@@ -156,7 +156,7 @@ def test_what_the_system_refuses_takes_one_line(capsys, error, line):
     def refuse():
         raise error
 
-    assert exit_codes.guarded(refuse) == 2
+    assert exit_codes.run_guarded(refuse) == 2
     assert capsys.readouterr().err.startswith(f"isthmus: {line}")
 
 
@@ -167,7 +167,7 @@ def test_an_import_that_was_interrupted_is_an_interruption(capsys):
         except KeyboardInterrupt as error:
             raise ImportError("initialization failed") from error
 
-    assert exit_codes.guarded(halfway) == 143
+    assert exit_codes.run_guarded(halfway) == 143
     assert capsys.readouterr().err == "isthmus: interrupted\n"
 
 
@@ -178,7 +178,7 @@ def test_an_import_that_fails_of_itself_is_our_fault(capsys):
         except KeyError as error:
             raise ImportError("no module") from error
 
-    assert exit_codes.guarded(missing) == 1
+    assert exit_codes.run_guarded(missing) == 1
     assert "ImportError: no module" in capsys.readouterr().err
 
 
@@ -197,13 +197,13 @@ def test_a_reader_that_goes_away_is_no_fault(table_model, asked):
 
 def test_warnings_become_notes_said_once(capsys):
     def warn():
-        Talk()
+        Console()
         for _ in range(2):
             warnings.warn("the rate was\nlowered", UserWarning, stacklevel=1)
         warnings.warn("old", DeprecationWarning, stacklevel=1)
 
     shown = warnings.showwarning
-    assert exit_codes.guarded(warn) == 0
+    assert exit_codes.run_guarded(warn) == 0
     assert capsys.readouterr().err == "note: the rate was lowered\n"
     assert warnings.showwarning is shown
 
@@ -230,7 +230,7 @@ def test_a_full_disk_as_safetensors_tells_it(capsys):
     def refuse():
         raise type("SafetensorError", (Exception,), {})("I/O error: (os error 28)")
 
-    assert exit_codes.guarded(refuse) == 2
+    assert exit_codes.run_guarded(refuse) == 2
     assert "No space left on device" in capsys.readouterr().err
 
 
@@ -250,7 +250,7 @@ def test_messages_go_above_the_bar_and_are_said_once():
         def print(self, text, **_):
             self.printed.append(text)
 
-    progress = Progress(Talk())
+    progress = Progress(Console())
     progress.bar = Bar()
     progress.message("lowered [the rate]")
     progress.message("lowered [the rate]")

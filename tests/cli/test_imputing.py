@@ -161,7 +161,7 @@ def test_text_goes_to_no_file_of_numbers(
         assert isthmus("encode", model, data, "-o", codes).code == 0
     if on_disk:
         streamed()
-    holds = f"and {suffix} holds numbers alone; write to .csv, .tsv or .parquet"
+    holds = f"and {suffix} holds only numbers; write to .csv, .tsv or .parquet"
     for name, what in {"text": "column 'word' is text", "days": "column 'day' is dates"}.items():
         data, model = tmp_path / f"{name}.parquet", tmp_path / f"{name}-model"
         parts = (f"full{suffix}: {what}, {holds}",)
@@ -185,5 +185,5 @@ def test_gaps_that_stay_are_told(isthmus, tmp_path, streamed, on_disk):
     if on_disk:
         streamed()
     done = isthmus("impute", tmp_path / "model", data, "-o", target)
-    assert "15 missing values stay in columns that the model leaves out: 'id'" in done.err
+    assert "15 missing values remain, in columns that the model does not use: 'id'" in done.err
     assert "60 rows, 9 missing values filled in" in done.err

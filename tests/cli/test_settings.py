@@ -3,7 +3,7 @@
 import pytest
 
 from isthmus import corruptions, kinds, losses, optim, pretraining
-from isthmus.cli.options import Choosing, Reading, Training
+from isthmus.cli.options import ColumnOptions, ReadingOptions, TrainingOptions
 from isthmus.cli.settings import (
     CORRUPTION,
     KIND,
@@ -11,9 +11,9 @@ from isthmus.cli.settings import (
     OPTIMIZER,
     PENALTY,
     PRETRAINING,
-    estimator_settings,
-    part,
-    reading_options,
+    estimator_arguments,
+    open_arguments,
+    parse_part,
 )
 from isthmus.data import Schema
 from isthmus.errors import RequestError
@@ -24,7 +24,7 @@ IMAGES = Schema(layout="image", shape=(28, 28), dtypes=("uint8",))
 
 
 @pytest.mark.parametrize(
-    ("slot", "text", "spec"),
+    ("option", "text", "spec"),
     [
         (KIND, "vanilla", kinds.Vanilla()),
         (KIND, "multilayer:hidden=8,4:tied=true", kinds.Multilayer(hidden=(8, 4), tied=True)),
@@ -44,54 +44,54 @@ IMAGES = Schema(layout="image", shape=(28, 28), dtypes=("uint8",))
         (OPTIMIZER, "sgd:clip_norm=none", optim.SGD(clip_norm=None)),
     ],
 )
-def test_parts(slot, text, spec):
-    assert part(slot, text) == spec
-    assert type(part(slot, text)) is type(spec)
+def test_parts(option, text, spec):
+    assert parse_part(option, text) == spec
+    assert type(parse_part(option, text)) is type(spec)
 
 
 def test_every_setting_of_the_estimator_can_be_asked_for():
-    asked = estimator_settings(Training(), TABLE)
+    asked = estimator_arguments(TrainingOptions(), TABLE)
     elsewhere = {"n_components", "validation_fraction", "callbacks", "verbose", "checkpoint"}
     assert asked.keys() | elsewhere == Autoencoder().get_params(deep=False).keys()
 
 
 def test_the_defaults_are_the_estimator_s():
-    asked = estimator_settings(Training(), TABLE)
+    asked = estimator_arguments(TrainingOptions(), TABLE)
     defaults = Autoencoder(random_state=0).get_params(deep=False)
     assert asked == {name: defaults[name] for name in asked}
 
 
 def test_shortcuts_set_a_part_s_own_settings():
-    asked = estimator_settings(Training(hidden="30,20", lr=0.5, optimizer="sgd"), TABLE)
+    asked = estimator_arguments(TrainingOptions(hidden="30,20", lr=0.5, optimizer="sgd"), TABLE)
     assert asked["kind"] == kinds.Multilayer(hidden=(30, 20))
     assert asked["optimizer"] == optim.SGD(lr=0.5)
-    asked = estimator_settings(Training(hidden="30", kind="regularized:denoising=0"), TABLE)
+    asked = estimator_arguments(TrainingOptions(hidden="30", kind="regularized:denoising=0"), TABLE)
     assert asked["kind"] == kinds.Regularized(hidden=(30,), denoising=0)
 
 
 def test_hidden_means_nothing_for_images_unless_a_kind_is_named():
     with pytest.raises(RequestError, match="the convolutional kind has no hidden layers"):
-        estimator_settings(Training(hidden="30"), IMAGES)
-    asked = estimator_settings(Training(hidden="30", kind="multilayer"), IMAGES)
+        estimator_arguments(TrainingOptions(hidden="30"), IMAGES)
+    asked = estimator_arguments(TrainingOptions(hidden="30", kind="multilayer"), IMAGES)
     assert asked["kind"].hidden == (30,)
 
 
 def test_lists_of_names_may_hold_commas():
-    choosing = Choosing(columns='a,"b,c",d e', drop="a")
-    options = reading_options(Reading(resize="32x48"), choosing)
+    column_options = ColumnOptions(columns='a,"b,c",d e', drop="a")
+    options = open_arguments(ReadingOptions(resize="32x48"), column_options)
     assert options["columns"] == ["a", "b,c", "d e"]
     assert options["drop"] == ["a"]
     assert options["resize"] == (32, 48)
-    assert reading_options(Reading(resize="9"))["resize"] == (9, 9)
+    assert open_arguments(ReadingOptions(resize="9"))["resize"] == (9, 9)
 
 
 def test_a_number_or_a_word():
-    asked = estimator_settings(Training(batch_size="full", transform_max_iter="2"), TABLE)
+    asked = estimator_arguments(TrainingOptions(batch_size="full", transform_max_iter="2"), TABLE)
     assert (asked["batch_size"], asked["transform_max_iter"]) == ("full", 2)
-    assert estimator_settings(Training(batch_size="64"), TABLE)["batch_size"] == 64
+    assert estimator_arguments(TrainingOptions(batch_size="64"), TABLE)["batch_size"] == 64
     with pytest.raises(RequestError, match="--batch-size some: give a whole number, or full"):
-        estimator_settings(Training(batch_size="some"), TABLE)
+        estimator_arguments(TrainingOptions(batch_size="some"), TABLE)
     with pytest.raises(
         RequestError, match=r"--transform-max-iter 1\.5: give a whole number, or au"
     ):
-        estimator_settings(Training(transform_max_iter="1.5"), TABLE)
+        estimator_arguments(TrainingOptions(transform_max_iter="1.5"), TABLE)

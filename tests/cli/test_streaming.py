@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from isthmus.cli.io import open_data
-from isthmus.data import is_streamed
 from isthmus.report import gather
 
 ROWS = 400
@@ -113,10 +112,10 @@ def test_a_streamed_fit_has_a_report_of_its_held_out_rows(
     done = isthmus("fit", path, "-o", model, "--components", "2", "--epochs", "20")
     assert done.code == 0, done.err
     assert (model / "report.html").exists()
-    (evidence,) = seen
-    assert evidence["data"]["rows"] == ROWS
-    assert evidence["measured"]["unseen"]
-    assert evidence["measured"]["rows"] == 50
+    (report,) = seen
+    assert report["data"]["rows"] == ROWS
+    assert report["measured"]["unseen"]
+    assert report["measured"]["rows"] == 50
     assert isthmus("encode", model, path, "-o", tmp_path / "codes.parquet").code == 0
 
 
@@ -129,7 +128,7 @@ def test_an_unknown_level_is_told(isthmus, tmp_path, mixed, streamed):
     pq.write_table(other, path, row_group_size=70)
     done = isthmus("encode", model, path, "-o", tmp_path / "codes.parquet")
     assert done.code == 0
-    assert "column 'level': 200 values are none that the model knows" in done.err
+    assert "column 'level': 200 values were not seen in training" in done.err
     assert "'odd'" in done.err
 
 
@@ -174,7 +173,7 @@ def test_columns_that_a_model_does_not_know_are_left_out(isthmus, tmp_path, fold
         pq.write_table(table.append_column("more", pa.array(["?"] * len(table))), path)
     done = isthmus("encode", model, folder, "-o", tmp_path / "codes.parquet")
     assert done.code == 0, done.err
-    assert "left out columns that the model does not know: 'more'" in done.err
+    assert "ignored columns that the model was not fitted on: 'more'" in done.err
 
 
 @pytest.mark.parametrize("command", ["encode", "score", "impute"])
@@ -217,15 +216,15 @@ def test_a_bad_file_in_a_folder_is_one_line(isthmus, tmp_path, folder, model, co
 def test_a_file_that_changes_while_it_is_read_is_one_line(
     isthmus, tmp_path, folder, model, command, monkeypatch
 ):
-    from isthmus import Autoencoder
+    from isthmus.estimator.fitted_model import FittedModel
 
-    real, name = Autoencoder._rows, folder / "3.parquet"
+    open_rows, path = FittedModel.open_rows, folder / "3.parquet"
 
-    def changing(self, X):
-        name.write_bytes(name.read_bytes() + b"more")
-        return real(self, X)
+    def open_changed_rows(self, source):
+        path.write_bytes(path.read_bytes() + b"more")
+        return open_rows(self, source)
 
-    monkeypatch.setattr(Autoencoder, "_rows", changing)
+    monkeypatch.setattr(FittedModel, "open_rows", open_changed_rows)
     before = left(tmp_path)
     done = isthmus(command, model, folder, "-o", tmp_path / "out.csv", "--quiet")
     check_refused(done, "3.parquet: has changed since it was opened")
@@ -271,10 +270,10 @@ def test_an_unknown_level_beside_a_column_that_is_left_out(
 def test_an_option_says_whether_rows_stay_on_disk(isthmus, numbers, tmp_path, monkeypatch, suffix):
     table = pa.table({f"c{at}": numbers[:, at] for at in range(6)})
     data, model = write(tmp_path, table, suffix), tmp_path / "m"
-    opened, really = [], open_data.open_source
+    streamed_flags, really = [], open_data.open_source
 
     def watched(*arguments, **options):
-        opened.append(is_streamed(found := really(*arguments, **options)))
+        streamed_flags.append((found := really(*arguments, **options)).is_streamed)
         return found
 
     monkeypatch.setattr(open_data, "open_source", watched)
@@ -283,7 +282,7 @@ def test_an_option_says_whether_rows_stay_on_disk(isthmus, numbers, tmp_path, mo
         for command in ("encode", "score"):
             done = isthmus(command, model, data, "-o", tmp_path / f"{command}{option}.npy", option)
             assert done.code == 0, done
-    assert opened == [True] * 3 + [False] * 3
+    assert streamed_flags == [True] * 3 + [False] * 3
     for command in ("encode", "score"):
         one, other = (
             np.load(tmp_path / f"{command}--{name}.npy") for name in ("stream", "no-stream")
@@ -312,7 +311,7 @@ def test_odd_rows_of_a_file_on_disk_are_told_as_in_memory(isthmus, numbers, tmp_
         assert "learned from" not in done.err
         texts.append(page.read_text())
     ours, theirs = (pc.read_csv(tmp_path / f"odd--{n}.csv") for n in ("stream", "no-stream"))
-    assert ours.column_names == ["score", "odd", "reason_1", "reason_2", "reason_3"]
+    assert ours.column_names == ["score", "outlier", "reason_1", "reason_2", "reason_3"]
     np.testing.assert_allclose(ours["score"].to_numpy(), theirs["score"].to_numpy(), rtol=1e-5)
     assert ours.drop_columns("score").equals(theirs.drop_columns("score"))
     assert ours["reason_1"][70].as_py().startswith("c2: ")
@@ -320,15 +319,17 @@ def test_odd_rows_of_a_file_on_disk_are_told_as_in_memory(isthmus, numbers, tmp_
 
 
 def test_a_sample_that_was_learned_is_said(isthmus, numbers, tmp_path, monkeypatch):
-    monkeypatch.setattr("isthmus.detector.sampling.MOST_REMEMBERED", 150)
+    monkeypatch.setattr("isthmus.detector.sampling.MAX_ROWS", 150)
     np.save(tmp_path / "a.npy", numbers)
     asked = ("--components", 3, "--save", tmp_path / "d", "--stream")
     done = isthmus("detect", tmp_path / "a.npy", "-o", tmp_path / "s.npy", *asked)
     assert done.code == 0, done
-    assert "a.npy: 150 of 400 rows were learned from, drawn from the seed" in done.err
-    assert f" of {ROWS} rows are odd: " in done.err
+    assert "a.npy: the detector is fitted on 150 of 400 rows, drawn at random" in done.err
+    assert f" of {ROWS} rows are outliers: " in done.err
     scores = np.load(tmp_path / "s.npy")
     assert scores.shape == (ROWS, 2)
-    done = isthmus("detect", tmp_path / "a.npy", "-o", tmp_path / "t.npy", "--with", tmp_path / "d")
+    done = isthmus(
+        "detect", tmp_path / "a.npy", "-o", tmp_path / "t.npy", "--detector", tmp_path / "d"
+    )
     assert done.code == 0, done
     np.testing.assert_allclose(np.load(tmp_path / "t.npy"), scores)

@@ -9,7 +9,7 @@ import typer.main
 from isthmus.cli.app import app
 
 READING = ["--member", "--resize", "--layout", "--header", "--missing", "--stream"]
-CHOOSING = ["--columns", "--drop", "--role", "--window", "--step"]
+COLUMNS = ["--columns", "--drop", "--role", "--window", "--hop"]
 TRAINING = [
     "--kind",
     "--hidden",
@@ -29,34 +29,34 @@ TRAINING = [
     "--precision",
     "--transform-max-iter",
 ]
-TALK = ["--json", "--quiet"]
+CONSOLE = ["--json", "--quiet"]
 FIT = ["--components", "--validation", "--color", "--resume", "--no-report", "--force"]
 DETECT = [
-    *("--train", "--clean", "--with", "--save", "--explain", "--report", "--contamination"),
+    *("--train", "--clean", "--detector", "--save", "--explain", "--report", "--contamination"),
     *("--false-alarm-rate", "--confidence", "--components", "--estimators", "--seed", "--force"),
 ]
 
 FROZEN = {
-    "fit": ["data", "--output", *FIT, *TRAINING, *READING, *CHOOSING, *TALK],
-    "encode": ["model", "data", "--output", *READING, "--device", *TALK, "--force"],
-    "decode": ["model", "codes", "--output", "--device", *TALK, "--force"],
+    "fit": ["data", "--output", *FIT, *TRAINING, *READING, *COLUMNS, *CONSOLE],
+    "encode": ["model", "data", "--output", *READING, *CONSOLE, "--device", "--force"],
+    "decode": ["model", "codes", "--output", *CONSOLE, "--device", "--force"],
     "score": [
-        *("model", "data", "--output", *READING, "--device", *TALK),
-        *("--by-feature", "--by-sample", "--force"),
+        *("model", "data", "--output", *READING, *CONSOLE),
+        *("--by-feature", "--by-sample", "--device", "--force"),
     ],
-    "impute": ["model", "data", "--output", *READING, "--device", *TALK, "--force"],
+    "impute": ["model", "data", "--output", *READING, *CONSOLE, "--device", "--force"],
     "detect": [
-        *("data", "--output", *DETECT, *READING, *CHOOSING, "--device", *TALK),
+        *("data", "--output", *DETECT, *READING, *COLUMNS, *CONSOLE, "--device"),
     ],
     "compare": [
-        *("data", *TRAINING, *READING, *CHOOSING, *TALK),
+        *("data", *TRAINING, *READING, *COLUMNS, *CONSOLE),
         *("--components", "--other", "--output", "--force"),
     ],
     "report": [
-        *("model", *READING, "--device", *TALK),
-        *("data", "--output", "--beside", "--color", "--force"),
+        *("model", *READING, *CONSOLE),
+        *("data", "--output", "--compare-with", "--color", "--device", "--force"),
     ],
-    "info": ["model", *TALK],
+    "info": ["model", *CONSOLE],
 }
 
 COMMANDS = typer.main.get_command(app).commands

@@ -1,6 +1,7 @@
-"""The table of commands, and `main`, which runs one of them."""
+"""The table of commands, and `main`, which runs one command line."""
 
 import gc
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -9,9 +10,8 @@ import typer
 import typer.main
 
 from isthmus.cli import commands
-from isthmus.cli.docs import paragraphs
-from isthmus.cli.exit_codes import guarded
-from isthmus.cli.flatten_options import spread
+from isthmus.cli.exit_codes import run_guarded
+from isthmus.cli.flatten_options import flatten_options
 
 NAME = "isthmus"
 
@@ -34,12 +34,19 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "info": commands.info,
 }
 
+
+def _help_text(function: Callable[..., object]) -> str:
+    """The function's docstring, each paragraph on one line, to be wrapped to the terminal."""
+    text = inspect.getdoc(function) or ""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 for name, function in COMMANDS.items():
-    app.command(name, help=paragraphs(function))(spread(function))
+    app.command(name, help=_help_text(function))(flatten_options(function))
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"{NAME} {version(NAME)}")
@@ -49,26 +56,31 @@ def _version(wanted: bool) -> None:
 def about(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """Any data in, a compact code out, the same data back.
+    """Autoencoders for any data: compress each row to a few numbers and reconstruct it.
 
-    Results go to standard output and everything for people to standard error. Exit codes: 0 done,
-    2 the request or the data is at fault (one line says how), 1 isthmus is, 130 interrupted.
+    Start with: isthmus fit data.csv -o model, then isthmus encode model data.csv -o codes.csv.
+
+    Results are written to files and standard output, notes and errors to standard error. Exit
+    codes: 0 success, 2 an error in the command or the data, 1 a bug in isthmus, 130 interrupted.
     """
     del version
 
 
-app.callback(help=paragraphs(about))(about)
+app.callback(help=_help_text(about))(about)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line (the process's own by default); its exit code."""
+    """Runs one command line, by default that of the process, and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    code = guarded(lambda: _run(arguments))
+    code = run_guarded(lambda: _run(arguments))
     if argv is None:
-        gc.freeze()  # or the interpreter spends a second at its end on collecting torch
+        gc.freeze()  # otherwise the interpreter spends a second at exit on collecting torch
     return code
 
 

@@ -7,210 +7,231 @@ from typing import Annotated
 
 import typer
 
-from isthmus.cli.console import Talk
+from isthmus.cli.console import Console
 from isthmus.cli.options import (
-    Choosing,
-    Color,
-    Computing,
-    Data,
-    Detecting,
-    Fit,
-    Force,
-    MaybeOutput,
-    Model,
-    Output,
-    Reading,
-    Training,
+    ColorOption,
+    ColumnOptions,
+    DataArgument,
+    DetectOptions,
+    DeviceOption,
+    FitOptions,
+    ForceOption,
+    ModelArgument,
+    OptionalOutputOption,
+    OutputOption,
+    ReadingOptions,
+    TrainingOptions,
 )
 
 
 def fit(
-    data: Data,
-    output: Output,
-    wanted: Fit,
-    training: Training,
-    reading: Reading,
-    choosing: Choosing,
-    talk: Talk,
+    data: DataArgument,
+    output: OutputOption,
+    options: FitOptions,
+    training: TrainingOptions,
+    reading: ReadingOptions,
+    column_options: ColumnOptions,
+    console: Console,
 ) -> None:
-    """Learn a code of DATA; writes a model folder with report.html in it.
+    """Fit an autoencoder to DATA and write it as a folder, with report.html in it.
 
-    While it learns, its state is kept in a hidden folder beside the output; --resume goes on from
-    there to the same weights.
+    An interrupted fit keeps its state in a hidden folder next to the output. The same command
+    with --resume continues it and ends with the same weights.
     """
     from isthmus.cli.run.fit import run
 
-    run(data, output, wanted, training, reading, choosing, talk)
+    run(data, output, options, training, reading, column_options, console)
 
 
 def encode(
-    model: Model,
-    data: Data,
-    output: Output,
-    reading: Reading,
-    computing: Computing,
-    talk: Talk,
+    model: ModelArgument,
+    data: DataArgument,
+    output: OutputOption,
+    reading: ReadingOptions,
+    console: Console,
     *,
-    force: Force = False,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
 ) -> None:
-    """Write the codes of DATA: .parquet, .csv, .tsv, .npy, .npz or .safetensors.
+    """Compress each row of DATA to its code and write the codes as a table.
 
-    Columns are matched by name; columns that the model does not know are left out.
+    The suffix of the output sets its format: .parquet, .csv, .tsv, .npy, .npz or .safetensors.
+    Columns are matched by name, and columns that the model was not fitted on are ignored.
     """
     from isthmus.cli.run.apply import encode as run
 
-    run(model, data, output, reading, computing, talk, force=force)
+    run(model, data, output, reading, device, console, force=force)
 
 
 def decode(
-    model: Model,
+    model: ModelArgument,
     codes: Annotated[
         str,
-        typer.Argument(metavar="CODES", help="A file that encode wrote.", show_default=False),
+        typer.Argument(
+            metavar="CODES",
+            help="A file of codes that isthmus encode wrote with the same model.",
+            show_default=False,
+        ),
     ],
-    output: Output,
-    computing: Computing,
-    talk: Talk,
+    output: OutputOption,
+    console: Console,
     *,
-    force: Force = False,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
 ) -> None:
-    """Write what the codes stand for, as what the model was fitted on: table, images, arrays.
+    """Reconstruct rows from their codes, in the form the model was fitted on.
 
-    A path without a suffix becomes a folder of PNG images.
+    Tables go to a table file, arrays to .npy and the like. Images go to a folder of PNG files if
+    the output has no suffix.
     """
     from isthmus.cli.run.decode import run
 
-    run(model, codes, output, computing, talk, force=force)
+    run(model, codes, output, device, console, force=force)
 
 
 def score(
-    model: Model,
-    data: Data,
-    output: Output,
-    reading: Reading,
-    computing: Computing,
-    talk: Talk,
+    model: ModelArgument,
+    data: DataArgument,
+    output: OutputOption,
+    reading: ReadingOptions,
+    console: Console,
     *,
     by_feature: Annotated[
-        bool, typer.Option("--by-feature", help="Write one column a feature.")
+        bool,
+        typer.Option("--by-feature", help="Write one column per feature instead of the mean."),
     ] = False,
     by_sample: Annotated[
         bool,
-        typer.Option("--by-sample", help="Write one row a sample of recordings, not a window."),
+        typer.Option(
+            "--by-sample",
+            help="Recordings only: write one row per time sample instead of one per window.",
+        ),
     ] = False,
-    force: Force = False,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
 ) -> None:
-    """Write the squared reconstruction error of each row of DATA: its mean, or by feature."""
+    """Write the squared reconstruction error of each row of DATA, the mean over its features.
+
+    Rows are numbered from 0. To find outliers, with a threshold and reasons, use isthmus detect.
+    """
     from isthmus.cli.run.apply import score as run
 
     by = ["feature"] * by_feature + ["sample"] * by_sample
-    run(model, data, output, reading, computing, talk, by=by, force=force)
+    run(model, data, output, reading, device, console, by=by, force=force)
 
 
 def impute(
-    model: Model,
-    data: Data,
-    output: Output,
-    reading: Reading,
-    computing: Computing,
-    talk: Talk,
+    model: ModelArgument,
+    data: DataArgument,
+    output: OutputOption,
+    reading: ReadingOptions,
+    console: Console,
     *,
-    force: Force = False,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
 ) -> None:
-    """Write DATA with its missing values filled in; all others stay as they are.
+    """Write DATA with its missing values filled in; all other values stay as they are.
 
-    MODEL must know gaps: fitted on rows that have some, or with --corruption missing.
+    MODEL must support missing values: fit it on rows that have some, or with --corruption missing.
     """
     from isthmus.cli.run.apply import impute as run
 
-    run(model, data, output, reading, computing, talk, force=force)
+    run(model, data, output, reading, device, console, force=force)
 
 
 def detect(
-    data: Data,
-    output: Output,
-    wanted: Detecting,
-    reading: Reading,
-    choosing: Choosing,
-    computing: Computing,
-    talk: Talk,
+    data: DataArgument,
+    output: OutputOption,
+    options: DetectOptions,
+    reading: ReadingOptions,
+    column_options: ColumnOptions,
+    console: Console,
+    *,
+    device: DeviceOption = "auto",
 ) -> None:
-    """Write how odd each row of DATA is, whether that is too odd, and with --explain why.
+    """Find outliers: write an outlier score for each row of DATA, and 1 for outliers, else 0.
 
-    The rows are learned from and judged at once; --train learns from others, and --with takes a
-    detector that was kept with --save.
+    The columns written are score, outlier and, with --explain, reason_1 to reason_3. By default
+    the detector is fitted to DATA itself. --train fits it to other rows, and --detector uses one
+    that --save wrote. Rows are numbered from 0.
     """
     from isthmus.cli.run.detect import run
 
-    run(data, output, wanted, reading, choosing, computing, talk)
+    run(data, output, options, reading, column_options, device, console)
 
 
 def compare(
-    data: Data,
-    training: Training,
-    reading: Reading,
-    choosing: Choosing,
-    talk: Talk,
+    data: DataArgument,
+    training: TrainingOptions,
+    reading: ReadingOptions,
+    column_options: ColumnOptions,
+    console: Console,
     *,
     components: Annotated[
         str | None,
         typer.Option(
             metavar="N,N,...",
-            help="The code sizes to compare at. By default 2, 8 and 32, as far as a row has more "
-            "numbers.",
+            help="Code sizes to compare, as in 2,8,32. The default is those of 2, 8 and 32 that "
+            "are below the number of features.",
         ),
     ] = None,
     other: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Images from elsewhere, to compare with JPEG on too."),
+        typer.Option(
+            metavar="PATH",
+            help="Images from another source, to compare with JPEG on as well.",
+        ),
     ] = None,
-    output: MaybeOutput = None,
-    force: Force = False,
+    output: OptionalOutputOption = None,
+    force: ForceOption = False,
 ) -> None:
-    """Set autoencoders beside PCA, and beside JPEG for images, at equal size on the same rows.
+    """Compare autoencoders with PCA at equal code size, and with JPEG for images.
 
-    -o FILE.json keeps the figures.
+    All methods are tested on the same held-out rows. With -o FILE.json the figures are also
+    written to a file.
     """
     from isthmus.cli.run.compare import run
 
-    run(data, components, other, output, training, reading, choosing, talk, force=force)
+    run(data, components, other, output, training, reading, column_options, console, force=force)
 
 
 def report(
-    model: Model,
-    reading: Reading,
-    computing: Computing,
-    talk: Talk,
+    model: ModelArgument,
+    reading: ReadingOptions,
+    console: Console,
     *,
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DATA]", help="Other data to show the model on.", show_default=False
-        ),
-    ] = None,
-    output: MaybeOutput = None,
-    beside: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Another model of the same data, whose learning curve to draw in.",
+            metavar="[DATA]",
+            help="Other data to report on. The default is the data of the fit.",
             show_default=False,
         ),
     ] = None,
-    color: Color = None,
-    force: Force = False,
+    output: OptionalOutputOption = None,
+    compare_with: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Another model of the same data, to add its learning curve to the page.",
+            show_default=False,
+        ),
+    ] = None,
+    color: ColorOption = None,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
 ) -> None:
-    """Draw MODEL/report.html again, or a report of the model on other data.
+    """Draw MODEL/report.html again, or report on how the model does on other data.
 
-    With -o FILE.html the page goes there and the model folder stays as it is.
+    With -o FILE.html the page is written there, and the model folder stays unchanged.
     """
     from isthmus.cli.run.show import report as run
 
-    run(model, data, output, beside, color, reading, computing, talk, force=force)
+    run(model, data, output, compare_with, color, reading, device, console, force=force)
 
 
-def info(model: Model, talk: Talk) -> None:
-    """Tell what MODEL is: its settings, what it was fitted on, and the versions that wrote it."""
+def info(model: ModelArgument, console: Console) -> None:
+    """Show what MODEL is: its settings, its data, decisions of the fit, and library versions."""
     from isthmus.cli.run.show import info as run
 
-    run(model, talk)
+    run(model, console)

@@ -1,64 +1,64 @@
-"""What is said: notes for people on standard error, facts for machines on standard output."""
+"""Output of the commands: notes for people on standard error, results on standard output."""
 
 import json
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import typer
 
 PATIENCE_S = 2.0
-"""How long a person waits without being told what for."""
+"""Seconds after which a stage that is still running is named on standard error."""
 
 
 @dataclass(kw_only=True)
-class Talk:
-    """How a command speaks, as --json and --quiet ask for."""
-
-    PANEL: ClassVar[str | None] = None
+class Console:
+    """What a command prints, according to --json and --quiet."""
 
     json: Annotated[
-        bool, typer.Option("--json", help="Print the facts as JSON on standard output.")
+        bool, typer.Option("--json", help="Print the results as JSON on standard output.")
     ] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False
-    said: set[str] = field(default_factory=set, init=False)
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no notes and no progress, only errors.")
+    ] = False
+    printed: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        """Warnings of the libraries become notes; `guarded` puts Python's own way back."""
-        warnings.showwarning = self._warned
+        """Shows warnings as notes; `run_guarded` restores Python's own handler."""
+        warnings.showwarning = self._show_warning
 
     def note(self, text: str) -> None:
-        """One line for people, each but once."""
-        if not self.quiet and text not in self.said:
-            self.said.add(text)
+        """Prints one line on standard error, unless it was printed before."""
+        if not self.quiet and text not in self.printed:
+            self.printed.add(text)
             typer.echo(text, err=True)
 
     def notes(self, lines: Iterable[str]) -> None:
-        """Lines for people."""
+        """Prints several lines on standard error."""
         for line in lines:
             self.note(line)
 
-    def answer(self, facts: Any, lines: Iterable[str]) -> None:
-        """What the command was asked for: JSON with --json, else lines on standard output."""
+    def result(self, values: Mapping[str, object], lines: Iterable[str]) -> None:
+        """Prints what the command was run for: JSON with --json, otherwise lines of text."""
         if self.json:
-            self.facts(facts)
+            self.json_result(values)
         elif not self.quiet:
             for line in lines:
                 typer.echo(line)
 
-    def facts(self, facts: Any) -> None:
-        """The facts as JSON on standard output, with --json only."""
+    def json_result(self, values: Mapping[str, object]) -> None:
+        """Prints the values as JSON on standard output if --json is set."""
         if self.json:
-            typer.echo(to_json(facts))
+            typer.echo(to_json(values))
 
     @contextmanager
-    def stage(self, what: str) -> Iterator[None]:
-        """Tells what is being done when it takes longer than people like to wait in silence."""
-        timer = threading.Timer(PATIENCE_S, self.note, [f"{what} ..."])
+    def stage(self, description: str) -> Iterator[None]:
+        """Names the running stage on standard error if it takes longer than two seconds."""
+        timer = threading.Timer(PATIENCE_S, self.note, [f"{description} ..."])
         timer.daemon = True
         timer.start()
         try:
@@ -67,8 +67,8 @@ class Talk:
             timer.cancel()
 
     @contextmanager
-    def bar(self, rows: int) -> Iterator[Callable[[int], None]]:
-        """What to call as rows are done; a bar shows them when it takes long."""
+    def progress_bar(self, rows: int) -> Iterator[Callable[[int], None]]:
+        """A function to call with the number of rows just finished; long runs show a bar."""
         from isthmus.training.reporters import Bar, Silent
 
         reporter = Silent() if self.quiet else Bar()
@@ -78,16 +78,16 @@ class Talk:
         finally:
             reporter.finish()
 
-    def _warned(self, message: Warning | str, *_: Any, **__: Any) -> None:
+    def _show_warning(self, message: Warning | str, *_: object, **__: object) -> None:
         self.note(f"note: {' '.join(str(message).split())}")
 
 
-def to_json(facts: Any, indent: int | None = None) -> str:
-    """Strict JSON: numbers that are not finite become null, as JSON has no word for them."""
-    return json.dumps(_finite(facts), indent=indent, allow_nan=False)
+def to_json(values: object, indent: int | None = None) -> str:
+    """Strict JSON: NaN and infinity become null, because JSON cannot express them."""
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, one line for what is at fault, a traceback for our own faults."""
+"""Exit codes and error lines: one line for an error of the user, a traceback for a bug."""
 
 import errno
 import os
@@ -16,43 +16,43 @@ import typer
 
 from isthmus.errors import IsthmusError, SourceError
 
-DONE, OUR_FAULT, AT_FAULT, INTERRUPTED, TERMINATED, PIPE_CLOSED = 0, 1, 2, 130, 143, 141
+DONE, INTERNAL_ERROR, USER_ERROR, INTERRUPTED, TERMINATED, PIPE_CLOSED = 0, 1, 2, 130, 143, 141
 
 USAGE: type[Exception] = typer.BadParameter.__mro__[2]
-"""Everything wrong with the command line itself: click's ClickException, wherever it is kept."""
+"""Errors in the command line itself: click's ClickException, which typer does not export."""
 
 SYSTEM = {
     errno.ENOSPC: "free some space, or choose another place",
     errno.EDQUOT: "free some space, or choose another place",
-    errno.EFBIG: "choose a place that takes larger files",
+    errno.EFBIG: "choose a file system that allows larger files",
     errno.EROFS: "choose another place",
     errno.EACCES: "change its permissions, or choose another place",
     errno.EPERM: "change its permissions, or choose another place",
     errno.EIO: "check the disk",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-"""What the system refuses through no fault of ours, and what to do about it."""
+"""Errors of the operating system that are not bugs, and what to do about them."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, met as Ctrl-C is."""
+    """SIGTERM, handled like Ctrl-C."""
 
 
-def guarded(action: Callable[[], None]) -> int:
-    """Runs `action`; the exit code of the process, with the fault told on standard error."""
+def run_guarded(action: Callable[[], None]) -> int:
+    """Runs `action` and returns the exit code, with any error on standard error."""
     try:
-        with _terminable(), warnings.catch_warnings():
+        with _sigterm_as_interrupt(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("default", UserWarning)
             action()
-    except BaseException as error:  # the one place where every error ends
-        return _end(_behind(error))
+    except BaseException as error:  # every error of the process ends here
+        return _end(_root_cause(error))
     return DONE
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns what the system or a library says of a failed write into one line about `path`."""
+def explain_write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns an error of the system or a library while writing `path` into a SourceError."""
     try:
         yield
     except Exception as error:
@@ -64,8 +64,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise SourceError(f"{path}: cannot be written ({reason}); {remedy}") from error
 
 
-def _behind(error: BaseException) -> BaseException:
-    """What a library has made an ImportError or an exit of: an interruption, or a closed pipe."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The interruption or closed pipe that a library turned into an ImportError or an exit."""
     cause = error.__cause__ or error.__context__
     while isinstance(error, ImportError | SystemExit) and cause is not None:
         if isinstance(cause, KeyboardInterrupt | BrokenPipeError):
@@ -78,25 +78,25 @@ def _end(error: BaseException) -> int:
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
     if isinstance(error, KeyboardInterrupt):
-        _say("interrupted", error)
+        _print_error("interrupted", error)
         return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     if isinstance(error, BrokenPipeError):
-        # Whoever read standard output has gone; Python must not try to flush it at exit.
+        # The reader of standard output has gone; Python must not try to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
-    line = _at_fault(error)
+    line = _user_error_line(error)
     if line is not None:
-        _say(line, error)
-        return AT_FAULT
+        _print_error(line, error)
+        return USER_ERROR
     traceback.print_exception(error)
-    _say("this is a fault of isthmus, not yours; please report it with the lines above")
-    return OUR_FAULT
+    _print_error("this is a bug in isthmus; please report it with the lines above")
+    return INTERNAL_ERROR
 
 
-def _at_fault(error: BaseException) -> str | None:
-    """The line to say when the request, the data or the machine is at fault; None when we are."""
+def _user_error_line(error: BaseException) -> str | None:
+    """The line to print for an error in the request, the data or the system; None for a bug."""
     if isinstance(error, USAGE):
-        return _usage(error)
+        return _usage_line(error)
     if isinstance(error, IsthmusError):
         return str(error)
     if isinstance(error, MemoryError) or _out_of_memory(error):
@@ -109,36 +109,36 @@ def _at_fault(error: BaseException) -> str | None:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether torch found no memory, for which on a CPU it has no class of its own."""
-    told = str(error)
+    """Whether torch ran out of memory; on a CPU it raises a plain RuntimeError."""
+    message = str(error)
     return isinstance(error, RuntimeError) and (
-        "allocate memory" in told or "out of memory" in told
+        "allocate memory" in message or "out of memory" in message
     )
 
 
-def _usage(error: Any) -> str:
+def _usage_line(error: Any) -> str:
     context = error.ctx
     command = context.command_path if context is not None else "isthmus"
     return f"{error.format_message().rstrip('.')}; see {command} --help"
 
 
 def _system_number(error: BaseException) -> int | None:
-    """The errno of a refusal in SYSTEM; safetensors, written in Rust, tells it in its message."""
+    """The errno if it is in SYSTEM; safetensors, written in Rust, has it in its message."""
     number = getattr(error, "errno", None)
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    if number is None and told is not None and type(error).__name__ == "SafetensorError":
-        number = int(told[1])
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    if number is None and match is not None and type(error).__name__ == "SafetensorError":
+        number = int(match[1])
     return number if number in SYSTEM else None
 
 
-def _say(line: str, error: BaseException | None = None) -> None:
+def _print_error(line: str, error: BaseException | None = None) -> None:
     parts = [line, *getattr(error, "__notes__", [])]
     typer.echo(f"isthmus: {' '.join('; '.join(parts).splitlines())}", err=True)
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that it leaves nothing half done either."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Makes SIGTERM unwind like Ctrl-C, so that it leaves no half-written files either."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

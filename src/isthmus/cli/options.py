@@ -1,94 +1,124 @@
-"""The options of the commands, in groups; what a setting means is told where it is defined."""
+"""The options of the commands, in groups, with their help texts."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import typer
 
-from isthmus.cli import docs
+from isthmus.cli.registered_names import registered_names
 
-PART = "Settings follow a colon: NAME:SETTING=VALUE, and NAME=VALUE sets the first one."
-
-Data = Annotated[
+DataArgument = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A .npy, .npz, .csv, .tsv, .parquet, IDX or .safetensors file, or a folder of PNG or "
-        "JPEG images; file.npz:NAME chooses one of several arrays.",
+        help="A .csv, .tsv, .parquet, .npy, .npz, .safetensors or IDX file, or a folder of "
+        ".parquet files or of PNG or JPEG images; arrays.npz:NAME selects one of several arrays.",
         show_default=False,
     ),
 ]
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="The folder that fit wrote.", show_default=False)
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="The model folder that isthmus fit wrote.", show_default=False
+    ),
 ]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="PATH", help="Where to write.")]
-MaybeOutput = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write.")
+OutputOption = Annotated[
+    str, typer.Option("--output", "-o", metavar="PATH", help="The file or folder to write.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
-Color = Annotated[
+OptionalOutputOption = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="PATH", help="The file to write.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace the output if it already exists.")
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Where to compute: cpu, cuda, or another device of PyTorch such as cuda:1. auto "
+        "takes a GPU if there is one.",
+    ),
+]
+ColorOption = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN|FILE",
-        help="Colours the map of the codes: a column of DATA, or a file with one label a row. "
-        "A column of text is then left out of what is learned.",
+        help="Labels that color the map of the codes in the report: a column of DATA, or a file "
+        "with one label per row. A text column used as labels is not learned.",
     ),
 ]
 
 
 @dataclass(kw_only=True)
-class Fit:
-    """What only `fit` knows."""
-
-    PANEL: ClassVar[str | None] = None
+class FitOptions:
+    """Options that only `fit` has."""
 
     components: Annotated[
-        int | None, typer.Option(metavar="N", help=docs.setting("n_components"))
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Numbers in a code, the compressed form of a row. The default is the number of "
+            "principal components that hold 90 % of the variance, from 2 to 32.",
+        ),
     ] = None
     validation: Annotated[
         str | None,
         typer.Option(
             metavar="SHARE|PATH",
-            help="Rows held out to choose the best epoch: a share of DATA, from 0 to below 1, or "
-            "other data. By default a tenth, more for few rows.",
+            help="Validation rows, which choose the best epoch: a share of DATA as in 0.2, or "
+            "a file of other rows. The default is 0.1, and more for few rows.",
         ),
     ] = None
-    color: Color = None
+    color: ColorOption = None
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with a fit that was stopped, to the same weights."),
+        typer.Option(
+            "--resume", help="Continue an interrupted fit; the weights are as if it never stopped."
+        ),
     ] = False
-    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False
-    force: Force = False
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Write the model without report.html.")
+    ] = False
+    force: ForceOption = False
 
 
 @dataclass(kw_only=True)
-class Reading:
+class ReadingOptions:
     """How DATA is read."""
 
     PANEL: ClassVar[str] = "How DATA is read"
 
     member: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The array of a .npz or .safetensors file.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The array to read from a .npz or .safetensors file that holds several, as in "
+            "--member x_train. The same as file.npz:x_train.",
+        ),
     ] = None
     resize: Annotated[
         str | None,
-        typer.Option(metavar="N|HxW", help="Brings images to one size, height x width."),
+        typer.Option(
+            metavar="N|HxW",
+            help="Resize all images to this height x width in pixels, as in 32x48, or 32 for both.",
+        ),
     ] = None
     layout: Annotated[
         str | None,
         typer.Option(
             metavar="LAYOUT",
-            help="What a row is, where its shape does not tell: table, signal or image; or series, "
-            "for a folder or a .npz of recordings of different lengths, each of which is a row.",
+            help="What one row of an array is if its shape leaves this open: table, signal or "
+            "image. An array of shape (1000, 28, 28) is 1000 images with --layout image, and "
+            "1000 signals of 28 samples and 28 channels with --layout signal. series is for a "
+            "folder or .npz of recordings of different lengths, each of which is one row.",
         ),
     ] = None
     header: Annotated[
         bool | None,
         typer.Option(
             "--header/--no-header",
-            help="Whether a CSV begins with names. By default it does unless its first line is "
-            "all numbers.",
+            help="Whether the first line of a CSV holds column names. By default it does unless "
+            "all its cells are numbers, so use --header for names such as 1990,1991.",
             show_default=False,
         ),
     ] = None
@@ -96,204 +126,294 @@ class Reading:
         str | None,
         typer.Option(
             metavar="A,B,...",
-            help="What else a CSV writes for a missing value, beside nothing, NA, NaN and null.",
+            help="More texts that mean a missing value in a CSV, as in --missing '?,-999'. Empty "
+            "cells, NA, NaN and null always do.",
         ),
     ] = None
     stream: Annotated[
         bool | None,
         typer.Option(
             "--stream/--no-stream",
-            help="Whether rows stay on disk: of Parquet, CSV, .npy and folders of images. By "
-            "default they do where they would take more than 256 MiB (images 1 GiB).",
+            help="Whether to read rows from disk while computing instead of loading them into "
+            "memory: Parquet, CSV, .npy and image folders. By default only above 256 MiB "
+            "(images 1 GiB).",
             show_default=False,
         ),
     ] = None
 
 
 @dataclass(kw_only=True)
-class Choosing:
-    """Which columns are learned."""
+class ColumnOptions:
+    """Which columns are learned, as what, and how recordings are cut into rows."""
 
-    PANEL: ClassVar[str] = Reading.PANEL
+    PANEL: ClassVar[str] = ReadingOptions.PANEL
 
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="The columns of a table to keep.")
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="Use only these columns of a table, as in --columns age,income."
+        ),
     ] = None
     drop: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="The columns of a table to leave out.")
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="Use all columns of a table except these, as in --drop id."
+        ),
     ] = None
     role: Annotated[
         str | None,
         typer.Option(
             metavar="A=ROLE,...",
-            help="What columns of a table mean, where that is not what they look like: "
-            "numeric, count, boolean, categorical, ordinal, datetime, identifier; *=count is for "
-            "all others, and for arrays.",
+            help="How to treat columns whose values do not show it, as in "
+            "--role zip=categorical,visits=count. Roles: numeric, count, boolean, categorical, "
+            "ordinal, datetime, identifier (not learned). *=count sets all other columns, or an "
+            "array.",
         ),
     ] = None
     window: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Cuts DATA, time down and channels across, into windows of so many samples; a "
-            "folder of files holds several recordings.",
+            help="Treat DATA as a recording, with time down and channels across, and cut it into "
+            "windows of N samples. Each window is one row; a folder holds several recordings.",
         ),
     ] = None
-    step: Annotated[
+    hop: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Samples from one window's beginning to the next's; by default half a window.",
+            help="Samples from the start of one window to the start of the next, with --window. "
+            "The default is half a window; N equal to the window means no overlap.",
         ),
     ] = None
 
 
 @dataclass(kw_only=True)
-class Detecting:
-    """What only `detect` knows."""
-
-    PANEL: ClassVar[str | None] = None
+class DetectOptions:
+    """Options that only `detect` has."""
 
     train: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="Rows to learn from. By default DATA itself.", show_default=False
+            metavar="PATH",
+            help="The training rows. The default is DATA itself, outliers included.",
+            show_default=False,
         ),
     ] = None
     clean: Annotated[
         bool,
         typer.Option(
-            "--clean",
-            help="The rows to learn from hold nothing odd: none of them is set aside.",
+            "--clean", help="The training rows contain no outliers; use all of them to train."
         ),
     ] = False
     detector: Annotated[
         str | None,
         typer.Option(
-            "--with",
             metavar="FOLDER",
-            help="A detector that --save wrote, to judge by; nothing is learned then.",
+            help="Score with this detector, which an earlier --save wrote, instead of fitting one.",
             show_default=False,
         ),
     ] = None
     save: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Where to keep the detector.", show_default=False),
+        typer.Option(
+            metavar="FOLDER",
+            help="Save the fitted detector to this folder, for --detector.",
+            show_default=False,
+        ),
     ] = None
     explain: Annotated[
-        bool, typer.Option("--explain", help="Write the columns that make each row odd, in words.")
+        bool,
+        typer.Option(
+            "--explain",
+            help="Also write reason_1 to reason_3: the columns that raise each row's score most.",
+        ),
     ] = False
     report: Annotated[
         str | None,
         typer.Option(
-            metavar="PAGE", help="Where to draw a page of them, .html.", show_default=False
+            metavar="FILE.html",
+            help="Write a page that shows the outliers and why they are outliers.",
+            show_default=False,
         ),
     ] = None
     contamination: Annotated[
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="The share of the rows learned from to call odd, above 0 and at most 0.5. By "
-            "default the threshold comes from held-out rows.",
+            help="Set the threshold so that this share of the training rows are outliers, above 0 "
+            "and at most 0.5. By default the threshold comes from --false-alarm-rate.",
         ),
     ] = None
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(
             metavar="RATE",
-            help="The share of rows like those learned from that may be called odd; 0.05 unless "
-            "given.",
+            help="The share of ordinary rows, like the training rows, that may be called outliers "
+            "by mistake. Default: 0.05.",
         ),
     ] = None
     confidence: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="How sure that must be; 0.9 unless given."),
+        typer.Option(
+            metavar="SHARE",
+            help="The probability that the false alarm rate is kept, above 0 and below 1. "
+            "Default: 0.9.",
+        ),
     ] = None
     components: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Numbers in a code. By default 99 % of the variance."),
+        typer.Option(
+            metavar="N",
+            help="Numbers in a code of the detector's autoencoders. The default is the number of "
+            "principal components that hold 99 % of the variance.",
+        ),
     ] = None
     estimators: Annotated[
-        int, typer.Option(metavar="N", help="Autoencoders whose scores are averaged.", min=1)
+        int,
+        typer.Option(
+            metavar="N", help="Number of autoencoders to fit; their scores are averaged.", min=1
+        ),
     ] = 1
     seed: Annotated[
-        int, typer.Option(metavar="N", help="The same seed gives the same scores.", min=0)
+        int,
+        typer.Option(metavar="N", help="Random seed. The same seed gives the same scores.", min=0),
     ] = 0
-    force: Force = False
+    force: ForceOption = False
 
 
 @dataclass(kw_only=True)
-class Computing:
-    """Where the work is done."""
+class TrainingOptions:
+    """What is trained, and how."""
 
-    PANEL: ClassVar[str | None] = None
+    PANEL: ClassVar[str] = "Network and training"
 
-    device: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("device"))] = "auto"
-
-
-@dataclass(kw_only=True)
-class Training:
-    """What is learned, and how."""
-
-    PANEL: ClassVar[str] = "What is learned, and how"
-
-    kind: Annotated[str, typer.Option(metavar="NAME", help=f"{docs.setting('kind')} {PART}")] = (
-        "auto"
-    )
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"The network: {registered_names('isthmus.kinds', 'KINDS')}. auto takes "
+            "convolutional for images and signals, otherwise multilayer. Settings follow the name, "
+            "as in multilayer:hidden=128,32:tied=true.",
+        ),
+    ] = "auto"
     hidden: Annotated[
         str | None,
         typer.Option(
-            metavar="N,N,...", help=docs.field("kinds/multilayer.py", "Multilayer", "hidden")
+            metavar="N,N,...",
+            help="Widths of the encoder's hidden layers, as in 128,32; the decoder mirrors them. "
+            "By default they taper from the number of features to the code size.",
         ),
     ] = None
-    loss: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("loss"))] = "auto"
+    loss: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"The reconstruction loss: {registered_names('isthmus.losses', 'LOSSES')}. auto "
+            "takes bernoulli if all values are 0 or 1, mixed for tables with categories, dates or "
+            "counts, otherwise squared.",
+        ),
+    ] = "auto"
     penalty: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=WEIGHT",
-            help=docs.setting("penalties", names=("losses/__init__.py", "PENALTIES"))
-            + " May be given several times.",
+            help=f"A term added to the loss: {registered_names('isthmus.losses', 'PENALTIES')}, as "
+            "in --penalty l1=0.001. May be given several times.",
         ),
     ] = None
     corruption: Annotated[
         str | None,
         typer.Option(
             metavar="NAME=STRENGTH",
-            help=docs.setting("corruption", names=("corruptions.py", "CORRUPTIONS")),
+            help="Train as a denoising autoencoder: disturb the input and reconstruct the clean "
+            f"row, with {registered_names('isthmus.corruptions', 'CORRUPTIONS')}. For example "
+            "gaussian=0.1 (standard deviation) or masking=0.25 (share of the values).",
         ),
     ] = None
-    preparation: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("preparation"))] = (
-        "auto"
-    )
+    preparation: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How features are scaled: global (one scale for all), standard (each to mean 0 "
+            "and variance 1), unit (bytes divided by 255), none, size_factors (counts), quantiles "
+            "(heavy tails). auto decides from the data.",
+        ),
+    ] = "auto"
     pretraining: Annotated[
-        str, typer.Option(metavar="NAME", help=f"{docs.setting('pretraining')} {PART}")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How the weights are initialized: "
+            f"{registered_names('isthmus.pretraining', 'PRETRAININGS')}. lsuv is random with "
+            "each layer's output scaled to variance 1; rbm and autoencoder train layer by layer. "
+            "auto takes pca if the network has a linear path, autoencoder for more than three "
+            "hidden layers, otherwise random. Settings follow the name, as in rbm:k=3.",
+        ),
     ] = "auto"
     optimizer: Annotated[
-        str, typer.Option(metavar="NAME", help=f"{docs.setting('optimizer')} {PART}")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"The optimizer: {registered_names('isthmus.optim', 'OPTIMIZERS')}. auto takes "
+            "muon for large dense networks without logistic units from 20,000 rows on, otherwise "
+            "adamw. Settings follow the name, as in adamw:lr=0.01:betas=0.8,0.9.",
+        ),
     ] = "auto"
     lr: Annotated[
         float | None,
         typer.Option(
             metavar="RATE",
-            help=docs.field("optim/base.py", "OptimizerSpec", "lr") + " Needs --optimizer.",
+            help="The highest learning rate of the schedule, above 0. Needs --optimizer.",
         ),
     ] = None
-    epochs: Annotated[int | None, typer.Option(metavar="N", help=docs.setting("max_epochs"))] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The largest number of passes over the training rows. The default is enough for "
+            "about 5000 steps.",
+        ),
+    ] = None
     batch_size: Annotated[
-        str | None, typer.Option(metavar="N", help=docs.setting("batch_size"))
+        str | None,
+        typer.Option(
+            metavar="N|full",
+            help="Rows per training step; full means all rows. By default chosen from the number "
+            "of rows.",
+        ),
     ] = None
     no_early_stopping: Annotated[
         bool,
         typer.Option(
-            "--no-early-stopping", help="Go on to the last epoch; the best one is kept anyway."
+            "--no-early-stopping",
+            help="Train for all --epochs. The best epoch is kept either way.",
         ),
     ] = False
-    n_init: Annotated[int, typer.Option(metavar="N", help=docs.setting("n_init"), min=1)] = 1
+    n_init: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Number of fits from different random weights; the one with the lowest error on "
+            "the validation rows is kept.",
+            min=1,
+        ),
+    ] = 1
     seed: Annotated[
-        int, typer.Option(metavar="N", help="The same seed gives the same weights.", min=0)
+        int,
+        typer.Option(metavar="N", help="Random seed. The same seed gives the same weights.", min=0),
     ] = 0
-    device: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("device"))] = "auto"
-    precision: Annotated[str, typer.Option(metavar="NAME", help=docs.setting("precision"))] = "auto"
+    device: DeviceOption = "auto"
+    precision: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Floating-point type: auto, float64, float32 or bf16."),
+    ] = "auto"
     transform_max_iter: Annotated[
-        str, typer.Option(metavar="N", help=docs.setting("transform_max_iter"))
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Optimization steps that refine each code after the encoder; none raises the "
+            "row's loss. 0 uses the encoder's code as it is. auto takes 4 if they lower the "
+            "validation error by at least 2 %, otherwise 0.",
+        ),
     ] = "auto"

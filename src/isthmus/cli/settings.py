@@ -1,13 +1,24 @@
-"""The estimator's settings from the words of a command line."""
+"""Python arguments from the texts of command-line options."""
 
 import csv
 import types
-from dataclasses import fields, replace
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import (
+    Any,
+    Generic,
+    TypedDict,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from isthmus.cli.options import Choosing, Reading, Training
+from isthmus.cli.options import ColumnOptions, ReadingOptions, TrainingOptions
 from isthmus.corruptions import CORRUPTIONS, Corruption
-from isthmus.data import Schema
+from isthmus.data.schema import Layout, Schema
 from isthmus.errors import RequestError, require
 from isthmus.estimator.defaults import choose_kind
 from isthmus.kinds import KINDS, Kind
@@ -17,106 +28,165 @@ from isthmus.pretraining import PRETRAININGS, Pretraining
 from isthmus.spec import Spec, resolve
 
 AUTO = "auto"
-TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
+
+TYPE_NAMES: Mapping[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "none",
+}
+
+AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
-class Slot(NamedTuple):
-    """An option that names a part, the parts there are, and what they have in common."""
+@dataclass(frozen=True)
+class PartOption(Generic[AnySpec]):
+    """An option that names a part, the registry of these parts, and their base class."""
 
     option: str
-    registry: dict[str, Any]
-    base: Any
+    registry: Mapping[str, type[AnySpec]]
+    base: type[AnySpec]
 
 
-KIND = Slot("--kind", KINDS, Kind)
-LOSS = Slot("--loss", LOSSES, Reconstruction)
-PENALTY = Slot("--penalty", PENALTIES, PenaltySpec)
-CORRUPTION = Slot("--corruption", CORRUPTIONS, Corruption)
-PRETRAINING = Slot("--pretraining", PRETRAININGS, Pretraining)
-OPTIMIZER = Slot("--optimizer", OPTIMIZERS, OptimizerSpec)
+KIND = PartOption("--kind", KINDS, Kind)
+LOSS = PartOption("--loss", LOSSES, Reconstruction)
+PENALTY = PartOption("--penalty", PENALTIES, PenaltySpec)
+CORRUPTION = PartOption("--corruption", CORRUPTIONS, Corruption)
+PRETRAINING = PartOption("--pretraining", PRETRAININGS, Pretraining)
+OPTIMIZER = PartOption("--optimizer", OPTIMIZERS, OptimizerSpec)
 
 
-def estimator_settings(training: Training, schema: Schema) -> dict[str, Any]:
-    """The arguments of `Autoencoder` that the options stand for, for rows of this schema.
+class EstimatorArguments(TypedDict):
+    """Keyword arguments of `Autoencoder` that the training options set."""
 
-    Raises RequestError, naming the option, for a part, a setting or a value that is not known.
+    kind: str | Kind
+    loss: str | Reconstruction
+    penalties: tuple[PenaltySpec, ...]
+    corruption: Corruption | None
+    pretraining: str | Pretraining
+    optimizer: str | OptimizerSpec
+    max_epochs: int | None
+    batch_size: int | str | None
+    early_stopping: bool
+    preparation: str
+    device: str
+    precision: str
+    transform_max_iter: int | str
+    n_init: int
+    random_state: int
+
+
+class OpenArguments(TypedDict, total=False):
+    """Keyword arguments of `open_source` that the reading and column options set."""
+
+    member: str | None
+    resize: tuple[int, int] | None
+    layout: Layout | None
+    header: bool | None
+    missing: Sequence[str]
+    stream: bool | None
+    columns: Sequence[str] | None
+    drop: Sequence[str]
+    roles: Mapping[str, str]
+
+
+def estimator_arguments(training: TrainingOptions, schema: Schema) -> EstimatorArguments:
+    """The `Autoencoder` arguments that the options set, for rows of this schema.
+
+    Raises RequestError, which names the option, for an unknown part, setting or value.
     """
     return {
         "kind": _kind(training, schema),
-        "loss": training.loss if training.loss == AUTO else part(LOSS, training.loss),
-        "penalties": tuple(part(PENALTY, text) for text in training.penalty or ()),
+        "loss": parse_part_or_auto(LOSS, training.loss),
+        "penalties": tuple(parse_part(PENALTY, text) for text in training.penalty or ()),
         "corruption": None
         if training.corruption is None
-        else part(CORRUPTION, training.corruption),
-        "pretraining": training.pretraining
-        if training.pretraining == AUTO
-        else part(PRETRAINING, training.pretraining),
+        else parse_part(CORRUPTION, training.corruption),
+        "pretraining": parse_part_or_auto(PRETRAINING, training.pretraining),
         "optimizer": _optimizer(training),
         "max_epochs": training.epochs,
-        "batch_size": _number_or(training.batch_size, "full", "--batch-size"),
+        "batch_size": None
+        if training.batch_size is None
+        else _integer_or(training.batch_size, "full", "--batch-size"),
         "early_stopping": not training.no_early_stopping,
         "preparation": training.preparation,
         "device": training.device,
         "precision": training.precision,
-        "transform_max_iter": _number_or(training.transform_max_iter, AUTO, "--transform-max-iter"),
+        "transform_max_iter": _integer_or(
+            training.transform_max_iter, AUTO, "--transform-max-iter"
+        ),
         "n_init": training.n_init,
         "random_state": training.seed,
     }
 
 
-def part(slot: Slot, text: str) -> Any:
-    """The spec that NAME[=VALUE][:SETTING=VALUE ...] stands for."""
+def parse_part(part: PartOption[AnySpec], text: str) -> AnySpec:
+    """The spec that NAME[=VALUE][:SETTING=VALUE ...] describes."""
     head, *rest = text.split(":")
     name, *first = head.split("=", 1)
-    spec = resolve(name, slot.registry, slot.base, slot.option)
+    if name not in part.registry:
+        raise RequestError(
+            f"{part.option} {name}: is not known; use one of {', '.join(part.registry)}"
+        )
+    spec = resolve(name, part.registry, part.base, part.option)
     pairs = [(_first_setting(spec), first[0])] if first else []
     for item in rest:
         setting, equals, value = item.partition("=")
         if not equals:
-            raise RequestError(f"{slot.option} {text}: {item!r} should read SETTING=VALUE")
+            raise RequestError(f"{part.option} {text}: {item!r} should read SETTING=VALUE")
         pairs.append((setting, value))
-    where = f"{slot.option} {name}"
-    return replace(spec, **{key: _value(spec, key, value, where) for key, value in pairs})
+    context = f"{part.option} {name}"
+    return replace(spec, **{key: _setting_value(spec, key, value, context) for key, value in pairs})
 
 
-def reading_options(reading: Reading, choosing: Choosing | None = None) -> dict[str, Any]:
-    """The arguments of `open_source` that the options stand for."""
-    found: dict[str, Any] = {
+def parse_part_or_auto(part: PartOption[AnySpec], text: str) -> str | AnySpec:
+    """As `parse_part`, or the word "auto", which the estimator resolves."""
+    return text if text == AUTO else parse_part(part, text)
+
+
+def open_arguments(
+    reading: ReadingOptions, column_options: ColumnOptions | None = None
+) -> OpenArguments:
+    """The `open_source` arguments that the options set."""
+    arguments: OpenArguments = {
         "member": reading.member,
-        "resize": None if reading.resize is None else size(reading.resize),
-        "layout": reading.layout,
+        "resize": None if reading.resize is None else parse_size(reading.resize),
+        "layout": cast("Layout | None", reading.layout),  # open_source checks it
         "header": reading.header,
-        "missing": () if reading.missing is None else words(reading.missing),
+        "missing": () if reading.missing is None else split_names(reading.missing),
         "stream": reading.stream,
     }
-    if choosing is not None:
-        found["columns"] = None if choosing.columns is None else words(choosing.columns)
-        found["drop"] = () if choosing.drop is None else words(choosing.drop)
-        found["roles"] = {} if choosing.role is None else _roles(choosing.role)
-    return found
+    if column_options is not None:
+        columns, drop, role = column_options.columns, column_options.drop, column_options.role
+        arguments["columns"] = None if columns is None else split_names(columns)
+        arguments["drop"] = () if drop is None else split_names(drop)
+        arguments["roles"] = {} if role is None else _parse_roles(role)
+    return arguments
 
 
-def _roles(text: str) -> dict[str, str]:
-    pairs = [item.rpartition("=") for item in words(text)]
+def _parse_roles(text: str) -> dict[str, str]:
+    pairs = [item.rpartition("=") for item in split_names(text)]
     for name, equals, role in pairs:
         require(bool(name and equals), f"--role {role}: give NAME=ROLE, as in zip=categorical")
     return {name: role for name, _, role in pairs}
 
 
-def words(text: str) -> list[str]:
-    """The names in a list with commas; a name that holds one stands in double quotes."""
+def split_names(text: str) -> list[str]:
+    """The names in a comma-separated list; a name that contains a comma is double-quoted."""
     return next(csv.reader([text]), [])
 
 
-def whole_numbers(text: str, option: str) -> list[int]:
-    """The numbers in a list with commas."""
+def parse_integers(text: str, option: str) -> list[int]:
+    """The integers in a comma-separated list."""
     try:
         return [int(item) for item in text.split(",")]
     except ValueError as error:
         raise RequestError(f"{option} {text}: give whole numbers, as in 2,8,32") from error
 
 
-def size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """N or HxW as (height, width)."""
     try:
         sides = [int(side) for side in text.lower().split("x")]
@@ -127,9 +197,9 @@ def size(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def _number_or(text: str | None, word: str, option: str) -> Any:
-    """The whole number that the text is, or that word, or None."""
-    if text is None or text == word:
+def _integer_or(text: str, word: str, option: str) -> int | str:
+    """The text as an integer, unless it is the one word allowed instead."""
+    if text == word:
         return text
     try:
         return int(text)
@@ -137,62 +207,79 @@ def _number_or(text: str | None, word: str, option: str) -> Any:
         raise RequestError(f"{option} {text}: give a whole number, or {word}") from error
 
 
-def _kind(training: Training, schema: Schema) -> Any:
+def _kind(training: TrainingOptions, schema: Schema) -> str | Kind:
     if training.hidden is None:
-        return training.kind if training.kind == AUTO else part(KIND, training.kind)
-    spec = part(KIND, choose_kind(schema) if training.kind == AUTO else training.kind)
-    if "hidden" not in _types(spec):
+        return parse_part_or_auto(KIND, training.kind)
+    name = choose_kind(schema).value if training.kind == AUTO else training.kind
+    spec = parse_part(KIND, name)
+    if "hidden" not in _setting_types(spec):
+        name = next(name for name, kind in KINDS.items() if kind is type(spec))
         raise RequestError(
-            f"--hidden: the {_name(KINDS, spec)} kind has no hidden layers to set; leave it out, "
-            "or use --kind multilayer"
+            f"--hidden: the {name} kind has no hidden layers to set; leave it out, or use --kind "
+            "multilayer"
         )
-    return replace(spec, hidden=_value(spec, "hidden", training.hidden, "--hidden"))
+    changes: dict[str, Any] = {
+        "hidden": _setting_value(spec, "hidden", training.hidden, "--hidden")
+    }
+    return replace(spec, **changes)
 
 
-def _optimizer(training: Training) -> Any:
+def _optimizer(training: TrainingOptions) -> str | OptimizerSpec:
     if training.optimizer == AUTO:
-        require(training.lr is None, "--lr: say whose rate it is, as with --optimizer adamw")
+        require(
+            training.lr is None,
+            "--lr: needs --optimizer, such as --optimizer adamw, to set its learning rate",
+        )
         return AUTO
-    spec = part(OPTIMIZER, training.optimizer)
+    spec = parse_part(OPTIMIZER, training.optimizer)
     return spec if training.lr is None else replace(spec, lr=training.lr)
 
 
-def _name(registry: dict[str, Any], spec: Spec) -> str:
-    return next(name for name, cls in registry.items() if cls is type(spec))
-
-
-def _types(spec: Any) -> dict[str, Any]:
+def _setting_types(spec: Spec) -> dict[str, object]:
+    """The type hint of each setting of a spec, in their order."""
     hints = get_type_hints(type(spec))
     return {field.name: hints[field.name] for field in fields(spec)}
 
 
-def _first_setting(spec: Any) -> str:
-    return next(iter(_types(spec)), "")
+def _first_setting(spec: Spec) -> str:
+    return next(iter(_setting_types(spec)), "")
 
 
-def _value(spec: Any, setting: str, text: str, where: str) -> Any:
-    known = _types(spec)
-    if not known:
-        raise RequestError(f"{where}: has no settings; leave out what follows the name")
-    if setting not in known:
-        raise RequestError(f"{where}: has no setting {setting!r}; it has {', '.join(known)}")
+def _setting_value(spec: Spec, setting: str, text: str, context: str) -> object:
+    types_by_name = _setting_types(spec)
+    if not types_by_name:
+        raise RequestError(f"{context}: has no settings; leave out what follows the name")
+    if setting not in types_by_name:
+        raise RequestError(
+            f"{context}: has no setting {setting!r}; it has {', '.join(types_by_name)}"
+        )
     try:
-        return _convert(text, known[setting])
+        return _convert(text, types_by_name[setting])
     except (ValueError, KeyError) as error:
         raise RequestError(
-            f"{where}: {setting}={text!r} is not {_described(known[setting])}"
+            f"{context}: {setting}={text!r} is not {_type_name(types_by_name[setting])}"
         ) from error
 
 
-def _convert(text: str, hint: Any) -> Any:
+def _convert(text: str, hint: object) -> object:
     """The text as a value of the annotated type."""
     if get_origin(hint) in (Union, types.UnionType):
-        wanted = [option for option in get_args(hint) if option is not type(None)]
-        return None if text.lower() == "none" else _convert(text, wanted[0])
+        options = [option for option in get_args(hint) if option is not type(None)]
+        return None if text.lower() == "none" else _convert(text, options[0])
     if get_origin(hint) is tuple:
         return tuple(_convert(item, get_args(hint)[0]) for item in text.split(",") if item)
-    return TRUTH[text.lower()] if hint is bool else hint(text)
+    if hint is bool:
+        return BOOLEANS[text.lower()]
+    assert isinstance(hint, type)
+    result: object = hint(text)
+    return result
 
 
-def _described(hint: Any) -> str:
-    return str(getattr(hint, "__name__", hint)) if get_origin(hint) is None else str(hint)
+def _type_name(hint: object) -> str:
+    """The values that a setting of this type takes, in words."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_type_name, get_args(hint)))
+    if get_origin(hint) is tuple:
+        noun = "whole numbers" if get_args(hint)[0] is int else "numbers"
+        return f"{noun} separated by commas"
+    return TYPE_NAMES.get(hint, str(hint))

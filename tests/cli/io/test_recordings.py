@@ -59,7 +59,7 @@ def trip(isthmus, tmp_path):
 def test_a_recording_comes_back_in_its_length(trip, tmp_path, samples, suffix, codes):
     values = wave(samples)
     data = save(tmp_path / f"a{suffix}", values)
-    back = trip(data, f"b{suffix}", "--window", 6, "--step", 4, width=12, codes=codes)
+    back = trip(data, f"b{suffix}", "--window", 6, "--hop", 4, width=12, codes=codes)
     np.testing.assert_allclose(read(back), values, atol=1e-4)
     if suffix == ".csv":
         assert back.read_text().splitlines()[0] == '"I","II"'
@@ -147,11 +147,11 @@ def test_an_error_for_each_sample(isthmus, expect_refusal, model, tmp_path):
     np.testing.assert_allclose(found["error"].to_numpy(), expected, rtol=1e-3, atol=1e-9)
     both = ("--by-sample", "--by-feature")
     out = tmp_path / "t.csv"
-    expect_refusal("score", model, data, "-o", out, *both, parts=["choose one of them"])
+    expect_refusal("score", model, data, "-o", out, *both, parts=["give one of them"])
 
 
 def test_errors_by_sample_are_for_recordings(expect_refusal, table, table_model, tmp_path):
-    parts = ["--by-sample: is for models of recordings", "--by-feature"]
+    parts = ["--by-sample: needs a model fitted on recordings", "--by-feature"]
     place = tmp_path / "t.csv"
     expect_refusal("score", table_model, table, "-o", place, "--by-sample", parts=parts)
 
@@ -173,9 +173,9 @@ def test_gaps_are_filled_and_the_rest_stays(isthmus, tmp_path):
 
 def test_what_has_no_place_for_starts_says_what_decode_will_do(isthmus, model, tmp_path):
     done = isthmus("encode", model, tmp_path / "a.csv", "-o", tmp_path / "c.npy")
-    assert "decode will take them for one recording of 95 samples" in done.err
+    assert "decode will assume one recording of 95 samples" in done.err
     done = isthmus("decode", model, tmp_path / "c.npy", "-o", tmp_path / "b.npy")
-    assert "taken for one recording of 95 samples" in done.err
+    assert "assuming one recording of 95 samples" in done.err
     assert np.load(tmp_path / "b.npy").shape == (95, 2)
 
 
@@ -184,7 +184,7 @@ def test_columns_are_matched_by_name_and_others_left_out(isthmus, model, tmp_pat
     turned = np.column_stack([values[:, 1], np.arange(91) % 7, values[:, 0]])
     save(tmp_path / "t.csv", turned, header="II,other,I")
     done = isthmus("encode", model, tmp_path / "t.csv", "-o", tmp_path / "t-codes.csv")
-    assert "left out channels that the model does not know: 'other'" in done.err
+    assert "ignored channels that the model was not fitted on: 'other'" in done.err
     assert (tmp_path / "t-codes.csv").read_text() == (tmp_path / "codes.csv").read_text()
 
 
@@ -203,7 +203,7 @@ def test_compare_keeps_stretches_apart(isthmus, tmp_path):
         *("--epochs", 2),
     )
     assert done.code == 0, done
-    assert "windows are held out in whole stretches" in done.out
+    assert "windows are held out in whole segments" in done.out
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ def test_compare_keeps_stretches_apart(isthmus, tmp_path):
     [
         (("--window", 92), ["a.csv: 91 samples, fewer than the window of 92", "shorter window"]),
         (("--window", 1), ["a window of 1 samples", "from 2 on"]),
-        (("--window", 10, "--step", 11), ["every 11", "a step from 1 to 10"]),
-        (("--step", 3), ["--step: say how long a window is, with --window"]),
+        (("--window", 10, "--hop", 11), ["every 11", "a hop from 1 to 10"]),
+        (("--hop", 3), ["--hop: also give the window length with --window"]),
         (("--window", 10, "--layout", "image"), ["--layout image", "leave it out"]),
     ],
 )
@@ -244,14 +244,20 @@ def test_what_does_not_fit_the_model_is_refused(expect_refusal, model, tmp_path)
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        (lambda rows: rows[:1] + rows[2:], "row 0, counting from 0, begins at 5, and 0 was"),
-        (lambda rows: [*rows[:3], *rows[4:]], "that of row 2, counting from 0, begins at 15, and"),
-        (lambda rows: [rows[0], *rows[:0:-1]], "begins at 81"),
+        (lambda rows: rows[:1] + rows[2:], "row 0, counting from 0, starts at 5, but 0 was"),
+        (
+            lambda rows: [*rows[:3], *rows[4:]],
+            "window of row 2, counting from 0, starts at 15, but",
+        ),
+        (lambda rows: [rows[0], *rows[:0:-1]], "starts at 81"),
         (
             lambda rows: [*rows[:-1], f"{2**62},{rows[-1].split(',', 1)[1]}"],
-            f"begins at {2**62}, and",
+            f"starts at {2**62}, but",
         ),
-        (lambda rows: [rows[0], *("x" + row for row in rows[1:])], "column 'start' holds"),
+        (
+            lambda rows: [rows[0], *("x" + row for row in rows[1:])],
+            "column 'start' must hold whole numbers",
+        ),
     ],
 )
 def test_codes_whose_windows_do_not_follow_one_another_are_refused(
@@ -330,7 +336,7 @@ def test_force_replaces_a_folder_of_recordings(isthmus, expect_refusal, tmp_path
     assert isthmus(*again, "--force").code == 0
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["a.npy", "b.npy"]
     (tmp_path / "back" / "000000.png").write_bytes(b"no recording")
-    expect_refusal(*again, "--force", parts=["holds 000000.png, which is no recording"])
+    expect_refusal(*again, "--force", parts=["holds 000000.png, which is not a recording"])
 
 
 def test_what_is_written_is_counted_in_samples(isthmus, model, tmp_path):

@@ -38,25 +38,25 @@ def test_the_oddest_row_and_its_reason(isthmus, people, tmp_path):
     rows = rows_of(tmp_path / "odd.csv")
     assert len(rows) == 300
     assert max(range(300), key=lambda i: float(rows[i]["score"])) == ODD
-    assert rows[ODD]["odd"] == "1"
+    assert rows[ODD]["outlier"] == "1"
     assert rows[ODD]["reason_1"].startswith("weight: 140 (expected ")
     told = [rows[ODD][f"reason_{i}"] for i in (1, 2, 3)]
     shares = [int(text.rsplit(" ", 1)[1].removesuffix("%")) for text in told if text]
     assert shares == sorted(shares, reverse=True)
     assert 50 < shares[0] <= sum(shares) <= 100
     assert f"row {ODD}, score" in done.err
-    assert "held-out rows were" in done.err
+    assert "confidence" in done.err
 
 
 def test_a_kept_detector_judges_other_rows_alike(isthmus, people, tmp_path):
     first = ("detect", people, "-o", tmp_path / "a.csv", "--components", "2")
     assert isthmus(*first, "--save", tmp_path / "kept").code == 0
-    again = ("detect", people, "-o", tmp_path / "b.csv", "--with", tmp_path / "kept")
+    again = ("detect", people, "-o", tmp_path / "b.csv", "--detector", tmp_path / "kept")
     done = isthmus(*again, "--contamination", "0.1")
     assert done.code == 0, done.err
     a, b = rows_of(tmp_path / "a.csv"), rows_of(tmp_path / "b.csv")
     assert [row["score"] for row in a] == [row["score"] for row in b]
-    assert sum(int(row["odd"]) for row in b) == 30
+    assert sum(int(row["outlier"]) for row in b) == 30
 
 
 def test_rows_to_learn_from_may_be_others(isthmus, people, tmp_path):
@@ -74,12 +74,12 @@ def test_rows_to_learn_from_may_be_others(isthmus, people, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--with", "kept", "--train", "people.csv"), "--with and --train"),
-        (("--with", "kept", "--components", "2"), "--with and --components"),
-        (("--with", "nothing"), "nothing: does not exist"),
+        (("--detector", "kept", "--train", "people.csv"), "--detector and --train"),
+        (("--detector", "kept", "--components", "2"), "--detector and --components"),
+        (("--detector", "nothing"), "nothing: does not exist"),
         (("--contamination", "0.9"), "contamination=0.9 must be"),
         (("--confidence", "1"), "confidence=1.0 must be"),
-        (("--save", "people.csv"), "is what is read from"),
+        (("--save", "people.csv"), "is also the input"),
         (("--save", "nodir/kept"), "the folder nodir does not exist; create it first"),
     ],
 )
@@ -95,7 +95,7 @@ def test_what_is_refused(isthmus, people, tmp_path, monkeypatch, options, told):
 def test_words_need_a_table(isthmus, people, tmp_path):
     done = isthmus("detect", people, "-o", tmp_path / "odd.npy", "--explain")
     assert done.code == 2
-    assert "has no place for reasons in words" in done.err
+    assert "cannot hold the text that --explain writes" in done.err
 
 
 def test_a_page_is_drawn(isthmus, people, tmp_path):
@@ -103,7 +103,7 @@ def test_a_page_is_drawn(isthmus, people, tmp_path):
     done = isthmus("detect", people, "-o", tmp_path / "odd.csv", *told)
     assert done.code == 0, done.err
     rows = len(pd.read_csv(people))
-    assert f"wrote {tmp_path / 'odd.csv'}: {rows} rows, a score each" in done.err
+    assert f"wrote {tmp_path / 'odd.csv'}: scores of {rows} rows" in done.err
     assert "weight: 140 (expected" in (tmp_path / "odd.html").read_text(encoding="utf-8")
     again = isthmus("detect", people, "-o", tmp_path / "b.csv", *told)
     assert again.code == 2
@@ -115,13 +115,13 @@ def test_a_page_is_drawn(isthmus, people, tmp_path):
     [
         (("--false-alarm-rate", "0"), "false_alarm_rate=0.0 must be"),
         (("--confidence", "0"), "confidence=0.0 must be"),
-        (("--contamination", "0.1", "--false-alarm-rate", "0.1"), "each draws a line"),
+        (("--contamination", "0.1", "--false-alarm-rate", "0.1"), "both set the threshold"),
         (("--device", "nonsense"), "nonsense"),
-        (("--with", "kept", "--clean"), "--with and --clean"),
-        (("--with", "kept", "--seed", "3"), "--with and --seed"),
-        (("--with", "kept", "--drop", "tall"), "--with and --drop"),
-        (("--with", "kept", "--window", "5"), "--with and --window"),
-        (("--save", "."), "lies in the folder of --save"),
+        (("--detector", "kept", "--clean"), "--detector and --clean"),
+        (("--detector", "kept", "--seed", "3"), "--detector and --seed"),
+        (("--detector", "kept", "--drop", "tall"), "--detector and --drop"),
+        (("--detector", "kept", "--window", "5"), "--detector and --window"),
+        (("--save", "."), "is in the folder of --save"),
     ],
 )
 def test_what_would_be_of_no_effect_is_refused(
@@ -139,7 +139,7 @@ def test_results_do_not_go_where_the_detector_goes(isthmus, people, tmp_path):
     output = tmp_path / "kept" / "odd.csv"
     done = isthmus("detect", people, "-o", output, "--save", tmp_path / "kept")
     assert done.code == 2
-    assert "lies in the folder of --save" in done.err
+    assert "is in the folder of --save" in done.err
 
 
 def test_no_result_goes_into_a_folder_that_is_read(isthmus, table_model, table, tmp_path):
@@ -150,7 +150,7 @@ def test_no_result_goes_into_a_folder_that_is_read(isthmus, table_model, table, 
     for name in ("0.parquet", "1.parquet"):
         done = isthmus("encode", table_model, pieces, "-o", pieces / name, "--force")
         assert done.code == 2
-        assert "lies in the folder that is read from" in done.err
+        assert "is in the input folder" in done.err
     assert (pieces / "0.parquet").read_bytes() == before
 
 
@@ -164,7 +164,7 @@ def kept(table, tmp_path_factory):
 
 
 def test_a_detector_given_for_a_model_is_told(expect_refusal, kept, table, codes, tmp_path):
-    parts = ["detector: is a detector, not a model", "--with"]
+    parts = ["detector: is a detector, not a model", "--detector"]
     for command in ("encode", "score", "impute", "decode"):
         data = codes if command == "decode" else table
         expect_refusal(command, kept, data, "-o", tmp_path / "o.csv", parts=parts)
@@ -176,11 +176,11 @@ def test_a_model_or_a_detector_given_for_rows_is_told(
     expect_refusal, kept, table, table_model, tmp_path
 ):
     out = ("-o", tmp_path / "o.csv")
-    parts = ["model: is a model, and DATA holds rows"]
+    parts = ["model: is a model, but DATA must hold rows"]
     expect_refusal("detect", table_model, *out, parts=parts)
     expect_refusal("detect", table, "--train", table_model, *out, parts=parts)
     expect_refusal("encode", table_model, table_model, *out, parts=parts)
     expect_refusal("fit", table_model, "-o", tmp_path / "m", parts=parts)
-    parts = ["detector: is a detector, and DATA holds rows"]
+    parts = ["detector: is a detector, but DATA must hold rows"]
     expect_refusal("detect", kept, *out, parts=parts)
-    expect_refusal("detect", kept, "--with", kept, *out, parts=parts)
+    expect_refusal("detect", kept, "--detector", kept, *out, parts=parts)

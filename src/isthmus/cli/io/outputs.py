@@ -1,10 +1,10 @@
-"""Where results go: places checked before the work, files written whole or not at all."""
+"""Where results are written: paths checked before the work, files written whole or not at all."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isthmus.errors import RequestError
 from isthmus.files import check_writable, replacing
@@ -13,33 +13,46 @@ if TYPE_CHECKING:
     from isthmus.types import Array  # isthmus.types imports torch
 
 
-FILE = "file"
-"""The column that says which image a row came from."""
-
-TEXT_HAS_A_PLACE = (".csv", ".tsv", ".parquet", ".pq")
+FILE_COLUMN = "file"
+"""The column with the image file that a row came from."""
 
 
-def free_place(path: str, *, force: bool, check: Callable[..., None] = check_writable) -> Path:
-    """The path, once it is sure that it may be written.
+def holds_text(path: Path) -> bool:
+    """Whether a file of this name is a table that can hold text columns, such as .csv."""
+    from isthmus.data.formats import format_of
 
-    Raises RequestError where it exists (unless `force`), or its folder does not or is closed to us.
+    chosen = format_of(path)
+    return chosen is not None and chosen.holds_text and not chosen.is_folder
+
+
+def text_formats() -> str:
+    """The table formats that can hold text columns, for messages."""
+    from isthmus.data.formats import format_names
+
+    return format_names(lambda entry: entry.holds_text)
+
+
+def output_path(path: str, *, force: bool, check: Callable[..., None] = check_writable) -> Path:
+    """The path, checked to be writable.
+
+    Raises RequestError if it exists (unless `force`), or its folder is missing or read-only.
     """
     target = Path(path)
     if target.name in ("", ".."):
-        raise RequestError(f"{path}: give the output a name of its own, as in results/first")
+        raise RequestError(f"{path}: give a name for the output, as in results/model")
     check(target, force=force)
     if not target.parent.is_dir():
         raise RequestError(f"{target}: the folder {target.parent} does not exist; create it first")
     if not os.access(target.parent, os.W_OK):
         raise RequestError(
-            f"{target}: the folder {target.parent} may not be written to; choose another"
+            f"{target}: no permission to write to the folder {target.parent}; choose another"
         )
     return target
 
 
-def free_file(path: str, *, force: bool, suffix: str | None = None) -> Path:
-    """As `free_place`, for a file, perhaps of one `suffix` only."""
-    target = free_place(path, force=force)
+def output_file(path: str, *, force: bool, suffix: str | None = None) -> Path:
+    """As `output_path`, for a file, optionally with a required `suffix`."""
+    target = output_path(path, force=force)
     if target.is_dir():
         raise RequestError(f"{target}: is a folder; give the name of a file")
     if suffix is not None and target.suffix.lower() != suffix:
@@ -47,87 +60,89 @@ def free_file(path: str, *, force: bool, suffix: str | None = None) -> Path:
     return target
 
 
-def free_table(path: str, *, force: bool) -> Path:
-    """As `free_file`, for a table in a format that is known."""
+def output_table(path: str, *, force: bool) -> Path:
+    """As `output_file`, for a table in a format that isthmus writes."""
     from isthmus.data.output.write import output_format
 
-    target = free_file(path, force=force)
-    if output_format(target).folder:
+    target = output_file(path, force=force)
+    if output_format(target).is_folder:
         raise RequestError(f"{target}: has no suffix; give one, such as .parquet, .csv or .npy")
     return target
 
 
-def check_apart(target: Path, model: str, data: str) -> None:
-    """Raise RequestError where `target` is or lies in what is read, or in the model's folder."""
-    place = target.resolve()
-    if Path(model).resolve() in (place, *place.parents):
-        raise RequestError(f"{target}: lies in the model's own folder; choose another place")
-    check_unread(target, data)
+def check_output_location(target: Path, model: str, data: str) -> None:
+    """Raise RequestError if `target` would be written into the model folder or the input."""
+    path = target.resolve()
+    if Path(model).resolve() in (path, *path.parents):
+        raise RequestError(f"{target}: is in the model folder; choose another output path")
+    check_not_input(target, data)
 
 
-def check_unread(target: Path, data: str) -> None:
-    """Raise RequestError where `target` is what is read, or lies in it."""
+def check_not_input(target: Path, data: str) -> None:
+    """Raise RequestError if `target` is the input, or is in the input folder."""
     from isthmus.data.open import split_member
 
-    place, read = target.resolve(), split_member(data)[0].resolve()
-    if read == place:
-        raise RequestError(f"{target}: is what is read from; choose another name")
-    if read in place.parents:
-        raise RequestError(f"{target}: lies in the folder that is read from; choose another place")
+    path, input_path = target.resolve(), split_member(data)[0].resolve()
+    if input_path == path:
+        raise RequestError(f"{target}: is also the input; choose another output path")
+    if input_path in path.parents:
+        raise RequestError(f"{target}: is in the input folder; choose another output path")
 
 
-def free_rows(path: str, *, force: bool) -> Path:
-    """As `free_place`, for rows of any kind: a file, or a folder of images or of recordings.
+def output_rows(path: str, *, force: bool) -> Path:
+    """As `output_path`, for rows of any kind: a file, or a folder of images or recordings.
 
-    Even `force` replaces no folder that holds anything else.
+    A folder that holds other files is not replaced, even with `force`.
     """
+    from isthmus.data.formats import recording_suffixes
     from isthmus.data.output.write import PNG, check_replaceable, output_format
-    from isthmus.data.recording_files import SUFFIXES
 
-    target = free_place(path, force=force)
-    if not output_format(target).folder:
-        return free_file(path, force=force)
-    check_replaceable(target, (PNG, *SUFFIXES), "PNG image or recording")
+    target = output_path(path, force=force)
+    if not output_format(target).is_folder:
+        return output_file(path, force=force)
+    check_replaceable(target, (PNG, *recording_suffixes()), "PNG image or recording")
     return target
 
 
 @contextmanager
-def writing_table(
+def table_writer(
     path: Path,
     columns: Sequence[str],
     n_rows: int,
-    beside: Mapping[str, Sequence[Any]],
+    id_columns: Mapping[str, "Sequence[object] | Array"],
     *,
     force: bool,
 ) -> Iterator[Callable[["Array"], None]]:
-    """What takes one block of named columns of numbers after the other, `n_rows` in all.
+    """A function that appends a block (B, len(columns)) of numbers to a table of `n_rows` rows.
 
-    First comes what stands `beside` the numbers, one value a row, where text has a place.
+    The `id_columns`, one value per row, come first if the format can hold text.
     """
-    from isthmus.data import appending_rows, table_schema
+    from isthmus.data.output.append import appending_rows
+    from isthmus.data.output.write import table_schema
 
-    named = bool(beside) and path.suffix.lower() in TEXT_HAS_A_PLACE
-    schema, done = table_schema((*beside, *columns) if named else columns), 0
+    has_ids = bool(id_columns) and holds_text(path)
+    schema, done = table_schema((*id_columns, *columns) if has_ids else columns), 0
     with appending_rows(path, schema, n_rows, force=force) as append:
 
         def write(values: "Array") -> None:
             nonlocal done
-            table: Any = values
-            if named:
+            stop = done + len(values)
+            if has_ids:
                 import pyarrow as pa
 
+                ids = {name: column[done:stop] for name, column in id_columns.items()}
                 numbers = {name: values[:, index] for index, name in enumerate(columns)}
-                told = {name: some[done : done + len(values)] for name, some in beside.items()}
-                table = pa.table({**told, **numbers})
-            append(table)
-            done += len(values)
+                append(pa.table({**ids, **numbers}))
+            else:
+                append(values)
+            done = stop
 
         yield write
 
 
 def write_text(path: Path, text: str, *, force: bool) -> None:
     """Writes one text file."""
-    from isthmus.cli.exit_codes import writing
+    from isthmus.cli.exit_codes import explain_write_errors
 
-    with writing(path), replacing(path, force=force) as fresh:
+    with explain_write_errors(path), replacing(path, force=force) as fresh:
         fresh.write_text(text, encoding="utf-8")

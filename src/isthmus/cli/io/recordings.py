@@ -1,172 +1,181 @@
-"""Recordings on the command line: what stands beside their codes, and files made of them again."""
+"""Recordings on the command line: columns that identify their windows, and recordings of codes."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from isthmus.cli.console import Talk
-from isthmus.cli.io.outputs import TEXT_HAS_A_PLACE
-from isthmus.data import RecordingSource, Schema
+from isthmus.cli.console import Console
+from isthmus.cli.io.outputs import holds_text
 from isthmus.data.labels import read_column, read_names
 from isthmus.data.recording_files import names_of
+from isthmus.data.schema import Schema
 from isthmus.data.signals.overlap_add import extents
+from isthmus.data.signals.recordings import RecordingSource
+from isthmus.data.source import Source
 from isthmus.errors import SourceError
-from isthmus.types import Array, Source
+from isthmus.types import Array
 
 RECORDING, START, LENGTH, SAMPLE = "recording", "start", "length", "sample"
-"""The columns beside codes and errors: whose they are, where a window begins, how long a series is,
-which sample it is."""
+"""The columns next to codes and errors: the name of the recording, the first sample of a window,
+the length of a series, the number of a sample."""
 
-BESIDE = (RECORDING, START, LENGTH)
+ID_COLUMNS = (RECORDING, START, LENGTH)
 
 
-class Made(NamedTuple):
-    """What recordings the codes of a file are of."""
+class CodedRecordings(NamedTuple):
+    """The recordings that the codes in a file belong to."""
 
-    lengths: Any
-    """Their lengths, one number for one by itself, None where the file does not tell."""
+    lengths: int | list[int] | None
+    """Their lengths; one integer for a single recording; None if the file does not say."""
 
     names: list[str]
 
 
-class Written(NamedTuple):
-    """How much recordings hold."""
+class RecordingSize(NamedTuple):
+    """The number of recordings, their samples in all, and their channels."""
 
     recordings: int
     samples: int
     channels: int
 
     def __str__(self) -> str:
-        """In words."""
+        """As in "2 recordings of 300 samples of 3 channels in all"."""
         return (
             f"{_counted(self.recordings, 'recording')} of {_counted(self.samples, 'sample')} "
             f"of {_counted(self.channels, 'channel')}" + " in all" * (self.recordings > 1)
         )
 
 
-def written_of(recordings: Any, channels: int) -> Written:
-    """What was written: one recording, or a list of them."""
+def recording_size(recordings: Array | list[Array], channels: int) -> RecordingSize:
+    """The size of one recording, or of a list of them."""
     several = recordings if isinstance(recordings, list) else [recordings]
-    return Written(len(several), sum(map(len, several)), channels)
+    return RecordingSize(len(several), sum(map(len, several)), channels)
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def beside(source: Source) -> dict[str, Any]:
-    """The columns that tell rows of recordings apart, one value a row; none for other rows."""
+def id_columns(source: Source) -> dict[str, Sequence[object] | Array]:
+    """The columns that identify rows of recordings, one value per row; none for other rows."""
     if not isinstance(source, RecordingSource):
         return {}
     recording, start, stop = source.extents.T
     several = not source.given.single
     names = np.asarray(names_of(source.given), object)
-    columns: dict[str, Any] = {RECORDING: names[recording].tolist()} if several else {}
-    return columns | ({START: start} if _cut(source.schema) else {LENGTH: stop - start})
+    columns: dict[str, Sequence[object] | Array] = (
+        {RECORDING: names[recording].tolist()} if several else {}
+    )
+    return columns | ({START: start} if _is_windowed(source.schema) else {LENGTH: stop - start})
 
 
-def samples_beside(source: Source) -> dict[str, Any]:
-    """The columns that tell samples of recordings apart, one value a sample."""
+def sample_columns(source: Source) -> dict[str, Sequence[object] | Array]:
+    """The columns that identify samples of recordings, one value per sample."""
     if not isinstance(source, RecordingSource):
         return {}
     names, lengths = names_of(source.given), source.lengths
-    told = {SAMPLE: np.concatenate([np.arange(length) for length in lengths])}
+    samples = np.concatenate([np.arange(length) for length in lengths])
     if source.given.single:
-        return told
-    return {RECORDING: np.repeat(np.asarray(names, object), lengths).tolist(), **told}
+        return {SAMPLE: samples}
+    return {RECORDING: np.repeat(np.asarray(names, object), lengths).tolist(), SAMPLE: samples}
 
 
-def place_of(source: RecordingSource, row: int) -> str:
-    """What to call a row: its recording, and where in it the row lies."""
+def row_label(source: RecordingSource, row: int) -> str:
+    """The name of a row in a message: its recording, and the samples of a window."""
     recording, start, stop = source.extents[row]
     name = names_of(source.given)[recording] if not source.given.single else source.origin
-    return f"samples {start} to {stop - 1} of {name}" if _cut(source.schema) else f"{name}"
+    return f"samples {start} to {stop - 1} of {name}" if _is_windowed(source.schema) else f"{name}"
 
 
-def check_place(target: Path, source: Source, talk: Talk) -> None:
-    """Say what decode will take the codes for where `target` has no place for `beside`."""
-    if isinstance(source, RecordingSource) and target.suffix.lower() not in TEXT_HAS_A_PLACE:
-        talk.note(
-            f"note: {target.suffix} has no place for {' and '.join(beside(source))} beside the "
-            f"codes, so decode will take them for {_taken_for(len(source), source.schema)}; "
-            ".csv and .parquet have"
+def note_lost_columns(target: Path, source: Source, console: Console) -> None:
+    """Print a note if `target` cannot hold `id_columns`, with what decode will assume."""
+    if isinstance(source, RecordingSource) and not holds_text(target):
+        console.note(
+            f"note: {target.suffix} cannot hold the columns {' and '.join(id_columns(source))}, so "
+            f"decode will assume {_assumed_recordings(len(source), source.schema)}; .csv and "
+            ".parquet can"
         )
 
 
-def made_of(path: str, found: Sequence[str], rows: int, schema: Schema) -> Made:
-    """What the columns beside the `rows` codes in a file tell, of which `found` are there.
+def coded_recordings(
+    path: str, columns: Sequence[str], rows: int, schema: Schema
+) -> CodedRecordings:
+    """The recordings of the `rows` codes in a file, read from its other `columns`.
 
-    Raises SourceError where they are not what encode wrote.
+    Raises SourceError if they are not as encode writes them.
     """
-    wanted = START if _cut(schema) else LENGTH
-    if wanted not in found:
-        return Made(None, [str(place) for place in range(rows)])
-    values = _whole_numbers(path, wanted)
-    names = ["0"] * rows if wanted == START else [str(place) for place in range(rows)]
-    several = RECORDING in found
+    column = START if _is_windowed(schema) else LENGTH
+    if column not in columns:
+        return CodedRecordings(None, [str(row) for row in range(rows)])
+    values = _read_counts(path, column)
+    names = ["0"] * rows if column == START else [str(row) for row in range(rows)]
+    several = RECORDING in columns
     if several:
         names = read_names(path, RECORDING)
-    begins = [0, *(at for at in range(1, rows) if names[at] != names[at - 1])]
-    if wanted == LENGTH:
+    starts = [0, *(row for row in range(1, rows) if names[row] != names[row - 1])]
+    if column == LENGTH:
         lengths = values.tolist()
     else:
-        lengths = [int(values[stop - 1]) + schema.shape[0] for stop in [*begins[1:], rows] if rows]
+        lengths = [int(values[stop - 1]) + schema.shape[0] for stop in [*starts[1:], rows] if rows]
         _check_starts(path, values, lengths, schema)
     single = not several and len(lengths) == 1
-    kept = [names[at] for at in begins] if wanted == START else names
-    return Made(lengths[0] if single else lengths, kept)
+    if column == START:
+        names = [names[row] for row in starts]
+    return CodedRecordings(lengths[0] if single else lengths, names)
 
 
 def _check_starts(path: str, starts: Array, lengths: list[int], schema: Schema) -> None:
-    """Raise SourceError unless windows begin where encode found them."""
+    """Raise SourceError unless the windows start where encode cut them."""
     assert schema.recording is not None
-    # So many rows cover no more than this; windows up to anything larger would fill the memory.
-    most = schema.shape[0] + len(starts) * (schema.recording.step or 1)
-    lengths = [min(length, most) for length in lengths]
-    fitting = [length >= schema.shape[0] for length in lengths]
-    expected = (
-        extents(lengths, schema.shape[0], schema.recording.step)[:, 1]
-        if all(fitting)
-        else np.arange(0)
-    )
-    same = min(len(starts), len(expected))
-    odd = np.flatnonzero(starts[:same] != expected[:same])
-    if len(odd) or len(starts) != len(expected):
-        row = int(odd[0]) if len(odd) else same
-        at = f"begins at {starts[row]}" if row < len(starts) else "is missing"
+    # These rows cover at most so many samples; a larger length would only exhaust the memory.
+    longest = schema.shape[0] + len(starts) * (schema.recording.hop or 1)
+    lengths = [min(length, longest) for length in lengths]
+    expected = np.arange(0)
+    if all(length >= schema.shape[0] for length in lengths):
+        expected = extents(lengths, schema.shape[0], schema.recording.hop)[:, 1]
+    n_compared = min(len(starts), len(expected))
+    different = np.flatnonzero(starts[:n_compared] != expected[:n_compared])
+    if len(different) or len(starts) != len(expected):
+        row = int(different[0]) if len(different) else n_compared
+        state = f"starts at {starts[row]}" if row < len(starts) else "is missing"
         raise SourceError(
-            f"{path}: the windows do not follow one another as encode wrote them: that of row "
-            f"{row}, counting from 0, {at}"
-            + (f", and {expected[row]} was expected" if row < len(expected) else "")
+            f"{path}: the windows are not in the order in which encode wrote them: the window of "
+            f"row {row}, counting from 0, {state}"
+            + (f", but {expected[row]} was expected" if row < len(expected) else "")
             + "; give all rows, in their order"
         )
 
 
-def _whole_numbers(path: str, name: str) -> Array:
+def _read_counts(path: str, name: str) -> Array:
     values = read_column(path, name)
     if values.dtype.kind not in "iu" or (values < 0).any():
         raise SourceError(
-            f"{path}: column {name!r} holds {values.dtype} values, or some below 0; give a file "
-            "that encode wrote"
+            f"{path}: column {name!r} must hold whole numbers from 0 on, but holds {values.dtype} "
+            "values or negative ones; give a file that encode wrote"
         )
     return values
 
 
-def tell_guess(made: Made, rows: int, schema: Schema, talk: Talk) -> None:
-    """Say what codes are taken for where nothing beside them tells."""
-    if schema.recording is not None and made.lengths is None:
-        talk.note(f"note: the codes are taken for {_taken_for(rows, schema)}")
+def note_assumed_lengths(
+    coded: CodedRecordings, rows: int, schema: Schema, console: Console
+) -> None:
+    """Print a note on the recordings that are assumed if the file does not describe them."""
+    if schema.recording is not None and coded.lengths is None:
+        console.note(
+            f"note: {START if _is_windowed(schema) else LENGTH} is not in the file; assuming "
+            f"{_assumed_recordings(rows, schema)}"
+        )
 
 
-def _taken_for(rows: int, schema: Schema) -> str:
+def _assumed_recordings(rows: int, schema: Schema) -> str:
     assert schema.recording is not None
-    length, step = schema.shape[0], schema.recording.step
-    if step is None:
+    length, hop = schema.shape[0], schema.recording.hop
+    if hop is None:
         return f"series of {length} samples"
-    return f"one recording of {(rows - 1) * step + length} samples"
+    return f"one recording of {(rows - 1) * hop + length} samples"
 
 
-def _cut(schema: Schema) -> bool:
-    return schema.recording is not None and schema.recording.step is not None
+def _is_windowed(schema: Schema) -> bool:
+    return schema.recording is not None and schema.recording.hop is not None

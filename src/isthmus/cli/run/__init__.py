@@ -1,1 +1,1 @@
-"""The work behind each command."""
+"""The work of each command."""

@@ -1,12 +1,12 @@
-"""`isthmus compare`: autoencoders beside PCA and JPEG."""
+"""`isthmus compare`: autoencoders compared with PCA and JPEG."""
 
-from isthmus.cli.console import Talk, to_json
-from isthmus.cli.io.open_data import open_like, open_rows
-from isthmus.cli.io.outputs import free_file, write_text
-from isthmus.cli.options import Choosing, Reading, Training
-from isthmus.cli.progress import reporter
-from isthmus.cli.settings import estimator_settings, reading_options, whole_numbers
-from isthmus.data import check_rows
+from isthmus.cli.console import Console, to_json
+from isthmus.cli.io.open_data import open_training_rows, open_with_schema
+from isthmus.cli.io.outputs import output_file, write_text
+from isthmus.cli.options import ColumnOptions, ReadingOptions, TrainingOptions
+from isthmus.cli.progress import fit_reporter
+from isthmus.cli.settings import estimator_arguments, parse_integers
+from isthmus.data.validate import check_rows
 from isthmus.report import compare
 
 SIZES = (2, 8, 32)
@@ -17,26 +17,30 @@ def run(
     components: str | None,
     other: str | None,
     output: str | None,
-    training: Training,
-    reading: Reading,
-    choosing: Choosing,
-    talk: Talk,
+    training: TrainingOptions,
+    reading: ReadingOptions,
+    column_options: ColumnOptions,
+    console: Console,
     *,
     force: bool,
 ) -> None:
-    """Fits at each code size and tells the figures."""
-    target = None if output is None else free_file(output, force=force, suffix=".json")
-    with talk.stage(f"reading {data}"):
-        source = open_rows(data, reading_options(reading, choosing), choosing)
+    """Fits and tests at each code size, and prints the figures."""
+    target = None if output is None else output_file(output, force=force, suffix=".json")
+    with console.stage(f"reading {data}"):
+        source = open_training_rows(data, reading, column_options)
         check_rows(source, allow_missing=True)
     if components is None:
         sizes = [size for size in SIZES if size < source.schema.n_features] or [1]
     else:
-        sizes = whole_numbers(components, "--components")
-    stranger = None if other is None else open_like(source.schema, other, reading, talk)
-    settings = estimator_settings(training, source.schema)
-    found = compare(source, sizes, other=stranger, verbose=reporter(talk), **settings)
+        sizes = parse_integers(components, "--components")
+    other_source = (
+        None if other is None else open_with_schema(source.schema, other, reading, console)
+    )
+    settings = estimator_arguments(training, source.schema)
+    comparison = compare(
+        source, sizes, other=other_source, verbose=fit_reporter(console), **settings
+    )
     if target is not None:
-        write_text(target, to_json(found.to_json(), indent=1) + "\n", force=force)
-        talk.note(f"wrote {target}")
-    talk.answer(found.to_json(), found.lines())
+        write_text(target, to_json(comparison.to_json(), indent=1) + "\n", force=force)
+        console.note(f"wrote {target}")
+    console.result(comparison.to_json(), comparison.lines())

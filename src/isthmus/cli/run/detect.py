@@ -1,4 +1,4 @@
-"""`isthmus detect`: which rows are odd, and why."""
+"""`isthmus detect`: which rows are outliers, and why."""
 
 import time
 from collections.abc import Sequence
@@ -6,207 +6,218 @@ from pathlib import Path
 
 import numpy as np
 
-from isthmus.cli.console import Talk
-from isthmus.cli.exit_codes import writing
-from isthmus.cli.io.open_data import in_blocks, open_like, open_rows, place_of
+from isthmus.cli.console import Console
+from isthmus.cli.exit_codes import explain_write_errors
+from isthmus.cli.io.open_data import checked_blocks, open_training_rows, open_with_schema, row_label
 from isthmus.cli.io.outputs import (
-    TEXT_HAS_A_PLACE,
-    check_apart,
-    check_unread,
-    free_file,
-    free_place,
-    free_table,
+    check_not_input,
+    check_output_location,
+    holds_text,
+    output_file,
+    output_path,
+    output_table,
+    text_formats,
     write_text,
 )
-from isthmus.cli.options import Choosing, Computing, Detecting, Reading
-from isthmus.cli.run.write_scores import REASONS, SHOWN, Judged, writing_scores
-from isthmus.cli.settings import reading_options
+from isthmus.cli.options import ColumnOptions, DetectOptions, ReadingOptions
+from isthmus.cli.run.write_scores import N_REASONS, NOTED_ROWS, ScoreSummary, score_writer
+from isthmus.data.source import Source
 from isthmus.detector import OutlierDetector, Reason
-from isthmus.detector.saving import check_place
+from isthmus.detector.persistence import check_target
 from isthmus.errors import RequestError, require
 from isthmus.estimator import Autoencoder
 from isthmus.loading import load
-from isthmus.report import OddRow, findings, render_odd
+from isthmus.report import OutlierRow, outlier_report, render_outliers
 from isthmus.runtime.device import resolve_device
-from isthmus.types import Source
+
+THRESHOLD_OPTIONS = ("contamination", "false_alarm_rate", "confidence")
 
 
 def run(
     data: str,
     output: str,
-    wanted: Detecting,
-    reading: Reading,
-    choosing: Choosing,
-    computing: Computing,
-    talk: Talk,
+    options: DetectOptions,
+    reading: ReadingOptions,
+    column_options: ColumnOptions,
+    device: str,
+    console: Console,
 ) -> None:
-    """Writes the score of each row of `data`, and whether it is odd."""
-    target, began = free_table(output, force=wanted.force), time.monotonic()
-    _check(wanted, target, data, choosing)
-    detector, source = _ready(data, wanted, reading, choosing, computing, talk)
-    judged = _judge(detector, source, target, wanted, talk)
-    talk.note(f"wrote {target}: {judged.rows} rows, a score each")
-    shown = min(SHOWN, judged.odd)
-    reasons = judged.reasons(shown)
-    if wanted.report is not None:
-        _draw(Path(wanted.report), detector, source, judged, talk, force=wanted.force)
-    if wanted.save is not None:
-        with writing(Path(wanted.save)):
-            detector.save(wanted.save, force=wanted.force)
-        talk.note(f"wrote {wanted.save}, a detector for --with")
-    talk.note(f"{judged.odd} of {judged.rows} rows are odd: {detector.threshold_statement_}")
-    talk.notes(
-        f"{place_of(source, int(row))}, score {score:.4g}: {_words(why)}"
-        for row, score, why in zip(judged.worst[:shown], judged.worst_scores, reasons, strict=False)
+    """Writes the outlier score of each row of `data`, and whether it is an outlier."""
+    target, started = output_table(output, force=options.force), time.monotonic()
+    _check(options, target, data, column_options)
+    detector, source = _open_detector_and_rows(
+        data, options, reading, column_options, device, console
     )
-    talk.facts(
+    summary = _score_rows(detector, source, target, options, console)
+    console.note(f"wrote {target}: scores of {summary.rows} rows")
+    noted = min(NOTED_ROWS, summary.outliers)
+    reasons = summary.reasons(noted)
+    if options.report is not None:
+        _write_report(Path(options.report), detector, source, summary, console, force=options.force)
+    if options.save is not None:
+        with explain_write_errors(Path(options.save)):
+            detector.save(options.save, force=options.force)
+        console.note(f"wrote {options.save}, a detector for --detector")
+    console.note(
+        f"{summary.outliers} of {summary.rows} rows are outliers: {detector.threshold_statement_}"
+    )
+    console.notes(
+        f"{row_label(source, int(row))}, score {score:.4g}: {_joined(why)}"
+        for row, score, why in zip(
+            summary.top_rows[:noted], summary.top_scores, reasons, strict=False
+        )
+    )
+    console.json_result(
         {
             "output": str(target),
-            "rows": judged.rows,
-            "odd": judged.odd,
+            "rows": summary.rows,
+            "outliers": summary.outliers,
             "threshold": detector.threshold_,
-            "statement": detector.threshold_statement_,
-            "seconds": round(time.monotonic() - began, 3),
+            "threshold_statement": detector.threshold_statement_,
+            "seconds": round(time.monotonic() - started, 3),
         }
     )
 
 
-def _check(wanted: Detecting, target: Path, data: str, choosing: Choosing) -> None:
-    _check_with(wanted, choosing)
+def _check(options: DetectOptions, target: Path, data: str, column_options: ColumnOptions) -> None:
+    _check_saved_detector(options, column_options)
     require(
-        wanted.contamination is None
-        or (wanted.false_alarm_rate is None and wanted.confidence is None),
-        "--contamination beside --false-alarm-rate or --confidence: each draws a line; give one",
+        options.contamination is None
+        or (options.false_alarm_rate is None and options.confidence is None),
+        "--contamination cannot be combined with --false-alarm-rate or --confidence: both set the "
+        "threshold; give one",
     )
-    places = [target, *(Path(place) for place in (wanted.report, wanted.save) if place)]
-    for place in places:
-        for read in filter(None, (data, wanted.train)):
-            check_unread(place, read)
-        if wanted.detector is not None:
-            check_apart(place, wanted.detector, data)
-    for place in places[:-1] if wanted.save else ():
-        inside = Path(wanted.save or "").resolve() in (place.resolve(), *place.resolve().parents)
-        require(not inside, f"{place}: lies in the folder of --save; choose another place")
-    if wanted.save is not None:
-        free_place(wanted.save, force=wanted.force, check=check_place)
-    if wanted.report is not None:
-        free_file(wanted.report, force=wanted.force, suffix=".html")
-    if wanted.explain and target.suffix.lower() not in TEXT_HAS_A_PLACE:
+    paths = [target, *(Path(path) for path in (options.report, options.save) if path)]
+    for path in paths:
+        for input_path in filter(None, (data, options.train)):
+            check_not_input(path, input_path)
+        if options.detector is not None:
+            check_output_location(path, options.detector, data)
+    for path in paths[:-1] if options.save else ():
+        inside = Path(options.save or "").resolve() in (path.resolve(), *path.resolve().parents)
+        require(not inside, f"{path}: is in the folder of --save; choose another output path")
+    if options.save is not None:
+        output_path(options.save, force=options.force, check=check_target)
+    if options.report is not None:
+        output_file(options.report, force=options.force, suffix=".html")
+    if options.explain and not holds_text(target):
         raise RequestError(
-            f"{target}: has no place for reasons in words; name it .csv, .tsv or .parquet"
+            f"{target}: cannot hold the text that --explain writes; write to {text_formats()}"
         )
 
 
-def _check_with(wanted: Detecting, choosing: Choosing) -> None:
-    """Refuse what would be of no effect where a detector is fitted already."""
-    if wanted.detector is None:
+def _check_saved_detector(options: DetectOptions, column_options: ColumnOptions) -> None:
+    """Refuse options that have no effect on a detector that is already fitted."""
+    if options.detector is None:
         return
-    learned = {name: getattr(wanted, name) for name in ("train", "clean", "components")}
-    learned |= {name: getattr(wanted, name) for name in ("estimators", "seed")}
-    for name, value in {**learned, **vars(choosing)}.items():
-        usual = getattr(Detecting() if name in learned else Choosing(), name)
+    fit_options = {name: getattr(options, name) for name in ("train", "clean", "components")}
+    fit_options |= {name: getattr(options, name) for name in ("estimators", "seed")}
+    for name, value in {**fit_options, **vars(column_options)}.items():
+        default = getattr(DetectOptions() if name in fit_options else ColumnOptions(), name)
         require(
-            value == usual,
-            f"--with and --{name}: a detector that is fitted learns nothing more; leave one out",
+            value == default,
+            f"--detector and --{name}: a saved detector is not fitted again; leave one out",
         )
 
 
-def _ready(
+def _open_detector_and_rows(
     data: str,
-    wanted: Detecting,
-    reading: Reading,
-    choosing: Choosing,
-    computing: Computing,
-    talk: Talk,
+    options: DetectOptions,
+    reading: ReadingOptions,
+    column_options: ColumnOptions,
+    device: str,
+    console: Console,
 ) -> tuple[OutlierDetector, Source]:
-    """A fitted detector, and the rows to judge."""
-    if wanted.detector is not None:
-        resolve_device(computing.device)
-        detector = load(wanted.detector, device=computing.device)
+    """A fitted detector, and the rows to score."""
+    if options.detector is not None:
+        resolve_device(device)
+        detector = load(options.detector, device=device)
         require(
             isinstance(detector, OutlierDetector),
-            f"{wanted.detector}: is a model, not a detector; give a folder that --save wrote",
+            f"{options.detector}: is a model, not a detector; give a folder that isthmus detect "
+            "--save wrote",
         )
-        _set_threshold(detector, wanted)
+        _set_threshold(detector, options)
         schema = detector.estimators_[0].preparation_.schema
-        with talk.stage(f"reading {data}"):
-            return detector, open_like(schema, data, reading, talk)
-    options = reading_options(reading, choosing)
-    with talk.stage(f"reading {wanted.train or data}"):
-        learned = open_rows(wanted.train or data, options, choosing)
-        judged = learned
-    if wanted.train is not None:
-        with talk.stage(f"reading {data}"):
-            judged = open_like(learned.schema, data, reading, talk)
-    detector = _detector(wanted, computing.device)
-    with talk.stage("learning what rows are like"):
-        detector.fit(learned)
-    talk.notes(f"note: {text}" for text in detector.estimators_[0].preparation_.remarks)
-    return detector, judged
+        with console.stage(f"reading {data}"):
+            return detector, open_with_schema(schema, data, reading, console)
+    with console.stage(f"reading {options.train or data}"):
+        training_rows = open_training_rows(options.train or data, reading, column_options)
+        scored_rows = training_rows
+    if options.train is not None:
+        with console.stage(f"reading {data}"):
+            scored_rows = open_with_schema(training_rows.schema, data, reading, console)
+    detector = _detector(options, device)
+    with console.stage("fitting the detector"):
+        detector.fit(training_rows)
+    console.notes(f"note: {text}" for text in detector.estimators_[0].preparation_.remarks)
+    return detector, scored_rows
 
 
-def _detector(wanted: Detecting, device: str) -> OutlierDetector:
+def _detector(options: DetectOptions, device: str) -> OutlierDetector:
     resolve_device(device)
-    asked = ("contamination", "false_alarm_rate", "confidence")
-    given = {name: getattr(wanted, name) for name in asked if getattr(wanted, name) is not None}
-    size = wanted.components
-    detector = OutlierDetector(
+    given = {name: getattr(options, name) for name in THRESHOLD_OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    size = options.components
+    return OutlierDetector(
         None if size is None else Autoencoder(size, device=device),
-        robust=not wanted.clean,
-        n_estimators=wanted.estimators,
+        robust=not options.clean,
+        n_estimators=options.estimators,
         device=device,
-        random_state=wanted.seed,
+        random_state=options.seed,
         **given,
     )
-    detector.check()
-    return detector
 
 
-def _set_threshold(detector: OutlierDetector, wanted: Detecting) -> None:
-    """Another threshold, where one is asked for."""
-    asked = (wanted.contamination, wanted.false_alarm_rate, wanted.confidence)
-    if any(value is not None for value in asked):
+def _set_threshold(detector: OutlierDetector, options: DetectOptions) -> None:
+    """Sets another threshold if the options ask for one."""
+    if any(getattr(options, name) is not None for name in THRESHOLD_OPTIONS):
         detector.set_threshold(
-            contamination=wanted.contamination,
-            false_alarm_rate=wanted.false_alarm_rate,
-            confidence=wanted.confidence,
+            contamination=options.contamination,
+            false_alarm_rate=options.false_alarm_rate,
+            confidence=options.confidence,
         )
 
 
-def _judge(
-    detector: OutlierDetector, source: Source, target: Path, wanted: Detecting, talk: Talk
-) -> Judged:
-    """Writes the scores of one block of rows after the other."""
-    judged = Judged(detector, source, keep_scores=wanted.report is not None)
-    allow_missing = detector.estimators_[0].preparation_.allow_missing
-    with (
-        talk.stage("scoring"),
-        writing_scores(target, source, explained=wanted.explain, force=wanted.force) as write,
-    ):
-        for block in in_blocks(source, talk, allow_missing=allow_missing):
-            scores, odd = judged.see(block)
-            write(scores, odd, detector.explain(block, REASONS) if wanted.explain else None)
-    return judged
-
-
-def _draw(
-    page: Path,
+def _score_rows(
     detector: OutlierDetector,
     source: Source,
-    judged: Judged,
-    talk: Talk,
+    target: Path,
+    options: DetectOptions,
+    console: Console,
+) -> ScoreSummary:
+    """Scores and writes one block of rows after the other."""
+    summary = ScoreSummary(detector, source, keep_scores=options.report is not None)
+    allow_missing = detector.estimators_[0].preparation_.allow_missing
+    with (
+        console.stage("scoring"),
+        score_writer(target, source, explained=options.explain, force=options.force) as write,
+    ):
+        for block in checked_blocks(source, console, allow_missing=allow_missing):
+            scores, is_outlier = summary.add(block)
+            reasons = detector.explain(block, N_REASONS) if options.explain else None
+            write(scores, is_outlier, reasons)
+    return summary
+
+
+def _write_report(
+    path: Path,
+    detector: OutlierDetector,
+    source: Source,
+    summary: ScoreSummary,
+    console: Console,
     *,
     force: bool,
 ) -> None:
-    reasons = judged.reasons(len(judged.worst))
-    told = zip(judged.worst, judged.worst_scores, reasons, strict=True)
-    oddest = [OddRow(place_of(source, int(row)), float(score), why) for row, score, why in told]
-    with talk.stage(f"drawing {page}"):
-        scores = np.concatenate(judged.scores or [])
-        found = findings(detector, source.origin, scores, oddest, judged.columns)
-        write_text(page, render_odd(found), force=force)
-    talk.note(f"wrote {page}")
+    reasons = summary.reasons(len(summary.top_rows))
+    top = zip(summary.top_rows, summary.top_scores, reasons, strict=True)
+    rows = [OutlierRow(row_label(source, int(row)), float(score), why) for row, score, why in top]
+    with console.stage(f"drawing {path}"):
+        scores = np.concatenate(summary.scores or [])
+        report = outlier_report(detector, source.origin, scores, rows, summary.mean_contributions)
+        write_text(path, render_outliers(report), force=force)
+    console.note(f"wrote {path}")
 
 
-def _words(reasons: Sequence[Reason]) -> str:
-    return ", ".join(map(str, reasons)) or "nothing in particular"
+def _joined(reasons: Sequence[Reason]) -> str:
+    return ", ".join(map(str, reasons)) or "no single column stands out"

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,93 +10,92 @@ from typing import Any
 import numpy as np
 
 from isthmus import artifact
-from isthmus.artifact import EVIDENCE, REPORT
-from isthmus.cli.console import Talk, to_json
-from isthmus.cli.exit_codes import writing
-from isthmus.cli.io.open_data import Colored, open_colored, open_like
-from isthmus.cli.io.outputs import free_place
-from isthmus.cli.options import Choosing, Fit, Reading, Training
-from isthmus.cli.progress import reporter
-from isthmus.cli.settings import estimator_settings
-from isthmus.data import Subset
+from isthmus.artifact import REPORT, REPORT_DATA
+from isthmus.cli.console import Console, to_json
+from isthmus.cli.exit_codes import explain_write_errors
+from isthmus.cli.io.open_data import LabelledRows, open_labelled, open_with_schema
+from isthmus.cli.io.outputs import output_path
+from isthmus.cli.options import ColumnOptions, FitOptions, ReadingOptions, TrainingOptions
+from isthmus.cli.progress import fit_reporter
+from isthmus.cli.settings import estimator_arguments
+from isthmus.data.source import Source, Subset
 from isthmus.errors import ArtifactError, DataError, DivergenceError, RequestError, SourceError
-from isthmus.estimator import Autoencoder, to_artifact
+from isthmus.estimator import Autoencoder
 from isthmus.files import locked
-from isthmus.report import gather, render, summary_lines
+from isthmus.report import ReportData, gather, render, summary_lines
 from isthmus.training.checkpoint import NAME
-from isthmus.types import Source
 
-SHOWN = 5
-RESUME = "the same command with --resume goes on from where the fit was"
+MAX_NAMES = 5
+RESUME_HINT = "run the same command with --resume to continue the fit"
 
 
 def run(
     data: str,
     output: str,
-    wanted: Fit,
-    training: Training,
-    reading: Reading,
-    choosing: Choosing,
-    talk: Talk,
+    options: FitOptions,
+    training: TrainingOptions,
+    reading: ReadingOptions,
+    column_options: ColumnOptions,
+    console: Console,
 ) -> None:
-    """Learns the rows of `data` and writes the model folder `output`, whole or not at all."""
-    target = free_place(output, force=wanted.force, check=artifact.check_place)
-    began = time.monotonic()
-    with talk.stage(f"reading {data}"):
-        colored = open_colored(data, wanted.color, reading, choosing)
-    fraction, validation_source = _validation(wanted.validation, colored.source, reading, talk)
+    """Fits to the rows of `data` and writes the model folder `output`, whole or not at all."""
+    target = output_path(output, force=options.force, check=artifact.check_place)
+    started = time.monotonic()
+    with console.stage(f"reading {data}"):
+        labelled = open_labelled(data, options.color, reading, column_options)
+    fraction, validation_source = _validation(options.validation, labelled.source, reading, console)
     checkpoint = target.with_name(f".{target.name}.checkpoint")
     ae = Autoencoder(
-        wanted.components,
+        options.components,
         validation_fraction=fraction,
-        verbose=reporter(talk),
+        verbose=fit_reporter(console),
         checkpoint=checkpoint,
-        **estimator_settings(training, colored.source.schema),
+        **estimator_arguments(training, labelled.source.schema),
     )
     with locked(checkpoint, f"fitting {target}"):
-        _check_kept(checkpoint, wanted, talk)
-        with _kept(checkpoint):
-            ae.fit(colored.source, validation=validation_source, resume=wanted.resume)
-            evidence, fault = _evidence(ae, colored, wanted, talk)
-            _write(ae, target, evidence, force=wanted.force)
+        _check_interrupted_fit(checkpoint, options, console)
+        with _checkpoint_for_resume(checkpoint):
+            ae.fit(labelled.source, validation=validation_source, resume=options.resume)
+            report, report_error = _report_data(ae, labelled, options, console)
+            _write(ae, target, report, force=options.force)
         shutil.rmtree(checkpoint, ignore_errors=True)
-    if fault is not None:
-        fault.add_note(f"{target} is written, without a report")
-        raise fault
-    measured = evidence.get("measured") or _measured(ae, colored.source, validation_source)
-    talk.notes(_notes(ae, evidence, measured))
-    seconds = time.monotonic() - began
-    talk.note(f"wrote {target / REPORT if evidence else target} after {seconds:.1f} s in all")
-    talk.facts(_facts(ae, target) | {"measured": measured, "seconds": round(seconds, 3)})
+    if report_error is not None:
+        report_error.add_note(f"the model {target} was written, without a report")
+        raise report_error
+    measured = report["measured"] if report else _measured(ae, labelled.source, validation_source)
+    console.notes(_notes(ae, report, measured))
+    seconds = time.monotonic() - started
+    console.note(f"wrote {target / REPORT if report else target} after {seconds:.1f} s in all")
+    console.json_result(_facts(ae, target) | {"measured": measured, "seconds": round(seconds, 3)})
 
 
-def _check_kept(checkpoint: Path, wanted: Fit, talk: Talk) -> None:
-    """Says where there is nothing to resume; refuses to lose an interrupted fit unasked."""
+def _check_interrupted_fit(checkpoint: Path, options: FitOptions, console: Console) -> None:
+    """Notes if there is nothing to resume; refuses to discard an interrupted fit unasked."""
     interrupted = any(checkpoint.rglob(NAME))
-    if wanted.resume and not interrupted:
-        talk.note(f"note: there is nothing to resume in {checkpoint}; starting at the beginning")
-    if interrupted and not (wanted.resume or wanted.force):
+    if options.resume and not interrupted:
+        console.note(f"note: {checkpoint} holds no fit to resume; starting from the beginning")
+    if interrupted and not (options.resume or options.force):
         raise RequestError(
-            f"{checkpoint}: holds a fit that was interrupted; go on from there with --resume, or "
-            "start anew with --force"
+            f"{checkpoint}: holds an interrupted fit; continue it with --resume, or discard it "
+            "with --force"
         )
 
 
 def _validation(
-    given: str | None, source: Source, reading: Reading, talk: Talk
+    validation: str | None, source: Source, reading: ReadingOptions, console: Console
 ) -> tuple[float | str, Source | None]:
-    """The share to hold out, or the rows to use instead."""
-    if given is None:
+    """The share of rows to validate on, or the validation rows themselves."""
+    if validation is None:
         return "auto", None
     try:
-        return float(given), None
+        return float(validation), None
     except ValueError:
-        return "auto", open_like(source.schema, given, reading, talk)
+        return "auto", open_with_schema(source.schema, validation, reading, console)
 
 
 @contextmanager
-def _kept(checkpoint: Path) -> Iterator[None]:
-    """Says how to go on when a fit is stopped; one that diverged leaves nothing to go on from."""
+def _checkpoint_for_resume(checkpoint: Path) -> Iterator[None]:
+    """Adds the hint on --resume to an interruption; removes a checkpoint without use."""
     try:
         yield
     except DivergenceError:
@@ -108,49 +107,49 @@ def _kept(checkpoint: Path) -> Iterator[None]:
         raise
     except BaseException as error:
         if (checkpoint / NAME).exists():
-            error.add_note(RESUME)
+            error.add_note(RESUME_HINT)
         elif checkpoint.exists():
-            shutil.rmtree(checkpoint, ignore_errors=True)  # nothing whole was written into it
+            shutil.rmtree(checkpoint, ignore_errors=True)  # it holds no complete state
         raise
 
 
-def _evidence(
-    ae: Autoencoder, colored: Colored, wanted: Fit, talk: Talk
-) -> tuple[dict[str, Any], Exception | None]:
-    """What the report shows, {} where none is wanted.
+def _report_data(
+    ae: Autoencoder, labelled: LabelledRows, options: FitOptions, console: Console
+) -> tuple[ReportData | None, Exception | None]:
+    """The report data, None if there shall be no report.
 
-    A report that cannot be drawn must not lose what was learned, so its fault is handed back.
+    An error in the report must not lose the fitted model, so it is returned.
     """
-    if wanted.no_report:
-        return {}, None
+    if options.no_report:
+        return None, None
     try:
-        with talk.stage("drawing the report"):
-            source, labels, name = colored
+        with console.stage("drawing the report"):
+            source, labels, name = labelled
             return gather(ae, source, color=labels, color_name=name), None
-    except Exception as fault:
-        return {}, fault
+    except Exception as error:
+        return None, error
 
 
-def _write(ae: Autoencoder, target: Path, evidence: dict[str, Any], *, force: bool) -> None:
-    """Writes the model folder, with the report where there is evidence."""
+def _write(ae: Autoencoder, target: Path, report: ReportData | None, *, force: bool) -> None:
+    """Writes the model folder, with the report if there is one."""
     pages = {}
-    if evidence:
-        pages = {REPORT: render(evidence), EVIDENCE: to_json(evidence, indent=1) + "\n"}
+    if report:
+        pages = {REPORT: render(report), REPORT_DATA: to_json(report, indent=1) + "\n"}
     try:
-        with writing(target):
-            artifact.save(to_artifact(ae), target, force=force, extra=pages)
+        with explain_write_errors(target):
+            artifact.save(ae.to_artifact(), target, force=force, extra=pages)
     except SourceError as error:
-        error.add_note(RESUME)
+        error.add_note(RESUME_HINT)
         raise
 
 
 def _measured(ae: Autoencoder, source: Source, validation_source: Source | None) -> dict[str, Any]:
-    """The errors of rows that training has not seen, where there are any, else of all rows."""
+    """The error on the validation rows, or on all rows without validation rows."""
     validation = np.asarray(ae.validation_rows_)
     unseen = validation_source is not None or len(validation) > 0
     rows = validation_source or (Subset(source, validation) if unseen else source)
-    found = ae.evaluate(rows)
-    figures = {"error": found.total, "explained_variance": found.explained_variance}
+    result = ae.evaluate(rows)
+    figures = {"error": result.total, "explained_variance": result.explained_variance}
     return {"rows": len(rows), "unseen": unseen, "ae": figures}
 
 
@@ -165,18 +164,20 @@ def _facts(ae: Autoencoder, target: Path) -> dict[str, Any]:
     }
 
 
-def _notes(ae: Autoencoder, evidence: dict[str, Any], measured: dict[str, Any]) -> Iterator[str]:
+def _notes(
+    ae: Autoencoder, report: ReportData | None, measured: Mapping[str, Any]
+) -> Iterator[str]:
     constant = ae.preparation_.constant
     if constant:
-        more = f" and {len(constant) - SHOWN} more" if len(constant) > SHOWN else ""
-        names = ", ".join(map(repr, constant[:SHOWN]))
-        verb = "changes" if len(constant) == 1 else "change"
-        yield f"note: {len(constant)} of the features never {verb}: {names}{more}"
-    if evidence:
-        yield from summary_lines(evidence)
+        more = f" and {len(constant) - MAX_NAMES} more" if len(constant) > MAX_NAMES else ""
+        names = ", ".join(map(repr, constant[:MAX_NAMES]))
+        verb = "is constant" if len(constant) == 1 else "are constant"
+        yield f"note: {len(constant)} of the features {verb}: {names}{more}"
+    if report:
+        yield from summary_lines(report)
     else:
-        figures, whose = measured["ae"], "held-out" if measured["unseen"] else "all"
+        figures, rows = measured["ae"], "validation" if measured["unseen"] else "all"
         yield (
-            f"{whose} rows: error {figures['error']:.4g}, "
+            f"{rows} rows: error {figures['error']:.4g}, "
             f"explained variance {figures['explained_variance']:.4f}"
         )

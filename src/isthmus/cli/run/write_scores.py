@@ -1,4 +1,4 @@
-"""Rows are judged block by block, and written as they are; of all rows only the oddest are kept."""
+"""Outlier scores, written block by block; only the rows with the highest scores are kept."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,104 +7,115 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.cli.io.open_data import beside
-from isthmus.cli.io.outputs import TEXT_HAS_A_PLACE
-from isthmus.data import appending_rows, table_schema
+from isthmus.cli.io.open_data import id_columns
+from isthmus.cli.io.outputs import holds_text
 from isthmus.data.arrays import ArraySource
+from isthmus.data.output.append import appending_rows
+from isthmus.data.output.write import table_schema
+from isthmus.data.source import Source
 from isthmus.detector import OutlierDetector, Reason
-from isthmus.types import Array, Index, Source
+from isthmus.types import Array, Index
 
-SHOWN, REASONS, KEPT = 5, 3, 25
-SCORE, ODD, REASON = "score", "odd", "reason_{}"
+NOTED_ROWS, REPORTED_ROWS = 5, 25
+"""Outliers named on standard error, and on the report page."""
+
+N_REASONS = 3
+SCORE, OUTLIER, REASON = "score", "outlier", "reason_{}"
+"""The columns written."""
 
 Write = Callable[[Array, Array, Sequence[Sequence[Reason]] | None], None]
 
 
-class Judged:
-    """What all rows say together."""
+class ScoreSummary:
+    """The scores of all rows: how many are outliers, the highest ones, means per column."""
 
     def __init__(self, detector: OutlierDetector, source: Source, *, keep_scores: bool) -> None:
         self.detector, self.source = detector, source
-        self.rows = self.odd = 0
-        self.worst: Index = np.arange(0)
-        """The rows of the largest scores, oddest first, at most 25, and these scores."""
+        self.rows = self.outliers = 0
+        self.top_rows: Index = np.arange(0)
+        """The rows with the highest scores, highest first, at most 25."""
 
-        self.worst_scores: Array = np.empty(0)
+        self.top_scores: Array = np.empty(0)
+        """Their scores."""
+
         self.scores: list[Array] | None = [] if keep_scores else None
-        self._of_odd = self._of_all = np.zeros(1)
+        """The scores of all rows, in blocks, if they are kept."""
 
-    def see(self, block: Source) -> tuple[Array, Array]:
-        """The scores (B,) of some more rows, and which of them are odd."""
-        parts = self.detector.contributions(block)
-        scores = parts.sum(axis=1)
-        odd = scores > self.detector.threshold_
-        self._of_odd = self._of_odd + parts[odd].sum(axis=0)
-        self._of_all = self._of_all + parts.sum(axis=0)
-        self._keep_worst(scores)
+        self._outlier_sums = self._sums = np.zeros(1)
+
+    def add(self, block: Source) -> tuple[Array, Array]:
+        """Scores the next rows: their scores (B,), and which of them are outliers (B,)."""
+        contributions = self.detector.contributions(block)
+        scores = contributions.sum(axis=1)
+        is_outlier = scores > self.detector.threshold_
+        self._outlier_sums = self._outlier_sums + contributions[is_outlier].sum(axis=0)
+        self._sums = self._sums + contributions.sum(axis=0)
+        self._keep_top(scores)
         if self.scores is not None:
             self.scores.append(scores)
-        self.rows, self.odd = self.rows + len(scores), self.odd + int(odd.sum())
-        return scores, odd
+        self.rows += len(scores)
+        self.outliers += int(is_outlier.sum())
+        return scores, is_outlier
 
-    def _keep_worst(self, scores: Array) -> None:
-        rows = np.append(self.worst, self.rows + np.arange(len(scores)))
-        found = np.append(self.worst_scores, scores)
-        order = np.argsort(-found, kind="stable")[:KEPT]
-        self.worst, self.worst_scores = rows[order], found[order]
+    def _keep_top(self, scores: Array) -> None:
+        rows = np.append(self.top_rows, self.rows + np.arange(len(scores)))
+        scores = np.append(self.top_scores, scores)
+        order = np.argsort(-scores, kind="stable")[:REPORTED_ROWS]
+        self.top_rows, self.top_scores = rows[order], scores[order]
 
     @property
-    def columns(self) -> Array:
-        """(D,): the mean part of each column in the scores of odd rows, or of all if none is."""
-        return self._of_odd / self.odd if self.odd else self._of_all / self.rows
+    def mean_contributions(self) -> Array:
+        """(D,): each column's mean part in the scores of the outliers, or of all rows if none."""
+        return self._outlier_sums / self.outliers if self.outliers else self._sums / self.rows
 
-    def reasons(self, most: int, n_reasons: int = REASONS) -> list[list[Reason]]:
-        """Why the oddest rows score as they do."""
-        rows = self.worst[:most]
+    def reasons(self, n_rows: int) -> list[list[Reason]]:
+        """The reasons for the highest scores, for at most `n_rows` rows."""
+        rows = self.top_rows[:n_rows]
         if not len(rows):
             return []
         order = np.argsort(rows)
         values = self.source.read(rows[order])
-        some = ArraySource(values, self.source.schema, origin=self.source.origin)
-        found = self.detector.explain(some, n_reasons)
-        return [found[int(place)] for place in np.argsort(order)]
+        block = ArraySource(values, self.source.schema, origin=self.source.origin)
+        reasons = self.detector.explain(block, N_REASONS)
+        return [reasons[int(index)] for index in np.argsort(order)]
 
 
 @contextmanager
-def writing_scores(
-    target: Path, source: Source, *, explained: bool, force: bool
-) -> Iterator[Write]:
-    """What takes the scores (B,) of one block after the other, which are odd, and perhaps why."""
-    named = target.suffix.lower() in TEXT_HAS_A_PLACE
-    told: Mapping[str, Any] = beside(source) if named else {}
-    words = [REASON.format(place + 1) for place in range(REASONS if explained else 0)]
-    schema, done = table_schema((*told, SCORE, ODD, *words), "float64"), 0
+def score_writer(target: Path, source: Source, *, explained: bool, force: bool) -> Iterator[Write]:
+    """A function that appends a block of scores (B,), which are outliers (B,), and reasons."""
+    is_table = holds_text(target)
+    ids = id_columns(source) if is_table else {}
+    reason_columns = [REASON.format(index + 1) for index in range(N_REASONS if explained else 0)]
+    schema, done = table_schema((*ids, SCORE, OUTLIER, *reason_columns), "float64"), 0
     with appending_rows(target, schema, len(source), force=force) as append:
 
-        def write(scores: Array, odd: Array, reasons: Sequence[Sequence[Reason]] | None) -> None:
+        def write(
+            scores: Array, is_outlier: Array, reasons: Sequence[Sequence[Reason]] | None
+        ) -> None:
             nonlocal done
             stop = done + len(scores)
-            if named:
-                names = {name: values[done:stop] for name, values in told.items()}
-                append(_table(names, scores, odd, reasons or (), words))
+            if is_table:
+                block_ids = {name: column[done:stop] for name, column in ids.items()}
+                append(_table(block_ids, scores, is_outlier, reasons or (), reason_columns))
             else:
-                append(np.stack([scores, odd], axis=1))
+                append(np.stack([scores, is_outlier], axis=1))
             done = stop
 
         yield write
 
 
 def _table(
-    names: Mapping[str, Any],
+    ids: Mapping[str, Sequence[object] | Array],
     scores: Array,
-    odd: Array,
+    is_outlier: Array,
     reasons: Sequence[Sequence[Reason]],
-    words: Sequence[str],
+    reason_columns: Sequence[str],
 ) -> Any:
-    """A row for each row: what it is called, its score, whether it is odd, and perhaps why."""
+    """A pyarrow table of the identifying columns, the scores, 1 for outliers, and reasons."""
     import pyarrow as pa
 
-    columns = {**names, SCORE: scores, ODD: odd.astype(np.int64)}
-    for place, word in enumerate(words):
-        texts = [str(some[place]) if place < len(some) else None for some in reasons]
-        columns[word] = pa.array(texts, pa.string())
+    columns: dict[str, object] = {**ids, SCORE: scores, OUTLIER: is_outlier.astype(np.int64)}
+    for index, name in enumerate(reason_columns):
+        texts = [str(row[index]) if index < len(row) else None for row in reasons]
+        columns[name] = pa.array(texts, pa.string())
     return pa.table(columns)
