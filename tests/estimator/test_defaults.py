@@ -6,8 +6,10 @@ import torch
 
 from isthmus import Autoencoder
 from isthmus.data import Schema
+from isthmus.errors import ArtifactError
 from isthmus.estimator import defaults
 from isthmus.kinds import Convolutional, Multilayer, Vanilla
+from isthmus.runtime.precision import Probe
 from isthmus.types import Facts
 
 CPU = torch.device("cpu")
@@ -78,22 +80,69 @@ def test_muon_is_for_many_rows_and_large_matrices():
 
 
 def test_small_data_are_trained_in_double():
-    assert defaults.choose_precision(20_000, None, CPU).value == "float64"
-    assert defaults.choose_precision(20_001, None, CPU).value == "float32"
+    assert defaults.choose_first_precision(20_000, CPU).value == "float64"
+    assert defaults.choose_first_precision(20_001, CPU).value == "float32"
+
+
+def measured(monkeypatch, *, fast):
+    """As if the probe had measured bf16 to be twice as fast, or half as fast."""
+    probe = Probe(float32=2.0, bf16=1.0) if fast else Probe(float32=1.0, bf16=2.0)
+    monkeypatch.setattr(defaults, "probe_bf16", lambda *_: probe)
 
 
 @pytest.mark.parametrize(("fast", "precision"), [(True, "bf16"), (False, "float32")])
-def test_large_networks_take_bf16_only_where_it_is_fast(monkeypatch, fast, precision):
-    monkeypatch.setattr(defaults, "has_fast_bf16", lambda device: fast)
+def test_large_networks_take_bf16_only_if_it_is_measured_to_be_faster(monkeypatch, fast, precision):
+    measured(monkeypatch, fast=fast)
     large = Multilayer(hidden=(400, 200)).build(Facts(shape=(100,)), 8)
     small = Multilayer(hidden=(16,)).build(Facts(shape=(100,)), 8)
-    assert defaults.choose_precision(10**6, large, CPU).value == precision
-    assert defaults.choose_precision(10**6, small, CPU).value == "float32"
+    first = defaults.choose_first_precision(10**6, CPU)
+    choice = defaults.choose_precision(first, large, 128, CPU)
+    assert choice.value == precision
+    assert "measured on this machine" in choice.reason
+    assert defaults.choose_precision(first, small, 128, CPU).value == "float32"
+    double = defaults.choose_first_precision(100, CPU)
+    assert defaults.choose_precision(double, large, 128, CPU).value == "float64"
+
+
+LARGE = {"kind": Multilayer(hidden=(400, 300)), "max_epochs": 2, "random_state": 0}
+
+
+@pytest.mark.parametrize("wanted", ["float64", "float32", "bf16"])
+def test_the_environment_replaces_the_choice_but_not_the_setting(monkeypatch, rng, wanted):
+    rows = rng.normal(size=(300, 100))
+    measured(monkeypatch, fast=wanted != "bf16")
+    monkeypatch.setenv("ISTHMUS_PRECISION", wanted)
+    model = Autoencoder(4, **LARGE).fit(rows)
+    assert model.facts_["precision"] == wanted
+    (decision,) = [d for d in model.facts_["decisions"] if d["name"] == "precision"]
+    assert "ISTHMUS_PRECISION" in decision["reason"]
+    assert Autoencoder(4, precision="float32", **LARGE).fit(rows).facts_["precision"] == "float32"
+
+
+def test_a_resumed_fit_keeps_the_precision_of_its_checkpoint(monkeypatch, rng, tmp_path):
+    rows = rng.normal(size=(300, 100))
+
+    def interrupt(record):
+        if record["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("isthmus.training.checkpoint.EVERY_S", 0.0)
+    measured(monkeypatch, fast=True)
+    whole = Autoencoder(4, **LARGE).fit(rows)
+    with pytest.raises(KeyboardInterrupt):
+        Autoencoder(4, checkpoint=tmp_path, callbacks=(interrupt,), **LARGE).fit(rows)
+    measured(monkeypatch, fast=False)  # as if the machine were another, or busy
+    resumed = Autoencoder(4, checkpoint=tmp_path, **LARGE).fit(rows, resume=True)
+    assert whole.facts_["precision"] == resumed.facts_["precision"] == "bf16"
+    np.testing.assert_array_equal(resumed.transform(rows), whole.transform(rows))
+    monkeypatch.setenv("ISTHMUS_PRECISION", "float32")
+    with pytest.raises(ArtifactError, match="precision='bf16'"):
+        Autoencoder(4, checkpoint=tmp_path, **LARGE).fit(rows, resume=True)
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_bf16_that_is_slow_is_said_to_be(monkeypatch, fast):
-    monkeypatch.setattr(defaults, "has_fast_bf16", lambda device: fast)
+def test_a_remark_says_that_the_precision_that_was_set_is_slow(monkeypatch, fast):
+    measured(monkeypatch, fast=fast)
     rows = np.random.default_rng(0).random((40, 5))
     for precision, told in (("bf16", not fast), ("float32", False)):
         model = Autoencoder(2, max_epochs=1, precision=precision, random_state=0).fit(rows)
@@ -122,8 +171,8 @@ def test_bf16_ends_where_single_precision_ends(digits):
         ("conjugate_gradient", "float32"),
     ],
 )
-def test_who_compares_losses_is_spared_bf16(monkeypatch, rng, optimizer, precision):
-    monkeypatch.setattr(defaults, "has_fast_bf16", lambda device: True)
+def test_optimizers_that_compare_losses_do_not_use_bf16(monkeypatch, rng, optimizer, precision):
+    measured(monkeypatch, fast=True)
     rows = rng.normal(size=(300, 100))
     kind = Multilayer(hidden=(400, 300))
     model = Autoencoder(4, kind=kind, optimizer=optimizer, max_epochs=0, random_state=0).fit(rows)

@@ -13,7 +13,9 @@ from isthmus.data.schema import Schema
 from isthmus.kinds import CodeNetwork
 from isthmus.kinds.convolutional import default_channels
 from isthmus.pretraining import PCASolution
-from isthmus.runtime.device import has_fast_bf16
+from isthmus.runtime.device import PRECISIONS
+from isthmus.runtime.precision import VARIABLE as PRECISION_VARIABLE
+from isthmus.runtime.precision import precision_from_environment, probe_bf16
 
 VARIANCE_WANTED, FEWEST_COMPONENTS, MOST_COMPONENTS = 0.9, 2, 32
 VALIDATION_SHARE, VALIDATION_WANTED, VALIDATION_ENOUGH, VALIDATION_MOST = 0.1, 50, 5000, 0.25
@@ -194,23 +196,54 @@ def choose_plateau(epochs: int) -> int:
     return max(2, epochs // 20)
 
 
-def precision_remarks(precision: str, device: torch.device) -> tuple[str, ...]:
-    """A remark if the precision that was set is slow on the device."""
-    if precision != "bf16" or has_fast_bf16(device):
+def precision_remarks(
+    precision: str, network: CodeNetwork, batch_size: int, device: torch.device
+) -> tuple[str, ...]:
+    """A remark if the precision that was set is slow for this network on the device."""
+    if precision != "bf16":
         return ()
-    return ("precision='bf16' is slower here than 'float32', which this device multiplies faster",)
+    fast, reason = measure_bf16(network, batch_size, device)
+    return () if fast else (f"precision='bf16' is slower here than 'float32': {reason}",)
 
 
-def choose_precision(values: int, network: nn.Module | None, device: torch.device) -> Choice[str]:
-    """Double for small data, bf16 for large networks if the device is fast in it, else single.
+def choose_first_precision(values: int, device: torch.device) -> Choice[str]:
+    """Double for small data on a processor, else single; `ISTHMUS_PRECISION` replaces the choice.
 
-    It is not for optimizers that compare losses: these need single precision at least.
+    A large network may still take bf16, which keeps rows and weights in single precision.
     """
+    from_environment = precision_from_environment(PRECISIONS)
+    if from_environment is not None:
+        return Choice(from_environment, f"the environment variable {PRECISION_VARIABLE} is set")
     if values <= DOUBLE_VALUES and device.type == "cpu":
         return Choice("float64", f"the training rows hold at most {DOUBLE_VALUES:,} values")
-    weights = 0 if network is None else sum(p.numel() for p in network.parameters())
-    if weights < FEWEST_WEIGHTS_FOR_BF16:
+    return Choice("float32", f"the training rows hold more than {DOUBLE_VALUES:,} values")
+
+
+def choose_precision(
+    first: Choice[str], network: CodeNetwork, batch_size: int, device: torch.device
+) -> Choice[str]:
+    """bf16 for large networks that train faster in it on this device, else the first choice.
+
+    The speed is measured, since no flag of a processor tells it. Optimizers that compare losses
+    need single precision at least, and do not ask.
+    """
+    if first.value != "float32" or precision_from_environment(PRECISIONS) is not None:
+        return first
+    if sum(p.numel() for p in network.parameters()) < FEWEST_WEIGHTS_FOR_BF16:
         return Choice("float32", f"the network has fewer than {FEWEST_WEIGHTS_FOR_BF16:,} weights")
-    if not has_fast_bf16(device):
-        return Choice("float32", "the device does not multiply bf16 faster than float32")
-    return Choice("bf16", "the network is large, and the device multiplies bf16 fast")
+    fast, reason = measure_bf16(network, batch_size, device)
+    return Choice("bf16" if fast else "float32", reason)
+
+
+def measure_bf16(network: CodeNetwork, batch_size: int, device: torch.device) -> tuple[bool, str]:
+    """Whether a network trains faster in bfloat16 than in single precision, and why."""
+    if device.type == "cuda":
+        fast = bool(torch.cuda.is_bf16_supported())
+        return fast, f"the GPU {'has' if fast else 'lacks'} units for bf16"
+    if device.type != "cpu":
+        return False, "bf16 is used on processors and CUDA GPUs only"
+    probe = probe_bf16(network, network.facts.shape, batch_size)
+    return probe.is_faster, (
+        f"a forward and backward pass takes {1000 * probe.float32:.3g} ms in float32 and "
+        f"{1000 * probe.bf16:.3g} ms in bf16, measured on this machine"
+    )

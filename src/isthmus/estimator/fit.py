@@ -122,7 +122,7 @@ class FitRun:
             network, solution = self._build()
             training = resolve_training(parts, network)
             trainer = self._trainer(network, training)
-            self._note_remarks(trainer.state, training)
+            self._note_remarks(network, trainer.state, training)
             self.work = work_of(network, training.plan.batch_size)
             with limit_threads(self.work, parts.device):
                 self._note_threads()
@@ -233,9 +233,11 @@ class FitRun:
             "device": parts.device.type,
         }
 
-    def _note_remarks(self, state: State, training: ResolvedTraining) -> None:
-        parts = self.parts
-        slow = defaults.precision_remarks(training.precision, parts.device)
+    def _note_remarks(self, network: CodeNetwork, state: State, training: ResolvedTraining) -> None:
+        parts, size = self.parts, training.plan.batch_size
+        slow = tuple[str, ...]()
+        if self.settings.precision != AUTO:
+            slow = defaults.precision_remarks(training.precision, network, size, parts.device)
         for text in (*parts.preparation.remarks, *parts.split.remarks, *slow):
             state.history.append({"event": "note", "epoch": 0, "message": text})
             self.settings.reporter.message(text)

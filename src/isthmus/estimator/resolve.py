@@ -24,8 +24,10 @@ from isthmus.kinds import KINDS, CodeNetwork, Kind
 from isthmus.losses import LOSSES, PENALTIES, Objective, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PCA, PRETRAININGS, Pretraining, Random
-from isthmus.runtime.device import resolve_device
+from isthmus.runtime.device import PRECISIONS, resolve_device
+from isthmus.runtime.precision import precision_from_environment
 from isthmus.spec import is_bool, resolve
+from isthmus.training.checkpoint import saved_fingerprint
 from isthmus.training.diagnostics.monitor import Monitor
 from isthmus.training.engines.select import FitParts, select_engine
 from isthmus.training.plan import Plan
@@ -34,6 +36,8 @@ from isthmus.training.trainer import Trainer
 from isthmus.types import Array, Facts, Index, shuffled_batches
 
 CHECK_EVERY_ON_GPU = 50
+
+PINNED = "the checkpoint was written in this precision"
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
 
@@ -133,8 +137,7 @@ def resolve_fit(
         check_any_value(split.validation_source)
     precision = settings.precision
     if precision == AUTO:
-        values = len(split.train) * preparation.facts.n_features
-        precision = defaults.choose_precision(values, None, device).value
+        precision = _first_precision(settings, len(split.train), preparation, device).value
     train, validation = split.open(preparation, DTYPES[precision], device)
     pretraining = resolve_pretraining(settings, kind, decisions)
     return ResolvedFit(
@@ -175,7 +178,8 @@ def resolve_training(parts: ResolvedFit, network: CodeNetwork) -> ResolvedTraini
         epochs = 0
     precision = parts.precision
     if settings.precision == AUTO:
-        precision = decisions.choose("precision", _precision(parts, optimizer, network))
+        choice = _precision(parts, optimizer, network, batch_size)
+        precision = decisions.choose("precision", choice)
     return ResolvedTraining(
         pretraining=pretraining,
         optimizer=optimizer,
@@ -231,8 +235,8 @@ def _check_values(loss: Reconstruction, preparation: Preparation, origin: str) -
     require(
         not loss.needs_counts or preparation.counts is not None,
         f"{origin}: losses.Mixed(counts='negative_binomial') is for columns of counts, "
-        "and no column is declared as one; declare them with roles={'name': 'count'} (command line: --role "
-        "name=count), or leave it out",
+        "and no column is declared as one; declare them with roles={'name': 'count'} (command "
+        "line: --role name=count), or leave it out",
     )
 
 
@@ -319,14 +323,29 @@ def enough_epochs(optimizer: OptimizerSpec, rows: int, batch_size: int) -> defau
     return defaults.choose_epochs(rows, batch_size, evaluations, wanted)
 
 
-def _precision(
-    parts: ResolvedFit, optimizer: OptimizerSpec, network: CodeNetwork
+def _first_precision(
+    settings: FitSettings, rows: int, preparation: Preparation, device: torch.device
 ) -> defaults.Choice[str]:
-    values = len(parts.train) * parts.facts.n_features
-    if parts.precision == "float32" and optimizer.COMPARES_LOSSES:
+    """The precision of a resumed checkpoint, or the one that suits the rows."""
+    is_set = precision_from_environment(PRECISIONS) is not None
+    if settings.resume and settings.checkpoint is not None and not is_set:
+        pinned = saved_fingerprint(settings.checkpoint).get("precision")
+        if pinned in DTYPES:
+            return defaults.Choice(str(pinned), PINNED)
+    return defaults.choose_first_precision(rows * preparation.facts.n_features, device)
+
+
+def _precision(
+    parts: ResolvedFit, optimizer: OptimizerSpec, network: CodeNetwork, batch_size: int
+) -> defaults.Choice[str]:
+    rows = len(parts.train)
+    first = _first_precision(parts.settings, rows, parts.preparation, parts.device)
+    if first.value == "float32" and optimizer.COMPARES_LOSSES:
         reason = "the optimizer compares losses, which needs single precision at least"
         return defaults.Choice("float32", reason)
-    return defaults.choose_precision(values, network, parts.device)
+    if parts.settings.resume and first.reason == PINNED:
+        return first
+    return defaults.choose_precision(first, network, batch_size, parts.device)
 
 
 def resolve_patience(

@@ -29,11 +29,3 @@ def resolve_device(name: str | torch.device) -> torch.device:
         ) from error
     require(device.type != "meta", f"device={name!r} computes nothing; use 'cpu' or 'auto'")
     return device
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 faster than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return device.type == "cpu" and probe is not None and bool(probe())

@@ -120,6 +120,22 @@ class Checkpointer:
             )
 
 
+def saved_fingerprint(folder: Path) -> dict[str, Any]:
+    """The fingerprint of the checkpoint in a folder; empty without a readable checkpoint.
+
+    A damaged checkpoint is reported when it is loaded.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            fingerprint = json.loads((file.metadata() or {}).get("fingerprint", "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return {}
+    return fingerprint if isinstance(fingerprint, dict) else {}
+
+
 def asdict_plain(state: State) -> dict[str, Any]:
     """The state's fields but those that hold tensors."""
     sums: dict[str, Tensor | float] = {name: float(v) for name, v in state.sums.items()}
