@@ -19,7 +19,7 @@ from isthmus.randomness import Seeds, reseed, seed_at
 from isthmus.training.cancellation import check_cancelled, deferred_interrupts
 from isthmus.training.checkpoint import Checkpointer
 from isthmus.training.diagnostics.findings import Finding
-from isthmus.training.diagnostics.monitor import EVENT, Monitor, watched
+from isthmus.training.diagnostics.monitor import EVENT, Monitor, observed_step
 from isthmus.training.ema import averaged_weights, update_average
 from isthmus.training.engines.base import Terms, sum_terms
 from isthmus.training.engines.select import Selection
@@ -239,7 +239,7 @@ class Trainer:
         self._set_rate(index, len(batches) * max(self.plan.max_epochs, 1))
         rows = batches[position]
         monitor = self._monitor_for(position + 1, len(batches))
-        with watched(monitor, self.network):
+        with observed_step(monitor, self.network):
             terms = self._take_step(rows, seed_at(self.state.seed, index))
         if self.plan.ema_decay:
             self.state.average = update_average(
@@ -247,7 +247,7 @@ class Trainer:
             )
         self.state.add(sum_terms([terms], [len(rows)]))
         self.state.step = position + 1
-        # A checkpoint does not hold what the monitor watched; the next one follows the epoch.
+        # A checkpoint does not hold what the monitor measured; the next one follows the epoch.
         self.resumable = monitor is None
         if self.state.step % self.plan.check_every == 0:
             self._check(terms)
@@ -260,7 +260,7 @@ class Trainer:
             return 0
         left = len(batches) - self.state.step
         if left > 1 and self._monitor_is_due(len(batches)):
-            left -= 1  # the monitor watches the last step on its own
+            left -= 1  # the monitor observes the last step on its own
         return min(
             left, batches_per_call(self.train, self.plan.batch_size, self.engine.multi_step.limit)
         )
@@ -275,7 +275,7 @@ class Trainer:
         monitor = self._monitor_for(self.state.step + n_steps, len(batches))
         with deferred_interrupts():
             self.resumable = False
-            with watched(monitor, self.network):
+            with observed_step(monitor, self.network):
                 seeds = Seeds(self.state.seed, range(first, first + n_steps))
                 steps = step_batch(self.train, rows, sizes=sizes, rates=rates, seeds=seeds)
                 terms = self.engine.multi_step(steps)
@@ -288,7 +288,7 @@ class Trainer:
         self._checkpoint()
 
     def _monitor_for(self, step: int, steps: int) -> Monitor | None:
-        """The monitor, if it watches this step: the last one of some epochs."""
+        """The monitor, if it observes this step: the last one of some epochs."""
         return self.monitor if step == steps and self._monitor_is_due(steps) else None
 
     def _monitor_is_due(self, steps: int) -> bool:

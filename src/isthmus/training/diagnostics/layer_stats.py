@@ -1,9 +1,8 @@
-"""What a step does to each layer, and how the units of the hidden layers react."""
+"""The effect of an optimizer step on each layer, and the activity of the hidden units."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +18,21 @@ OTHER_ACTIVATIONS = (
 )
 """Elementwise activations that are observed although `kinds.ACTIVATIONS` does not list them."""
 
-DEAD_SLOPE = 0.01
-"""A unit is dead whose slope is below this share of the steepest on every row."""
+DEAD_DERIVATIVE = 0.01
+"""A unit is dead if its derivative is below this share of the largest one on every row."""
 
-SATURATED_SLOPE = 0.05
-"""A unit is saturated on a row where its slope is below this share of the steepest."""
+SATURATED_DERIVATIVE = 0.05
+"""A unit is saturated on a row if its derivative is below this share of the largest one."""
 
-FAR = 1e3
-STEEPEST = torch.linspace(-4.0, 4.0, 81)
-"""Where to look for an activation's steepest slope."""
+FAR_INPUT = 1e3
+"""An input at which a bounded activation is flat."""
+
+DERIVATIVE_GRID = torch.linspace(-4.0, 4.0, 81)
+"""The inputs among which the largest derivative of an activation is searched."""
 
 
-def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Every trained matrix or filter by the name of its layer; biases and gates are left out."""
+def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The trained weight matrices and filters by layer name, without biases and gates."""
     return {
         name.removesuffix(".weight"): parameter
         for name, parameter in network.named_parameters()
@@ -39,57 +40,58 @@ def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def has_bypass(network: nn.Module) -> bool:
-    """Whether some weights are no layer's of their own: a linear path beside the layers."""
+def has_linear_path(network: nn.Module) -> bool:
+    """Whether some weights belong to no layer: they form a linear path parallel to the layers."""
     return any(not name.endswith(".weight") for name, p in network.named_parameters() if p.ndim > 1)
 
 
 @dataclass
-class StepWatch:
-    """One step of the optimizer, seen layer by layer."""
+class LayerStepNorms:
+    """The norms of one optimizer step, layer by layer."""
 
     network: nn.Module
-    seen: dict[str, list[float]] = field(default_factory=dict)
-    """For each layer the norms of its gradient, of its weights before the step, of the step."""
+    norms: dict[str, list[float]] = field(default_factory=dict)
+    """The norms of each layer's gradient, of its weights before the step, and of the step."""
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Watch the step taken inside the block; what `.grad` then holds counts as its gradient."""
-        before = {name: w.detach().clone() for name, w in weights_of(self.network).items()}
+        """A context that measures the step taken in it; `.grad` at its end is the gradient."""
+        before = {name: w.detach().clone() for name, w in layer_weights(self.network).items()}
         yield
         norms = [
             norm
-            for name, weight in weights_of(self.network).items()
+            for name, weight in layer_weights(self.network).items()
             for norm in _norms(weight, before[name])
         ]
-        # One look at the device for all of them.
+        # One transfer from the device for all norms.
         values = torch.stack(norms).tolist() if norms else []
-        self.seen = {
-            name: [short(v) for v in values[3 * i : 3 * i + 3]] for i, name in enumerate(before)
+        self.norms = {
+            name: [round_significant(v) for v in values[3 * i : 3 * i + 3]]
+            for i, name in enumerate(before)
         }
 
 
 @torch.no_grad()
 def _norms(weight: nn.Parameter, before: Tensor) -> list[Tensor]:
-    # The largest entry is divided out first: squares of tiny gradients would underflow to zero.
     gradient = torch.zeros_like(before) if weight.grad is None else weight.grad
     return [_norm(values).float() for values in (gradient, before, weight - before)]
 
 
 def _norm(values: Tensor) -> Tensor:
+    # Divided by the largest entry first: squares of tiny gradients would underflow to zero.
     largest = values.abs().max()
     return torch.where(largest > 0, largest * (values / largest).norm(), largest)
 
 
 @dataclass
 class Activity:
-    """How the units of the hidden layers behave on the sample, by the name of the layer."""
+    """The behaviour of the hidden units on the sample, by layer name."""
 
     dead: dict[str, float] = field(default_factory=dict)
-    """Share of units that react on no row."""
+    """The share of units that react to no row."""
 
     saturated: dict[str, float] = field(default_factory=dict)
-    """Share of (row, unit) pairs on a flat end, for activations that are flat at both ends."""
+    """The share of (row, unit) pairs on a flat end, for activations with two flat ends."""
 
 
 def activation_types() -> tuple[type[nn.Module], ...]:
@@ -99,45 +101,45 @@ def activation_types() -> tuple[type[nn.Module], ...]:
 
 
 class _Observer:
-    """Hooks that note what activations do in a forward pass."""
+    """Hooks that measure the activations during a forward pass."""
 
     def __init__(self, network: Network) -> None:
         self.activity = Activity()
         self.layer = ""
-        self.made: dict[str, Tensor] = {}
+        self.outputs: dict[str, Tensor] = {}
         self.handles = []
         activations = activation_types()
         for name, module in network.named_modules():
             if isinstance(module, activations):
-                # Before it runs, since it may write over its input.
-                self.handles.append(module.register_forward_pre_hook(self.react))
-                self.handles.append(module.register_forward_hook(self.keep))
+                # Before it runs, since it may overwrite its input.
+                self.handles.append(module.register_forward_pre_hook(self.measure))
+                self.handles.append(module.register_forward_hook(self.store_output))
             elif module is not network and any(True for _ in module.parameters(recurse=False)):
-                self.handles.append(module.register_forward_hook(self.passing(name)))
+                self.handles.append(module.register_forward_hook(self.layer_hook(name)))
 
-    def passing(self, name: str) -> Callable[..., None]:
-        def note(*_: Any) -> None:
+    def layer_hook(self, name: str) -> Callable[..., None]:
+        def set_layer(*_: object) -> None:
             self.layer = name
 
-        return note
+        return set_layer
 
-    def react(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        dead, saturated = _unit_shares(module, inputs[0])
-        self.activity.dead[self.layer] = short(dead)
+    def measure(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        dead, saturated = _dead_and_saturated(module, inputs[0])
+        self.activity.dead[self.layer] = round_significant(dead)
         if saturated is not None:
-            self.activity.saturated[self.layer] = short(saturated)
+            self.activity.saturated[self.layer] = round_significant(saturated)
 
-    def keep(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def store_output(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         del module, inputs
-        self.made[self.layer] = output
+        self.outputs[self.layer] = output
 
 
 @torch.no_grad()
-def activity_of(network: Network, x: Tensor) -> tuple[Output, Activity]:
-    """One forward pass with the activations observed by hooks that are gone when it returns.
+def measure_activity(network: Network, x: Tensor) -> tuple[Output, Activity]:
+    """The output of a forward pass and the activity of its hidden units.
 
-    An activation belongs to the layer that ran last before it, since one module may serve many.
-    The one that makes the code is left out: a code may have good reasons to be mostly at zero.
+    An activation belongs to the layer that ran last before it, since one module may serve several.
+    The activation of the code is left out: a code may be mostly zero on purpose.
     """
     observer = _Observer(network)
     try:
@@ -146,33 +148,39 @@ def activity_of(network: Network, x: Tensor) -> tuple[Output, Activity]:
         for handle in observer.handles:
             handle.remove()
     activity = observer.activity
-    for layer, made in observer.made.items():
-        if made is output.code:
+    for layer, layer_output in observer.outputs.items():
+        if layer_output is output.code:
             activity.dead.pop(layer, None)
             activity.saturated.pop(layer, None)
     return output, activity
 
 
-def _unit_shares(module: nn.Module, x: Tensor) -> tuple[float, float | None]:
-    """Of inputs (n, units) or (n, channels, *sides): share of dead units, of saturated pairs."""
-    ends = _slope(module, torch.tensor([-FAR, FAR], dtype=x.dtype, device=x.device))
-    steepest = _slope(module, STEEPEST.to(x)).max()
-    slope = _slope(module, x).transpose(0, 1).flatten(1)  # (units, all they meet)
-    dead = slope.amax(dim=1) < DEAD_SLOPE * steepest
-    flat_at_both = bool((ends < DEAD_SLOPE * steepest).all())
-    saturated = float((slope < SATURATED_SLOPE * steepest).float().mean()) if flat_at_both else None
+def _dead_and_saturated(module: nn.Module, x: Tensor) -> tuple[float, float | None]:
+    """The shares of dead units and saturated pairs, for inputs (n, units[, *sides]).
+
+    The second is None for an activation without two flat ends.
+    """
+    ends = _derivative(
+        module, torch.tensor([-FAR_INPUT, FAR_INPUT], dtype=x.dtype, device=x.device)
+    )
+    largest = _derivative(module, DERIVATIVE_GRID.to(x)).max()
+    derivative = _derivative(module, x).transpose(0, 1).flatten(1)  # (units, n * sides)
+    dead = derivative.amax(dim=1) < DEAD_DERIVATIVE * largest
+    saturated = None
+    if bool((ends < DEAD_DERIVATIVE * largest).all()):
+        saturated = float((derivative < SATURATED_DERIVATIVE * largest).float().mean())
     return float(dead.float().mean()), saturated
 
 
-def _slope(module: nn.Module, x: Tensor) -> Tensor:
+def _derivative(module: nn.Module, x: Tensor) -> Tensor:
     with torch.enable_grad():
-        at = x.detach().requires_grad_()
-        # The module's own forward, round its hooks; on a copy, since it may write in place.
-        out = module.forward(at.clone())
-        (slope,) = torch.autograd.grad(out.sum(), at)
-    return slope.abs()
+        points = x.detach().requires_grad_()
+        # `forward` itself runs no hooks; the copy is for modules that work in place.
+        out = module.forward(points.clone())
+        (derivative,) = torch.autograd.grad(out.sum(), points)
+    return derivative.abs()
 
 
-def short(value: float) -> float:
-    """Three significant digits, which is what a record of a fit is good for."""
+def round_significant(value: float) -> float:
+    """A value rounded to three significant digits, which is enough for the record of a fit."""
     return float(f"{value:.3g}")

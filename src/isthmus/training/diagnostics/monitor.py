@@ -1,149 +1,152 @@
-"""The doctor: is this network learning, or is it learning the average?"""
+"""The monitor of a fit: is the network learning, or is it learning the average?"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.randomness import reseed
 from isthmus.training.diagnostics.code_stats import (
-    CodeFigures,
-    Look,
-    Sample,
-    error_of,
-    share_rebuilt_linearly,
+    CodeStats,
+    DiagnosticSample,
+    NetworkStats,
+    linear_explained_variance,
+    squared_error,
 )
 from isthmus.training.diagnostics.findings import (
     Diagnosis,
     Finding,
-    average_of,
+    average_finding,
     diagnose,
     is_average,
 )
-from isthmus.training.diagnostics.layer_stats import StepWatch, activity_of
+from isthmus.training.diagnostics.layer_stats import LayerStepNorms, measure_activity
 from isthmus.training.shared_cache import cached
 from isthmus.training.state import Record
 from isthmus.types import Network, WeightedRows
 
 EVENT = "diagnosis"
-"""What the history calls a finding."""
+"""The event of a finding in the history."""
 
 HEALTHY = Diagnosis()
 
-STEPS_BETWEEN_LOOKS = 400
-"""At least; a look costs about as much as two to forty steps, the more the faster these are."""
+STEPS_BETWEEN_CHECKS = 400
+"""At least. A check costs as much as two to forty steps, and more of them if they are fast."""
 
-LOOKS_TO_WARN = 3
+CHECKS_TO_WARN = 3
 
-FEWEST_LOOKS = 2
-"""A shorter fit has not learned *yet*, and may have met layers whose way was still silenced."""
+MIN_CHECKS = 2
+"""A fit with fewer checks is not diagnosed: it has not learned *yet*, and layers parallel to a
+linear path may still be at zero."""
 
 MANY_UNUSED = 0.25
-"""Share of the code's units out of use from which on it is asked what they could do."""
+"""The share of unused code units from which on their possible use is measured."""
 
-SUSPECT = 0.8
-"""Share of the mean row's error from which on it is asked what a linear code would leave."""
+HIGH_ERROR = 0.8
+"""The relative error from which on a linear code is measured for comparison."""
 
 
 @dataclass
 class Monitor:
-    """Looks at a fit now and then, changes nothing, and says at its end what is wrong.
+    """Checks a fit at regular intervals without changing it, and diagnoses it at the end.
 
-    What it needs to remember is in the records of the history, so that a resumed fit ends with
-    the same verdict.
+    All that it must remember is in the history, so a resumed fit ends with the same diagnosis.
     """
 
     data: Callable[[Tensor, Tensor], Tensor]
-    """Turns the network's raw output for rows into data, as the loss understands it."""
+    """Maps (raw network output, rows) to data, as the loss does."""
 
     gradients: int = 1
-    """How many a step takes, about: methods that take many learn as much in fewer steps."""
+    """About how many gradients a step takes: methods that take several learn in fewer steps."""
 
     diagnosis: Diagnosis = HEALTHY
-    """The verdict on the fit, once `conclude` has been asked for it."""
+    """The diagnosis of the fit, after `conclude`."""
 
     layers: dict[str, list[float]] = field(default_factory=dict)
-    """What the last watched step did to each layer, until the epoch's record takes it."""
+    """The norms of the last observed step by layer, until `examine` records them."""
 
-    sample: Sample | None = None
+    sample: DiagnosticSample | None = None
 
     def due(self, epoch: int, steps: int) -> bool:
-        """Whether to look at epoch number `epoch` (from 1), of `steps` steps."""
-        return epoch % math.ceil(STEPS_BETWEEN_LOOKS / max(steps * self.gradients, 1)) == 0
+        """Whether to check the fit in epoch number `epoch` (from 1), of `steps` steps."""
+        return epoch % math.ceil(STEPS_BETWEEN_CHECKS / max(steps * self.gradients, 1)) == 0
 
     @contextmanager
-    def watching(self, network: nn.Module) -> Iterator[None]:
-        """Watch the step of the optimizer taken inside the block."""
-        watch = StepWatch(network)
-        with watch():
+    def observe_step(self, network: nn.Module) -> Iterator[None]:
+        """A context that measures the optimizer step taken in it."""
+        step = LayerStepNorms(network)
+        with step():
             yield
-        self.layers = watch.seen
+        self.layers = step.norms
 
     def examine(self, network: Network, rows: WeightedRows) -> Record:
-        """The record of this epoch: of the watched step, and of the network on a sample of `rows`.
+        """The record of this epoch: the observed step, and the network on a sample of `rows`.
 
-        Its "layers" are, for each, the norms of its gradient, of its weights and of the step; its
-        other entries are those of `Look.record`.
+        Its "layers" are the norms of each layer's gradient, of its weights and of the step. Its
+        other entries are those of `NetworkStats.record`.
         """
-        look = self._look(network, rows)
+        stats = self._stats(network, rows)
         layers, self.layers = self.layers, {}
-        return ({} if look is None else look.record()) | ({"layers": layers} if layers else {})
+        return ({} if stats is None else stats.record()) | ({"layers": layers} if layers else {})
 
     def warning(self, history: Sequence[Record], epochs: int) -> Iterator[Finding]:
-        """What is worth saying before the fit ends: that a quarter of it has learned nothing."""
-        looks = [record for record in history if "diagnostics" in record][-LOOKS_TO_WARN:]
-        told = any(record.get("event") == EVENT for record in history)
-        ill = len(looks) == LOOKS_TO_WARN and all(is_average(look["diagnostics"]) for look in looks)
-        if ill and not told and "diagnostics" in history[-1] and 4 * looks[-1]["epoch"] >= epochs:
-            yield from average_of(looks[-1]["diagnostics"])
+        """An early finding: the network is still the average after a quarter of the fit."""
+        checks = [record for record in history if "diagnostics" in record][-CHECKS_TO_WARN:]
+        if len(checks) < CHECKS_TO_WARN or "diagnostics" not in history[-1]:
+            return
+        has_warned = any(record.get("event") == EVENT for record in history)
+        if has_warned or 4 * checks[-1]["epoch"] < epochs:
+            return
+        if all(is_average(record["diagnostics"]) for record in checks):
+            yield from average_finding(checks[-1]["diagnostics"])
 
     def conclude(self, network: Network, rows: WeightedRows, history: list[Record]) -> Diagnosis:
-        """The verdict on the fit whose result is `network` as it is now.
+        """The diagnosis of the fit that ended with `network`.
 
-        A warning given on the way is taken out of the history: the verdict stands in its place.
+        It replaces an early warning, which is removed from the history.
         """
         history[:] = [record for record in history if record.get("event") != EVENT]
         records = [record["diagnostics"] for record in history if "diagnostics" in record]
-        look = self._look(network, rows) if len(records) >= FEWEST_LOOKS else None
+        stats = self._stats(network, rows) if len(records) >= MIN_CHECKS else None
         self.sample = None
-        self.diagnosis = HEALTHY if look is None else diagnose(look, network, records)
+        self.diagnosis = HEALTHY if stats is None else diagnose(stats, network, records)
         return self.diagnosis
 
     @torch.no_grad()
-    def _look(self, network: Network, rows: WeightedRows) -> Look | None:
-        """What the network does to the sample, or None where that says nothing."""
+    def _stats(self, network: Network, rows: WeightedRows) -> NetworkStats | None:
+        """The network's behaviour on the sample, or None if nothing can be measured."""
         if self.sample is None:
-            self.sample = cached((rows,), "sample", lambda: Sample.of(rows))
+            self.sample = cached((rows,), "sample", lambda: DiagnosticSample.of(rows))
         x, weight, mean, distinct, mean_error = self.sample
         if mean_error == 0:
             return None
-        with _undisturbed(network, x.device):
-            output, activity = activity_of(network, x)
+        with _evaluation_mode(network, x.device):
+            output, activity = measure_activity(network, x)
         if not bool(output.code.isfinite().all() & output.reconstruction.isfinite().all()):
-            return None  # a row of the sample may lie too far out where the mean loss is finite
-        beside_mean = error_of(self.data(output.reconstruction, x), x, weight) / mean_error
-        code, size = CodeFigures.of(output.code), output.code.flatten(1).shape[1]
-        linear = idle = None
-        if not beside_mean < SUSPECT:
-            linear = 1 - share_rebuilt_linearly(x, mean, weight, size)
+            return None  # an extreme row may overflow although the mean loss is finite
+        reconstruction = self.data(output.reconstruction, x)
+        relative_error = squared_error(reconstruction, x, weight) / mean_error
+        code, size = CodeStats.of(output.code), output.code.flatten(1).shape[1]
+        linear_error = unused_variance = None
+        if not relative_error < HIGH_ERROR:
+            linear_error = 1 - linear_explained_variance(x, mean, weight, size)
         if MANY_UNUSED * size <= code.unused < size:
-            used = share_rebuilt_linearly(x, mean, weight, size - code.unused)
-            idle = share_rebuilt_linearly(x, mean, weight, size) - used
-        return Look(activity, code, distinct, beside_mean, linear, idle)
+            used = linear_explained_variance(x, mean, weight, size - code.unused)
+            unused_variance = linear_explained_variance(x, mean, weight, size) - used
+        return NetworkStats(activity, code, distinct, relative_error, linear_error, unused_variance)
 
 
-def watched(monitor: Monitor | None, network: nn.Module) -> Any:
-    """The context in which to take a step: watched where there is a doctor."""
-    return nullcontext() if monitor is None else monitor.watching(network)
+def observed_step(monitor: Monitor | None, network: nn.Module) -> AbstractContextManager[None]:
+    """A context in which to take a step, which `monitor` measures if there is one."""
+    return nullcontext() if monitor is None else monitor.observe_step(network)
 
 
 @contextmanager
-def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Evaluation mode and a fixed seed for a while; modes and randomness are then as before."""
+def _evaluation_mode(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """A context in evaluation mode with a fixed seed; modes and random state are restored."""
     modes = [(module, module.training) for module in network.modules()]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         reseed(0, device)
@@ -152,5 +155,5 @@ def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
             yield
         finally:
             for module, training in modes:
-                if module.training != training:  # to set it costs more than to look
+                if module.training != training:  # setting it costs more than comparing
                     module.training = training
