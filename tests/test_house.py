@@ -424,7 +424,7 @@ def test_a_sound_house_passes(tmp_path, rule):
         ("opening", SRC, '"""reads files"""\n'),
         ("opening", SRC, '"""Reads files. Writes them, too."""\n'),
         ("opening", SRC, '"""Reads files\n\nand more."""\n'),
-        ("opening", "benchmarks/mnist.py", "import time\n"),
+        ("opening", "benchmarks/quality/mnist.py", "import time\n"),
         ("length", SRC, '"""Long."""\n' + "x = 1\n" * 600),
         ("length", SRC, '"""Long."""\ndef f():\n' + "    x = 1\n" * 60),
         ("length", SRC, '"""Long."""\nclass A:\n  async def f(self):\n' + "    x = 1\n" * 60),

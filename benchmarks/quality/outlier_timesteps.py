@@ -1,6 +1,6 @@
 """How well are the odd moments of a recording told from the others, beside PCA on windows?
 
-    python benchmarks/odd_moments.py [--no-record]
+    python benchmarks/quality/outlier_timesteps.py [--no-record]
 
 omi-1: 19 metrics of a server, 8640 moments without an anomaly to learn from and 4320 to judge, of
 which 441 are labelled odd. Windows of several lengths, half or a quarter of one apart. PCA keeps
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
 
@@ -50,9 +52,7 @@ def pca(train: np.ndarray, test: np.ndarray, length: int, hop: int) -> np.ndarra
     return np.asarray(judged.join((new - rebuilt) ** 2)[0].mean(axis=1))
 
 
-def ours(
-    train: np.ndarray, test: np.ndarray, length: int, hop: int, *, robust: bool
-) -> np.ndarray:
+def ours(train: np.ndarray, test: np.ndarray, length: int, hop: int, *, robust: bool) -> np.ndarray:
     """The score of each moment by OutlierDetector with its defaults, but for `robust`."""
     from isthmus import OutlierDetector, data
 
@@ -90,7 +90,7 @@ def main() -> int:
         print(line, file=sys.stderr, flush=True)
     print(table(results))
     if not chosen.no_record:
-        record("odd_moments", results)
+        record("outlier_timesteps", results)
     return 0
 
 

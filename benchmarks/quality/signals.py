@@ -1,6 +1,6 @@
 """Signals with defaults: convolutional and multilayer beside PCA at equal code size.
 
-    python benchmarks/signals.py [--sets ecg5000,gunpoint,mitbih] [--components 2,8,32]
+    python benchmarks/quality/signals.py [--sets ecg5000,gunpoint,mitbih] [--components 2,8,32]
         [--kinds convolutional,multilayer] [--no-record]
 
 Heartbeats (ECG5000: 500 of 140 samples) and motion curves (GunPoint: 200 of 150) are rows of which
@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
 from defaults import divided, ecg5000, error_of_pca

@@ -1,8 +1,8 @@
 """What do refined codes gain over the encoder's own, and what do they cost?
 
-    python benchmarks/refinement.py [--sets iris,...] [--components 2,8,32] [--no-record]
+    python benchmarks/quality/refinement.py [--sets iris,...] [--components 2,8,32] [--no-record]
 
-The sets and the split of `benchmarks/defaults.py`. One fit with defaults for each set and size; its
+The sets and the split of `benchmarks/quality/defaults.py`. One fit with defaults for each set and size; its
 codes are then refined in 0 to 8 steps (`transform_max_iter`). Error: mean squared, of rows neither
 the fit nor PCA has seen, over PCA's.
 """
@@ -10,9 +10,12 @@ the fit nor PCA has seen, over PCA's.
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import record, table
 from defaults import FILES, SHIPPED, TABLES, Rows, divided, error_of_pca, load

@@ -1,6 +1,6 @@
 """How low do optimizers and starts get on the three classical deep autoencoders, and how fast?
 
-    python benchmarks/deep_autoencoders.py [--problems mnist,curves,faces] [--minutes 2]
+    python benchmarks/quality/deep_autoencoders.py [--problems mnist,curves,faces] [--minutes 2]
         [--optimizers muon,adamw,...] [--starts random,pca,rbm,autoencoder]
         [--activations silu,sigmoid] [--recipe hinton2006] [--epochs 45] [--jobs 2]
         [--page curves.html] [--no-record]
@@ -21,6 +21,7 @@ batch of 1000. `--recipe defaults` chooses nothing but the layers.
 
 import argparse
 import itertools
+import json
 import multiprocessing
 import os
 import sys
@@ -32,13 +33,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_model, save_file
 from sklearn.decomposition import PCA
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import ROOT, record, table
 from curves_page import draw
 from hessian_free import HessianFree
+from isthmus.pretraining import PRETRAININGS, Pretraining, PretrainingJob
 from isthmus.refinement import Refinement, inverse_curvature
-from once import Once, cost_of_start
 from problems import PROBLEMS, Images, Problem
 
 OPTIMIZERS = "adamw,muon,kfac,conjugate_gradient,lbfgs,nesterov"
@@ -86,6 +91,39 @@ class Run:
         if self.start == "rbm":
             return self.activation == "sigmoid"
         return self.start != "pca" or self.activation != "sigmoid"
+
+
+@dataclass(kw_only=True)
+class Once(Pretraining):
+    """Weights learned by `start` and kept in the file `path`, or taken from there."""
+
+    start: str
+    path: str
+
+    def run(self, job: PretrainingJob) -> list[dict[str, Any]]:
+        """Learn or take them; a record then says what learning them has cost."""
+        path = Path(self.path)
+        if path.exists():
+            load_model(job.network, path)
+            with safe_open(path, framework="pt") as file:
+                cost = json.loads(file.metadata()["cost"])
+            return [{"event": "kept start", "kept": self.start, **cost}]
+        worked, began = time.process_time(), time.perf_counter()
+        records = PRETRAININGS[self.start]().run(job)
+        cost = {
+            "of the processor": time.process_time() - worked,
+            "seconds": time.perf_counter() - began,
+        }
+        new = path.with_suffix(".new")
+        save_file(job.network.state_dict(), new, {"cost": json.dumps(cost)})
+        new.rename(path)
+        return records
+
+
+def cost_of_start(history: list[dict[str, Any]]) -> tuple[float, float]:
+    """Processor's and clock's seconds that another run has spent on this one's start."""
+    kept = [record for record in history if "kept" in record]
+    return (kept[0]["of the processor"], kept[0]["seconds"]) if kept else (0.0, 0.0)
 
 
 class Curve:

@@ -1,8 +1,8 @@
 """One HTML page of curves: the error of each run over the seconds that it took.
 
-    python benchmarks/curves_page.py PAGE.html
+    python benchmarks/quality/curves_page.py PAGE.html
 
-draws all that benchmarks/deep_autoencoders.py has recorded, the newest run of each kind.
+draws all that benchmarks/quality/deep_autoencoders.py has recorded, the newest run of each kind.
 """
 
 import json
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import RESULTS
 

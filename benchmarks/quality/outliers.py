@@ -1,7 +1,7 @@
 """How well are odd rows told from the others, beside PyOD's detectors?
 
     pip install pyod tqdm
-    python benchmarks/outliers.py [--sets 6_cardio,...] [--seeds 5] [--keep LINES] [--no-record]
+    python benchmarks/quality/outliers.py [--sets 6_cardio,...] [--seeds 5] [--keep LINES] [--no-record]
 
 The sets of ADBench (Han et al. 2022) in both protocols. "clean": detectors learn from half of the
 normal rows and judge the other half and all anomalies. "mixed": they learn from all rows,
@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
 

@@ -1,6 +1,6 @@
 """With defaults, is a fit ever worse than PCA of the same code size on rows neither has seen?
 
-    python benchmarks/defaults.py [--sets iris,...] [--components 2,8,32] [--optimizer muon]
+    python benchmarks/quality/defaults.py [--sets iris,...] [--components 2,8,32] [--optimizer muon]
         [--with lr=0.003,weight_decay=0.1] [--output linear] [--splits 1] [--no-record]
 
 A fifth of the rows is kept from both. Error: mean squared, in the units of the rows given (tables
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn import datasets
 from sklearn.decomposition import PCA
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
 

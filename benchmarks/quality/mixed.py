@@ -1,5 +1,6 @@
 """Whole mixed tables of real rows, and what fills in their hidden cells."""
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from sklearn.compose import make_column_selector
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder
 

@@ -1,6 +1,6 @@
 """Is each optimizer's default rate a good one, and how do they compare at equal gradients?
 
-    python benchmarks/optimizers.py [--gradients 2400] [--optimizers adamw,kfac,...]
+    python benchmarks/quality/optimizers.py [--gradients 2400] [--optimizers adamw,kfac,...]
         [--with weight_decay=0.001,damping=0.1] [--no-record]
 
 The digits of scikit-learn, 64-100-50-25-6, a random start without a linear path, logistic and SiLU
@@ -13,12 +13,15 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import record, table
 

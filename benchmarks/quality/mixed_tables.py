@@ -1,6 +1,6 @@
 """What comes back of whole mixed tables, by a likelihood a column, by squares, and by PCA?
 
-    python benchmarks/mixed_tables.py [--sets adult,penguins] [--components 2,4,8] [--no-record]
+    python benchmarks/quality/mixed_tables.py [--sets adult,penguins] [--components 2,4,8] [--no-record]
 
 Adult: 6000 rows of the training file are learned and 3000 of the test file rebuilt; penguins: 70 %
 and 30 %. Error: the mean over columns of the library's squared error of standardised features, of
@@ -11,11 +11,14 @@ same rows, gaps filled with means. Levels: the share of known words that come ba
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
 from mixed import adult, drawn, penguins, words_of
@@ -84,7 +87,9 @@ def by_pca(model: Any, learned: pd.DataFrame, test: pd.DataFrame, size: int) -> 
 
     prepared = model.preparation_
     train, x = (
-        np.concatenate([prepared.to_error_units(part) for _, part in opened(model, frame).in_order()])
+        np.concatenate(
+            [prepared.to_error_units(part) for _, part in opened(model, frame).in_order()]
+        )
         for frame in (learned, test)
     )
     mean = np.nanmean(train, axis=0)

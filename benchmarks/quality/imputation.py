@@ -1,7 +1,7 @@
 """How near do imputed values come to those that were hidden?
 
-    python benchmarks/imputation.py [--sets adult,penguins,...] [--shares 0.1,0.3] [--no-record]
-    python benchmarks/imputation.py --tables adult,penguins [--rows 3000] [--seeds 2]
+    python benchmarks/quality/imputation.py [--sets adult,penguins,...] [--shares 0.1,0.3] [--no-record]
+    python benchmarks/quality/imputation.py --tables adult,penguins [--rows 3000] [--seeds 2]
 
 Numbers of real rows are hidden at random; each method learns from the rows with these gaps and
 fills them in. Error: mean squared, of the hidden values alone, over that of scikit-learn's
@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
 from defaults import Rows, load, standardised

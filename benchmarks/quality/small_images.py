@@ -1,6 +1,6 @@
 """From which size on do convolutions keep more of images than dense networks?
 
-    python benchmarks/small_images.py [--sets digits,mnist,...] [--sides 8,12,14,16] [--no-record]
+    python benchmarks/quality/small_images.py [--sets digits,mnist,...] [--sides 8,12,14,16] [--no-record]
 
 Images are made smaller by means over boxes; a fifth of them is kept from the fits. Defaults but for
 the kind, a code of 8 numbers: the share of the variance that is kept, and seconds.
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
 from defaults import divided

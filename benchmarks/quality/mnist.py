@@ -1,6 +1,6 @@
 """How well does each kind rebuild MNIST from 30 numbers, beside PCA, and how fast?
 
-    python benchmarks/mnist.py [--kinds pca,vanilla,...] [--no-record]
+    python benchmarks/quality/mnist.py [--kinds pca,vanilla,...] [--no-record]
 
 Metric: squared error an image, summed over the 784 pixels in [0, 1], mean over the 10,000 test
 images (Hinton and Salakhutdinov 2006; they print 13.87 for PCA-30). Every kind runs with its
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
 

@@ -1,6 +1,6 @@
 """Where should the weights of a network without a linear path start?
 
-    python benchmarks/starts.py [--sets digits,...] [--starts random,lsuv,autoencoder]
+    python benchmarks/quality/starts.py [--sets digits,...] [--starts random,lsuv,autoencoder]
         [--depths 2,5] [--activations silu,relu,tanh,sigmoid] [--no-record]
 
 Plain networks (`skip=False`) of two and of five hidden layers around a code of 4, four activations,
@@ -12,9 +12,12 @@ import argparse
 import itertools
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from common import record, table
 from defaults import Rows, divided, error_of_pca, load
