@@ -16,7 +16,7 @@ from isthmus.estimator.fit import FitRun
 from isthmus.estimator.resolve import resolve_patience
 from isthmus.estimator.settings import folder_of, reporter_of
 from isthmus.runtime.device import resolve_device
-from isthmus.training.reporters import Lines, Silent
+from isthmus.training.reporters import LineReporter, SilentReporter
 from isthmus.training.trainer import Trainer
 
 X = np.random.default_rng(0).normal(size=(30, 5))
@@ -75,7 +75,7 @@ WRONG = {
     "callbacks": [((None, 3, print, "print", {"a": print}, (3,), [None]), "of functions, such as")],
     "n_init": [((0, -1, 1.5, "3", None, True, [], ARRAY), "a whole number, at least 1")],
     "verbose": [
-        ((None, "yes", 1.0, [], {}, Lines, print, torch.zeros(2)), "must be 0, 1, or an object")
+        ((None, "yes", 1.0, [], {}, LineReporter, print, torch.zeros(2)), "must be 0, 1, or an object")
     ],
     "checkpoint": [(("", 3, True, b"kept", ["kept"], {}), "must be the path of a folder, or None")],
     "kind": [((None, 3, [], {}, kinds.Vanilla, losses.L1(), ARRAY), "use one of 'vanilla'")],
@@ -187,7 +187,7 @@ def a_callback(record):
         {"penalties": np.array(["l1", "kl"]), "callbacks": (a_callback, a_callback)},
         {"verbose": np.False_, "device": "cpu", "random_state": np.int64(5)},
         {"verbose": np.int64(0), "random_state": np.random.RandomState(5)},
-        {"verbose": Silent(), "corruption": "swap", "precision": np.str_("float32")},
+        {"verbose": SilentReporter(), "corruption": "swap", "precision": np.str_("float32")},
         {"kind": kinds.Multilayer(hidden=np.array([8, 4]), skip=np.True_)},
         {"optimizer": optim.Adam(lr=1, betas=np.array([0.9, 0.99]), clip_norm=None)},
         {"device": "cpu:0"},
@@ -217,9 +217,9 @@ def test_how_long_early_stopping_waits(value, patience):
 
 
 def test_verbose_is_a_number_or_a_reporter():
-    assert all(type(reporter_of(value)) is Lines for value in (True, 1, 2, np.True_, np.int8(1)))
-    assert all(type(reporter_of(value)) is Silent for value in (False, 0, np.False_))
-    own = Lines()
+    assert all(type(reporter_of(value)) is LineReporter for value in (True, 1, 2, np.True_, np.int8(1)))
+    assert all(type(reporter_of(value)) is SilentReporter for value in (False, 0, np.False_))
+    own = LineReporter()
     assert reporter_of(own) is own
 
 

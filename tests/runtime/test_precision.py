@@ -57,7 +57,7 @@ def test_it_is_measured_once_and_kept(cache, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["width", "batch", "threads", "torch", "processor"])
-def test_anything_that_changes_the_answer_is_measured_anew(cache, monkeypatch, change):
+def test_anything_that_changes_the_result_is_measured_again(cache, monkeypatch, change):
     probe_bf16(network(), (40,), 64)
     width, batch = 40, 64
     if change == "width":

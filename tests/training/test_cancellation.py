@@ -18,7 +18,7 @@ from isthmus.training.cancellation import (
 )
 from isthmus.training.engines.cpu import kernel
 from isthmus.training.engines.dense.adam_loop import AdamLoop
-from isthmus.training.reporters import Silent
+from isthmus.training.reporters import SilentReporter
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def test_a_word_is_for_the_fits_below_it_too():
     check_cancelled()  # no fit is under way
 
 
-class Pressing(Silent):
+class Pressing(SilentReporter):
     """Presses Ctrl-C in the third stride that is told, and again each time that a fit ends."""
 
     def __init__(self):

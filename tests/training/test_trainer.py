@@ -7,7 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 from isthmus import Autoencoder, kinds, optim
 from isthmus.errors import DivergenceError
 from isthmus.training.engines.dense.step import ManualStep
-from isthmus.training.reporters import Bar, Lines, Silent, describe
+from isthmus.training.reporters import LineReporter, ProgressBar, SilentReporter, describe
 
 RNG = np.random.default_rng(0)
 ANGLES = RNG.uniform(0, 2, size=(200, 2))
@@ -156,7 +156,7 @@ def test_silence_is_the_default(capsys):
 
 def test_the_bar_appears_only_after_a_while(capsys, monkeypatch):
     monkeypatch.setattr("isthmus.training.reporters.BAR_AFTER_S", 0.0)
-    bar = Bar()
+    bar = ProgressBar()
     bar.start(rows=10, epochs=2, first_epoch=0)
     bar.advance(5)
     assert bar.bar is not None
@@ -177,8 +177,8 @@ def test_a_record_in_words():
         "train": {"reconstruction": 0.5, "l1": 0.25},
         "validation": {"reconstruction": 1.0},
     }
-    assert describe(record) == "epoch 3  train 0.75  held out 1"
-    assert isinstance(Lines(), Silent)
+    assert describe(record) == "epoch 3  train 0.75  validation 1"
+    assert isinstance(LineReporter(), SilentReporter)
 
 
 SLOW = optim.AdamW(lr=1e-12, warmup=0.0, schedule="constant")

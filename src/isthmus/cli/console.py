@@ -69,9 +69,9 @@ class Console:
     @contextmanager
     def progress_bar(self, rows: int) -> Iterator[Callable[[int], None]]:
         """A function to call with the number of rows just finished; long runs show a bar."""
-        from isthmus.training.reporters import Bar, Silent
+        from isthmus.training.reporters import ProgressBar, SilentReporter
 
-        reporter = Silent() if self.quiet else Bar()
+        reporter = SilentReporter() if self.quiet else ProgressBar()
         reporter.start(rows=rows, epochs=1, first_epoch=0)
         try:
             yield reporter.advance

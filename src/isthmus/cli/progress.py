@@ -1,10 +1,10 @@
 """The progress of a fit on the command line."""
 
 from isthmus.cli.console import Console
-from isthmus.training.reporters import Bar, Reporter, Silent
+from isthmus.training.reporters import ProgressBar, Reporter, SilentReporter
 
 
-class Progress(Bar):
+class Progress(ProgressBar):
     """A progress bar, and messages that are printed once even if a warning repeats them."""
 
     def __init__(self, console: Console) -> None:
@@ -27,4 +27,4 @@ class Progress(Bar):
 
 def fit_reporter(console: Console) -> Reporter:
     """A reporter of training progress, silent with --quiet."""
-    return Silent() if console.quiet else Progress(console)
+    return SilentReporter() if console.quiet else Progress(console)

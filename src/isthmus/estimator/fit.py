@@ -126,7 +126,7 @@ class FitRun:
             self.work = work_of(network, training.plan.batch_size)
             with limit_threads(self.work, parts.device):
                 self._note_threads()
-                with malloc.kept(self.work, parts.device):
+                with malloc.keep_freed_memory(self.work, parts.device):
                     run_pretraining(parts, training, network, trainer)
                     trainer.run()
                     refinement = self._refinement(network, trainer.state)

@@ -14,7 +14,7 @@ from isthmus.estimator.defaults import Decision
 from isthmus.estimator.fit import FitResult, fit_rows
 from isthmus.estimator.settings import FitSettings
 from isthmus.training.concurrent import run_together
-from isthmus.training.reporters import Silent
+from isthmus.training.reporters import SilentReporter
 from isthmus.types import Array
 
 FOLDER = "restart-{}"
@@ -63,7 +63,7 @@ def settings_of_starts(settings: FitSettings) -> list[FitSettings]:
         replace(
             settings,
             seed=int(seed),
-            reporter=Silent(),
+            reporter=SilentReporter(),
             checkpoint=folder and folder / FOLDER.format(number),
         )
         for number, seed in enumerate(seeds, 2)

@@ -20,7 +20,7 @@ from isthmus.pretraining import PRETRAININGS, Pretraining
 from isthmus.runtime.device import PRECISIONS
 from isthmus.spec import Spec, is_bool, is_integer, is_number, is_sequence, resolve, short_repr
 from isthmus.training.checkpoint import NAME as CHECKPOINT
-from isthmus.training.reporters import Lines, Reporter, Silent
+from isthmus.training.reporters import LineReporter, Reporter, SilentReporter
 from isthmus.training.trainer import Callback
 
 AUTO, FULL = "auto", "full"
@@ -219,7 +219,7 @@ def seed_of(random_state: object) -> int:
 def reporter_of(verbose: object) -> Reporter:
     """The reporter for `verbose`, a number or a reporter; RequestError for another type."""
     if is_bool(verbose) or is_integer(verbose):
-        return Lines() if verbose else Silent()
+        return LineReporter() if verbose else SilentReporter()
     methods = [name for name in vars(Reporter) if not name.startswith("_")]
     require(
         not isinstance(verbose, type)

@@ -1,8 +1,7 @@
-"""The memory of large steps, kept from one to the next.
+"""Keep freed memory in the process between the steps of large networks (glibc only).
 
-The GNU C library hands what a step has freed back to the system, above an end that is soon reached,
-and each page that the next step asks for again costs a fault: a seventh to a quarter of the time of
-a step of convolutions.
+By default, glibc soon returns the memory that a step frees to the system. The next step then causes
+a page fault for each page: a seventh to a quarter of the time of a step of convolutions.
 """
 
 import ctypes
@@ -17,51 +16,51 @@ from isthmus.runtime.compiler import SharedContext
 from isthmus.runtime.threads import is_small
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
-"""Settings of `mallopt`, as the library's malloc.h numbers them."""
+"""The parameters of `mallopt`, as numbered in glibc's malloc.h."""
 
 MEGABYTE = 1 << 20
-LARGEST_BLOCK = 32 * MEGABYTE
-"""Blocks up to this are taken from what was kept; more than this the library does not allow."""
+MAX_BLOCK = 32 * MEGABYTE
+"""The largest block that is served from freed memory; glibc allows no higher value."""
 
-KEPT, TAKEN = 1024 * MEGABYTE, 64 * MEGABYTE
-"""Free memory that is not handed back, and what is asked of the system at a time."""
+KEEP_BYTES, GROW_BYTES = 1024 * MEGABYTE, 64 * MEGABYTE
+"""Free memory that is not returned to the system, and the size of each request to it."""
 
-AFTERWARDS = 2 * LARGEST_BLOCK, 128 * 1024
-"""The same two as the library itself has them once a block of 32 MB was freed."""
+DEFAULTS = 2 * MAX_BLOCK, 128 * 1024
+"""The same two values as glibc itself sets them after a block of 32 MB was freed."""
 
 
-def kept(work: int, device: torch.device) -> AbstractContextManager[None]:
-    """A block in which freed memory is kept for the next step, where a batch's `work` is large.
+def keep_freed_memory(work: int, device: torch.device) -> AbstractContextManager[None]:
+    """A context that keeps freed memory for the next step if `work` is large.
 
-    `work` is in multiply-adds. What the block has freed is handed back at its end. Whoever has set
-    the library's own variables (MALLOC_TRIM_THRESHOLD_ and its like, GLIBC_TUNABLES) is obeyed.
+    `work` is the number of multiply-adds per batch. The memory is returned to the system at the
+    end. Nothing changes if the variables of glibc (MALLOC_*, GLIBC_TUNABLES) configure malloc.
     """
-    if device.type != "cpu" or is_small(work, device) or _is_set() or not _is_glibc():
+    if device.type != "cpu" or is_small(work, device) or _is_configured() or not _is_glibc():
         return nullcontext()
-    return _KEPT
+    return _KEEP_FREED_MEMORY
 
 
 @contextmanager
-def _keeping() -> Iterator[None]:
-    library = ctypes.CDLL(None)
-    library.mallopt(MMAP_THRESHOLD, LARGEST_BLOCK)
-    _set(library, KEPT, TAKEN)
+def _tuned_malloc() -> Iterator[None]:
+    libc = ctypes.CDLL(None)
+    libc.mallopt(MMAP_THRESHOLD, MAX_BLOCK)
+    _set(libc, KEEP_BYTES, GROW_BYTES)
     try:
         yield
     finally:
-        _set(library, *AFTERWARDS)
-        library.malloc_trim(0)
+        _set(libc, *DEFAULTS)
+        libc.malloc_trim(0)
 
 
-_KEPT = SharedContext(_keeping)
+_KEEP_FREED_MEMORY = SharedContext(_tuned_malloc)
 
 
-def _set(library: ctypes.CDLL, threshold: int, pad: int) -> None:
-    library.mallopt(TRIM_THRESHOLD, threshold)
-    library.mallopt(TOP_PAD, pad)
+def _set(libc: ctypes.CDLL, threshold: int, pad: int) -> None:
+    libc.mallopt(TRIM_THRESHOLD, threshold)
+    libc.mallopt(TOP_PAD, pad)
 
 
-def _is_set() -> bool:
+def _is_configured() -> bool:
     names = [name for name in os.environ if name.startswith("MALLOC_")]
     return bool(names) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
 

@@ -60,7 +60,7 @@ def probe_bf16(network: nn.Module, shape: tuple[int, ...], batch_size: int) -> P
     """The speed of a network on this processor in both precisions.
 
     It is measured once per machine, torch version, thread count, network shape and batch size, in
-    tens of milliseconds. The answer is cached beside the compiled kernels.
+    tens of milliseconds. The answer is cached next to the compiled kernels.
     """
     rows = min(batch_size, PROBE_ROWS)
     key = _key(network, shape, rows)

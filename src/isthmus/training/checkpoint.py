@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a fit in one safetensors file, written beside and renamed."""
+"""Checkpoints: the whole state of a fit in one safetensors file, replaced atomically."""
 
 import json
 import shutil
@@ -21,14 +21,14 @@ NAME = "checkpoint.safetensors"
 FORMAT = "3"
 TENSOR, ITEMS = "tensor", "items"
 EVERY_S = 30.0
-"""Seconds between checkpoints: a crash costs at most this much work."""
+"""Seconds between checkpoints, and so the most work that a crash can lose."""
 
 
 @dataclass
 class Checkpointer:
-    """Writes a fit's state into a folder every so often, and reads it back.
+    """Writes the state of a fit to a folder at intervals, and reads it back.
 
-    `fingerprint` describes the settings and the data; a checkpoint of another fit is refused.
+    `fingerprint` describes the settings and the data. A checkpoint of another fit is rejected.
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class Checkpointer:
 
     @property
     def path(self) -> Path:
-        """Where the checkpoint lies."""
+        """The path of the checkpoint."""
         return self.folder / NAME
 
     def due(self, now_s: float) -> bool:
@@ -48,7 +48,7 @@ class Checkpointer:
     def save(
         self, state: State, network: nn.Module, optimizer: torch.optim.Optimizer, now_s: float
     ) -> None:
-        """Write everything; a reader sees the old file or the new one, never a part."""
+        """Write a checkpoint; a reader sees the old file or the new one, never a part."""
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             f"{part}.{name}": value
@@ -66,14 +66,14 @@ class Checkpointer:
         }
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         with replacing(self.path) as fresh:
-            # Not save_file: it hides a full disk behind an error of its own.
+            # Not save_file: its error for a full disk does not say that the disk is full.
             fresh.write_bytes(serialized(plain, metadata))
         self.last_s = now_s
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> State | None:
-        """The saved state, with weights and optimizer put back; None where there is none.
+        """The saved state, or None without a checkpoint; restores the network and the optimizer.
 
-        Raises ArtifactError for a damaged file or one of another fit.
+        Raises ArtifactError for a damaged file or a checkpoint of another fit.
         """
         self._sweep()
         if not self.path.exists():
@@ -83,8 +83,8 @@ class Checkpointer:
         state = State(**json.loads(metadata["state"]))
         device = next(network.parameters()).device
         for part in TENSOR_FIELDS:
-            kept = {name: v.to(device) for name, v in _under(tensors, f"{part}.").items()}
-            setattr(state, part, kept)
+            values = {name: v.to(device) for name, v in _under(tensors, f"{part}.").items()}
+            setattr(state, part, values)
         network.load_state_dict(_under(tensors, "network."))
         groups = optimizer.state_dict()["param_groups"]
         optimizer_state = _unpacked(json.loads(metadata["optimizer"]), tensors)
@@ -92,31 +92,33 @@ class Checkpointer:
         return state
 
     def clear(self) -> None:
-        """Remove the checkpoint, and its folder when that leaves it empty."""
+        """Remove the checkpoint, and its folder if it is then empty."""
         self._sweep()
         self.path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _sweep(self) -> None:
-        # A process killed while it wrote leaves its temporary folder behind.
+        # A process that was killed while writing leaves its temporary folder.
         for stale in self.folder.glob(f".{NAME}.*"):
             shutil.rmtree(stale, ignore_errors=True)
 
     def _check(self, metadata: Mapping[str, str]) -> None:
         if metadata.get("format") != FORMAT:
             raise ArtifactError(
-                f"{self.path}: not a checkpoint of this format; remove it to start anew"
+                f"{self.path}: not a checkpoint of this format; remove it to start again"
             )
-        found = json.loads(metadata["fingerprint"])
-        wanted = json.loads(json.dumps(self.fingerprint))
-        changed = [key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key)]
+        saved = json.loads(metadata["fingerprint"])
+        current = json.loads(json.dumps(self.fingerprint))
+        changed = [
+            key for key in current.keys() | saved.keys() if saved.get(key) != current.get(key)
+        ]
         if changed:
             key = min(changed)
             raise ArtifactError(
-                f"{self.path}: the checkpoint was written with {key}={short_repr(found.get(key))}, "
-                f"this fit has {key}={short_repr(wanted.get(key))}; use the same settings and "
-                "data, or start anew without resume"
+                f"{self.path}: the checkpoint was written with {key}={short_repr(saved.get(key))}, "
+                f"this fit has {key}={short_repr(current.get(key))}; use the same settings and "
+                "data, or start again without resume"
             )
 
 
@@ -137,19 +139,19 @@ def saved_fingerprint(folder: Path) -> dict[str, Any]:
 
 
 def asdict_plain(state: State) -> dict[str, Any]:
-    """The state's fields but those that hold tensors."""
+    """The fields of the state that hold no tensors."""
     sums: dict[str, Tensor | float] = {name: float(v) for name, v in state.sums.items()}
     plain = asdict(replace(state, average={}, best={}, sums=sums))
     return {name: value for name, value in plain.items() if name not in TENSOR_FIELDS}
 
 
 def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` as the json module writes it, its tensors put into `tensors` and named instead."""
+    """`value` in a form for JSON: its tensors move to `tensors`, and their names replace them."""
     if isinstance(value, Tensor):
         tensors[name] = value
         return {TENSOR: name}
     if isinstance(value, dict):
-        # JSON has no keys but text; an optimizer's state is kept by the number of the parameter.
+        # JSON keys are text, but the keys of an optimizer's state are parameter numbers.
         return {
             ITEMS: [[key, _packed(item, f"{name}.{key}", tensors)] for key, item in value.items()]
         }
@@ -159,7 +161,7 @@ def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _unpacked(written: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """What `_packed` took apart."""
+    """The value from which `_packed` made `written`."""
     if isinstance(written, list):
         return [_unpacked(item, tensors) for item in written]
     if not isinstance(written, dict):
@@ -176,10 +178,10 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            # Copied, since a file's tensors lie anywhere in memory, and sums depend on where.
+            # Copied, since a file's tensors have any alignment, on which sums depend.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ArtifactError(
-            f"{path}: the checkpoint is damaged ({error}); remove it to start anew"
+            f"{path}: the checkpoint is damaged ({error}); remove it to start again"
         ) from error

@@ -1,4 +1,4 @@
-"""How a fit tells what it is doing: silently, in lines, or with a bar."""
+"""Reporters of the progress of a fit: silent, one line per epoch, or a progress bar."""
 
 import sys
 import time
@@ -11,66 +11,67 @@ from sklearn.exceptions import ConvergenceWarning
 from isthmus.training.state import Record
 
 BAR_AFTER_S = 2.0
+"""Seconds after which the progress bar appears."""
 
-MESSAGE_PREFIX: ContextVar[str] = ContextVar("who", default="")
-"""What every line of the fit under way begins with, where it is one of several at once."""
+MESSAGE_PREFIX: ContextVar[str] = ContextVar("message_prefix", default="")
+"""The start of every line of the current fit, to tell concurrent fits apart."""
 
 
 class Reporter(Protocol):
-    """What the loop tells as it goes."""
+    """The events of a fit that the trainer reports."""
 
     def start(self, *, rows: int, epochs: int, first_epoch: int) -> None:
         """Training begins."""
 
     def advance(self, rows: int) -> None:
-        """A step over so many rows is done."""
+        """A step over `rows` rows is done."""
 
     def epoch(self, record: Record) -> None:
-        """An epoch is done."""
+        """An epoch is done; `record` is its entry in the history."""
 
     def message(self, text: str) -> None:
-        """Something a person should know."""
+        """A message for the user."""
 
     def finish(self) -> None:
-        """Training ended, well or not."""
+        """Training ended, with or without an error."""
 
 
-class Silent:
-    """Says nothing."""
+class SilentReporter:
+    """A reporter that writes nothing."""
 
     def start(self, *, rows: int, epochs: int, first_epoch: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def advance(self, rows: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def epoch(self, record: Record) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def message(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def finish(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
-class Lines(Silent):
-    """One line an epoch on a stream (standard error unless told)."""
+class LineReporter(SilentReporter):
+    """Writes one line per epoch to a stream, by default standard error."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
 
     def epoch(self, record: Record) -> None:
-        """Writes the epoch's losses."""
+        """Write the epoch's losses."""
         self.message(describe(record))
 
     def message(self, text: str) -> None:
-        """Writes one line."""
+        """Write one line."""
         self.stream.write(f"{MESSAGE_PREFIX.get()}{text}\n")
 
 
-class Bar(Silent):
-    """A bar with rows a second, loss and time left, once a fit has run for two seconds."""
+class ProgressBar(SilentReporter):
+    """A bar with speed, losses and remaining time, shown after the first two seconds of a fit."""
 
     def __init__(self) -> None:
         self.bar: Any = None
@@ -80,12 +81,12 @@ class Bar(Silent):
         self.text = ""
 
     def start(self, *, rows: int, epochs: int, first_epoch: int) -> None:
-        """Remembers the sizes; the bar itself appears after two seconds."""
+        """Store the sizes; the bar itself appears after two seconds."""
         self.total, self.rows_done = rows * epochs, float(rows * first_epoch)
         self.first, self.began = self.rows_done, time.monotonic()
 
     def advance(self, rows: int) -> None:
-        """Moves the bar."""
+        """Advance the bar."""
         self.rows_done += rows
         elapsed = time.monotonic() - self.began
         if self.bar is None and elapsed > BAR_AFTER_S:
@@ -96,11 +97,11 @@ class Bar(Silent):
             self.bar.update(self.task, completed=self.rows_done, note=note)
 
     def epoch(self, record: Record) -> None:
-        """Shows the epoch's losses beside the bar."""
+        """Show the epoch's losses next to the bar."""
         self.text = describe(record)
 
     def message(self, text: str) -> None:
-        """Writes one line above the bar."""
+        """Write one line above the bar."""
         text = MESSAGE_PREFIX.get() + text
         if self.bar is not None:
             self.bar.console.print(text)
@@ -108,7 +109,7 @@ class Bar(Silent):
             sys.stderr.write(text + "\n")
 
     def finish(self) -> None:
-        """Takes the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
@@ -124,7 +125,7 @@ class Bar(Silent):
             TextColumn("{task.fields[note]}"),
         )
         console = Console(stderr=True)
-        # Where nobody looks on, as in a log, a bar would leave nothing but an empty line.
+        # In a log file a bar would only leave an empty line.
         hidden = not console.is_terminal
         self.bar = Progress(*columns, console=console, transient=True, disable=hidden)
         self.task = self.bar.add_task("fit", total=self.total, completed=self.rows_done, note="")
@@ -132,13 +133,13 @@ class Bar(Silent):
 
 
 def warn(text: str) -> None:
-    """A ConvergenceWarning, at whoever called the caller."""
+    """Issue a ConvergenceWarning that points to the caller's caller."""
     warnings.warn(MESSAGE_PREFIX.get() + text, ConvergenceWarning, stacklevel=3)
 
 
 def describe(record: Record) -> str:
-    """An epoch's record in one line: its number and the total training and held-out loss."""
+    """An epoch's record in one line: its number and the total training and validation loss."""
     line = f"epoch {record['epoch']}  train {sum(record['train'].values()):.4g}"
     if "validation" in record:
-        line += f"  held out {sum(record['validation'].values()):.4g}"
+        line += f"  validation {sum(record['validation'].values()):.4g}"
     return line

@@ -26,7 +26,7 @@ from isthmus.training.engines.select import Selection
 from isthmus.training.evaluate import evaluate
 from isthmus.training.grad_clip import clip
 from isthmus.training.plan import Plan, full_rate
-from isthmus.training.reporters import Reporter, Silent, warn
+from isthmus.training.reporters import Reporter, SilentReporter, warn
 from isthmus.training.rows import (
     NoRows,
     batches_per_call,
@@ -73,7 +73,7 @@ class Trainer:
     train: WeightedRows = field(default_factory=NoRows)
     validation: WeightedRows | None = None
     callbacks: Sequence[Callback] = ()
-    reporter: Reporter = field(default_factory=Silent)
+    reporter: Reporter = field(default_factory=SilentReporter)
     checkpointer: Checkpointer | None = None
     monitor: Monitor | None = None
     """Diagnoses networks that do not learn, or None."""
@@ -123,7 +123,7 @@ class Trainer:
         self.plan = replace(
             self.plan, ema_decay=0.0
         )  # partial_fit continues from the averaged weights
-        self.callbacks, self.reporter, self.checkpointer = (), Silent(), None
+        self.callbacks, self.reporter, self.checkpointer = (), SilentReporter(), None
         self.monitor = None
         self._release_rows()
         return self

@@ -158,7 +158,7 @@ def measure_activity(network: Network, x: Tensor) -> tuple[Output, Activity]:
 def _dead_and_saturated(module: nn.Module, x: Tensor) -> tuple[float, float | None]:
     """The shares of dead units and saturated pairs, for inputs (n, units[, *sides]).
 
-    The second is None for an activation without two flat ends.
+    Without two flat ends, an activation has no saturated pairs: None.
     """
     ends = _derivative(
         module, torch.tensor([-FAR_INPUT, FAR_INPUT], dtype=x.dtype, device=x.device)

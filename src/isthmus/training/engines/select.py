@@ -34,7 +34,7 @@ class FitParts:
     plan: Plan
     bf16: bool
     needs_autograd: bool = False
-    """Whether the optimizer watches the forward and backward pass, as K-FAC does."""
+    """Whether the optimizer observes the forward and backward pass, as K-FAC does."""
 
     _manual: ManualStep | str | None = field(default=None, init=False)
 
@@ -45,10 +45,10 @@ class FitParts:
 
     @property
     def manual(self) -> ManualStep | str:
-        """The step with hand-derived gradients, or the reason why there is none."""
+        """The step with hand-derived gradients, or the reason why it is unavailable."""
         if self._manual is None:
             if self.needs_autograd:
-                self._manual = "the optimizer watches autograd"
+                self._manual = "the optimizer observes autograd"
             else:
                 parts = self.network, self.objective, self.corrupt
                 self._manual = manual_step(*parts, bf16=self.bf16)

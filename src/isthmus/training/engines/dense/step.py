@@ -149,7 +149,7 @@ def width_multiple(form: DenseForm, device: torch.device, *, bf16: bool) -> int:
 def manual_step(
     network: Network, objective: Objective, corrupt: Corrupt | None, *, bf16: bool = False
 ) -> ManualStep | str:
-    """The manual step of a network and objective, or the reason why there is none."""
+    """The manual step of a network and objective, or the reason why it is unavailable."""
     form = DenseForm.of(network)
     if form is None:
         return "the network is not a chain of dense layers with a supported activation"
