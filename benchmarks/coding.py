@@ -1,10 +1,9 @@
-"""How fast are rows encoded and scored, beside ONNX Runtime and plain torch on the same weights?
+"""How fast are rows encoded and scored, compared with ONNX Runtime and PyTorch on the same weights?
 
-    python benchmarks/coding.py [--rows 400000] [--repeats 3]
+    python benchmarks/coding.py [--rows 400000] [--repeats 3] [--no-record]
 
-Two networks with random weights; the codes are the encoder's own. Each rival takes the batches
-that suit it best: 256, 2048 or 16,384 rows. Without onnx and onnxruntime that rival is left out,
-which is said.
+Two networks with random weights; codes are not refined. Each rival uses its fastest batch size of
+256, 2048 and 16,384 rows. Without onnx and onnxruntime, that rival is reported and skipped.
 """
 
 import argparse
@@ -30,7 +29,7 @@ Rows = NDArray[np.float32]
 
 
 def fitted(size: rivals.Size, rows: Rows) -> Autoencoder:
-    """A model after one epoch of a few rows: what is measured does not hang on its weights."""
+    """A model after one epoch on few rows: the speed does not depend on its weights."""
     kind: Any = kinds.Vanilla()
     if size.hidden:
         kind = kinds.Multilayer(hidden=size.hidden, activation="relu", skip=False)
@@ -40,7 +39,7 @@ def fitted(size: rivals.Size, rows: Rows) -> Autoencoder:
 
 
 def layers_of(model: Autoencoder, half: str) -> list[tuple[Rows, Rows, bool]]:
-    """Weights (I, O), offset and whether a ReLU follows, of the encoder or decoder; scaling in."""
+    """Weight (I, O), bias (O,) and whether a ReLU follows, for each layer of `half`."""
     network = model.network_
     if network.encoder is None:
         path = network.linear
@@ -48,26 +47,28 @@ def layers_of(model: Autoencoder, half: str) -> list[tuple[Rows, Rows, bool]]:
             "encode": (path.encode_weight.T, path.encode_bias),
             "decode": (path.decode_weight, path.decode_bias),
         }
-        found = [pairs[half]]
+        affine = [pairs[half]]
     else:
         stack = getattr(network, f"{half}r")
-        found = [(one.weight.T, one.bias) for one in (stack.affine(i) for i in range(stack.depth))]
-    last = len(found) - 1
+        affine = [
+            (layer.weight.T, layer.bias) for layer in (stack.affine(i) for i in range(stack.depth))
+        ]
+    last = len(affine) - 1
     return [
-        (w.detach().numpy().copy(), b.detach().numpy().copy(), at != last)
-        for at, (w, b) in enumerate(found)
+        (w.detach().numpy().copy(), b.detach().numpy().copy(), index != last)
+        for index, (w, b) in enumerate(affine)
     ]
 
 
 def by_torch(layers: list[tuple[Rows, Rows, bool]]) -> Callable[[Rows], Rows]:
-    """A plain torch module."""
+    """The layers as a plain PyTorch module."""
     parts: list[nn.Module] = []
-    for weight, offset, bent in layers:
+    for weight, bias, has_relu in layers:
         layer = nn.Linear(*weight.shape)
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(weight.T))
-            layer.bias.copy_(torch.from_numpy(offset))
-        parts += [layer, nn.ReLU()] if bent else [layer]
+            layer.bias.copy_(torch.from_numpy(bias))
+        parts += [layer, nn.ReLU()] if has_relu else [layer]
     network = nn.Sequential(*parts).eval()
 
     def run(rows: Rows) -> Rows:
@@ -78,25 +79,25 @@ def by_torch(layers: list[tuple[Rows, Rows, bool]]) -> Callable[[Rows], Rows]:
 
 
 def by_onnx(layers: list[tuple[Rows, Rows, bool]], threads: int) -> Callable[[Rows], Rows] | None:
-    """ONNX Runtime on the same weights; None where it is not installed."""
+    """The layers in ONNX Runtime; None if it is not installed."""
     try:
         import onnxruntime
         from onnx import TensorProto, helper, numpy_helper
     except ImportError:
         return None
     nodes, weights, name = [], [], "x"
-    for at, (weight, offset, bent) in enumerate(layers):
+    for layer, (weight, bias, has_relu) in enumerate(layers):
         weights += [
-            numpy_helper.from_array(np.ascontiguousarray(weight), f"w{at}"),
-            numpy_helper.from_array(offset, f"b{at}"),
+            numpy_helper.from_array(np.ascontiguousarray(weight), f"w{layer}"),
+            numpy_helper.from_array(bias, f"b{layer}"),
         ]
-        nodes.append(helper.make_node("Gemm", [name, f"w{at}", f"b{at}"], [f"g{at}"]))
-        name = f"g{at}"
-        if bent:
-            nodes.append(helper.make_node("Relu", [name], [f"r{at}"]))
-            name = f"r{at}"
+        nodes.append(helper.make_node("Gemm", [name, f"w{layer}", f"b{layer}"], [f"g{layer}"]))
+        name = f"g{layer}"
+        if has_relu:
+            nodes.append(helper.make_node("Relu", [name], [f"r{layer}"]))
+            name = f"r{layer}"
     ends = [
-        helper.make_tensor_value_info(one, TensorProto.FLOAT, ["n", None]) for one in ("x", name)
+        helper.make_tensor_value_info(end, TensorProto.FLOAT, ["n", None]) for end in ("x", name)
     ]
     graph = helper.make_graph(nodes, "coder", ends[:1], ends[1:], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -107,14 +108,14 @@ def by_onnx(layers: list[tuple[Rows, Rows, bool]], threads: int) -> Callable[[Ro
 
 
 def in_batches(run: Callable[[Rows], Rows], size: int) -> Callable[[Rows], Rows]:
-    """Rows through `run`, some at a time."""
+    """A function that applies `run` to batches of `size` rows."""
     return lambda rows: np.concatenate(
-        [run(rows[at : at + size]) for at in range(0, len(rows), size)]
+        [run(rows[start : start + size]) for start in range(0, len(rows), size)]
     )
 
 
 def seconds_of(run: Callable[[Rows], Any], rows: Rows) -> float:
-    """How long it takes, with no thread of whoever ran before still spinning."""
+    """The seconds of `run`, after a pause in which threads of earlier runs come to rest."""
     time.sleep(PAUSE_S)
     began = time.perf_counter()
     run(rows)
@@ -122,7 +123,7 @@ def seconds_of(run: Callable[[Rows], Any], rows: Rows) -> float:
 
 
 def compared(name: str, count: int, repeats: int) -> list[dict[str, Any]]:
-    """Encoding and scoring by each."""
+    """The table rows of one network: encoding and scoring by each library."""
     size = speed.SIZE_FACTORS[name]._replace(rows=count)
     rows = speed.rows_of(size)
     model, threads = fitted(size, rows), torch.get_num_threads()
@@ -143,15 +144,17 @@ def compared(name: str, count: int, repeats: int) -> list[dict[str, Any]]:
                 print(f"{rival} is not installed")
                 continue
 
-            def one(
-                given: Rows, encode: Any = encode, decode: Any = decode, task: str = task
+            def code_or_score(
+                rows: Rows, encode: Any = encode, decode: Any = decode, task: str = task
             ) -> Rows:
-                x = (given - shift) / scale
+                x = (rows - shift) / scale
                 code = encode(x)
                 return code if task == "encode" else -((decode(code) - x) ** 2).mean(axis=1)
 
-            fastest = min(BATCHES, key=lambda b: seconds_of(in_batches(one, b), rows[:50_000]))
-            runs[f"{rival}, batches of {fastest}"] = in_batches(one, fastest)
+            fastest = min(
+                BATCHES, key=lambda b: seconds_of(in_batches(code_or_score, b), rows[:50_000])
+            )
+            runs[f"{rival}, batches of {fastest}"] = in_batches(code_or_score, fastest)
         expected = next(run(rows[:100]) for rival, run in runs.items() if rival != "isthmus")
         if task == "encode":
             np.testing.assert_allclose(model.transform(rows[:100]), expected, rtol=1e-3, atol=1e-4)
@@ -164,9 +167,9 @@ def compared(name: str, count: int, repeats: int) -> list[dict[str, Any]]:
             {
                 "network": name,
                 "task": task,
-                "by": rival,
-                "rows a second": round(count / statistics.median(each)),
-                "of isthmus": round(ours / statistics.median(each), 2),
+                "library": rival,
+                "rows per second": round(count / statistics.median(each)),
+                "relative to isthmus": round(ours / statistics.median(each), 2),
             }
             for rival, each in spent.items()
         ]
@@ -174,16 +177,16 @@ def compared(name: str, count: int, repeats: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure and write the results."""
+    """Measure, print the table and record the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-record", action="store_true")
-    wanted = parser.parse_args()
-    counts = dict(zip(NETWORKS, (wanted.rows, wanted.rows // 8), strict=True))
-    results = [line for name in NETWORKS for line in compared(name, counts[name], wanted.repeats)]
+    options = parser.parse_args()
+    counts = dict(zip(NETWORKS, (options.rows, options.rows // 8), strict=True))
+    results = [line for name in NETWORKS for line in compared(name, counts[name], options.repeats)]
     print(machine())
-    if not wanted.no_record:
+    if not options.no_record:
         record("coding", results)
     print(table(results))
 

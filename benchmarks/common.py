@@ -1,4 +1,4 @@
-"""What every benchmark needs: where data lie, what machine this is, and a dated line of results."""
+"""Shared helpers of the benchmarks: data folders, the machine, and the record of results."""
 
 import json
 import os
@@ -16,11 +16,11 @@ LIBRARIES = ("isthmus", "torch", "scikit-learn", "numpy")
 
 
 def data_folder(name: str) -> Path | None:
-    """The folder `name` under $ISTHMUS_DATA, data/ or a shared data folder beside the checkout."""
-    places = [ROOT / "data", ROOT.parent / "shared" / "data"]
+    """The path of the folder `name` in $ISTHMUS_DATA, data/ or a folder near the checkout."""
+    folders = [ROOT / "data", ROOT.parent / "shared" / "data"]
     if "ISTHMUS_DATA" in os.environ:
-        places.insert(0, Path(os.environ["ISTHMUS_DATA"]))
-    return next((place / name for place in places if (place / name).is_dir()), None)
+        folders.insert(0, Path(os.environ["ISTHMUS_DATA"]))
+    return next((folder / name for folder in folders if (folder / name).is_dir()), None)
 
 
 def machine() -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""32 small fits for a search, all at once, beside 32 fits of scikit-learn's MLPRegressor.
+"""Is a search of 32 small concurrent fits faster than 32 fits of scikit-learn's MLPRegressor?
 
     python benchmarks/many_fits.py [--fits 32] [--rows 20000] [--epochs 10] [--repeats 2]
-        [--device cuda]
+        [--device cuda] [--no-record]
 
-64 numbers in 32, batches of 64, Adam, a learning rate of its own for each fit; interleaved. This
-library's fits divide, judge and end as any fit does.
+64 features, a code of 32, batches of 64 and Adam, with a different learning rate for each fit.
+Repeats are interleaved. The fits of isthmus split off validation rows as any fit does.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SIZE = speed.SIZE_FACTORS["64-32"]
 
 
 def ours(rate: float, epochs: int, device: str) -> Autoencoder:
-    """One fit of this library."""
+    """The autoencoder of one fit."""
     return Autoencoder(
         32,
         kind=kinds.Vanilla(),
@@ -44,7 +44,7 @@ def ours(rate: float, epochs: int, device: str) -> Autoencoder:
 def run(
     name: str, rates: list[float], epochs: int, rows: rivals.Rows, device: str
 ) -> tuple[float, float]:
-    """Seconds of all fits, and the least error of any."""
+    """The seconds of all fits together, and the lowest error of any."""
     began = time.perf_counter()
     if name == "isthmus, together":
         fits: Any = fit_together([ours(rate, epochs, device) for rate in rates], rows)
@@ -52,43 +52,43 @@ def run(
         fits = [ours(rate, epochs, device).fit(rows) for rate in rates]
     else:
         jobs = 2 if name.endswith("two processes") else 1
-        one = delayed(lambda model: clone(model).fit(rows, rows))
-        fits = Parallel(n_jobs=jobs)(one(rivals.perceptron(SIZE, epochs, rate)) for rate in rates)
+        fit = delayed(lambda model: clone(model).fit(rows, rows))
+        fits = Parallel(n_jobs=jobs)(fit(rivals.perceptron(SIZE, epochs, rate)) for rate in rates)
     seconds = time.perf_counter() - began
-    rebuild = [fit.reconstruct if hasattr(fit, "reconstruct") else fit.predict for fit in fits]
-    return seconds, min(float(((one(rows[:4096]) - rows[:4096]) ** 2).mean()) for one in rebuild)
+    predictors = [fit.reconstruct if hasattr(fit, "reconstruct") else fit.predict for fit in fits]
+    return seconds, min(float(((f(rows[:4096]) - rows[:4096]) ** 2).mean()) for f in predictors)
 
 
 def main() -> None:
-    """Measure and write the results."""
+    """Measure, print the table and record the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (("fits", 32), ("rows", 20_000), ("epochs", 10), ("repeats", 2)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-record", action="store_true")
-    wanted = parser.parse_args()
-    rows = speed.rows_of(SIZE._replace(rows=wanted.rows))
-    rates = np.geomspace(1e-4, 1e-2, wanted.fits).tolist()
+    options = parser.parse_args()
+    rows = speed.rows_of(SIZE._replace(rows=options.rows))
+    rates = np.geomspace(1e-4, 1e-2, options.fits).tolist()
     names = ["isthmus, together", "isthmus, one by one", "scikit-learn"]
     names.append("scikit-learn, two processes")
-    run(names[0], rates[:2], 1, rows, wanted.device)  # what is imported at first use
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for _ in range(wanted.repeats):
+    run(names[0], rates[:2], 1, rows, options.device)  # imports at first use
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in range(options.repeats):
         for name in names:
-            found[name].append(run(name, rates, wanted.epochs, rows, wanted.device))
-            print(name, found[name][-1], flush=True)
-    seconds = {name: statistics.median(run[0] for run in runs) for name, runs in found.items()}
+            runs[name].append(run(name, rates, options.epochs, rows, options.device))
+            print(name, runs[name][-1], flush=True)
+    seconds = {name: statistics.median(pair[0] for pair in pairs) for name, pairs in runs.items()}
     results = [
         {
             "fits": name,
             "seconds": round(seconds[name], 2),
-            "of isthmus, together": round(seconds[name] / seconds[names[0]], 2),
-            "least error": round(found[name][0][1], 5),
+            "relative to isthmus, together": round(seconds[name] / seconds[names[0]], 2),
+            "lowest error": round(runs[name][0][1], 5),
         }
         for name in names
     ]
     print(machine())
-    if not wanted.no_record:
+    if not options.no_record:
         record("many_fits", results)
     print(table(results))
 

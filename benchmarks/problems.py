@@ -1,7 +1,7 @@
-"""The three classical problems of deep autoencoders: MNIST, and replicas of CURVES and FACES.
+"""The three classic problems of deep autoencoders: MNIST, and replicas of CURVES and FACES.
 
 Hinton and Salakhutdinov (Science 313:504, 2006) introduced them; most papers on training deep
-networks since have used them. Error: squared error an image, summed over its pixels.
+networks since have used them. Error: squared error per image, summed over its pixels.
 """
 
 import gzip
@@ -25,7 +25,7 @@ TRAINING_PEOPLE, PHOTOS_A_PERSON = 30, 10
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows to learn from and to test on, the network, and what others have published."""
+    """Training and test images, the layers of the network, and published errors."""
 
     name: str
     train: Images
@@ -36,7 +36,7 @@ class Problem:
     """Test error of Hinton and Salakhutdinov (2006), pretrained by RBMs."""
 
     pca: tuple[int, float]
-    """Components and test error of PCA in that paper: what a replica is calibrated against."""
+    """Components and test error of PCA in that paper. Replicas are calibrated against it."""
 
     hessian_free: float
     """Training error of Hessian-free optimization (Sutskever et al. 2013, Table 1)."""
@@ -57,7 +57,7 @@ def mnist() -> Problem | None:
 def curves() -> Problem:
     """784-400-200-100-50-25-6 on a replica of CURVES: one smooth stroke from three random points.
 
-    The original renderer was never described. Here a quadratic Bezier curve is drawn with a pen of
+    The paper does not describe its renderer. Here a quadratic Bezier curve is drawn with a pen of
     Gaussian profile; margin and width of the pen bring PCA's error with 18 components to 5.97,
     near the published 5.90.
     """
@@ -67,19 +67,19 @@ def curves() -> Problem:
 
 
 def faces() -> Problem | None:
-    """625-2000-1000-500-30 on 25 x 25 pieces of the Olivetti faces, turned and scaled at random.
+    """625-2000-1000-500-30 on 25 x 25 pieces of the Olivetti faces, rotated and scaled at random.
 
-    As in the paper, thirty people are learned from and ten others tested; every pixel has mean 0
-    and the whole set one scale, so that the average variance of a pixel is 1. The paper has
+    As in the paper, thirty people are for training and ten others for testing. Every pixel has
+    mean 0, and one scale for all pixels makes their average variance 1. The paper has
     124,200 and 41,400 images; this replica has 30,000 and 10,000, and PCA with 30 components leaves
-    153 where the paper's left 135: its pictures are harder.
+    153, compared with 135 in the paper: its images are harder.
     """
     folder = data_folder("olivetti")
     if folder is None:
         return None
     photos = np.load(folder / "olivetti_faces.npz")["faces"].astype(np.float32)
-    known = TRAINING_PEOPLE * PHOTOS_A_PERSON
-    train, test = _pieces(photos[:known], 100, seed=0), _pieces(photos[known:], 100, seed=1)
+    training = TRAINING_PEOPLE * PHOTOS_A_PERSON
+    train, test = _pieces(photos[:training], 100, seed=0), _pieces(photos[training:], 100, seed=1)
     mean = train.mean(axis=0)
     scale = np.sqrt(((train - mean) ** 2).mean())
     train, test = (train - mean) / scale, (test - mean) / scale
@@ -119,7 +119,7 @@ def _pieces(photos: Images, each: int, seed: int) -> Images:
     side = pictures.shape[-1]
     line = torch.arange(FACE_SIDE) - (FACE_SIDE - 1) / 2
     down, across = torch.meshgrid(line, line, indexing="ij")
-    found = []
+    pieces = []
     for _ in range(each):
         angle = (2 * torch.rand(len(pictures), 1, 1, generator=generator) - 1) * TURN
         low, high = SPACING
@@ -127,5 +127,5 @@ def _pieces(photos: Images, each: int, seed: int) -> Images:
         x = spacing * (across * angle.cos() - down * angle.sin())
         y = spacing * (across * angle.sin() + down * angle.cos())
         grid = torch.stack([x, y], dim=-1) * 2 / side
-        found.append(grid_sample(pictures, grid, align_corners=False).reshape(len(pictures), -1))
-    return torch.cat(found).numpy()
+        pieces.append(grid_sample(pictures, grid, align_corners=False).reshape(len(pictures), -1))
+    return torch.cat(pieces).numpy()

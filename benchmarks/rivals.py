@@ -1,8 +1,8 @@
-"""One dense or convolutional network, trained by each library: the same widths, batch, optimizer.
+"""One dense or convolutional network, trained by each library with equal widths and batches.
 
-Each function trains on rows (n, D) or images (n, C, H, W) of single precision for a number of
-epochs, with Adam, squared error and a rate of 0.001, and returns what rebuilds rows. Run by
-`speed.py`, each in a process of its own.
+Each function trains on float32 rows (n, D) or images (n, C, H, W) for a number of epochs. All use
+Adam, the squared error and a learning rate of 0.001. Each returns a function that reconstructs
+rows. `speed.py` runs each of them in its own process.
 """
 
 import contextlib
@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 Rows = NDArray[np.float32]
-Rebuild = Callable[[Rows], Rows]
+Reconstruct = Callable[[Rows], Rows]
 RATE = 0.001
-JUDGES = 256
-"""Rows that this library judges each epoch by; the others judge nothing."""
+VALIDATION_ROWS = 256
+"""Rows that isthmus evaluates after each epoch; the other libraries evaluate none."""
 
 
 class Size(NamedTuple):
-    """A network and how it is trained."""
+    """The layers of a network and the settings of its training."""
 
     shape: tuple[int, ...]
-    """(D,) of rows, or (C, H, W) of images."""
+    """The shape of a row (D,) or of an image (C, H, W)."""
 
     hidden: tuple[int, ...]
-    """Widths between rows and code, or the feature maps of each stage of convolutions."""
+    """Widths of the hidden layers of the encoder, or channels of its convolutions."""
 
     code: int
     batch: int
@@ -40,21 +40,21 @@ class Size(NamedTuple):
 
     @property
     def widths(self) -> list[int]:
-        """The widths of all layers of a dense network, from rows to rows."""
-        one_way = [int(np.prod(self.shape)), *self.hidden, self.code]
-        return one_way + one_way[-2::-1]
+        """The widths of all layers of a dense network, from input to output."""
+        encoder = [int(np.prod(self.shape)), *self.hidden, self.code]
+        return encoder + encoder[-2::-1]
 
     @property
     def sides(self) -> list[int]:
-        """The sides of the maps of images, from stage to stage."""
-        found = [self.shape[1]]
+        """The side of the feature maps before and after each convolution, in pixels."""
+        sides = [self.shape[1]]
         for _ in self.hidden:
-            found.append((found[-1] + 1) // 2)
-        return found
+            sides.append((sides[-1] + 1) // 2)
+        return sides
 
     @property
     def products(self) -> int:
-        """Multiply-adds that a row takes on its way through the network."""
+        """Multiply-adds per row in a forward pass."""
         if len(self.shape) == 1:
             return sum(a * b for a, b in itertools.pairwise(self.widths))
         maps, sides = [self.shape[0], *self.hidden], self.sides
@@ -63,8 +63,8 @@ class Size(NamedTuple):
         return 2 * (convolutions + maps[-1] * sides[-1] ** 2 * self.code)
 
 
-def isthmus(size: Size, rows: Rows, epochs: int, device: str = "cpu") -> Rebuild:
-    """This library, with everything but the training itself switched off."""
+def isthmus(size: Size, rows: Rows, epochs: int, device: str = "cpu") -> Reconstruct:
+    """The isthmus library, with everything but training switched off."""
     from isthmus import Autoencoder, kinds, optim
 
     kind: Any = kinds.Multilayer(hidden=size.hidden, activation="relu", skip=False)
@@ -84,50 +84,52 @@ def isthmus(size: Size, rows: Rows, epochs: int, device: str = "cpu") -> Rebuild
         transform_max_iter=0,
         random_state=0,
         device=device,
-    ).fit(rows, validation=rows[:JUDGES])
-    return lambda given: np.asarray(fitted.reconstruct(given), np.float32)
+    ).fit(rows, validation=rows[:VALIDATION_ROWS])
+    return lambda x: np.asarray(fitted.reconstruct(x), np.float32)
 
 
 def dense(size: Size) -> nn.Sequential:
-    """The network of a size in plain torch, dense or convolutional."""
+    """The dense or convolutional network of a size in plain PyTorch."""
     if len(size.shape) > 1:
         return convolutional(size)
     widths, middle = size.widths, len(size.hidden) + 1
     layers: list[nn.Module] = []
-    for at, (wide, narrow) in enumerate(itertools.pairwise(widths), 1):
-        layers.append(nn.Linear(wide, narrow))
-        if at not in (middle, len(widths) - 1):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths), 1):
+        layers.append(nn.Linear(inputs, outputs))
+        if number not in (middle, len(widths) - 1):
             layers.append(nn.ReLU())
     return nn.Sequential(*layers)
 
 
 def convolutional(size: Size) -> nn.Sequential:
-    """Convolutions of width 3 and stride 2, a dense code, and the same back."""
+    """Convolutions of width 3 and stride 2, a dense code, and a mirrored decoder."""
     maps, sides = [size.shape[0], *size.hidden], size.sides
-    forth: list[nn.Module] = []
-    back: list[nn.Module] = []
+    encoder: list[nn.Module] = []
+    decoder: list[nn.Module] = []
     stages = zip(itertools.pairwise(maps), itertools.pairwise(sides), strict=True)
     for (before, after), (large, small) in stages:
-        forth += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
-        beyond = large - (2 * small - 1)
-        turned = nn.ConvTranspose2d(after, before, 3, 2, padding=1, output_padding=beyond)
-        back = [nn.ReLU(), turned, *back]
-    wide = maps[-1] * sides[-1] ** 2
-    code = [nn.Flatten(), nn.Linear(wide, size.code), nn.Linear(size.code, wide)]
-    return nn.Sequential(*forth, *code, nn.Unflatten(1, (maps[-1], sides[-1], sides[-1])), *back)
+        encoder += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
+        padding = large - (2 * small - 1)
+        transposed = nn.ConvTranspose2d(after, before, 3, 2, padding=1, output_padding=padding)
+        decoder = [nn.ReLU(), transposed, *decoder]
+    flat_width = maps[-1] * sides[-1] ** 2
+    code = [nn.Flatten(), nn.Linear(flat_width, size.code), nn.Linear(size.code, flat_width)]
+    return nn.Sequential(
+        *encoder, *code, nn.Unflatten(1, (maps[-1], sides[-1], sides[-1])), *decoder
+    )
 
 
-def _by_torch(network: nn.Module) -> Rebuild:
+def _by_torch(network: nn.Module) -> Reconstruct:
     @torch.no_grad()
-    def rebuild(given: Rows) -> Rows:
+    def reconstruct(x: Rows) -> Rows:
         network.eval()
-        return network(torch.from_numpy(given)).float().numpy()
+        return network(torch.from_numpy(x)).float().numpy()
 
-    return rebuild
+    return reconstruct
 
 
-def tutorial(size: Size, rows: Rows, epochs: int) -> Rebuild:
-    """PyTorch as its tutorials write it: a DataLoader, Adam, a loop."""
+def tutorial(size: Size, rows: Rows, epochs: int) -> Reconstruct:
+    """PyTorch as in its tutorials: a DataLoader, Adam and a loop."""
     torch.manual_seed(0)
     network = dense(size)
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
@@ -142,8 +144,8 @@ def tutorial(size: Size, rows: Rows, epochs: int) -> Rebuild:
     return _by_torch(network)
 
 
-def tuned(size: Size, rows: Rows, epochs: int, *, bf16: bool, channels_last: bool) -> Rebuild:
-    """PyTorch by someone who knows it: batches of tensors, fused Adam, bf16 where it is faster."""
+def tuned(size: Size, rows: Rows, epochs: int, *, bf16: bool, channels_last: bool) -> Reconstruct:
+    """PyTorch tuned by hand: batches sliced from a tensor, fused Adam, optionally bf16."""
     torch.manual_seed(0)
     network, x = dense(size), torch.from_numpy(rows)
     if channels_last:
@@ -164,18 +166,18 @@ def tuned(size: Size, rows: Rows, epochs: int, *, bf16: bool, channels_last: boo
 
 def tuned_gpu(
     size: Size, rows: Rows, epochs: int, *, bf16: bool, compiled: bool, device: str
-) -> Rebuild:
-    """The same on a GPU: rows are there already; steps compiled, with CUDA graphs, or not."""
+) -> Reconstruct:
+    """Tuned PyTorch on a GPU that holds all rows; `compiled` steps use CUDA graphs."""
     torch.manual_seed(0)
     network, x = dense(size).to(device), torch.from_numpy(rows).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE, fused=True)
 
-    def slopes(batch: torch.Tensor) -> None:
+    def gradients(batch: torch.Tensor) -> None:
         with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
             out = network(batch)
         nn.functional.mse_loss(out.float(), batch).backward()
 
-    step = torch.compile(slopes, mode="reduce-overhead") if compiled else slopes
+    step = torch.compile(gradients, mode="reduce-overhead") if compiled else gradients
     for _ in range(epochs):
         order = torch.randperm(len(x), device=device)
         for start in range(0, len(x), size.batch):
@@ -188,7 +190,7 @@ def tuned_gpu(
 
 
 def perceptron(size: Size, epochs: int, rate: float) -> Any:
-    """scikit-learn's MLPRegressor, which trains as long as the others do."""
+    """An MLPRegressor of scikit-learn that trains for all epochs, without early stopping."""
     from sklearn.neural_network import MLPRegressor
 
     return MLPRegressor(
@@ -203,14 +205,14 @@ def perceptron(size: Size, epochs: int, rate: float) -> Any:
     )
 
 
-def scikit_learn(size: Size, rows: Rows, epochs: int) -> Rebuild:
-    """MLPRegressor of the rows on themselves; its activation is the same in all hidden layers."""
+def scikit_learn(size: Size, rows: Rows, epochs: int) -> Reconstruct:
+    """An MLPRegressor that predicts its own input; all its hidden layers have the activation."""
     fitted = perceptron(size, epochs, RATE).fit(rows, rows)
-    return lambda given: np.asarray(fitted.predict(given), np.float32)
+    return lambda x: np.asarray(fitted.predict(x), np.float32)
 
 
-def skorch(size: Size, rows: Rows, epochs: int) -> Rebuild:
-    """A NeuralNet without a validation split and without its printed log."""
+def skorch(size: Size, rows: Rows, epochs: int) -> Reconstruct:
+    """A skorch network without a validation split and without a printed log."""
     from skorch import NeuralNetRegressor
 
     torch.manual_seed(0)
@@ -224,11 +226,11 @@ def skorch(size: Size, rows: Rows, epochs: int) -> Rebuild:
         iterator_train__shuffle=True,
         verbose=0,
     ).fit(rows, rows)
-    return lambda given: np.asarray(fitted.predict(given), np.float32)
+    return lambda x: np.asarray(fitted.predict(x), np.float32)
 
 
-def pythae(size: Size, rows: Rows, epochs: int) -> Rebuild:
-    """Its AE with encoder and decoder of the same layers."""
+def pythae(size: Size, rows: Rows, epochs: int) -> Reconstruct:
+    """The AE of pythae with the encoder and decoder of `dense`."""
     from pythae.models import AE, AEConfig
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
@@ -264,11 +266,11 @@ def pythae(size: Size, rows: Rows, epochs: int) -> Rebuild:
             no_cuda=True,
         )
         TrainingPipeline(training_config=config, model=model)(train_data=rows)
-    return lambda given: model.reconstruct(torch.from_numpy(given)).detach().numpy()
+    return lambda x: model.reconstruct(torch.from_numpy(x)).detach().numpy()
 
 
-def pyod(size: Size, rows: Rows, epochs: int) -> Rebuild:
-    """Its AutoEncoder without dropout and batch norm, and without scaling of its own."""
+def pyod(size: Size, rows: Rows, epochs: int) -> Reconstruct:
+    """The AutoEncoder of PyOD without dropout, batch norm and scaling."""
     from pyod.models.auto_encoder import AutoEncoder
 
     fitted = AutoEncoder(
@@ -286,25 +288,25 @@ def pyod(size: Size, rows: Rows, epochs: int) -> Rebuild:
     return _by_torch(fitted.model)
 
 
-def keras(size: Size, rows: Rows, epochs: int) -> Rebuild:
-    """Keras on JAX, its steps compiled."""
+def keras(size: Size, rows: Rows, epochs: int) -> Reconstruct:
+    """Keras on JAX with compiled steps."""
     import keras as k
 
     k.utils.set_random_seed(0)
     widths, middle = size.widths[1:], len(size.hidden)
     last = len(widths) - 1
-    acts = [None if at in (middle, last) else "relu" for at in range(len(widths))]
+    acts = [None if layer in (middle, last) else "relu" for layer in range(len(widths))]
     model = k.Sequential(
         [k.Input(size.shape)]
         + [k.layers.Dense(width, activation=act) for width, act in zip(widths, acts, strict=True)]
     )
     model.compile(optimizer=k.optimizers.Adam(RATE), loss="mse")
     model.fit(rows, rows, batch_size=size.batch, epochs=epochs, verbose=0)
-    return lambda given: np.asarray(model.predict(given, verbose=0, batch_size=4096))
+    return lambda x: np.asarray(model.predict(x, verbose=0, batch_size=4096))
 
 
-def jax(size: Size, rows: Rows, epochs: int) -> Rebuild:
-    """JAX by hand: a whole epoch in one compiled `lax.scan`."""
+def jax(size: Size, rows: Rows, epochs: int) -> Reconstruct:
+    """JAX by hand, with each epoch in one compiled `lax.scan`."""
     import jax as j
     import jax.numpy as jnp
 
@@ -316,17 +318,17 @@ def jax(size: Size, rows: Rows, epochs: int) -> Rebuild:
     ]
 
     def forward(weights: Any, x: Any) -> Any:
-        for at, (matrix, offset) in enumerate(weights, 1):
-            x = x @ matrix + offset
-            x = x if at in (middle, len(weights)) else j.nn.relu(x)
+        for layer, (matrix, bias) in enumerate(weights, 1):
+            x = x @ matrix + bias
+            x = x if layer in (middle, len(weights)) else j.nn.relu(x)
         return x
 
     def step(state: Any, x: Any) -> Any:
         weights, mean, square, count = state
-        slope = j.grad(lambda w: jnp.mean((forward(w, x) - x) ** 2))(weights)
+        gradient = j.grad(lambda w: jnp.mean((forward(w, x) - x) ** 2))(weights)
         count = count + 1
-        mean = j.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, slope)
-        square = j.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, square, slope)
+        mean = j.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, gradient)
+        square = j.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, square, gradient)
         a, b = 1 - 0.9**count, 1 - 0.999**count
         moved = j.tree.map(
             lambda w, m, v: w - RATE * (m / a) / (jnp.sqrt(v / b) + 1e-8), weights, mean, square
@@ -335,7 +337,7 @@ def jax(size: Size, rows: Rows, epochs: int) -> Rebuild:
 
     @j.jit
     def epoch(state: Any, x: Any, order: Any) -> Any:
-        return j.lax.scan(lambda s, at: step(s, x[at]), state, order)[0]
+        return j.lax.scan(lambda s, rows: step(s, x[rows]), state, order)[0]
 
     zeros = j.tree.map(jnp.zeros_like, weights)
     state, x = (weights, zeros, zeros, 0.0), jnp.asarray(rows)
@@ -344,4 +346,4 @@ def jax(size: Size, rows: Rows, epochs: int) -> Rebuild:
         order = draw.permutation(len(rows))[: whole * size.batch].reshape(whole, size.batch)
         state = epoch(state, x, jnp.asarray(order))
     final = j.block_until_ready(state[0])
-    return lambda given: np.asarray(forward(final, jnp.asarray(given)))
+    return lambda x: np.asarray(forward(final, jnp.asarray(x)))

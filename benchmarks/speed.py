@@ -1,14 +1,14 @@
-"""How fast does a network train, encode and start, beside other libraries and the machine's floor?
+"""How fast does a network train, compared with other libraries and with matrix products alone?
 
     python benchmarks/speed.py [--sizes 64-32 ...] [--rivals isthmus tuned ...] [--repeats 3]
         [--device cuda] [--quick] [--no-record]
 
-Each measurement is a process of its own, in which a fit of some epochs is taken, then one of twice
-as many, and both once more: the difference of the faster ones tells rows a second, and the shorter
-what a fit costs beside them. Where it is short, longer fits tell; the error is that of the first
-two. Repeats are interleaved. Rivals that are not installed are left out, which is said. `--quick`
-is two sizes beside tuned PyTorch, once each and the larger one of few rows, for a look before a
-release. The rate of matrix products is measured in the same run.
+Each measurement is a process of its own. It times a fit of some epochs and a fit of twice as many,
+both twice, and takes the faster time of each. The difference gives rows per second; the shorter
+time gives the fixed cost of a fit. If the difference is too small, both fits are repeated with more
+epochs. The error is that of the first pair. Repeats are interleaved. Rivals that are not installed
+are reported and skipped. `--quick` compares two sizes with tuned PyTorch, once each, as a check
+before a release. The rate of matrix products is measure_in_process in the same run.
 """
 
 import argparse
@@ -48,7 +48,7 @@ ON_GPU = {
     "4096-512 by 4096": Size((4096,), (), 512, 4096, 40_000, 40),
     "convolutional 28x28": Size((1, 28, 28), (32, 64, 64), 32, 512, 20_000, 5),
 }
-"""More rows and epochs there, and larger batches: a GPU is idle in small ones."""
+"""A GPU gets more rows, more epochs and larger batches; small batches leave it idle."""
 
 QUICK_SIZES = {
     "64-32": SIZE_FACTORS["64-32"],
@@ -57,25 +57,25 @@ QUICK_SIZES = {
 QUICK_ON_GPU, QUICK_RIVALS = ("64-32", "784-1000-500-250-30"), ("isthmus", "tuned")
 
 Key = tuple[str, str, int]
-"""A rival, its setting, and the threads it may use."""
+"""A rival, its setting, and its number of threads."""
 
 THREADS = (1, 2)
 REPEATS = 3
 GEMM_SIDE, SMALLER, MOST_SECONDS = 2048, 8, 5.0
 
 LEAST_SECONDS, LONGER, MOST_EPOCHS = 0.7, 6, 2000
-"""A difference of less is measured again with so many times the epochs."""
+"""A smaller difference in seconds is measure_in_process again with `LONGER` times the epochs."""
 
 ROUNDS = 2
-"""Fits of each length, of which the fastest counts: a short one that is held up makes the
-difference too small, and the rate too high."""
+"""Fits of each length, of which the fastest counts. A delayed short fit would make the difference
+too small and the rate too high."""
 
 
 def _tuned(bf16: bool, last: bool) -> Callable[..., Any]:
     return functools.partial(rivals.tuned, bf16=bf16, channels_last=last)
 
 
-# Settings of each rival that are tried, of which the fastest counts.
+# All settings of a rival are measure_in_process, and the fastest counts.
 RIVALS: dict[str, dict[str, Callable[..., Any]]] = {
     "isthmus": {"": rivals.isthmus},
     "tuned": {"fp32": _tuned(False, False), "bf16": _tuned(True, False)},
@@ -105,7 +105,7 @@ CONVOLUTIONAL: dict[str, dict[str, Callable[..., Any]]] = {
 
 
 def entered(name: str, device: str) -> dict[str, dict[str, Callable[..., Any]]]:
-    """Who takes part with which settings."""
+    """The rivals of a size and their settings."""
     convolutional = len(size_of(name, device).shape) > 1
     if device == "cpu":
         return CONVOLUTIONAL if convolutional else RIVALS
@@ -113,7 +113,7 @@ def entered(name: str, device: str) -> dict[str, dict[str, Callable[..., Any]]]:
 
 
 def size_of(name: str, device: str) -> Size:
-    """The size of that name."""
+    """The network and training settings called `name`."""
     return (QUICK_SIZES | SIZE_FACTORS if device == "cpu" else ON_GPU)[name]
 
 
@@ -129,45 +129,45 @@ def rows_of(size: Size) -> Rows:
 def peak() -> float:
     """The largest memory this process has had (VmHWM), in MB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    (found,) = [line for line in lines if line.startswith("VmHWM")]
-    return int(found.split()[1]) / 1024
+    (peak_line,) = [line for line in lines if line.startswith("VmHWM")]
+    return int(peak_line.split()[1]) / 1024
 
 
-def one(name: str, rival: str, setting: str, threads: str, device: str) -> None:
-    """One measurement, in this process."""
+def measure(name: str, rival: str, setting: str, threads: str, device: str) -> None:
+    """Print the result of one measurement in this process, as JSON."""
     size = size_of(name, device)
     torch.set_num_threads(int(threads))
     train = entered(name, device)[rival][setting]
-    if device != "cpu" and rival != "jax":  # which takes the GPU that there is
+    if device != "cpu" and rival != "jax":  # JAX chooses the GPU itself
         train = functools.partial(train, device=device)
     rows = rows_of(size)
     few = rows[: 4 * size.batch] if device == "cpu" else rows
-    train(size, few, 1 if device == "cpu" else size.epochs)  # imports, and what is compiled there
+    train(size, few, 1 if device == "cpu" else size.epochs)  # imports and compilation
     if rival == "isthmus" and device == "cpu":
-        library()  # compiled once on a machine
+        library()  # compiled once per machine
     error, seconds, epochs = None, [0.0, 0.0], size.epochs
     while error is None or (seconds[1] - seconds[0] < LEAST_SECONDS and epochs < MOST_EPOCHS):
         epochs = size.epochs if error is None else LONGER * epochs
         seconds = [math.inf, math.inf]
-        for at in (0, 1) * ROUNDS:
+        for doubled in (0, 1) * ROUNDS:
             began = time.perf_counter()
-            rebuild = train(size, rows, (1 + at) * epochs)
-            seconds[at] = min(seconds[at], time.perf_counter() - began)
-            if error is None and at:
-                error = float(((rebuild(rows[:4096]) - rows[:4096]) ** 2).mean())
-    found = {
-        "rows a second": size.rows * epochs / (seconds[1] - seconds[0]),
+            reconstruct = train(size, rows, (1 + doubled) * epochs)
+            seconds[doubled] = min(seconds[doubled], time.perf_counter() - began)
+            if error is None and doubled:
+                error = float(((reconstruct(rows[:4096]) - rows[:4096]) ** 2).mean())
+    result = {
+        "rows per second": size.rows * epochs / (seconds[1] - seconds[0]),
         "beside": 2 * seconds[0] - seconds[1],
         "error": error,
         "MB": peak(),
     }
-    print(json.dumps(found))
+    print(json.dumps(result))
 
 
 def gemm(threads: int, dtype: torch.dtype, device: str = "cpu") -> float:
-    """Products of square matrices a second, in 10^9 operations; the best of ten, or of 5 s.
+    """The rate of products of square matrices in 10^9 operations per second; the best of ten.
 
-    Where one of that size would take so long (bf16 on processors without it), smaller ones tell.
+    Smaller matrices are used if one product takes over 5 s (bf16 on processors without it).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -196,8 +196,8 @@ def _product_seconds(side: int, dtype: torch.dtype, device: str) -> float:
     return best
 
 
-def measured(*arguments: object) -> dict[str, Any] | None:
-    """What a process of its own says; None where it fails, which is said."""
+def measure_in_process(*arguments: object) -> dict[str, Any] | None:
+    """The result of one measurement in a new process; None, with a message, if it fails."""
     command = [sys.executable, __file__, "--one", *map(str, arguments)]
     threads = {"OMP_NUM_THREADS": str(arguments[3]), "OPENBLAS_NUM_THREADS": str(arguments[3])}
     keras = {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -207,25 +207,25 @@ def measured(*arguments: object) -> dict[str, Any] | None:
     if done.returncode:
         print("failed:", done.stderr.strip().splitlines()[-1:], flush=True)
         return None
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(found, flush=True)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(result, flush=True)
+    return result
 
 
 def planned(
-    name: str, wanted: list[str] | None, repeats: int, device: str, *, bf16: bool
+    name: str, selected: list[str] | None, repeats: int, device: str, *, bf16: bool
 ) -> list[Key]:
-    """The measurements of one size, all rivals interleaved, in their order.
+    """The measurements of one size in their order, with all rivals interleaved.
 
-    Settings in bf16 are tried only where the machine multiplies it faster.
+    Settings in bf16 are measure_in_process only if the machine multiplies bf16 faster than fp32.
     """
-    known = entered(name, device)
+    rivals_of_size = entered(name, device)
     keys = []
-    for rival in (one for one in wanted or known if one in known):
-        # This library chooses the threads by itself, of all that there are.
+    for rival in (r for r in selected or rivals_of_size if r in rivals_of_size):
+        # isthmus chooses its number of threads itself.
         alone = device != "cpu" or rival == "isthmus"
         for threads in THREADS[-1:] if alone else THREADS:
-            settings = [one for one in known[rival] if bf16 or "bf16" not in rival + one]
+            settings = [s for s in rivals_of_size[rival] if bf16 or "bf16" not in rival + s]
             keys += [(rival, setting, threads) for setting in settings]
     return keys * repeats
 
@@ -233,44 +233,45 @@ def planned(
 def side_by_side(
     name: str, keys: list[Key], device: str, first: int, total: int, floor: float
 ) -> list[dict[str, Any]]:
-    """All rivals on one size, each by its fastest setting; numbers begin at `first`."""
-    found: dict[Key, list[dict[str, Any]]] = {}
+    """The table rows of all rivals on one size; progress is numbered from `first`."""
+    runs: dict[Key, list[dict[str, Any]]] = {}
     for number, key in enumerate(keys, first):
         print(f"{number} of {total}:", name, *key, device, end=" ", flush=True)
-        told = measured(name, *key, device)
-        if told:
-            found.setdefault(key, []).append(told)
-    there = dict.fromkeys(key[0] for key in keys if key in found)
-    return [_line(name, size_of(name, device), rival, found, floor) for rival in there]
+        result = measure_in_process(name, *key, device)
+        if result:
+            runs.setdefault(key, []).append(result)
+    successful = dict.fromkeys(key[0] for key in keys if key in runs)
+    return [_line(name, size_of(name, device), rival, runs, floor) for rival in successful]
 
 
 def _line(
-    name: str, size: Size, rival: str, found: dict[Key, list[dict[str, Any]]], floor: float
+    name: str, size: Size, rival: str, runs: dict[Key, list[dict[str, Any]]], floor: float
 ) -> dict[str, Any]:
-    """The median of a rival's fastest setting; `floor` is the machine's best rate of products."""
-    own = {key: runs for key, runs in found.items() if key[0] == rival}
+    """The medians of a rival's fastest setting; `floor` is the best rate of matrix products."""
+    of_rival = {key: results for key, results in runs.items() if key[0] == rival}
     rate = {
-        key: statistics.median(run["rows a second"] for run in runs) for key, runs in own.items()
+        key: statistics.median(result["rows per second"] for result in results)
+        for key, results in of_rival.items()
     }
     best = max(rate, key=lambda key: rate[key])
-    rates = [run["rows a second"] for run in own[best]]
+    rates = [run["rows per second"] for run in of_rival[best]]
     operations = 6 * size.products * rate[best] / 1e9
     return {
         "size": name,
         "library": rival,
         "setting": ", ".join(part for part in (best[1], f"{best[2]} threads") if part),
-        "rows a second": round(rate[best]),
+        "rows per second": round(rate[best]),
         "spread": f"{min(rates) / rate[best]:.2f}-{max(rates) / rate[best]:.2f}",
         "GFLOP/s": round(operations, 1),
         "of GEMM": round(operations / floor, 2),
-        "beside s": round(statistics.median(run["beside"] for run in own[best]), 3),
-        "error": round(statistics.median(run["error"] for run in own[best]), 5),
-        "MB": round(max(run["MB"] for run in own[best])),
+        "beside s": round(statistics.median(run["beside"] for run in of_rival[best]), 3),
+        "error": round(statistics.median(run["error"] for run in of_rival[best]), 5),
+        "MB": round(max(run["MB"] for run in of_rival[best])),
     }
 
 
 def floor_of(device: str) -> dict[str, float]:
-    """The machine's rate of matrix products, in 10^9 operations a second, by precision, threads."""
+    """The rate of matrix products in 10^9 operations per second, by precision and threads."""
     return {
         f"GEMM {str(dtype).removeprefix('torch.')}, {threads} threads": round(
             gemm(threads, dtype, device), 1
@@ -280,8 +281,8 @@ def floor_of(device: str) -> dict[str, float]:
     }
 
 
-def asked() -> argparse.Namespace:
-    """What the command line asks for, all of it known."""
+def arguments() -> argparse.Namespace:
+    """The options of the command line, with their values checked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -290,72 +291,78 @@ def asked() -> argparse.Namespace:
         "--sizes",
         nargs="+",
         metavar="SIZE",
-        help=f"networks to train, all unless given: {', '.join(map(repr, sizes))} on a processor, "
+        help=f"networks to train; by default all: {', '.join(map(repr, sizes))} on a processor, "
         f"{', '.join(map(repr, ON_GPU))} on a GPU",
     )
     parser.add_argument(
         "--rivals",
         nargs="+",
         metavar="RIVAL",
-        help=f"libraries to train them with, all unless given: {', '.join(map(repr, rivals))}",
+        help=f"libraries to compare; by default all: {', '.join(map(repr, rivals))}",
     )
     parser.add_argument(
         "--repeats",
         type=int,
-        help=f"measurements of each, of which the median counts ({REPEATS}; with --quick 1)",
+        help=f"measurements of each, of which the median is reported ({REPEATS}; with --quick 1)",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, or a GPU as torch calls it (cpu)")
+    parser.add_argument(
+        "--device", default="cpu", help="device in the words of torch, such as cuda (cpu)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="two sizes beside tuned PyTorch, once each, in two minutes or so; nothing is recorded",
+        help="compare two sizes with tuned PyTorch, once each, in two minutes; nothing is recorded",
     )
     parser.add_argument(
         "--no-record",
         action="store_true",
-        help="do not append the results to benchmarks/results.jsonl, as is done else",
+        help="do not append the results to benchmarks/results.jsonl",
     )
-    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
-    wanted = parser.parse_args()
-    cpu = wanted.device == "cpu"
-    known = QUICK_SIZES | SIZE_FACTORS if cpu else ON_GPU
-    for name in wanted.sizes or ():
-        if name not in known:
-            parser.error(f"--sizes {name!r} is not known; use of {', '.join(map(repr, known))}")
-    for name in wanted.rivals or ():
+    parser.add_argument("--one", dest="measurement", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    cpu = options.device == "cpu"
+    sizes_of_device = QUICK_SIZES | SIZE_FACTORS if cpu else ON_GPU
+    for name in options.sizes or ():
+        if name not in sizes_of_device:
+            parser.error(
+                f"--sizes {name!r} is not known; use one of {', '.join(map(repr, sizes_of_device))}"
+            )
+    for name in options.rivals or ():
         if name not in rivals:
-            parser.error(f"--rivals {name!r} is not known; use of {', '.join(map(repr, rivals))}")
-    if wanted.quick:
-        wanted.sizes = wanted.sizes or list(QUICK_SIZES if cpu else QUICK_ON_GPU)
-        wanted.rivals = wanted.rivals or list(QUICK_RIVALS)
-    wanted.sizes = wanted.sizes or list(SIZE_FACTORS if cpu else ON_GPU)
-    wanted.repeats = wanted.repeats or (1 if wanted.quick else REPEATS)
-    return wanted
+            parser.error(
+                f"--rivals {name!r} is not known; use one of {', '.join(map(repr, rivals))}"
+            )
+    if options.quick:
+        options.sizes = options.sizes or list(QUICK_SIZES if cpu else QUICK_ON_GPU)
+        options.rivals = options.rivals or list(QUICK_RIVALS)
+    options.sizes = options.sizes or list(SIZE_FACTORS if cpu else ON_GPU)
+    options.repeats = options.repeats or (1 if options.quick else REPEATS)
+    return options
 
 
 def main() -> None:
-    """Measure and write the results."""
-    wanted = asked()
-    if wanted.one:
-        one(*wanted.one)
+    """Measure, print the table and record the results."""
+    options = arguments()
+    if options.measurement:
+        measure(*options.measurement)
         return
-    floor = floor_of(wanted.device)
+    floor = floor_of(options.device)
     print(machine(), floor, flush=True)
     fast = [rate for kind, rate in floor.items() if "bfloat16" in kind]
     plain = [rate for kind, rate in floor.items() if "bfloat16" not in kind]
-    bf16 = max(fast) > max(plain) or wanted.device != "cpu"
+    bf16 = max(fast) > max(plain) or options.device != "cpu"
     plans = {
-        size: planned(size, wanted.rivals, wanted.repeats, wanted.device, bf16=bf16)
-        for size in wanted.sizes
+        size: planned(size, options.rivals, options.repeats, options.device, bf16=bf16)
+        for size in options.sizes
     }
     total, first = sum(map(len, plans.values())), 1
     results: list[dict[str, Any]] = []
     for size, keys in plans.items():
-        results += side_by_side(size, keys, wanted.device, first, total, max(fast + plain))
+        results += side_by_side(size, keys, options.device, first, total, max(fast + plain))
         first += len(keys)
     if not results:
         return
-    if not (wanted.quick or wanted.no_record):
+    if not (options.quick or options.no_record):
         record("speed", [floor, *results])
     print(table(results))
 

@@ -1,10 +1,10 @@
-"""Does memory stay flat, and does the network wait, where rows are streamed from Parquet files?
+"""Does memory stay flat, and does the network wait for rows streamed from Parquet files?
 
-python benchmarks/streaming.py [--sizes 1 12] [--epochs 2] [--folder FOLDER]
+    python benchmarks/streaming.py [--sizes 1 12] [--epochs 2] [--folder FOLDER]
 
-Files of the given sizes (in 10^9 bytes) of the same 128 columns are made in a folder of their own,
-used by one process for each measurement, and removed. The smallest is also read into memory, and
-fitted by a deep network too; the others by one that is linear, which waits for its rows the most.
+Files of the given sizes (in 10^9 bytes) with the same 128 columns are written to a temporary
+folder. Each measurement is a process of its own. The smallest file is also read into memory and
+fitted by a deep network too. The others are fitted by a linear one, which waits for rows the most.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from isthmus.data import open_source
 
 COLUMNS, GROUP_ROWS, HIDDEN, COMPONENTS, BATCH = 128, 1 << 16, 12, 16, 2048
 KINDS = ("multilayer", "vanilla")
-"""The last one for every file."""
+"""The last one is fitted to every file."""
 
 GIGABYTE = 10**9
 SPARE = 2 * GIGABYTE
@@ -36,15 +36,15 @@ COMMANDS = ("encode", "score")
 
 
 def make(path: Path, size: float) -> int:
-    """Write numbers that lie near a curved surface; how many rows they are."""
+    """Write rows near a curved surface, and return their number."""
     rows = int(size * GIGABYTE / (4 * COLUMNS))
     generator = np.random.default_rng(0)
     mixing = generator.normal(size=(HIDDEN, COLUMNS)).astype(np.float32)
-    schema = pa.schema([pa.field(f"c{at:03}", pa.float32()) for at in range(COLUMNS)])
+    schema = pa.schema([pa.field(f"c{column:03}", pa.float32()) for column in range(COLUMNS)])
     with pq.ParquetWriter(path, schema, use_dictionary=False) as writer:
         for start in range(0, rows, GROUP_ROWS):
-            some = min(GROUP_ROWS, rows - start)
-            hidden = generator.standard_normal((some, HIDDEN), np.float32)
+            count = min(GROUP_ROWS, rows - start)
+            hidden = generator.standard_normal((count, HIDDEN), np.float32)
             values = np.tanh(hidden @ mixing)
             values += 0.3 * generator.standard_normal(values.shape, np.float32)
             columns = [pa.array(np.ascontiguousarray(column)) for column in values.T]
@@ -55,14 +55,14 @@ def make(path: Path, size: float) -> int:
 def peak() -> float:
     """The largest memory this process has had (VmHWM), in MB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    (found,) = [line for line in lines if line.startswith("VmHWM")]
-    return int(found.split()[1]) / 1024
+    (peak_line,) = [line for line in lines if line.startswith("VmHWM")]
+    return int(peak_line.split()[1]) / 1024
 
 
 def fit(path: Path, kind: str, epochs: int, model: Path, *, stream: bool) -> dict[str, Any]:
-    """One fit; rows a second of its epochs but the first, by the clock and by the processor.
+    """The figures of one fit; rates are over all epochs but the first.
 
-    The second counts the work of all threads, whatever else the machine does.
+    CPU seconds count the work of all threads, whatever else the machine does.
     """
     torch.set_num_threads(1)
     marks: list[tuple[float, float]] = []
@@ -83,14 +83,14 @@ def fit(path: Path, kind: str, epochs: int, model: Path, *, stream: bool) -> dic
     return {
         "rows": len(source),
         "seconds": seconds,
-        "rows a second": rows / (marks[-1][0] - marks[0][0]),
-        "rows a CPU second": rows / (marks[-1][1] - marks[0][1]),
+        "rows per second": rows / (marks[-1][0] - marks[0][0]),
+        "rows per CPU second": rows / (marks[-1][1] - marks[0][1]),
         "error": ae.history_[-1].get("validation", {}).get("reconstruction"),
     }
 
 
 def use(path: Path, command: str, model: Path) -> dict[str, Any]:
-    """One run of the command line."""
+    """The figures of one run of the command line."""
     from isthmus.cli import main
 
     torch.set_num_threads(1)
@@ -103,78 +103,78 @@ def use(path: Path, command: str, model: Path) -> dict[str, Any]:
         "code": code,
         "rows": rows,
         "seconds": seconds,
-        "rows a second": rows / seconds,
-        "rows a CPU second": rows / worked,
+        "rows per second": rows / seconds,
+        "rows per CPU second": rows / worked,
     }
 
 
-def measured(*arguments: object) -> dict[str, Any]:
-    """What a process of its own says."""
+def measure_in_process(*arguments: object) -> dict[str, Any]:
+    """The figures of one measurement in a new process."""
     command = [sys.executable, __file__, "--one", *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(arguments, found, flush=True)
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(arguments, figures, flush=True)
+    return figures
 
 
-def one(what: str, path: str, *rest: str) -> None:
-    """A measurement, in this process."""
-    if what == "fit":
+def measure(task: str, path: str, *rest: str) -> None:
+    """Print the figures of one measurement in this process, as JSON."""
+    if task == "fit":
         kind, epochs, model, stream = rest
-        found = fit(Path(path), kind, int(epochs), Path(model), stream=stream == "stream")
+        figures = fit(Path(path), kind, int(epochs), Path(model), stream=stream == "stream")
     else:
-        found = use(Path(path), what, Path(rest[0]))
-    print(json.dumps(found | {"peak MB": peak()}))
+        figures = use(Path(path), task, Path(rest[0]))
+    print(json.dumps(figures | {"peak MB": peak()}))
 
 
 def run(sizes: list[float], epochs: int, folder: Path) -> list[dict[str, Any]]:
-    """All measurements, as rows of a table."""
+    """The rows of the table."""
     results = []
     for size in sizes:
         path, model = folder / f"{size:g}.parquet", folder / "model"
         began = time.perf_counter()
         make(path, size)
         print(f"made {path} in {time.perf_counter() - began:.0f} s", flush=True)
-        places = ("stream", "memory") if size == min(sizes) else ("stream",)
+        locations = ("stream", "memory") if size == min(sizes) else ("stream",)
         for kind in KINDS if size == min(sizes) else KINDS[-1:]:
-            for place in places:
-                found = measured("fit", path, kind, epochs, model, place)
-                what = f"fit, {kind}"
-                results.append({"GB": size, "what": what, "rows are": place} | _figures(found))
+            for location in locations:
+                figures = measure_in_process("fit", path, kind, epochs, model, location)
+                task = f"fit, {kind}"
+                results.append({"GB": size, "what": task, "rows are": location} | _line(figures))
         for command in COMMANDS:
-            found = measured(command, path, model)
-            results.append({"GB": size, "what": command, "rows are": "stream"} | _figures(found))
+            figures = measure_in_process(command, path, model)
+            results.append({"GB": size, "what": command, "rows are": "stream"} | _line(figures))
         path.unlink()
     return results
 
 
-def _figures(found: dict[str, Any]) -> dict[str, Any]:
+def _line(figures: dict[str, Any]) -> dict[str, Any]:
     return {
-        "rows": found["rows"],
-        "peak MB": round(found["peak MB"]),
-        "rows a second": round(found["rows a second"]),
-        "rows a CPU second": round(found["rows a CPU second"]),
-        "seconds in all": round(found["seconds"], 1),
+        "rows": figures["rows"],
+        "peak MB": round(figures["peak MB"]),
+        "rows per second": round(figures["rows per second"]),
+        "rows per CPU second": round(figures["rows per CPU second"]),
+        "seconds in all": round(figures["seconds"], 1),
     }
 
 
 def main() -> None:
-    """Measure and write the results."""
+    """Measure, print the table and record the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.25, 1, 12])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
-    wanted = parser.parse_args()
-    if wanted.one:
-        one(*wanted.one)
+    parser.add_argument("--one", dest="measurement", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measurement:
+        measure(*options.measurement)
         return
-    with tempfile.TemporaryDirectory(dir=wanted.folder) as name:
-        free, needed = shutil.disk_usage(name).free, 1.2 * max(wanted.sizes) * GIGABYTE + SPARE
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        free, needed = shutil.disk_usage(name).free, 1.2 * max(options.sizes) * GIGABYTE + SPARE
         if free < needed:
             sys.exit(f"{name}: {free / GIGABYTE:.0f} GB are free, {needed / GIGABYTE:.0f} needed")
         print(machine(), flush=True)
-        results = run(wanted.sizes, wanted.epochs, Path(name))
+        results = run(options.sizes, options.epochs, Path(name))
     record("streaming", results)
     print(table(results))
 

@@ -1,8 +1,8 @@
-"""One HTML page of curves: the error of each run over the seconds that it took.
+"""One HTML page of curves: the test error of each run over its seconds.
 
     python benchmarks/quality/curves_page.py PAGE.html
 
-draws all that benchmarks/quality/deep_autoencoders.py has recorded, the newest run of each kind.
+It draws the newest run of each kind that benchmarks/quality/deep_autoencoders.py has recorded.
 """
 
 import json
@@ -25,9 +25,9 @@ COLOURS = {
     "nesterov": "#56B4E9",
     "auto": "#000000",
 }
-"""One an optimizer, told apart by colour-blind eyes too (Okabe and Ito 2008); grey for others."""
+"""One colour per optimizer, safe for colour blindness (Okabe and Ito 2008); grey for others."""
 
-WHICH = ("problem", "optimizer", "start", "units")
+RUN_KEYS = ("problem", "optimizer", "start", "units")
 
 DASHES = {
     "random": "dot",
@@ -40,11 +40,11 @@ DASHES = {
 
 
 NARROW = 3
-"""Errors less far apart need ticks between 1, 2, 5 and 10."""
+"""Errors that differ by a smaller factor need ticks between 1, 2, 5 and 10."""
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """The curves of test error over seconds: a panel for each problem and kind of unit."""
+    """Write the page, with a panel for each problem and activation."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -53,7 +53,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     titles = [f"{problem}, {unit}" for problem in problems for unit in units]
     rows, columns = max(len(problems), 1), max(len(units), 1)
     page = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True)
-    told: set[str] = set()
+    labels: set[str] = set()
     for result in drawn:
         seconds, errors = np.transpose(result["curve"])[:2]
         label = f"{result['optimizer']}, {result['start']}"
@@ -62,7 +62,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             y=errors,
             name=label,
             legendgroup=label,
-            showlegend=label not in told,
+            showlegend=label not in labels,
             mode="lines+markers",
             marker={"size": 4},
             line={
@@ -70,26 +70,26 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
                 "color": COLOURS.get(result["optimizer"], "#777777"),
             },
         )
-        told.add(label)
-        place = problems.index(result["problem"]) + 1, units.index(result["units"]) + 1
-        page.add_trace(line, *place)
-    page.update_xaxes(title="seconds of the processor", type="log", dtick="D2")
+        labels.add(label)
+        panel = problems.index(result["problem"]) + 1, units.index(result["units"]) + 1
+        page.add_trace(line, *panel)
+    page.update_xaxes(title="CPU seconds", type="log", dtick="D2")
     for row, problem in enumerate(problems, start=1):
         errors = [point[1] for run in drawn if run["problem"] == problem for point in run["curve"]]
-        few = max(errors) < NARROW * min(errors)
-        page.update_yaxes(type="log", dtick=None if few else "D2", row=row)
+        narrow = max(errors) < NARROW * min(errors)
+        page.update_yaxes(type="log", dtick=None if narrow else "D2", row=row)
     page.update_yaxes(title="squared error, test images", col=1)
     page.update_layout(height=520 * rows, template="plotly_white")
     page.write_html(path, include_plotlyjs=True)
 
 
 def recorded() -> list[dict[str, Any]]:
-    """The newest recorded run of each problem, optimizer, start and kind of units."""
+    """The newest recorded run of each problem, optimizer, start and activation."""
     lines = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines())
     runs = [
         run for line in lines if line["benchmark"] == "deep_autoencoders" for run in line["results"]
     ]
-    return list({tuple(run[key] for key in WHICH): run for run in runs}.values())
+    return list({tuple(run[key] for key in RUN_KEYS): run for run in runs}.values())
 
 
 if __name__ == "__main__":

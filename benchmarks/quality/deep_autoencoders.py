@@ -1,22 +1,22 @@
-"""How low do optimizers and starts get on the three classical deep autoencoders, and how fast?
+"""How low do optimizers and starts get on the three classic deep autoencoders, and how fast?
 
     python benchmarks/quality/deep_autoencoders.py [--problems mnist,curves,faces] [--minutes 2]
         [--optimizers muon,adamw,...] [--starts random,pca,rbm,autoencoder]
         [--activations silu,sigmoid] [--recipe hinton2006] [--epochs 45] [--jobs 2]
         [--page curves.html] [--no-record]
 
-Metric: squared error an image, summed over its pixels, on training and test images. Every run has
-its own process and as many epochs as fit into `--minutes` of processor time at the speed of its
-first one, so that each schedule ends at its end. What pretraining takes comes on top: it counts for
-every run that begins there, though the first alone does the work. Logistic units learn by
-cross-entropy where pixels lie in [0, 1], as in the papers; modern ones by squared error. With
-`--jobs 2` two runs go side by side, each on half of the cores: on one core, seconds of the
-processor are what a clock shows where it is left alone. Ctrl-C ends it with what is done so far.
+Metric: squared error per image, summed over its pixels, on training and test images. Every run has
+its own process. It trains for as many epochs as fit into `--minutes` of CPU time at the speed of
+its first epoch, so that each schedule ends as planned. The cost of pretraining comes on top. It is
+counted for every run with that start, although only the first run does the work. Logistic units
+learn by cross-entropy if pixels lie in [0, 1], as in the papers; other units by squared error.
+With `--jobs 2` two runs share the cores, half each. Ctrl-C ends the benchmark and reports the runs
+that are complete.
 
-Optimizers and starts are compared by the encoder's own codes; recipes refine codes where the fit
-finds that to gain, as is the default, and tell both. `--recipe hinton2006` is that of Hinton and
-Salakhutdinov (2006): RBMs layer by layer, then conjugate gradients, three line searches on each
-batch of 1000. `--recipe defaults` chooses nothing but the layers.
+Optimizers and starts are compared by the encoder's own codes. Recipes refine codes if the fit
+finds a gain, as by default, and report both errors. `--recipe hinton2006` is that of Hinton and
+Salakhutdinov (2006): RBMs layer by layer, then conjugate gradients with three line searches on each
+batch of 1000. `--recipe defaults` sets nothing but the layers.
 """
 
 import argparse
@@ -49,9 +49,9 @@ from problems import PROBLEMS, Images, Problem
 OPTIMIZERS = "adamw,muon,kfac,conjugate_gradient,lbfgs,nesterov"
 HINTON = ("conjugate_gradient", "rbm", "sigmoid")
 DEFAULTS = ("auto", "auto", "silu")
-REFINED_EVERY, STEPS, TOLD_EVERY = 5, 4, 5
-WATCHED = 2000
-"""Test images whose error is the curve of a run."""
+REFINED_EVERY, STEPS, PRINTED_EVERY = 5, 4, 5
+CURVE_IMAGES = 2000
+"""Test images whose error makes the curve of a run."""
 
 HEAD = (
     *("problem", "optimizer", "start", "units", "train", "test", "encoder alone"),
@@ -61,7 +61,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Run:
-    """One way to train one network, for so long."""
+    """The settings of one training run."""
 
     problem: str
     optimizer: str
@@ -69,45 +69,45 @@ class Run:
     activation: str
     minutes: float
     epochs: int | None = None
-    """How many, where it is not `minutes` that decide."""
+    """The number of epochs if `minutes` does not decide it."""
 
     threads: int = 0
-    """0 leaves the number as it is."""
+    """The number of threads; 0 leaves it unchanged."""
 
     refined: bool = False
-    """Whether codes may be refined, as they are by default."""
+    """Whether codes may be refined, as by default."""
 
     starts: str = ""
-    """A folder where starts are kept that several runs begin with."""
+    """The folder of starts that several runs share."""
 
     @property
     def name(self) -> str:
-        """What tells it from the others."""
+        """The label of the run in progress messages."""
         return f"{self.problem}, {self.optimizer} from {self.start}, {self.activation}"
 
     @property
     def sensible(self) -> bool:
-        """Whether there is such a start: RBMs have logistic units, PCA needs a linear path."""
+        """Whether the start exists: RBMs have logistic units, PCA needs a linear path."""
         if self.start == "rbm":
             return self.activation == "sigmoid"
         return self.start != "pca" or self.activation != "sigmoid"
 
 
 @dataclass(kw_only=True)
-class Once(Pretraining):
-    """Weights learned by `start` and kept in the file `path`, or taken from there."""
+class SharedStart(Pretraining):
+    """Pretraining by `start` whose weights are stored in the file `path` and loaded from it."""
 
     start: str
     path: str
 
     def run(self, job: PretrainingJob) -> list[dict[str, Any]]:
-        """Learn or take them; a record then says what learning them has cost."""
+        """Train and store the weights, or load them with a record of their cost."""
         path = Path(self.path)
         if path.exists():
             load_model(job.network, path)
             with safe_open(path, framework="pt") as file:
                 cost = json.loads(file.metadata()["cost"])
-            return [{"event": "kept start", "kept": self.start, **cost}]
+            return [{"event": "shared start", "shared": self.start, **cost}]
         worked, began = time.process_time(), time.perf_counter()
         records = PRETRAININGS[self.start]().run(job)
         cost = {
@@ -121,20 +121,21 @@ class Once(Pretraining):
 
 
 def cost_of_start(history: list[dict[str, Any]]) -> tuple[float, float]:
-    """Processor's and clock's seconds that another run has spent on this one's start."""
-    kept = [record for record in history if "kept" in record]
-    return (kept[0]["of the processor"], kept[0]["seconds"]) if kept else (0.0, 0.0)
+    """CPU and wall-clock seconds that another run has spent on the start of this one."""
+    shared = [record for record in history if "shared" in record]
+    return (shared[0]["of the processor"], shared[0]["seconds"]) if shared else (0.0, 0.0)
 
 
 class Curve:
-    """The error on test images after each epoch, over the processor's seconds since the start."""
+    """The error on test images after each epoch, over CPU seconds since the start."""
 
     def __init__(
         self, name: str, model: Any, images: Images, refined: Images | None = None
     ) -> None:
-        """Of images prepared as `model` does it; now and then with codes refined, where given.
+        """`images` are prepared as by `model`.
 
-        `refined` are training images to learn the metric of `isthmus.refinement` from.
+        `refined` are training images for the metric of `isthmus.refinement`. With them, every
+        fifth epoch also evaluates refined codes.
         """
         self.name, self.refined = name, list[list[float]]()
         self.sample = refined if refined is None else model.preparation_.encode(refined)
@@ -145,31 +146,31 @@ class Curve:
         self.began, self.clock = time.process_time(), time.perf_counter()
 
     def see(self, network: Any) -> None:
-        """Look at this network from now on."""
+        """Evaluate this network from now on."""
         self.network = network
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Note the error of the network as it is now."""
+        """Append the present error of the network."""
         with torch.no_grad():
             code = self.network.encode(self.images)
             self.points.append(self._point(code))
-            if record["epoch"] % TOLD_EVERY == 0:
+            if record["epoch"] % PRINTED_EVERY == 0:
                 seconds, error, _ = self.points[-1]
-                what = f"{self.name}, epoch {record['epoch']}: {error:.3f}"
-                print(f"{what} on test images, {seconds:.0f} s", file=sys.stderr, flush=True)
+                progress = f"{self.name}, epoch {record['epoch']}: {error:.3f}"
+                print(f"{progress} on test images, {seconds:.0f} s", file=sys.stderr, flush=True)
             if self.sample is not None and record["epoch"] % REFINED_EVERY == 0:
                 metric = inverse_curvature(self.network, self.loss, self.sample, seed=0)
                 refine = Refinement(self.network, self.loss.per_row, metric)
                 self.refined.append(self._point(refine(self.images, code, STEPS)))
 
     def _point(self, code: Any) -> list[float]:
-        far = self.loss.mean(self.network.decode(code)) - self.images
-        error = float(far.square().sum()) / len(self.images) * self.unit**2
+        difference = self.loss.mean(self.network.decode(code)) - self.images
+        error = float(difference.square().sum()) / len(self.images) * self.unit**2
         return [time.process_time() - self.began, error, time.perf_counter() - self.clock]
 
 
-class Ends:
-    """When the one epoch of a fit began and ended, in the processor's seconds."""
+class EpochTimer:
+    """CPU seconds at the beginning and the end of a fit's only epoch."""
 
     before = after = 0.0
 
@@ -184,8 +185,8 @@ class Ends:
         self.before = time.process_time()
 
 
-def watched(kind: Any, watcher: Curve | Ends) -> Any:
-    """The kind, whose networks the watcher then sees."""
+def watched(kind: Any, watcher: Curve | EpochTimer) -> Any:
+    """The kind, with its networks passed to the watcher."""
 
     class Watched(type(kind)):  # type: ignore[misc]
         def build(self, facts: Any, n_components: int) -> Any:
@@ -197,16 +198,16 @@ def watched(kind: Any, watcher: Curve | Ends) -> Any:
 
 
 def error(model: Any, images: Images) -> float:
-    """Squared error an image, summed over its pixels."""
+    """Squared error per image, summed over its pixels."""
     return float(((model.reconstruct(images) - images) ** 2).sum(axis=1).mean())
 
 
 def start_of(run: Run) -> Any:
-    """What starts the weights; learned once, where several runs begin there."""
+    """The pretraining of a run, shared if it is expensive."""
     if run.start not in ("rbm", "autoencoder") or not run.starts:
         return run.start
     name = f"{run.problem}-{run.start}-{run.activation}.safetensors"
-    return Once(start=run.start, path=str(Path(run.starts) / name))
+    return SharedStart(start=run.start, path=str(Path(run.starts) / name))
 
 
 def estimator(run: Run, problem: Problem, epochs: int | None) -> Any:
@@ -239,15 +240,15 @@ def train(run: Run) -> dict[str, Any]:
     problem = PROBLEMS[run.problem]()
     assert problem is not None
     first = estimator(run, problem, 1).set_params(pretraining="random")
-    ends = Ends()
-    first.set_params(kind=watched(first.kind, ends), callbacks=(ends,)).fit(problem.train)
+    timer = EpochTimer()
+    first.set_params(kind=watched(first.kind, timer), callbacks=(timer,)).fit(problem.train)
     epochs = run.epochs
     if run.minutes:
-        epochs = max(1, int(run.minutes * 60 / (ends.after - ends.before)))
+        epochs = max(1, int(run.minutes * 60 / (timer.after - timer.before)))
     model = estimator(run, problem, epochs)
     by_default = run.optimizer == "auto"
     sample = problem.train[:1000] if by_default else None
-    curve = Curve(run.name, first, problem.test[:WATCHED], sample)
+    curve = Curve(run.name, first, problem.test[:CURVE_IMAGES], sample)
     model.set_params(kind=watched(model.kind, curve), callbacks=(curve,))
     began = time.perf_counter()
     model.fit(problem.train)
@@ -287,7 +288,7 @@ def pca(problem: Problem) -> dict[str, Any]:
 
 
 def published(problem: Problem) -> list[dict[str, Any]]:
-    """What the papers print for the original problem."""
+    """The figures that the papers report for the original problem."""
     components, of_pca = problem.pca
     return [
         {"problem": problem.name, "optimizer": who, "test": test, "train": training}
@@ -300,7 +301,7 @@ def published(problem: Problem) -> list[dict[str, Any]]:
 
 
 def runs_of(chosen: argparse.Namespace) -> list[Run]:
-    """Every combination asked for that makes sense."""
+    """Every selected combination that is possible."""
     threads = (os.cpu_count() or 1) // chosen.jobs if chosen.jobs > 1 else 0
     minutes = 0.0 if chosen.epochs or chosen.recipe == "defaults" else chosen.minutes
     rest = (minutes, chosen.epochs, threads)
@@ -308,16 +309,17 @@ def runs_of(chosen: argparse.Namespace) -> list[Run]:
     if chosen.recipe is not None:
         recipe = HINTON if chosen.recipe == "hinton2006" else DEFAULTS
         return [Run(problem, *recipe, *rest, refined=True) for problem in problems]
-    ways = itertools.product(
+    combinations = itertools.product(
         problems,
         chosen.activations.split(","),
         chosen.starts.split(","),
         chosen.optimizers.split(","),
     )
-    wanted = [
-        Run(problem, optimizer, start, units, *rest) for problem, units, start, optimizer in ways
+    selected = [
+        Run(problem, optimizer, start, units, *rest)
+        for problem, units, start, optimizer in combinations
     ]
-    return [run for run in wanted if run.sensible]
+    return [run for run in selected if run.sensible]
 
 
 def arguments() -> argparse.Namespace:
@@ -328,16 +330,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--starts", default="random,pca,rbm,autoencoder")
     parser.add_argument("--activations", default="silu,sigmoid")
     parser.add_argument("--minutes", type=float, default=2.0)
-    parser.add_argument("--epochs", type=int, help="how many, whatever time they take")
+    parser.add_argument("--epochs", type=int, help="number of epochs, instead of --minutes")
     parser.add_argument("--recipe", choices=["hinton2006", "defaults"])
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--jobs", type=int, default=1, help="concurrent runs")
     parser.add_argument("--page", type=Path, default=ROOT / "deep_autoencoders.html")
     parser.add_argument("--no-record", action="store_true")
     return parser.parse_args()
 
 
 def all_of(runs: list[Run], jobs: int) -> Iterator[dict[str, Any]]:
-    """What each run comes to, so many of them at a time, in the order in which they end."""
+    """The result of each run, `jobs` at a time, in the order in which they end."""
     spawned = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as starts,
@@ -351,7 +353,7 @@ def main() -> int:
     """Run one after the other, print the table, draw the curves."""
     chosen = arguments()
     results: list[dict[str, Any]] = []
-    known: set[str] = set()
+    available: set[str] = set()
     for name in chosen.problems.split(","):
         problem = PROBLEMS[name]()
         if problem is None:
@@ -359,14 +361,14 @@ def main() -> int:
             continue
         print(table([dict.fromkeys(HEAD, "") | line for line in published(problem)]))
         results.append(pca(problem))
-        known.add(name)
-    runs = [run for run in runs_of(chosen) if run.problem in known]
+        available.add(name)
+    runs = [run for run in runs_of(chosen) if run.problem in available]
     try:
         for result in all_of(runs, chosen.jobs):
             results.append(result)
             print({key: result[key] for key in HEAD}, file=sys.stderr, flush=True)
     except KeyboardInterrupt:
-        print("stopped by hand: these are the runs that were done", file=sys.stderr)
+        print("stopped by hand: these runs are complete", file=sys.stderr)
     if results:
         print(table([{key: result[key] for key in HEAD} for result in results]))
         draw(results, chosen.page)

@@ -1,10 +1,11 @@
-"""With defaults, is a fit ever worse than PCA of the same code size on rows neither has seen?
+"""With defaults, is a fit ever worse than PCA of equal code size on test rows?
 
-    python benchmarks/quality/defaults.py [--sets iris,...] [--components 2,8,32] [--optimizer muon]
-        [--with lr=0.003,weight_decay=0.1] [--output linear] [--splits 1] [--no-record]
+    python benchmarks/quality/defaults.py [--sets iris,...] [--components 2,8,32]
+        [--optimizer muon] [--with lr=0.003,weight_decay=0.1] [--output linear] [--splits 1]
+        [--no-record]
 
-A fifth of the rows is kept from both. Error: mean squared, in the units of the rows given (tables
-whose columns have different units are standardised beforehand, for both alike).
+A fifth of the rows is for testing. Error: mean squared, in the units of the given rows. Tables
+whose columns have different units are standardised beforehand, for both methods alike.
 """
 
 import argparse
@@ -32,7 +33,7 @@ MOST_ROWS = 8000
 
 
 def standardised(rows: Rows) -> Rows:
-    """Columns to mean 0 and variance 1; constant ones are left out."""
+    """Columns to mean 0 and variance 1; constant columns are dropped."""
     rows = np.asarray(rows, np.float64)
     rows = rows[:, rows.std(axis=0) > 0]
     return (rows - rows.mean(axis=0)) / rows.std(axis=0)
@@ -51,7 +52,7 @@ def ecg5000(folder: Path) -> Rows:
 
 
 def olivetti(folder: Path) -> Rows:
-    """Faces, a pixel per feature, every second row and column."""
+    """Faces, one feature per pixel, every second row and column."""
     faces = np.load(folder / "olivetti_faces.npz")["faces"][:, ::2, ::2]
     return faces.reshape(len(faces), -1) / 255.0
 
@@ -63,13 +64,11 @@ def cifar10(folder: Path) -> Rows:
 
 
 def counts(folder: Path) -> Rows:
-    """Log counts of genes a cell."""
+    """Log counts of genes per cell."""
     (path,) = [path for path in folder.glob("*.npz") if path.name != "labels.npz"]
-    found = np.load(path)
-    rows = np.zeros(found["shape"])
-    rows[np.repeat(np.arange(len(rows)), np.diff(found["indptr"])), found["indices"]] = found[
-        "data"
-    ]
+    file = np.load(path)
+    rows = np.zeros(file["shape"])
+    rows[np.repeat(np.arange(len(rows)), np.diff(file["indptr"])), file["indices"]] = file["data"]
     return np.log1p(rows)
 
 
@@ -104,7 +103,7 @@ TABLES = (
 
 
 def load(name: str) -> Rows | None:
-    """The rows of a set, or None where its file is missing."""
+    """The rows of a set, or None if its file is missing."""
     if name in SHIPPED:
         return SHIPPED[name]()
     folder = data_folder(name if name in FILES else "adbench")
@@ -116,13 +115,13 @@ def load(name: str) -> Rows | None:
 
 
 def divided(rows: Rows, split: int = 0) -> tuple[Rows, Rows]:
-    """Rows to learn from, and a fifth that is kept."""
+    """Training rows, and a fifth of the rows for testing."""
     order = np.random.default_rng(1 + split).permutation(len(rows))
     return rows[order[len(rows) // 5 :]], rows[order[: len(rows) // 5]]
 
 
 def error_of_pca(n_components: int, train: Rows, test: Rows) -> float:
-    """Mean squared error of scikit-learn's PCA of the one on the other."""
+    """Mean squared error on test rows of scikit-learn's PCA of the training rows."""
     pca = PCA(n_components).fit(train)
     return float(((test - pca.inverse_transform(pca.transform(test))) ** 2).mean())
 
@@ -153,7 +152,7 @@ def compare(
 
 
 def chosen_settings(chosen: argparse.Namespace) -> dict[str, Any]:
-    """What is not left to the defaults."""
+    """The settings that the command line changes from their defaults."""
     from isthmus.kinds import Multilayer
     from isthmus.optim import OPTIMIZERS
 

@@ -1,8 +1,8 @@
 """Hessian-free optimization as a rival of K-FAC: `optimizer=HessianFree()` in the benchmarks.
 
 Martens (2010), "Deep learning via Hessian-free optimization", with the refinements of Martens and
-Sutskever (2012): Gauss-Newton products, conjugate gradients inside that begin where the last ones
-ended, damping by the ratio of what came true, steps drawn back along the conjugate gradients' way.
+Sutskever (2012): Gauss-Newton products, conjugate gradients inside that start flat_weights the last
+solution, damping by the reduction ratio, and backtracking over the iterates.
 """
 
 import math
@@ -22,15 +22,15 @@ LARGE_BATCH, CURVED_ROWS = 6000, 2000
 MOST_ITERATIONS, WINDOW, ENOUGH = 60, 10, 5e-4
 STEEPER, CALMER = 3 / 2, 2 / 3
 SHORTER, MOST_SHORTENINGS = 0.8, 30
-KEPT_OF_DIRECTION = 0.95
+MOMENTUM = 0.95
 GROWTH = 1.3
-"""Iterates of the conjugate gradients are kept at numbers that grow so, to draw back to."""
+"""Iterates are stored for backtracking flat_weights iteration numbers that grow by this factor."""
 
 Product = Callable[[Tensor], Tensor]
 
 
 class GaussNewton(torch.optim.Optimizer):
-    """Minimises the damped Gauss-Newton model of each batch by conjugate gradients."""
+    """Minimizes the damped Gauss-Newton model of each batch by conjugate gradients."""
 
     def __init__(
         self, params: Iterable[Any], *, network: nn.Module, loss: HasCurvature, damping: float
@@ -45,68 +45,77 @@ class GaussNewton(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
-        """One step on what `closure` computes; what it returned before it."""
+        """One step on the loss of `closure`; returns the loss before it."""
         rows: list[Tensor] = []
-        hook = self.network.register_forward_pre_hook(lambda _, given: rows.append(given[0]))
+        hook = self.network.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0]))
         with torch.enable_grad():
             value = closure()
         hook.remove()
-        at = self._flat(self.weights)
-        slope = self._flat({n: p.grad for n, p in self.weights.items()}) + self.decay * at
+        flat_weights = self._flat(self.weights)
+        gradient = (
+            self._flat({n: p.grad for n, p in self.weights.items()}) + self.decay * flat_weights
+        )
         state = self.state[next(iter(self.weights.values()))]
         strength = state.setdefault("strength", self.damping)
         product = self._product(rows[0][:CURVED_ROWS], strength)
-        first = KEPT_OF_DIRECTION * state.get("direction", torch.zeros_like(at))
-        ways = list(conjugate_gradients(product, -slope, first))
-        before = self._objective(float(value), at)
-        way, after = self._drawn_back(ways, at, closure)
-        foretold = float(slope.dot(way)) + float(way.dot(product(way))) / 2
-        ratio = (after - before) / foretold if foretold < 0 else -1.0
+        first = MOMENTUM * state.get("direction", torch.zeros_like(flat_weights))
+        iterates = list(conjugate_gradients(product, -gradient, first))
+        before = self._objective(float(value), flat_weights)
+        iterate, after = self._backtracked(iterates, flat_weights, closure)
+        predicted = float(gradient.dot(iterate)) + float(iterate.dot(product(iterate))) / 2
+        ratio = (after - before) / predicted if predicted < 0 else -1.0
         state["strength"] = strength * (
             CALMER if ratio > 3 / 4 else STEEPER if ratio < 1 / 4 else 1
         )
-        state["direction"] = ways[-1]
-        self._move(at + self._share(way, at, slope, before, closure) * way)
+        state["direction"] = iterates[-1]
+        self._move(
+            flat_weights + self._share(iterate, flat_weights, gradient, before, closure) * iterate
+        )
         return value
 
-    def _drawn_back(
-        self, ways: list[Tensor], at: Tensor, closure: Callable[[], Any]
+    def _backtracked(
+        self, iterates: list[Tensor], flat_weights: Tensor, closure: Callable[[], Any]
     ) -> tuple[Tensor, float]:
-        """The iterate, from the last back, after which the loss no longer falls."""
-        best, lowest = ways[-1], self._look(at + ways[-1], closure)
-        for way in reversed(ways[:-1]):
-            value = self._look(at + way, closure)
+        """The iterate with the lowest loss, searched from the last one back, and that loss."""
+        best, lowest = iterates[-1], self._loss_at(flat_weights + iterates[-1], closure)
+        for iterate in reversed(iterates[:-1]):
+            value = self._loss_at(flat_weights + iterate, closure)
             if value >= lowest:
                 break
-            best, lowest = way, value
+            best, lowest = iterate, value
         return best, lowest if math.isfinite(lowest) else math.inf
 
     def _share(
-        self, way: Tensor, at: Tensor, slope: Tensor, before: float, closure: Callable[[], Any]
+        self,
+        iterate: Tensor,
+        flat_weights: Tensor,
+        gradient: Tensor,
+        before: float,
+        closure: Callable[[], Any],
     ) -> float:
-        """How much of the step lowers the loss by enough (Armijo 1966); 0 where none does."""
-        share, wanted = 1.0, 0.01 * float(slope.dot(way))
+        """The share of the step that lowers the loss enough (Armijo 1966); 0 if none does."""
+        share, required = 1.0, 0.01 * float(gradient.dot(iterate))
         for _ in range(MOST_SHORTENINGS):
-            if self._look(at + share * way, closure) <= before + share * wanted:
+            if self._loss_at(flat_weights + share * iterate, closure) <= before + share * required:
                 return share
             share *= SHORTER
         return 0.0
 
-    def _look(self, at: Tensor, closure: Callable[[], Any]) -> float:
-        self._move(at)
+    def _loss_at(self, flat_weights: Tensor, closure: Callable[[], Any]) -> float:
+        self._move(flat_weights)
         with torch.enable_grad():
             value = float(closure())
-        return self._objective(value, at)
+        return self._objective(value, flat_weights)
 
-    def _objective(self, value: float, at: Tensor) -> float:
-        return value + float((self.decay * at.square()).sum()) / 2
+    def _objective(self, value: float, flat_weights: Tensor) -> float:
+        return value + float((self.decay * flat_weights.square()).sum()) / 2
 
     def _product(self, x: Tensor, strength: float) -> Product:
-        """Gauss-Newton times a direction, damped."""
+        """The product of the damped Gauss-Newton matrix with a direction."""
         weights = {name: p.detach().clone() for name, p in self.weights.items()}
 
-        def forward(given: dict[str, Tensor]) -> Tensor:
-            output = functional_call(self.network, given, (x,))
+        def forward(parameters: dict[str, Tensor]) -> Tensor:
+            output = functional_call(self.network, parameters, (x,))
             return getattr(output, "reconstruction", output)
 
         raw, pulled = vjp(forward, weights)
@@ -128,35 +137,35 @@ class GaussNewton(torch.optim.Optimizer):
         pairs = zip(self.weights.items(), parts, strict=True)
         return {name: part.view_as(p) for (name, p), part in pairs}
 
-    def _move(self, at: Tensor) -> None:
-        for name, part in self._named(at).items():
+    def _move(self, flat_weights: Tensor) -> None:
+        for name, part in self._named(flat_weights).items():
             self.weights[name].copy_(part)
 
 
-def conjugate_gradients(product: Product, wanted: Tensor, x: Tensor) -> Iterator[Tensor]:
-    """Iterates towards the solution of `product(x) = wanted`, fewer and fewer, and the last.
+def conjugate_gradients(product: Product, target: Tensor, x: Tensor) -> Iterator[Tensor]:
+    """Some iterates towards the solution of `product(x) = target`, and the last one.
 
-    Ends where the quadratic model's value has hardly moved for a while (Martens 2010, section 4.4).
+    It ends if the quadratic model has hardly changed for a while (Martens 2010, section 4.4).
     """
-    left = wanted - product(x)
-    direction, square = left.clone(), float(left.dot(left))
-    values, next_kept = [], 1.0
+    residual = target - product(x)
+    direction, square = residual.clone(), float(residual.dot(residual))
+    values, next_stored = [], 1.0
     for i in range(1, MOST_ITERATIONS + 1):
         curved = product(direction)
         share = square / float(direction.dot(curved))
         x = x + share * direction
-        left = left - share * curved
-        before, square = square, float(left.dot(left))
-        direction = left + square / before * direction
-        values.append(-float(x.dot(left + wanted)) / 2)
+        residual = residual - share * curved
+        before, square = square, float(residual.dot(residual))
+        direction = residual + square / before * direction
+        values.append(-float(x.dot(residual + target)) / 2)
         window = max(WINDOW, i // 10)
         flat = i > window and values[-1] < 0
         done = flat and values[-1] - values[-1 - window] > window * ENOUGH * values[-1]
         if done or i == MOST_ITERATIONS:
             yield x
             return
-        if i >= next_kept:
-            next_kept *= GROWTH
+        if i >= next_stored:
+            next_stored *= GROWTH
             yield x
 
 
@@ -165,6 +174,7 @@ class HessianFree(OptimizerSpec):
     """Hessian-free optimization (Martens 2010)."""
 
     COMPARES_LOSSES: ClassVar[bool] = True
+    OBSERVES_FORWARD: ClassVar[bool] = True
 
     lr: float = 1.0
     weight_decay: float = 1e-5
@@ -173,15 +183,15 @@ class HessianFree(OptimizerSpec):
     clip_norm: float | None = None
 
     damping: float = 0.01
-    """Damping at the beginning."""
+    """Initial damping."""
 
     @property
     def gradients_per_step(self) -> int:
-        """Gradients a step needs, about."""
+        """The approximate cost of a step in gradients."""
         return MOST_ITERATIONS
 
     def choose_batch_size(self, rows: int) -> int:
-        """Rows of a gradient; fewer do for the products."""
+        """Rows of a gradient; the products use fewer."""
         return min(rows, LARGE_BATCH)
 
     def build(self, network: nn.Module, loss: HasCurvature | None = None) -> torch.optim.Optimizer:

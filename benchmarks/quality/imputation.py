@@ -1,18 +1,19 @@
-"""How near do imputed values come to those that were hidden?
+"""How close do imputed values come to the values that were hidden?
 
-    python benchmarks/quality/imputation.py [--sets adult,penguins,...] [--shares 0.1,0.3] [--no-record]
+    python benchmarks/quality/imputation.py [--sets adult,penguins,...] [--shares 0.1,0.3]
+        [--no-record]
     python benchmarks/quality/imputation.py --tables adult,penguins [--rows 3000] [--seeds 2]
 
-Numbers of real rows are hidden at random; each method learns from the rows with these gaps and
-fills them in. Error: mean squared, of the hidden values alone, over that of scikit-learn's
+Values of numeric rows are hidden at random. Each method learns from the rows with these missing
+values and imputes them. Error: mean squared, of the hidden values alone, relative to scikit-learn's
 SimpleImputer (the column's mean). Rivals: IterativeImputer (Bayesian ridge regression of each
-column on the others) and KNNImputer, with their defaults. Columns are standardised, for all alike.
+column on the others) and KNNImputer, with their defaults. Columns are standardised for all.
 
-With --tables, cells of every column of whole tables are hidden, words too (mixed.py). Of numbers
-the squared error of the hidden cells over that of SimpleImputer (their mean), of words the share of
-wrong ones over its (the most frequent). KNNImputer gets words as indicators, the largest of which
-is read back; IterativeImputer too, without the one of the most frequent word, which follows from
-the others, and again as ranks in the order of the alphabet.
+With --tables, values of every column of mixed tables are hidden, categorical ones too (mixed.py).
+Numbers have the squared error relative to SimpleImputer (their mean). Categories have the share of
+wrong ones relative to SimpleImputer (the most frequent). KNNImputer gets categories as indicators,
+and the largest one is read back. IterativeImputer gets indicators without that of the most frequent
+category, and in a second run the alphabetical ranks.
 """
 
 import argparse
@@ -30,7 +31,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
 from defaults import Rows, load, standardised
-from mixed import Errors, drawn, errors_of, words_of
+from mixed import Errors, categorical_columns, drawn, errors_of
 
 SETS = (
     "adult,penguins,iris,wine,cancer,digits,diabetes,6_cardio,12_fault,29_Pima,40_vowels,"
@@ -40,7 +41,7 @@ MOST_ROWS = 3000
 
 
 def penguins(folder: Path) -> Rows:
-    """The four measures of each penguin; the two of which none was measured are left out."""
+    """The four measures of each penguin, without the two that have no measures."""
     with (folder / "penguins.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g")
@@ -50,7 +51,7 @@ def penguins(folder: Path) -> Rows:
 
 
 def rows_of(name: str) -> Rows | None:
-    """Complete rows, columns standardised, at most 3000; None where the set is not there."""
+    """At most 3000 complete rows with standardised columns; None if the set is missing."""
     if name != "penguins":
         rows = load(name)
         return None if rows is None else standardised(rows)[:MOST_ROWS]
@@ -59,66 +60,68 @@ def rows_of(name: str) -> Rows | None:
 
 
 def measure(name: str, rows: Rows, share: float) -> dict[str, Any]:
-    """One line of the table: each method's error over SimpleImputer's, and its seconds."""
+    """One line of the table: the relative error and the seconds of each method."""
     from isthmus import Autoencoder
 
     hidden = np.random.default_rng(0).random(rows.shape) < share
-    gappy = np.where(hidden, np.nan, rows)
+    incomplete = np.where(hidden, np.nan, rows)
     methods = {
-        "mean": lambda: SimpleImputer().fit_transform(gappy),
-        "isthmus": lambda: Autoencoder(random_state=0).fit(gappy).impute(gappy),
-        "iterative": lambda: IterativeImputer(random_state=0).fit_transform(gappy),
-        "knn": lambda: KNNImputer().fit_transform(gappy),
+        "mean": lambda: SimpleImputer().fit_transform(incomplete),
+        "isthmus": lambda: Autoencoder(random_state=0).fit(incomplete).impute(incomplete),
+        "iterative": lambda: IterativeImputer(random_state=0).fit_transform(incomplete),
+        "knn": lambda: KNNImputer().fit_transform(incomplete),
     }
     line: dict[str, Any] = {"set": name, "hidden": share, "columns": rows.shape[1]}
     for method, fill in methods.items():
         began = time.perf_counter()
-        found = fill()
+        filled = fill()
         line[f"{method} s"] = time.perf_counter() - began
-        line[method] = float(((found - rows)[hidden] ** 2).mean())
+        line[method] = float(((filled - rows)[hidden] ** 2).mean())
     return line | {m: line[m] / line["mean"] for m in ("isthmus", "iterative", "knn")}
 
 
 def measure_table(name: str, share: float, most: int, seeds: int) -> list[dict[str, Any]]:
-    """A line a column, and one of all numbers and of all words, of all seeds together."""
+    """A line per column, one of all numbers and one of all categories, over all seeds."""
     frame = drawn(name, most)
     if frame is None:
         print(f"{name}: not found; set ISTHMUS_DATA", file=sys.stderr)
         return []
-    found = [errors_of(frame, share, seed) for seed in range(seeds)]
+    runs = [errors_of(frame, share, seed) for seed in range(seeds)]
     joined = {
         method: {
-            column: np.concatenate([errors[method][column] for errors, _ in found])
+            column: np.concatenate([errors[method][column] for errors, _ in runs])
             for column in frame.columns
         }
-        for method in found[0][0]
+        for method in runs[0][0]
     }
-    words = words_of(frame)
-    numbers = [column for column in frame.columns if column not in words]
+    categorical = categorical_columns(frame)
+    numbers = [column for column in frame.columns if column not in categorical]
     head = {"set": name, "rows": len(frame), "hidden": share}
-    lines = [head | _of_column(joined, column, column in words) for column in frame.columns]
+    lines = [head | _of_column(joined, column, column in categorical) for column in frame.columns]
     both = [{"column": "all numbers", "cells": sum(len(joined["simple"][c]) for c in numbers)}]
-    both += [{"column": "all words", "cells": sum(len(joined["simple"][c]) for c in words)}]
+    both += [
+        {"column": "all categories", "cells": sum(len(joined["simple"][c]) for c in categorical)}
+    ]
     for method in (method for method in joined if method != "simple"):
         of_numbers = [line[method] for line in lines if line["column"] in numbers]
         both[0][method] = float(np.exp(np.log(of_numbers).mean()))
-        wrong, theirs = (sum(joined[m][c].sum() for c in words) for m in (method, "simple"))
+        wrong, theirs = (sum(joined[m][c].sum() for c in categorical) for m in (method, "simple"))
         both[1][method] = float(wrong / theirs)
-        both[0][f"{method} s"] = sum(seconds[method] for _, seconds in found) / seeds
+        both[0][f"{method} s"] = sum(seconds[method] for _, seconds in runs) / seeds
         both[1][f"{method} s"] = both[0][f"{method} s"]
-    simple = sum(joined["simple"][c].sum() for c in words) / both[1]["cells"]
+    simple = sum(joined["simple"][c].sum() for c in categorical) / both[1]["cells"]
     both[0] |= {"simple": "", "z": ""}
     both[1] |= {"simple": float(simple), "z": ""}
     return lines + [head | line for line in both]
 
 
-def _of_column(errors: Errors, column: str, is_word: bool) -> dict[str, Any]:
-    """Each method's error over SimpleImputer's, and how many standard errors isthmus is above."""
+def _of_column(errors: Errors, column: str, is_categorical: bool) -> dict[str, Any]:
+    """The relative error of each method, and how many standard errors isthmus is above."""
     simple = errors["simple"][column]
     line: dict[str, Any] = {
         "column": column,
         "cells": len(simple),
-        "simple": float(simple.mean()) if is_word else float(np.sqrt(simple.mean())),
+        "simple": float(simple.mean()) if is_categorical else float(np.sqrt(simple.mean())),
     }
     for method in (method for method in errors if method != "simple"):
         line[method] = float(errors[method][column].sum() / simple.sum())
@@ -128,7 +131,7 @@ def _of_column(errors: Errors, column: str, is_word: bool) -> dict[str, Any]:
 
 
 def main_tables(chosen: argparse.Namespace) -> int:
-    """Measure whole tables and print a table a set and share."""
+    """Measure mixed tables and print a table per set and share."""
     results = []
     for name in chosen.tables.split(","):
         for share in map(float, chosen.shares.split(",")):
@@ -148,7 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sets", default=SETS)
     parser.add_argument("--shares", default="0.1,0.3")
-    parser.add_argument("--tables", help="whole mixed tables instead: adult,penguins")
+    parser.add_argument("--tables", help="mixed tables instead: adult,penguins")
     parser.add_argument("--rows", type=int, default=MOST_ROWS)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--no-record", action="store_true")

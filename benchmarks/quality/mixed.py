@@ -1,4 +1,4 @@
-"""Whole mixed tables of real rows, and what fills in their hidden cells."""
+"""Mixed tables, and methods that impute their hidden values."""
 
 import sys
 import time
@@ -23,11 +23,11 @@ ADULT = [
     *("native-country", "income"),
 ]
 NEIGHBOURS = 20
-"""Of KNNImputer: better than its default of 5 on both tables."""
+"""The neighbours of KNNImputer: better than its default of 5 on both tables."""
 
 
 def adult(folder: Path, part: str = "train") -> pd.DataFrame:
-    """Six columns of numbers and nine of words, one of them the income."""
+    """Six numeric and nine categorical columns, one of them the income."""
     frame = pd.read_csv(
         folder / f"adult-{part}.csv",
         names=ADULT,
@@ -40,7 +40,7 @@ def adult(folder: Path, part: str = "train") -> pd.DataFrame:
 
 
 def penguins(folder: Path) -> pd.DataFrame:
-    """Five columns of numbers, of which one is the year, and three of words."""
+    """Five numeric columns, one of them the year, and three categorical ones."""
     return _plain(pd.read_csv(folder / "penguins.csv"))
 
 
@@ -48,7 +48,7 @@ TABLES: dict[str, Callable[[Path], pd.DataFrame]] = {"adult": adult, "penguins":
 
 
 def drawn(name: str, most: int, seed: int = 0) -> pd.DataFrame | None:
-    """At most so many rows of a table, drawn at random; None where it is not there."""
+    """At most `most` rows of a table, drawn at random; None if it is missing."""
     folder = data_folder(name)
     if folder is None:
         return None
@@ -58,51 +58,51 @@ def drawn(name: str, most: int, seed: int = 0) -> pd.DataFrame | None:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as float64 and words as objects, with NaN and None for what is missing."""
-    words = make_column_selector(dtype_exclude="number")(frame)
+    """The table with numbers as float64, categories as objects, and NaN and None if missing."""
+    categorical = make_column_selector(dtype_exclude="number")(frame)
     for name in frame.columns:
-        if name in words:
+        if name in categorical:
             frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
         else:
             frame[name] = frame[name].astype(np.float64)
     return frame
 
 
-def words_of(frame: pd.DataFrame) -> list[str]:
-    """The columns that are no numbers."""
+def categorical_columns(frame: pd.DataFrame) -> list[str]:
+    """The names of the columns that are not numeric."""
     return [name for name in frame.columns if frame[name].dtype == object]
 
 
-def with_gaps(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """The rows with this share of their known cells hidden, and which ones, (n, columns)."""
+def with_hidden(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, NDArray[Any]]:
+    """The rows with a share of their values hidden, and the mask of those (n, columns)."""
     drawn = np.random.default_rng([seed, 7]).random(frame.shape) < share
     hidden = drawn & frame.notna().to_numpy()
-    gappy = frame.copy()
-    for at, name in enumerate(frame.columns):
-        nothing = None if frame[name].dtype == object else np.nan
-        gappy[name] = frame[name].where(~hidden[:, at], nothing)
-    return gappy, hidden
+    incomplete = frame.copy()
+    for position, name in enumerate(frame.columns):
+        fill_value = None if frame[name].dtype == object else np.nan
+        incomplete[name] = frame[name].where(~hidden[:, position], fill_value)
+    return incomplete, hidden
 
 
 def cell_errors(filled: pd.DataFrame, truth: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """Of every cell: squared error of a number, 1 for a wrong word and 0 for the right one."""
-    found = {}
+    """The squared error of each number, and 1 for each wrong category, by column."""
+    errors = {}
     for name in truth.columns:
         if truth[name].dtype == object:
             wrong = filled[name].to_numpy(object) != truth[name].to_numpy(object)
-            found[name] = wrong.astype(np.float64)
+            errors[name] = wrong.astype(np.float64)
         else:
-            found[name] = (filled[name].to_numpy(np.float64) - truth[name].to_numpy()) ** 2
-    return found
+            errors[name] = (filled[name].to_numpy(np.float64) - truth[name].to_numpy()) ** 2
+    return errors
 
 
 class Coding(NamedTuple):
-    """A table as numbers alone, and back: numbers standardised, words as indicators or ranks.
+    """A table as numbers, and back: standardised numbers, and indicators or ranks of categories.
 
-    An indicator is 1 / sqrt(2), so that two words are as far apart as numbers one standard
-    deviation from each other. The word read back is that of the largest indicator. `full` or not:
-    IterativeImputer, given all indicators of a missing word, learns each from the means that stand
-    in for the others, which with it add up to a constant, and so leaves all at their means.
+    An indicator is 1 / sqrt(2), so that two categories are as far apart as numbers that differ by
+    one standard deviation. The largest indicator gives the decoded category. `full` keeps all
+    indicators. IterativeImputer needs one fewer: all of them add up to a constant, so it would
+    leave a missing category at the means.
     """
 
     columns: tuple[tuple[str, tuple[float, float] | list[str]], ...]
@@ -111,14 +111,14 @@ class Coding(NamedTuple):
 
     @classmethod
     def of(cls, frame: pd.DataFrame, *, ordinal: bool = False, full: bool = True) -> "Coding":
-        """From what is known of the rows."""
-        words, columns = words_of(frame), []
+        """The coding of a frame, learned from values that are not missing."""
+        categorical, columns = categorical_columns(frame), []
         for name in frame.columns:
-            if name in words:
-                known = frame[name].dropna()
-                often = known.mode()[0]
-                last = [] if ordinal else [often]
-                columns.append((name, [*sorted(set(known) - set(last)), *last]))
+            if name in categorical:
+                observed = frame[name].dropna()
+                most_frequent = observed.mode()[0]
+                last = [] if ordinal else [most_frequent]
+                columns.append((name, [*sorted(set(observed) - set(last)), *last]))
             else:
                 columns.append((name, (frame[name].mean(), frame[name].std() or 1.0)))
         return cls(tuple(columns), ordinal, full)
@@ -126,93 +126,95 @@ class Coding(NamedTuple):
     def encode(self, frame: pd.DataFrame) -> NDArray[np.float64]:
         """(n, features), NaN where missing."""
         parts = []
-        for name, known in self.columns:
-            if isinstance(known, tuple):
-                parts.append(((frame[name] - known[0]) / known[1]).to_numpy()[:, None])
+        for name, coding in self.columns:
+            if isinstance(coding, tuple):
+                parts.append(((frame[name] - coding[0]) / coding[1]).to_numpy()[:, None])
                 continue
-            at = frame[name].map({level: i for i, level in enumerate(known)}).to_numpy(float)
-            missing = np.isnan(at)
+            ranks = (
+                frame[name].map({category: i for i, category in enumerate(coding)}).to_numpy(float)
+            )
+            missing = np.isnan(ranks)
             if self.ordinal:
-                parts.append(at[:, None])
+                parts.append(ranks[:, None])
                 continue
-            part = np.eye(len(known))[np.where(missing, 0, at).astype(int)] / np.sqrt(2)
+            part = np.eye(len(coding))[np.where(missing, 0, ranks).astype(int)] / np.sqrt(2)
             part[missing] = np.nan
             parts.append(part if self.full else part[:, :-1])
         return np.concatenate(parts, axis=1)
 
     def decode(self, values: NDArray[np.float64]) -> pd.DataFrame:
         """The table from its (n, features)."""
-        found, start = {}, 0
-        for name, known in self.columns:
-            if isinstance(known, tuple):
-                found[name] = pd.Series(values[:, start] * known[1] + known[0])
+        columns, start = {}, 0
+        for name, coding in self.columns:
+            if isinstance(coding, tuple):
+                columns[name] = pd.Series(values[:, start] * coding[1] + coding[0])
                 start += 1
                 continue
-            width = 1 if self.ordinal else len(known) - (not self.full)
+            width = 1 if self.ordinal else len(coding) - (not self.full)
             part = values[:, start : start + width]
             if not self.full:
                 rest = 1 / np.sqrt(2) - part.sum(axis=1, keepdims=True)
                 part = np.concatenate([part, rest], axis=1)
-            at = np.rint(part[:, 0]) if self.ordinal else part.argmax(axis=1)
-            at = np.clip(at, 0, len(known) - 1).astype(int)
-            found[name] = pd.Series(np.asarray(known, object)[at])
+            ranks = np.rint(part[:, 0]) if self.ordinal else part.argmax(axis=1)
+            ranks = np.clip(ranks, 0, len(coding) - 1).astype(int)
+            columns[name] = pd.Series(np.asarray(coding, object)[ranks])
             start += width
-        return pd.DataFrame(found)
+        return pd.DataFrame(columns)
 
 
-def by_columns(gappy: pd.DataFrame) -> pd.DataFrame:
-    """SimpleImputer: the mean of numbers, the most frequent word."""
-    filled, words = gappy.copy(), words_of(gappy)
-    numbers = [name for name in gappy.columns if name not in words]
-    filled[numbers] = SimpleImputer().fit_transform(gappy[numbers])
-    often = SimpleImputer(strategy="most_frequent", missing_values=None)
-    filled[words] = often.fit_transform(gappy[words])
+def by_columns(incomplete: pd.DataFrame) -> pd.DataFrame:
+    """The table imputed by SimpleImputer: means, and the most frequent categories."""
+    filled, categorical = incomplete.copy(), categorical_columns(incomplete)
+    numbers = [name for name in incomplete.columns if name not in categorical]
+    filled[numbers] = SimpleImputer().fit_transform(incomplete[numbers])
+    most_frequent = SimpleImputer(strategy="most_frequent", missing_values=None)
+    filled[categorical] = most_frequent.fit_transform(incomplete[categorical])
     return filled
 
 
-def by_numbers(imputer: Any, gappy: pd.DataFrame, **coded: bool) -> pd.DataFrame:
-    """An imputer of numbers, on the coded table."""
-    coding = Coding.of(gappy, **coded)
-    return coding.decode(imputer.fit_transform(coding.encode(gappy)))
+def by_numbers(imputer: Any, incomplete: pd.DataFrame, **coded: bool) -> pd.DataFrame:
+    """The table imputed by a numeric imputer on its coded form."""
+    coding = Coding.of(incomplete, **coded)
+    return coding.decode(imputer.fit_transform(coding.encode(incomplete)))
 
 
-def by_isthmus(gappy: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The defaults."""
+def by_isthmus(incomplete: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The table imputed by an Autoencoder with its defaults."""
     from isthmus import Autoencoder
 
-    filled: pd.DataFrame = Autoencoder(random_state=seed).fit(gappy).impute(gappy)
+    filled: pd.DataFrame = Autoencoder(random_state=seed).fit(incomplete).impute(incomplete)
     return filled
 
 
 def methods(seed: int) -> dict[str, Callable[[pd.DataFrame], pd.DataFrame]]:
-    """What fills in a table, by its name; the first is what the others are measured by."""
+    """The imputation methods by name; errors are relative to the first."""
     return {
         "simple": by_columns,
-        "isthmus": lambda gappy: by_isthmus(gappy, seed),
-        "iterative": lambda gappy: by_numbers(
-            IterativeImputer(random_state=seed), gappy, full=False
+        "isthmus": lambda incomplete: by_isthmus(incomplete, seed),
+        "iterative": lambda incomplete: by_numbers(
+            IterativeImputer(random_state=seed), incomplete, full=False
         ),
-        "iterative, ranks": lambda gappy: by_numbers(
-            IterativeImputer(random_state=seed), gappy, ordinal=True
+        "iterative, ranks": lambda incomplete: by_numbers(
+            IterativeImputer(random_state=seed), incomplete, ordinal=True
         ),
-        "knn": lambda gappy: by_numbers(KNNImputer(n_neighbors=NEIGHBOURS), gappy),
+        "knn": lambda incomplete: by_numbers(KNNImputer(n_neighbors=NEIGHBOURS), incomplete),
     }
 
 
 Errors = dict[str, dict[str, NDArray[np.float64]]]
-"""The errors of hidden cells by method and column."""
+"""The errors of hidden values by method and column."""
 
 
 def errors_of(frame: pd.DataFrame, share: float, seed: int) -> tuple[Errors, dict[str, float]]:
-    """The errors of the hidden cells, and the seconds of each method."""
-    gappy, hidden = with_gaps(frame, share, seed)
+    """The errors of the hidden values, and the seconds of each method."""
+    incomplete, hidden = with_hidden(frame, share, seed)
     errors: Errors = {}
     seconds = {}
     for method, fill in methods(seed).items():
         began = time.perf_counter()
-        every = cell_errors(fill(gappy), frame)
+        all_errors = cell_errors(fill(incomplete), frame)
         seconds[method] = time.perf_counter() - began
         errors[method] = {
-            name: cells[hidden[:, at]] for at, (name, cells) in enumerate(every.items())
+            name: values[hidden[:, i]] for i, (name, values) in enumerate(all_errors.items())
         }
     return errors, seconds

@@ -1,11 +1,12 @@
-"""What comes back of whole mixed tables, by a likelihood a column, by squares, and by PCA?
+"""How well are mixed tables reconstructed with one likelihood per column, with squares, and by PCA?
 
-    python benchmarks/quality/mixed_tables.py [--sets adult,penguins] [--components 2,4,8] [--no-record]
+    python benchmarks/quality/mixed_tables.py [--sets adult,penguins] [--components 2,4,8]
+        [--no-record]
 
-Adult: 6000 rows of the training file are learned and 3000 of the test file rebuilt; penguins: 70 %
-and 30 %. Error: the mean over columns of the library's squared error of standardised features, of
-which each column has variance 1 in all, so that 1 knows nothing. PCA has the same features and the
-same rows, gaps filled with means. Levels: the share of known words that come back right.
+Adult: 6000 training rows and 3000 rows of its test file. Penguins: 70 % and 30 %. Error: the mean
+over columns of the squared error of standardised features. Each column has a total variance of 1,
+so the error of a constant is 1. PCA has the same features and rows, with means for missing values.
+Categories: the share of categories that are reconstructed exactly.
 """
 
 import argparse
@@ -21,56 +22,56 @@ from numpy.typing import NDArray
 sys.path.append(str(Path(__file__).parents[1]))
 
 from common import data_folder, record, table
-from mixed import adult, drawn, penguins, words_of
+from mixed import adult, categorical_columns, drawn, penguins
 
-LEARNED, JUDGED = 6000, 3000
+TRAINING_ROWS, TEST_ROWS = 6000, 3000
 
 
 def divided(name: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Rows to learn from and rows to judge by; None where the set is not there."""
+    """Training rows and test rows; None if the set is missing."""
     folder = data_folder(name)
     if folder is None:
         return None
     if name == "adult":
-        learned, test = drawn(name, LEARNED), adult(folder, "test")
-        order = np.random.default_rng(0).permutation(len(test))[:JUDGED]
-        assert learned is not None
-        return learned, test.iloc[order].reset_index(drop=True)
+        train_rows, test = drawn(name, TRAINING_ROWS), adult(folder, "test")
+        order = np.random.default_rng(0).permutation(len(test))[:TEST_ROWS]
+        assert train_rows is not None
+        return train_rows, test.iloc[order].reset_index(drop=True)
     frame = penguins(folder)
     order = np.random.default_rng(0).permutation(len(frame))
     parts = np.split(order, [round(0.7 * len(frame))])
-    learned, test = (frame.iloc[part].reset_index(drop=True) for part in parts)
-    return learned, test
+    train_rows, test = (frame.iloc[part].reset_index(drop=True) for part in parts)
+    return train_rows, test
 
 
-def errors(rows: NDArray[Any], rebuilt: NDArray[Any], sums: Any) -> float:
-    """The mean over columns of the mean over what is known of each."""
-    return float(np.nanmean(sums((rows - rebuilt) ** 2), axis=0).mean())
+def errors(rows: NDArray[Any], reconstructed: NDArray[Any], sums: Any) -> float:
+    """The mean over columns of the mean over each column's observed values."""
+    return float(np.nanmean(sums((rows - reconstructed) ** 2), axis=0).mean())
 
 
-def right(rebuilt: pd.DataFrame, truth: pd.DataFrame) -> float:
-    """The share of known words that come back right."""
-    words = words_of(truth)
-    known = truth[words].notna().to_numpy()
-    same = rebuilt[words].to_numpy(object) == truth[words].to_numpy(object)
-    return float(same[known].mean())
+def right(reconstructed: pd.DataFrame, truth: pd.DataFrame) -> float:
+    """The share of observed categories that are reconstructed exactly."""
+    names = categorical_columns(truth)
+    observed = truth[names].notna().to_numpy()
+    same = reconstructed[names].to_numpy(object) == truth[names].to_numpy(object)
+    return float(same[observed].mean())
 
 
-def measure(name: str, learned: pd.DataFrame, test: pd.DataFrame, size: int) -> dict[str, Any]:
+def measure(name: str, train_rows: pd.DataFrame, test: pd.DataFrame, size: int) -> dict[str, Any]:
     """One line of the table."""
     from isthmus import Autoencoder
 
-    line: dict[str, Any] = {"set": name, "numbers": size}
+    line: dict[str, Any] = {"set": name, "components": size}
     for loss in ("auto", "squared"):
         began = time.perf_counter()
-        model = Autoencoder(size, loss=loss, random_state=0).fit(learned)
+        model = Autoencoder(size, loss=loss, random_state=0).fit(train_rows)
         line[f"{loss} s"] = time.perf_counter() - began
         pairs = list(model.model_.measured_batches(opened(model, test)))
-        x, rebuilt = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        line[f"{loss} error"] = errors(x, rebuilt, model.preparation_.column_sums)
-        line[f"{loss} levels"] = right(model.reconstruct(test), test)
+        x, reconstructed = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        line[f"{loss} error"] = errors(x, reconstructed, model.preparation_.column_sums)
+        line[f"{loss} categories"] = right(model.reconstruct(test), test)
         line[f"{loss} epoch"] = model.best_epoch_
-    line |= by_pca(model, learned, test, size)
+    line |= by_pca(model, train_rows, test, size)
     return line
 
 
@@ -81,35 +82,38 @@ def opened(model: Any, frame: pd.DataFrame) -> Any:
     return model.model_.open_rows(open_source(frame))
 
 
-def by_pca(model: Any, learned: pd.DataFrame, test: pd.DataFrame, size: int) -> dict[str, Any]:
-    """The same of PCA, on the features of a fitted model's rows."""
+def by_pca(model: Any, train_rows: pd.DataFrame, test: pd.DataFrame, size: int) -> dict[str, Any]:
+    """The figures of PCA on the features that a fitted model has prepared."""
     from sklearn.decomposition import PCA
 
     prepared = model.preparation_
     train, x = (
         np.concatenate(
-            [prepared.to_error_units(part) for _, part in opened(model, frame).in_order()]
+            [prepared.to_error_units(part) for _, part in opened(model, rows).in_order()]
         )
-        for frame in (learned, test)
+        for rows in (train_rows, test)
     )
     mean = np.nanmean(train, axis=0)
     pca = PCA(size).fit(np.where(np.isnan(train), mean, train))
-    rebuilt = pca.inverse_transform(pca.transform(np.where(np.isnan(x), mean, x)))
-    values = prepared.from_error_units(rebuilt)
+    reconstructed = pca.inverse_transform(pca.transform(np.where(np.isnan(x), mean, x)))
+    values = prepared.from_error_units(reconstructed)
     columns = prepared.schema.columns
-    back = pd.DataFrame(
+    frame = pd.DataFrame(
         {
-            name: np.asarray(column.categories, object)[values[:, at].astype(int)]
+            name: np.asarray(column.categories, object)[values[:, i].astype(int)]
             if column.role == "categorical"
-            else values[:, at]
-            for at, (name, column) in enumerate(zip(learned.columns, columns, strict=True))
+            else values[:, i]
+            for i, (name, column) in enumerate(zip(train_rows.columns, columns, strict=True))
         }
     )
-    return {"pca error": errors(x, rebuilt, prepared.column_sums), "pca levels": right(back, test)}
+    return {
+        "pca error": errors(x, reconstructed, prepared.column_sums),
+        "pca categories": right(frame, test),
+    }
 
 
 def main() -> int:
-    """Every set at every size."""
+    """Measure every set at every size and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sets", default="adult,penguins")
     parser.add_argument("--components", default="2,4,8")

@@ -1,10 +1,10 @@
-"""How well does each kind rebuild MNIST from 30 numbers, beside PCA, and how fast?
+"""How well does each kind reconstruct MNIST from 30 numbers, compared with PCA, and how fast?
 
     python benchmarks/quality/mnist.py [--kinds pca,vanilla,...] [--no-record]
 
-Metric: squared error an image, summed over the 784 pixels in [0, 1], mean over the 10,000 test
-images (Hinton and Salakhutdinov 2006; they print 13.87 for PCA-30). Every kind runs with its
-defaults, except multilayer, which takes the layers of that paper, and each in its own process.
+Metric: squared error per image, summed over the 784 pixels in [0, 1], as the mean over the 10,000
+test images (Hinton and Salakhutdinov 2006, who report 13.87 for PCA-30). Every kind runs with its
+defaults in its own process. Only multilayer differs: it has the layers of that paper.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def read_images(path: Path) -> Images:
 
 
 def pca(train: Images, test: Images) -> dict[str, Any]:
-    """scikit-learn's PCA: the figure that proves the metric is 13.866."""
+    """The figures of scikit-learn's PCA; a test error of 13.866 proves the metric."""
     rows, new = (images.reshape(len(images), -1) / 255 for images in (train, test))
     began = time.perf_counter()
     model = PCA(N_COMPONENTS, svd_solver="covariance_eigh").fit(rows)
@@ -48,7 +48,7 @@ def pca(train: Images, test: Images) -> dict[str, Any]:
 
 
 def autoencoder(kind: str, train: Images, test: Images) -> dict[str, Any]:
-    """One kind of autoencoder, fitted on rows of pixels; on images where it is convolutional."""
+    """The figures of one kind, fitted on rows of pixels, or on images if it is convolutional."""
     from isthmus import Autoencoder, kinds
 
     spec = kinds.Multilayer(hidden=(1000, 500, 250)) if kind == "multilayer" else kind
@@ -74,7 +74,7 @@ def _summed(difference: NDArray[np.float64]) -> float:
 
 
 def run(kind: str, folder: Path) -> dict[str, Any]:
-    """One row of the table, in a fresh process."""
+    """One row of the table, in a new process."""
     paths = [folder / f"{part}-images-idx3-ubyte.gz" for part in ("train", "t10k")]
     train, test = map(read_images, paths)
     return pca(train, test) if kind == "pca" else autoencoder(kind, train, test)

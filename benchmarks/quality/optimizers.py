@@ -3,10 +3,11 @@
     python benchmarks/quality/optimizers.py [--gradients 2400] [--optimizers adamw,kfac,...]
         [--with weight_decay=0.001,damping=0.1] [--no-record]
 
-The digits of scikit-learn, 64-100-50-25-6, a random start without a linear path, logistic and SiLU
-units: the plain deep network that first-order methods leave on a plateau. Each optimizer trains for
-as many evaluations of the gradient, at its default rate, a third and three times of it. Errors:
-squared, an image, summed over its pixels in [0, 1]; a fifth of the images are kept for testing.
+The data are scikit-learn's digits. The network is 64-100-50-25-6 with a random start, without a
+linear path, and with logistic or SiLU units: a deep network that first-order methods leave on a
+plateau. Each optimizer trains for an equal number of gradients at its default rate, at a third and
+at three times of it. Errors: squared, per image, summed over its pixels in [0, 1]. A fifth of the
+images is for testing.
 """
 
 import argparse
@@ -38,9 +39,9 @@ def split() -> tuple[Rows, Rows]:
     return rows[order[len(rows) // 5 :]], rows[order[: len(rows) // 5]]
 
 
-def error(rebuilt: Rows, rows: Rows) -> float:
-    """Squared error an image."""
-    return float(((rebuilt - rows) ** 2).sum(axis=1).mean())
+def error(reconstruction: Rows, rows: Rows) -> float:
+    """Squared error per image."""
+    return float(((reconstruction - rows) ** 2).sum(axis=1).mean())
 
 
 def measure(
@@ -107,9 +108,9 @@ def main() -> int:
         for name in chosen.optimizers.split(","):
             for factor in FACTORS:
                 if name == "kfac" and factor > 1:
-                    continue  # its rate is a share of the step its model asks for
-                asked = (activation, chosen.gradients, settings)
-                results.append(measure(name, factor, *asked, train, test))
+                    continue  # its rate is a share of the step of its quadratic model
+                settings_of_run = (activation, chosen.gradients, settings)
+                results.append(measure(name, factor, *settings_of_run, train, test))
                 print(results[-1], file=sys.stderr, flush=True)
     print(table(results))
     if not chosen.no_record:

@@ -1,12 +1,13 @@
-"""How well are the odd moments of a recording told from the others, beside PCA on windows?
+"""How well are the outliers of a recording detected, compared with PCA on windows?
 
     python benchmarks/quality/outlier_timesteps.py [--no-record]
 
-omi-1: 19 metrics of a server, 8640 moments without an anomaly to learn from and 4320 to judge, of
-which 441 are labelled odd. Windows of several lengths, half or a quarter of one apart. PCA keeps
-90 % of the variance of windows of standardised metrics; the score of a moment is its squared error,
-averaged over its windows, for both. Moment by moment, with no adjustment to whole anomalies.
-"Itself" learns from the very moments that it judges, odd ones among them.
+omi-1 has 19 metrics of a server: 8640 timesteps without an anomaly for training, and 4320 for
+testing, of which 441 are labelled as outliers. Windows of several lengths start half or a quarter
+of a length apart. PCA keeps 90 % of the variance of windows of standardised metrics. The score of a
+timestep is its squared error, averaged over its windows, for both methods. Each timestep counts by
+itself, without an adjustment to whole anomalies. "Itself" trains on the timesteps that it scores,
+outliers included.
 """
 
 import argparse
@@ -28,7 +29,7 @@ VARIANCE = 0.9
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The moments to learn from, those to judge, and which of these are odd."""
+    """Training timesteps, test timesteps, and the labels of the latter."""
     train, test = (
         np.loadtxt(folder / f"omi-1_{part}.csv", delimiter=",", skiprows=1)
         for part in ("train", "test")
@@ -37,23 +38,25 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def pca(train: np.ndarray, test: np.ndarray, length: int, hop: int) -> np.ndarray:
-    """The error of each moment by PCA on windows."""
+    """The error of each timestep by PCA on windows."""
     from isthmus import data
 
     spread = train.std(axis=0)
     scaled = [
         (rows - train.mean(axis=0)) / np.where(spread > 0, spread, 1) for rows in (train, test)
     ]
-    learned, judged = (data.windows(rows, length=length, hop=hop) for rows in scaled)
-    known, new = (source.read(np.arange(len(source))) for source in (learned, judged))
-    model = PCA(VARIANCE).fit(known.reshape(len(known), -1))
-    flat = new.reshape(len(new), -1)
-    rebuilt = model.inverse_transform(model.transform(flat)).reshape(new.shape)
-    return np.asarray(judged.join((new - rebuilt) ** 2)[0].mean(axis=1))
+    train_windows, test_windows = (data.windows(rows, length=length, hop=hop) for rows in scaled)
+    train_values, test_values = (
+        source.read(np.arange(len(source))) for source in (train_windows, test_windows)
+    )
+    model = PCA(VARIANCE).fit(train_values.reshape(len(train_values), -1))
+    flat = test_values.reshape(len(test_values), -1)
+    reconstructed = model.inverse_transform(model.transform(flat)).reshape(test_values.shape)
+    return np.asarray(test_windows.join((test_values - reconstructed) ** 2)[0].mean(axis=1))
 
 
 def ours(train: np.ndarray, test: np.ndarray, length: int, hop: int, *, robust: bool) -> np.ndarray:
-    """The score of each moment by OutlierDetector with its defaults, but for `robust`."""
+    """The score of each timestep by OutlierDetector, with defaults except for `robust`."""
     from isthmus import OutlierDetector, data
 
     detector = OutlierDetector(robust=robust).fit(data.windows(train, length=length, hop=hop))
@@ -69,7 +72,7 @@ def main() -> int:
     if folder is None:
         print("omi-1: not found; set ISTHMUS_DATA", file=sys.stderr)
         return 2
-    train, test, odd = read(folder)
+    train, test, labels = read(folder)
     results = []
     for length, hop in WINDOWS:
         line: dict[str, Any] = {"window": length, "hop": hop}
@@ -82,10 +85,10 @@ def main() -> int:
         }
         for name, score in methods.items():
             began = time.perf_counter()
-            found = score()
+            scores = score()
             line[f"{name} seconds"] = round(time.perf_counter() - began, 1)
-            line[f"{name} AUROC"] = 100 * float(roc_auc_score(odd, found))
-            line[f"{name} AP"] = 100 * float(average_precision_score(odd, found))
+            line[f"{name} AUROC"] = 100 * float(roc_auc_score(labels, scores))
+            line[f"{name} AP"] = 100 * float(average_precision_score(labels, scores))
         results.append(line)
         print(line, file=sys.stderr, flush=True)
     print(table(results))

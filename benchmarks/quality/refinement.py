@@ -1,10 +1,10 @@
-"""What do refined codes gain over the encoder's own, and what do they cost?
+"""How much do refined codes gain over the encoder's own, and what do they cost?
 
     python benchmarks/quality/refinement.py [--sets iris,...] [--components 2,8,32] [--no-record]
 
-The sets and the split of `benchmarks/quality/defaults.py`. One fit with defaults for each set and size; its
-codes are then refined in 0 to 8 steps (`transform_max_iter`). Error: mean squared, of rows neither
-the fit nor PCA has seen, over PCA's.
+The sets and the split are those of defaults.py. Each set and size has one fit with defaults, whose
+codes are refined in 0 to 8 steps (`transform_max_iter`). Error: mean squared, of test rows,
+relative to PCA.
 """
 
 import argparse
@@ -24,7 +24,7 @@ STEPS = (0, 1, 2, 4, 8)
 
 
 def measure(name: str, rows: Rows, n_components: int) -> dict[str, Any]:
-    """One line of the table: error over PCA's, and seconds a thousand rows, by steps."""
+    """One line of the table: the error relative to PCA and ms per 1000 rows, by steps."""
     from isthmus import Autoencoder
 
     train, test = divided(rows)
@@ -34,9 +34,9 @@ def measure(name: str, rows: Rows, n_components: int) -> dict[str, Any]:
     for steps in STEPS:
         model.set_params(transform_max_iter=steps)
         began = time.perf_counter()
-        rebuilt = model.reconstruct(test)
+        reconstruction = model.reconstruct(test)
         line[f"ms {steps}"] = 1e6 * (time.perf_counter() - began) / len(test)
-        line[f"{steps} steps"] = float(((test - rebuilt) ** 2).mean()) / theirs
+        line[f"{steps} steps"] = float(((test - reconstruction) ** 2).mean()) / theirs
     return line
 
 

@@ -1,12 +1,12 @@
-"""Signals with defaults: convolutional and multilayer beside PCA at equal code size.
+"""How well do convolutional and multilayer networks reconstruct signals, compared with PCA?
 
     python benchmarks/quality/signals.py [--sets ecg5000,gunpoint,mitbih] [--components 2,8,32]
         [--kinds convolutional,multilayer] [--no-record]
 
-Heartbeats (ECG5000: 500 of 140 samples) and motion curves (GunPoint: 200 of 150) are rows of which
-a fifth is kept from all. MIT-BIH record 100 is one recording of 650,000 samples and two leads; the
-first two thirds are learned, in windows of 128 samples that do not overlap, and windows of the
-last third are what the errors are of. Error: mean squared, in the units of the signals.
+Heartbeats (ECG5000: 500 of 140 samples) and motion curves (GunPoint: 200 of 150) are rows, and a
+fifth of them is for testing. MIT-BIH record 100 is one recording of 650,000 samples and two leads.
+Its first two thirds are for training, in windows of 128 samples that do not overlap. Windows of the
+last third are for testing. Code sizes are equal. Error: mean squared, in the units of the signals.
 """
 
 import argparse
@@ -27,23 +27,23 @@ from common import data_folder, record, table
 from defaults import divided, ecg5000, error_of_pca
 
 Rows = NDArray[np.float64]
-WINDOW = STEP = 128
+WINDOW = HOP = 128
 
 
 class Task(NamedTuple):
-    """What is learned from, as the library takes it, and rows (n, length, channels) for PCA too."""
+    """A source for the fit, and training and test rows (n, length, channels)."""
 
-    learned: Any
+    source: Any
     train: Rows
     test: Rows
 
 
 def rows_of(read: Callable[[Path], Rows]) -> Callable[[Path], Task]:
-    """A task of ready rows (n, time)."""
+    """A function that makes a task of complete rows (n, time)."""
 
     def task(folder: Path) -> Task:
         train, test = divided(read(folder)[:, :, None])
-        return Task(_ready(train), train, test)
+        return Task(_signal_source(train), train, test)
 
     return task
 
@@ -57,18 +57,18 @@ def gunpoint(folder: Path) -> Rows:
 
 
 def mitbih(folder: Path) -> Task:
-    """Record 100 in millivolts, (650000, 2), cut into windows."""
+    """Windows of record 100 in millivolts, (650000, 2)."""
     from isthmus.data import windows
 
     packed = np.fromfile(folder / "100.dat", np.uint8).reshape(-1, 3).astype(np.int32)
     first, second = packed[:, 0] | (packed[:, 1] & 15) << 8, packed[:, 2] | (packed[:, 1] >> 4) << 8
     recording = (np.stack([first, second], axis=1) - 1024) / 200
     cut = len(recording) * 2 // 3
-    learned, kept = (
-        windows(part, length=WINDOW, hop=STEP) for part in (recording[:cut], recording[cut:])
+    train_windows, test_windows = (
+        windows(part, length=WINDOW, hop=HOP) for part in (recording[:cut], recording[cut:])
     )
-    rows = (source.read(np.arange(len(source))) for source in (learned, kept))
-    return Task(learned, *rows)
+    rows = (source.read(np.arange(len(source))) for source in (train_windows, test_windows))
+    return Task(train_windows, *rows)
 
 
 SETS: dict[str, tuple[str, Callable[[Path], Task]]] = {
@@ -78,7 +78,7 @@ SETS: dict[str, tuple[str, Callable[[Path], Task]]] = {
 }
 
 
-def _ready(rows: Rows) -> Any:
+def _signal_source(rows: Rows) -> Any:
     from isthmus.data import array_source
 
     return array_source(rows, layout="signal")
@@ -91,10 +91,12 @@ def compare(name: str, task: Task, n_components: int, kind: str) -> dict[str, An
     flat = [rows.reshape(len(rows), -1) for rows in (task.train, task.test)]
     theirs = error_of_pca(n_components, *flat)
     began = time.perf_counter()
-    model = Autoencoder(n_components, kind=kind, random_state=0).fit(task.learned)
+    model = Autoencoder(n_components, kind=kind, random_state=0).fit(task.source)
     seconds = time.perf_counter() - began
-    rebuilt = model.reconstruct(_ready(task.test))  # window by window, as PCA's
-    ours = float(((task.test - rebuilt) ** 2).mean())
+    reconstruction = model.reconstruct(
+        _signal_source(task.test)
+    )  # each window by itself, as by PCA
+    ours = float(((task.test - reconstruction) ** 2).mean())
     return {
         "set": name,
         "rows": len(task.train),
@@ -123,8 +125,8 @@ def main() -> int:
     settings = list(itertools.product(sizes, kinds))
     results = []
     for name in chosen.sets.split(","):
-        place, read = SETS[name]
-        folder = data_folder(place)
+        folder_name, read = SETS[name]
+        folder = data_folder(folder_name)
         if folder is None:
             print(f"{name}: not found; set ISTHMUS_DATA to the data's folder", file=sys.stderr)
             continue

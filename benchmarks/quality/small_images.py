@@ -1,9 +1,10 @@
 """From which size on do convolutions keep more of images than dense networks?
 
-    python benchmarks/quality/small_images.py [--sets digits,mnist,...] [--sides 8,12,14,16] [--no-record]
+    python benchmarks/quality/small_images.py [--sets digits,mnist,...] [--sides 8,12,14,16]
+        [--no-record]
 
-Images are made smaller by means over boxes; a fifth of them is kept from the fits. Defaults but for
-the kind, a code of 8 numbers: the share of the variance that is kept, and seconds.
+Images are reduced by means over boxes, and a fifth of them is for testing. Both kinds have defaults
+and a code of 8 numbers. The table has the explained variance of test images, and seconds.
 """
 
 import argparse
@@ -50,16 +51,16 @@ SETS = {"mnist": mnist, "olivetti": olivetti, "cifar10": cifar10}
 
 
 def shrunk(images: Images, side: int) -> Images:
-    """The means over boxes, side x side of them."""
+    """The images reduced to side x side pixels by means over boxes."""
     planes = np.moveaxis(images.reshape(*images.shape[:3], -1), 3, 1).astype(np.float32)
-    made = [
+    reduced = [
         [
             np.asarray(Image.fromarray(plane).resize((side, side), Image.Resampling.BOX))
-            for plane in one
+            for plane in channels
         ]
-        for one in planes
+        for channels in planes
     ]
-    return np.moveaxis(np.array(made, np.float64), 1, 3).squeeze()
+    return np.moveaxis(np.array(reduced, np.float64), 1, 3).squeeze()
 
 
 def compare(name: str, images: Images) -> dict[str, Any]:

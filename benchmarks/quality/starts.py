@@ -1,11 +1,11 @@
-"""Where should the weights of a network without a linear path start?
+"""Which initial weights are best for a network without a linear path?
 
     python benchmarks/quality/starts.py [--sets digits,...] [--starts random,lsuv,autoencoder]
         [--depths 2,5] [--activations silu,relu,tanh,sigmoid] [--no-record]
 
-Plain networks (`skip=False`) of two and of five hidden layers around a code of 4, four activations,
-everything else by default, codes as the encoder gives them. Error: mean squared, of a fifth of the
-rows that no fit has seen, over PCA's; the table shows geometric means over the sets.
+Plain networks (`skip=False`) with two and five hidden layers around a code of 4, and four
+activations. Everything else is default, and codes are not refined. Error: mean squared, of the test
+rows (a fifth), relative to PCA. The table shows geometric means over the sets.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ACTIVATIONS = ("silu", "relu", "tanh", "sigmoid")
 
 
 def measure(rows: Rows, start: str, depth: int, activation: str) -> dict[str, float]:
-    """The error on new rows over PCA's, and the seconds it took."""
+    """The error of test rows relative to PCA, and the seconds of the fit."""
     from isthmus import Autoencoder, kinds
 
     train, test = divided(rows)
@@ -53,14 +53,16 @@ def main() -> int:
     parser.add_argument("--activations", default=",".join(ACTIVATIONS))
     parser.add_argument("--no-record", action="store_true")
     chosen = parser.parse_args()
-    found = {name: load(name) for name in chosen.sets.split(",")}
-    sets = {name: rows for name, rows in found.items() if rows is not None}
-    for name in found.keys() - sets.keys():
+    loaded = {name: load(name) for name in chosen.sets.split(",")}
+    sets = {name: rows for name, rows in loaded.items() if rows is not None}
+    for name in loaded.keys() - sets.keys():
         print(f"{name}: not found; set ISTHMUS_DATA", file=sys.stderr)
     results: list[dict[str, Any]] = []
     depths = map(int, chosen.depths.split(","))
-    ways = itertools.product(depths, chosen.activations.split(","), chosen.starts.split(","))
-    for depth, activation, start in ways:
+    combinations = itertools.product(
+        depths, chosen.activations.split(","), chosen.starts.split(",")
+    )
+    for depth, activation, start in combinations:
         figures = [measure(rows, start, depth, activation) for rows in sets.values()]
         results.append(
             {
