@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from isthmus.training.engines.base import Steps
+from isthmus.training.engines.base import StepBatch
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -39,14 +39,14 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def apart() -> Callable[[Steps], Iterator[Steps]]:
+def apart() -> Callable[[StepBatch], Iterator[StepBatch]]:
     """apart(steps) gives each step by itself, as steps again."""
 
-    def each(steps: Steps) -> Iterator[Steps]:
+    def each(steps: StepBatch) -> Iterator[StepBatch]:
         start, steps = 0, steps.gathered()
         for size, rate, seed in zip(steps.sizes, steps.rates, steps.seeds, strict=True):
             part = slice(start, start + size)
-            yield Steps(steps.rows[part], steps.weight[part], [size], [rate], [seed])
+            yield StepBatch(steps.rows[part], steps.weight[part], [size], [rate], [seed])
             start += size
 
     return each

@@ -37,8 +37,6 @@ from isthmus.types import Array, Facts, Index, shuffled_batches
 
 CHECK_EVERY_ON_GPU = 50
 
-PINNED = "the checkpoint was written in this precision"
-
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
 
 
@@ -326,13 +324,8 @@ def enough_epochs(optimizer: OptimizerSpec, rows: int, batch_size: int) -> defau
 def _first_precision(
     settings: FitSettings, rows: int, preparation: Preparation, device: torch.device
 ) -> defaults.Choice[str]:
-    """The precision of a resumed checkpoint, or the one that suits the rows."""
-    is_set = precision_from_environment(PRECISIONS) is not None
-    if settings.resume and settings.checkpoint is not None and not is_set:
-        pinned = saved_fingerprint(settings.checkpoint).get("precision")
-        if pinned in DTYPES:
-            return defaults.Choice(str(pinned), PINNED)
-    return defaults.choose_first_precision(rows * preparation.facts.n_features, device)
+    choice = defaults.choose_first_precision(rows * preparation.facts.n_features, device)
+    return _pinned(settings, choice)
 
 
 def _precision(
@@ -343,9 +336,22 @@ def _precision(
     if first.value == "float32" and optimizer.COMPARES_LOSSES:
         reason = "the optimizer compares losses, which needs single precision at least"
         return defaults.Choice("float32", reason)
-    if parts.settings.resume and first.reason == PINNED:
-        return first
-    return defaults.choose_precision(first, network, batch_size, parts.device)
+    choice = defaults.choose_precision(first, network, batch_size, parts.device)
+    return _pinned(parts.settings, choice)
+
+
+def _pinned(settings: FitSettings, choice: defaults.Choice[str]) -> defaults.Choice[str]:
+    """The precision of the checkpoint to resume, since a measurement may differ; else the choice.
+
+    An environment variable that is set counts more.
+    """
+    is_set = precision_from_environment(PRECISIONS) is not None
+    if not settings.resume or settings.checkpoint is None or is_set:
+        return choice
+    precision = saved_fingerprint(settings.checkpoint).get("precision")
+    if precision not in DTYPES or precision == choice.value:
+        return choice
+    return defaults.Choice(str(precision), "the checkpoint was written in this precision")
 
 
 def resolve_patience(
