@@ -7,7 +7,8 @@ import torch
 from isthmus import Autoencoder
 from isthmus.data import Schema
 from isthmus.errors import ArtifactError
-from isthmus.estimator import defaults
+from isthmus.estimator import defaults, resolve
+from isthmus.estimator.settings import FitSettings
 from isthmus.kinds import Convolutional, Multilayer, Vanilla
 from isthmus.runtime.precision import Probe
 from isthmus.types import Facts
@@ -202,3 +203,15 @@ def test_where_weights_start_depends_on_the_linear_path_and_the_depth(rng, kind,
     rows = rng.normal(size=(60, 10))
     settings = {"max_epochs": 0, "validation_fraction": 0, "random_state": 0}
     assert Autoencoder(2, kind=kind, **settings).fit(rows).facts_["pretraining"] == start
+
+
+@pytest.mark.parametrize(
+    ("kind", "device"),
+    [(Multilayer(hidden=(16,)), "cpu"), (Multilayer(hidden=(2000, 2000)), "cuda")],
+)
+def test_small_dense_networks_stay_on_the_processor(kind, device):
+    before, facts = torch.get_rng_state(), Facts(shape=(10,))
+    settings = FitSettings.of(Autoencoder(2, kind=kind).get_params(deep=False), resume=False)
+    gpu = torch.device("cuda")
+    assert resolve._choose_device(gpu, settings, kind, facts, rows=60).value == device
+    assert torch.equal(torch.get_rng_state(), before)

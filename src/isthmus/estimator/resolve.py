@@ -20,12 +20,13 @@ from isthmus.estimator.defaults import Decisions
 from isthmus.estimator.pca_fallback import is_evidence
 from isthmus.estimator.settings import AUTO, FULL, FitSettings
 from isthmus.estimator.split import TrainValidationSplit, count_distinct_rows, mean_row, split_rows
-from isthmus.kinds import KINDS, CodeNetwork, Kind
+from isthmus.kinds import KINDS, CodeNetwork, DenseForm, Kind
 from isthmus.losses import LOSSES, PENALTIES, Objective, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PCA, PRETRAININGS, Pretraining, Random
 from isthmus.runtime.device import PRECISIONS, resolve_device
 from isthmus.runtime.precision import precision_from_environment
+from isthmus.runtime.threads import is_small
 from isthmus.spec import is_bool, resolve
 from isthmus.training.checkpoint import saved_fingerprint
 from isthmus.training.diagnostics.monitor import Monitor
@@ -121,7 +122,7 @@ def resolve_fit(
     The order matters: each part may depend on those before it.
     """
     decisions = Decisions()
-    device = _resolve_device(settings, decisions)
+    device = resolve_device(settings.device)
     split = split_rows(settings, source, weight, validation_source)
     if settings.validation_fraction == AUTO:
         decisions.add("validation_rows", len(split.validation), split.reason)
@@ -133,6 +134,10 @@ def resolve_fit(
     if split.validation_source is not None:
         check_rows(split.validation_source, at_least=1, allow_missing=preparation.allow_missing)
         check_any_value(split.validation_source)
+    if settings.device == AUTO:
+        rows = len(split.train)
+        choice = _choose_device(device, settings, kind, preparation.facts, rows)
+        device = torch.device(decisions.choose("device", choice))
     precision = settings.precision
     if precision == AUTO:
         precision = _first_precision(settings, len(split.train), preparation, device).value
@@ -186,12 +191,28 @@ def resolve_training(parts: ResolvedFit, network: CodeNetwork) -> ResolvedTraini
     )
 
 
-def _resolve_device(settings: FitSettings, decisions: Decisions) -> torch.device:
-    device = resolve_device(settings.device)
-    if settings.device == AUTO:
-        reason = "PyTorch finds a GPU" if device.type == "cuda" else "PyTorch finds no CUDA GPU"
-        decisions.add("device", str(device), reason)
-    return device
+def _choose_device(
+    device: torch.device, settings: FitSettings, kind: Kind, facts: Facts, rows: int
+) -> defaults.Choice[str]:
+    """The GPU if there is one, but the processor for small dense networks."""
+    if device.type != "cuda":
+        return defaults.Choice(str(device), "PyTorch finds no CUDA GPU")
+    if _is_small_dense(settings, kind, facts, rows):
+        reason = "one processor thread takes the steps of so small a dense network as fast as a GPU"
+        return defaults.Choice("cpu", reason)
+    return defaults.Choice(str(device), "PyTorch finds a GPU")
+
+
+def _is_small_dense(settings: FitSettings, kind: Kind, facts: Facts, rows: int) -> bool:
+    """Whether a network would be dense and small enough for the fast engines of a processor."""
+    size = settings.n_components or min(defaults.MOST_COMPONENTS, facts.n_features)
+    with torch.random.fork_rng(devices=[]):
+        network = kind.resolved(facts, size).build(facts, size)
+    batch = defaults.choose_batch_size(rows).value
+    if settings.batch_size is not None:
+        batch = rows if settings.batch_size == FULL else int(settings.batch_size)
+    work = batch * network.multiply_adds
+    return DenseForm.of(network) is not None and is_small(work, torch.device("cpu"))
 
 
 def resolve_loss_and_preparation(
