@@ -91,9 +91,9 @@ class Bf16Adam:
 def functions() -> tuple[Any, Any]:
     """The kernel's functions that return the scratch size, and that update weights."""
     kernel: Any = library()
-    kernel.pieces_of.restype, kernel.pieces_of.argtypes = c_int64, [c_int64]
-    kernel.move_lowered.restype, kernel.move_lowered.argtypes = None, MOVE_ARGUMENTS
-    return kernel.pieces_of, kernel.move_lowered
+    kernel.n_pieces.restype, kernel.n_pieces.argtypes = c_int64, [c_int64]
+    kernel.bf16_adam_step.restype, kernel.bf16_adam_step.argtypes = None, MOVE_ARGUMENTS
+    return kernel.n_pieces, kernel.bf16_adam_step
 
 
 def unsupported(step: ManualStep, plan: Plan) -> str | None:

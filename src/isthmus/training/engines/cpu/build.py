@@ -20,7 +20,7 @@ from isthmus.errors import RequestError
 from isthmus.files import replacing
 from isthmus.runtime.cache import cache_folder, processor_name
 
-SOURCE_NAMES = ("steps.c", "moves.c", "steps.h", "columns.h")
+SOURCE_NAMES = ("steps.c", "bf16_adam.c", "steps.h", "columns.h")
 SOURCES = [Path(__file__).with_name("native") / name for name in SOURCE_NAMES]
 FLAGS = (
     "-O3",

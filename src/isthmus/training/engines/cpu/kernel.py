@@ -195,7 +195,7 @@ def functions(dtype: torch.dtype) -> tuple[Any, Any]:
     """The kernel's functions that return the scratch size, and that take steps."""
     kernel = library()
     assert kernel is not None
-    scratch_size = getattr(kernel, f"room_{DTYPE_NAMES[dtype]}")
+    scratch_size = getattr(kernel, f"scratch_size_{DTYPE_NAMES[dtype]}")
     scratch_size.restype, scratch_size.argtypes = c_int64, [c_void_p, c_int64, c_int64, c_int64]
     run = getattr(kernel, f"steps_{DTYPE_NAMES[dtype]}")
     run.restype, run.argtypes = c_int, STEPS_ARGUMENTS

@@ -1,10 +1,10 @@
-/* Steps of small dense networks: everything from rows to Adam without coming back in between.
+/* Training steps of small dense networks: many steps, from the rows to Adam, in one call.
  *
- * Compiled on the machine it runs on; see compiled.py. In two precisions by the same text.
+ * Compiled on the machine it runs on; see build.py. steps.h is included once per precision.
  */
 
 #ifdef __linux__
-#define _GNU_SOURCE /* of a thread's processors */
+#define _GNU_SOURCE /* for a thread's processors */
 #endif
 
 #include <math.h>
@@ -16,8 +16,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Bytes of a vector register, and rows of a product that are worked on together: as many sums as
- * the registers hold. */
+/* Bytes of a vector register, and rows of a tile of a product: as many as the registers can sum. */
 #ifndef BYTES
 #ifdef __AVX512F__
 #define BYTES 64
@@ -27,11 +26,11 @@
 #endif
 #define TALL (BYTES == 64 ? 12 : 6)
 
-/* Numbers of two vectors in turn: of their first halves, or of their second ones. */
+/* Interleave the first halves (FIRSTS) or the second halves (SECONDS) of two vectors. */
 #ifdef __clang__
-#define MIXED(one, other, ...) __builtin_shufflevector(one, other, __VA_ARGS__)
+#define INTERLEAVED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define MIXED(one, other, ...) __builtin_shuffle(one, other, (Bits){__VA_ARGS__})
+#define INTERLEAVED(a, b, ...) __builtin_shuffle(a, b, (Bits){__VA_ARGS__})
 #endif
 #define FIRSTS_4 0, 4, 1, 5
 #define SECONDS_4 2, 6, 3, 7
@@ -40,37 +39,37 @@
 #define FIRSTS_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define SECONDS_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 
-/* A layer: numbers of slots, and positions of weights, as in layer_table.py. */
+/* A layer: numbers of slots, and offsets of weights, as in layer_table.py. */
 typedef struct {
     int64_t source, target, weight, bias, n_inputs, n_outputs, input_stride, output_stride, adds, act, has_grad;
 } Layer;
 
-/* Settings of a network's losses and its Adam, as in layer_table.py. */
+/* Settings of the loss and of Adam, as in layer_table.py. */
 typedef struct {
-    double clip, decay, share, leak, matrices, fresh1, fresh2, log1, log2, eps;
+    double clip, decay, share, leak, matrices, one_minus_beta1, one_minus_beta2, log_beta1, log_beta2, eps;
 } Settings;
 
-/* A column of a table, or several that are judged alike: its kind, its first feature and how many. */
+/* A column of a table, or adjacent ones with the same loss: kind, first feature, number of features. */
 typedef struct {
     int64_t kind, start, size;
 } Column;
 
 enum { NUMBERS, BOOLEANS, CATEGORIES };
 
-/* How rows are judged whose columns are of several kinds, or of which values are missing. */
+/* The loss of rows with columns of several kinds or with missing values. */
 typedef struct {
     const Column *columns;
     int64_t count, has_categories;
-    int64_t fill_value;     /* the first of the weights that stand in for missing values, or -1 */
-    double min_columns, delta;  /* the smallest number of known columns; the Huber threshold */
-    const void *features; /* (3, D): what each was divided by, its weight, its share of a column */
+    int64_t fill_value;     /* the offset of the learned fill values among the weights, or -1 */
+    double min_columns, delta;  /* the smallest divisor of the mean over columns; the Huber threshold */
+    const void *features; /* (3, D): the divisor of each feature, its weight, its share of a column */
 } Table;
 
-/* Each batch is taken in so many parts, by one thread or by two: sums are the same either way. */
+/* Each batch has PARTS parts, for one thread or for two, so that sums do not depend on the threads. */
 enum { PARTS = 2, SLOTS = 64 };
 
-/* Where threads wait for each other: those of small networks for less time than it takes a system to
- * wake anyone. Where the other thread has lost its processor to somebody else, that is a stall. */
+/* A barrier at which threads spin: the waits of small networks are shorter than a wake-up by the system.
+ * A long wait, while another process has the processor of the other thread, is a stall. */
 typedef struct {
     int threads, stalls;
     int waiting, round;
@@ -86,7 +85,7 @@ static double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-INLINE void meet(Barrier *barrier)
+INLINE void barrier_wait(Barrier *barrier)
 {
     if (barrier->threads == 1)
         return;
@@ -111,32 +110,32 @@ INLINE void meet(Barrier *barrier)
         __atomic_add_fetch(&barrier->stalls, 1, __ATOMIC_RELAXED);
 }
 
-/* A thread on any processor but this one: what is begun often runs where it was begun for longer than
- * all the steps take. */
-static int aside(pthread_t *thread, void *(*does)(void *), void *with)
+/* Start a thread on any processor but this one. A new thread often stays on the processor of its creator
+ * for longer than all the steps take. */
+static int start_thread(pthread_t *thread, void *(*function)(void *), void *argument)
 {
-    pthread_attr_t how;
-    if (pthread_attr_init(&how))
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes))
         return 1;
 #ifdef __linux__
     cpu_set_t all;
     int here = sched_getcpu();
     if (here >= 0 && here < CPU_SETSIZE && !sched_getaffinity(0, sizeof all, &all) && CPU_COUNT(&all) > 1) {
         CPU_CLR(here, &all);
-        pthread_attr_setaffinity_np(&how, sizeof all, &all);
+        pthread_attr_setaffinity_np(&attributes, sizeof all, &all);
     }
 #endif
-    int failed = pthread_create(thread, &how, does, with);
-    pthread_attr_destroy(&how);
+    int failed = pthread_create(thread, &attributes, function, argument);
+    pthread_attr_destroy(&attributes);
     return failed;
 }
 
 enum { LINEAR, SILU, RELU, GELU, TANH, SIGMOID, SOFTPLUS, ELU };
 
 #define REAL float
-#define WHOLE int32_t
+#define INTEGER int32_t
 #define NAME(name) name##_single
-#define HIGHEST 88.0f
+#define EXP_MAX 88.0f
 #define BIAS 127
 #define MANTISSA 23
 #if BYTES == 64
@@ -149,18 +148,18 @@ enum { LINEAR, SILU, RELU, GELU, TANH, SIGMOID, SOFTPLUS, ELU };
 #include "steps.h"
 
 #undef REAL
-#undef WHOLE
+#undef INTEGER
 #undef NAME
-#undef HIGHEST
+#undef EXP_MAX
 #undef BIAS
 #undef MANTISSA
 #undef FIRSTS
 #undef SECONDS
 
 #define REAL double
-#define WHOLE int64_t
+#define INTEGER int64_t
 #define NAME(name) name##_double
-#define HIGHEST 708.0
+#define EXP_MAX 708.0
 #define BIAS 1023
 #define MANTISSA 52
 #if BYTES == 64
