@@ -2,7 +2,12 @@
 
 import copy
 
+import numpy as np
+import pandas as pd
+import pytest
 import torch
+import typer
+from sklearn.base import BaseEstimator
 
 from isthmus import _compat
 
@@ -36,3 +41,48 @@ def test_the_marks_are_gone_afterwards():
     with _compat.optimizers_without_compiler():
         assert all(hasattr(method, _compat.COMPILE_MARK) for method in methods)
     assert [vars(method) for method in methods] == before
+
+
+def test_activations_are_written_into_memory_that_exists():
+    x, out = torch.linspace(-2, 2, 9), torch.empty(9)
+    _compat.aten().silu.out(x, out=out)
+    torch.testing.assert_close(out, torch.nn.functional.silu(x))
+    grad = torch.ones(9)
+    _compat.aten().silu_backward.grad_input(grad.clone(), x, grad_input=grad)
+    z = x.clone().requires_grad_()
+    torch.nn.functional.silu(z).sum().backward()
+    torch.testing.assert_close(grad, z.grad)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_generator_of_a_gpu_is_seeded():
+    _compat.cuda_generator(0).manual_seed(7)
+    assert torch.cuda.initial_seed() == 7
+
+
+def test_the_number_of_features_is_recorded_and_checked():
+    estimator = BaseEstimator()
+    _compat.check_n_features(estimator, np.empty((0, 3)), reset=True)
+    assert estimator.n_features_in_ == 3
+    with pytest.raises(ValueError, match="features"):
+        _compat.check_n_features(estimator, np.empty((0, 4)), reset=False)
+
+
+def test_sample_weights_are_validated():
+    weight = _compat.check_sample_weight(None, np.empty((4, 0)), np.float64)
+    assert weight.tolist() == [1.0] * 4
+    with pytest.raises(ValueError, match="sample_weight"):
+        _compat.check_sample_weight([1.0], np.empty((4, 0)), np.float64)
+
+
+def test_rows_are_selected_from_any_container():
+    rows = np.array([2, 0])
+    assert _compat.select_rows([5, 6, 7], rows) == [7, 5]
+    assert _compat.select_rows(pd.DataFrame({"a": [5, 6, 7]}), rows)["a"].tolist() == [7, 5]
+
+
+def test_every_error_of_usage_has_one_base():
+    assert issubclass(typer.BadParameter, _compat.usage_error())
+    assert not issubclass(KeyboardInterrupt, _compat.usage_error())
+    assert _compat.usage_error() is not Exception
+    assert _compat.usage_error().__name__ == "ClickException"

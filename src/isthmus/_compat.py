@@ -21,6 +21,49 @@ def fused_adam() -> Callable[..., None]:
     return function
 
 
+def aten() -> Any:
+    """`torch.ops.aten`: activations and their derivatives written into existing memory."""
+    import torch
+
+    return torch.ops.aten
+
+
+def cuda_generator(number: int) -> Any:
+    """The default random generator of a GPU, from `torch.cuda.default_generators`."""
+    import torch
+
+    return torch.cuda.default_generators[number]
+
+
+def check_n_features(estimator: Any, X: Any, *, reset: bool) -> None:
+    """scikit-learn's check, or record, of the number of features of a fitted estimator."""
+    from sklearn.utils.validation import _check_n_features
+
+    _check_n_features(estimator, X, reset=reset)
+
+
+def check_sample_weight(sample_weight: Any, X: Any, dtype: Any) -> Any:
+    """scikit-learn's validation of sample weights (n,)."""
+    from sklearn.utils.validation import _check_sample_weight
+
+    return _check_sample_weight(sample_weight, X, dtype=dtype)
+
+
+def select_rows(X: Any, rows: Any) -> Any:
+    """scikit-learn's selection of rows from an array, list, frame or sparse matrix."""
+    from sklearn.utils import _safe_indexing
+
+    return _safe_indexing(X, rows)
+
+
+def usage_error() -> type[Exception]:
+    """The base class of typer's errors about wrong arguments, which typer does not export."""
+    import typer
+
+    error: type[Exception] = typer.BadParameter.__mro__[2]
+    return error
+
+
 OPTIMIZER_METHODS = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 """The methods of torch's optimizers that `torch._compile._disable_dynamo` wraps."""
 

@@ -5,6 +5,8 @@ from typing import overload
 
 import torch
 
+from isthmus._compat import cuda_generator
+
 
 def reseed(seed: int, device: torch.device) -> None:
     """Seed torch's global generators that work on `device` draws from.
@@ -20,7 +22,7 @@ def reseed(seed: int, device: torch.device) -> None:
         return
     torch.default_generator.manual_seed(seed)
     number = torch.cuda.current_device() if device.index is None else device.index
-    torch.cuda.default_generators[number].manual_seed(seed)
+    cuda_generator(number).manual_seed(seed)
 
 
 def seed_at(seed: int, index: int) -> int:

@@ -14,11 +14,12 @@ from typing import Any
 
 import typer
 
+from isthmus._compat import usage_error
 from isthmus.errors import IsthmusError, SourceError
 
 DONE, INTERNAL_ERROR, USER_ERROR, INTERRUPTED, TERMINATED, PIPE_CLOSED = 0, 1, 2, 130, 143, 141
 
-USAGE: type[Exception] = typer.BadParameter.__mro__[2]
+USAGE = usage_error()
 """Errors in the command line itself: click's ClickException, which typer does not export."""
 
 SYSTEM = {

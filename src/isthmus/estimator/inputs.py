@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from isthmus._compat import check_n_features, check_sample_weight
 from isthmus.data.arrays import data_error, unmasked
 from isthmus.data.open import open_source
 from isthmus.data.preparation.fit import SIZE_FACTORS
@@ -115,7 +116,7 @@ def _named_source(estimator: BaseEstimator, X: object, *, reset: bool) -> Source
     elif reset and hasattr(estimator, "feature_names_in_"):
         del estimator.feature_names_in_
     width = source.schema.n_features if source.schema.given is None else len(source.schema.given)
-    _check_n_features(estimator, np.empty((0, width)), reset=reset)
+    check_n_features(estimator, np.empty((0, width)), reset=reset)
     return source
 
 
@@ -133,7 +134,7 @@ def row_weights(sample_weight: object, source: Source, *, at_least: int = 2) -> 
         return np.broadcast_to(1.0, len(source))  # which takes no memory
     if sample_weight is None:
         return np.ones(len(source))
-    weight = _check_sample_weight(sample_weight, np.empty((len(source), 0)), dtype=np.float64)
+    weight = check_sample_weight(sample_weight, np.empty((len(source), 0)), dtype=np.float64)
     if (weight < 0).any():
         raise DataError(
             f"sample_weight: {int((weight < 0).sum())} weights are negative; use 0 or more"

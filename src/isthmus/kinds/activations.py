@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus._compat import aten
 from isthmus.errors import RequestError
 
-_aten = torch.ops.aten
+_aten = aten()
 
 
 class OperatingPoint(NamedTuple):

@@ -10,9 +10,9 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import check_cv
-from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
+from isthmus._compat import select_rows
 from isthmus.data.arrays import array_source, is_sparse
 from isthmus.data.open import open_source
 from isthmus.data.source import Source, Subset
@@ -158,7 +158,7 @@ class SearchCV(TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
                 open_source(_take(rows, train)),
                 None if weight is None else weight[train],
                 _take(rows, test),
-                None if y is None else _safe_indexing(y, test),
+                None if y is None else select_rows(y, test),
             )
             for train, test in check_cv(self.cv, y).split(placeholder, y, groups)
         ]
@@ -292,7 +292,7 @@ def _take(X: object, rows: Index) -> Any:
             "or give a part of them",
         )
         return Subset(X, rows)
-    return _safe_indexing(X, rows)
+    return select_rows(X, rows)
 
 
 def _cv_results(candidates: Sequence[dict[str, object]], scores: Array) -> dict[str, Any]:
