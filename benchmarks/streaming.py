@@ -1,6 +1,6 @@
 """Does memory stay flat, and does the network wait for rows streamed from Parquet files?
 
-    python benchmarks/streaming.py [--sizes 1 12] [--epochs 2] [--folder FOLDER]
+    python benchmarks/streaming.py [--sizes 1 12] [--epochs 2] [--folder FOLDER] [--no-record]
 
 Files of the given sizes (in 10^9 bytes) with the same 128 columns are written to a temporary
 folder. Each measurement is a process of its own. The smallest file is also read into memory and
@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.25, 1, 12])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--no-record", action="store_true")
     parser.add_argument("--one", dest="measurement", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measurement:
@@ -175,7 +176,8 @@ def main() -> None:
             sys.exit(f"{name}: {free / GIGABYTE:.0f} GB are free, {needed / GIGABYTE:.0f} needed")
         print(machine(), flush=True)
         results = run(options.sizes, options.epochs, Path(name))
-    record("streaming", results)
+    if not options.no_record:
+        record("streaming", results)
     print(table(results))
 
 
