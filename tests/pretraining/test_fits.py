@@ -84,7 +84,7 @@ def test_pretraining_is_told(rows, name):
     assert all(len(layer["error"]) == len(layer["epochs"]) == 3 for layer in layers)
     page = render(report)
     assert '<section id="pretraining">' in page
-    assert ("free-energy gap of each layer" in page) == (name == "rbm")
+    assert ("difference in free energy of each layer" in page) == (name == "rbm")
 
 
 def test_a_plain_fit_has_no_such_section(rows):

@@ -133,7 +133,7 @@ def test_records_and_lines_tell_each_layer_and_epoch(bits, job):
     seconds = [r["seconds"] for r in records]
     assert seconds == sorted(seconds)
     assert lines[1].startswith("layer 2 of 3, 20 to 10, RBM of logistic units: error ")
-    assert "free-energy gap" in lines[1]
+    assert "difference in free energy" in lines[1]
     assert lines[2].startswith("layer 3 of 3, 10 to 3, RBM of logistic to linear units: ")
 
 

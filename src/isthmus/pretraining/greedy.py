@@ -258,5 +258,5 @@ def _summary(records: list[Record]) -> str:
     first, last = records[0], records[-1]
     text = f"error {first['error']:.3g} -> {last['error']:.3g}"
     if "free_energy_gap" in last:
-        text += f", free-energy gap {last['free_energy_gap']:.3g}"
+        text += f", difference in free energy {last['free_energy_gap']:.3g}"
     return text

@@ -33,7 +33,7 @@ class Options(NamedTuple):
     """(height, width) to bring every image to."""
 
     layout: Layout | None = None
-    """What the axes of a row mean, where the shape does not tell."""
+    """What the axes of a row mean, if the shape alone does not determine it."""
 
     header: bool | None = None
     """Whether the first line of a text table holds names; None: unless it is all numbers."""
@@ -42,7 +42,7 @@ class Options(NamedTuple):
     """What some columns of a table mean, by name."""
 
     missing: tuple[str, ...] = ()
-    """Words that stand for a missing value in a text table, beside the usual ones."""
+    """Words for a missing value in a text table, in addition to the usual ones."""
 
     stream: bool | None = None
     """Whether the rows stay on disk; None: if there are many."""
@@ -56,7 +56,7 @@ class Options(NamedTuple):
         return None if self.schema is None or self.schema.names is None else self.schema
 
     def check(self, understood: frozenset[str], origin: str, what: str) -> None:
-        """Raise RequestError where an option is given that `what` does not understand."""
+        """Raise RequestError if an option is given that `what` does not support."""
         for name, default in self._field_defaults.items():
             value = getattr(self, name)
             if value != default and name not in understood:
@@ -98,17 +98,18 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One way to keep rows on disk: how it is recognized, read and written, and what it can hold.
+    """A file format: how it is recognized, read and written, and what it can hold.
 
     Everything that depends on the format of a file is a field here; FORMATS lists the formats.
     """
 
     suffixes: tuple[str, ...]
-    """The ends of its files' names, in lower case, the usual one first; of a folder format, those
-    of the files in the folder."""
+    """The suffixes of its files in lower case, the usual one first.
+
+    For a folder format, they are those of the files in the folder."""
 
     read: Callable[[Path, Options], Source]
-    """Opens the file as a source; every fault is a SourceError that starts with the path."""
+    """Opens the file as a source; every error is a SourceError that starts with the path."""
 
     write: Callable[[Path, Any, Schema, RowNames], None]
     """Writes restored rows to a path that does not exist yet."""
@@ -135,8 +136,9 @@ class Format:
     """Reads the column names of a table; the flag is `Options.header`. None: not a table."""
 
     read_columns: Callable[[Path, Sequence[str], bool | None, bool], Any] | None = None
-    """Reads named columns of a table as a pyarrow Table; the flags are `Options.header` and
-    whether cells of text stay as they are written. None: not a table."""
+    """Reads named columns of a table as a pyarrow Table. None: not a table.
+
+    The flags are `Options.header` and whether text cells stay as they are written."""
 
     read_array: Callable[[Path, str | None], Array] | None = None
     """Reads an array of any dtype, perhaps of one member, as labels. None: not supported."""
@@ -194,13 +196,13 @@ def damage_reported(path: Path, what: str, *errors: type[Exception]) -> Iterator
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its class where it has none."""
+    """The first line of an error's message, or its class if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
 
 
 def choose_member(path: Path, member: str | None, shapes: dict[str, tuple[int, ...]]) -> str:
-    """The member to read: the one named, or the only one."""
+    """The name of the member to read: `member`, or the only one in the file."""
     if member is None and len(shapes) == 1:
         return next(iter(shapes))
     inside = ", ".join(f"{name!r} {shape}" for name, shape in shapes.items())

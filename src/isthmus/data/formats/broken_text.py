@@ -1,4 +1,4 @@
-"""What is wrong with a table of text, told by its line."""
+"""Error messages for broken text tables, with the line of the error."""
 
 import csv
 import io
@@ -15,11 +15,11 @@ from isthmus.errors import SourceError
 ROWS_AT_ONCE = 1 << 16
 
 SHOWN_BYTES = 40
-"""Of a cell that is no text."""
+"""How many bytes of a cell that is not UTF-8 a message shows."""
 
 
 def check_closed(path: Path, delimiter: str) -> None:
-    """Raise SourceError where quotes are not closed, of which pyarrow says nothing."""
+    """Raise SourceError if a quote is not closed, which pyarrow does not report."""
     try:
         for _ in spans(path, delimiter, ROWS_AT_ONCE):
             pass
@@ -31,20 +31,20 @@ def describe_failure(
     path: Path,
     delimiter: str,
     names: Sequence[str],
-    kept: Sequence[str],
+    kept_columns: Sequence[str],
     error: Exception,
     span: Span | None = None,
 ) -> SourceError:
-    """What is wrong with a file, or with a span of its rows."""
+    """The error that describes why a file, or a span of its rows, cannot be read."""
     if span is None:
         check_closed(path, delimiter)
     width = len(names)
-    found = _row_of_other_width(path, delimiter, width, span)
-    if found is None and "UTF8" in str(error):
-        return describe_not_utf8(path, delimiter, names, kept, span)
-    if found is None:
+    uneven_row = _row_of_other_width(path, delimiter, width, span)
+    if uneven_row is None and "UTF8" in str(error):
+        return describe_not_utf8(path, delimiter, names, kept_columns, span)
+    if uneven_row is None:
         return SourceError(f"{path}: the file cannot be read as a table ({first_line(error)})")
-    line, cells = found
+    line, cells = uneven_row
     return SourceError(
         f"{path}: line {line} has {cells} columns and the first line has {width}; give every row "
         f"{width}, and quote cells that hold the delimiter"
@@ -55,21 +55,21 @@ def describe_not_utf8(
     path: Path,
     delimiter: str,
     names: Sequence[str],
-    kept: Sequence[str],
+    kept_columns: Sequence[str],
     span: Span | None = None,
 ) -> SourceError:
-    """What to say of cells that are not UTF-8, naming the first of them in the columns `kept`."""
-    at = [place for place, name in enumerate(names) if name in kept]
+    """The error for cells that are not UTF-8; it names the first one in `kept_columns`."""
+    indices = [index for index, name in enumerate(names) if name in kept_columns]
     for line, row in _rows(path, delimiter, span):
-        for place in at:
-            cell = row[place] if place < len(row) else ""
+        for index in indices:
+            cell = row[index] if index < len(row) else ""
             if any("\udc80" <= letter <= "\udcff" for letter in cell):
-                found = cell.encode("utf-8", "surrogateescape")[:SHOWN_BYTES]
+                shown = cell.encode("utf-8", "surrogateescape")[:SHOWN_BYTES]
                 return SourceError(
-                    f"{path}: line {line}: {found!r} in column {names[place]!r} is not UTF-8; save "
+                    f"{path}: line {line}: {shown!r} in column {names[index]!r} is not UTF-8; save "
                     "the file as UTF-8 (it may be Latin-1: iconv -f LATIN1 -t UTF-8), or leave the "
-                    f"column out with drop=[{names[place]!r}] (command line: --drop "
-                    f"{names[place]})"
+                    f"column out with drop=[{names[index]!r}] (command line: --drop "
+                    f"{names[index]})"
                 )
     return SourceError(f"{path}: the file is not UTF-8; save it as UTF-8")
 
@@ -77,13 +77,13 @@ def describe_not_utf8(
 def _row_of_other_width(
     path: Path, delimiter: str, width: int, span: Span | None
 ) -> tuple[int, int] | None:
-    """The first line of a row that has not `width` cells, and how many it has."""
+    """The line and the number of cells of the first row without exactly `width` cells."""
     rows = _rows(path, delimiter, span)
     return next(((line, len(row)) for line, row in rows if row and len(row) != width), None)
 
 
 def _rows(path: Path, delimiter: str, span: Span | None) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a file or a span, each with its first line; other bytes are surrogates."""
+    """The rows of a file or span with their line numbers; invalid bytes become surrogates."""
     with path.open("rb") as file:
         start = span.start if span is not None else 0
         file.seek(start)

@@ -1,4 +1,4 @@
-"""Where the rows of a text table begin, found in one pass that respects quotes."""
+"""The byte offsets of the rows of a text table, from one pass that respects quotes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +10,14 @@ from isthmus.types import Array, Index
 
 READ_BYTES = 1 << 22
 SPAN_BYTES = 1 << 25
-"""A span is no longer, unless a row is."""
+"""The largest size of a span in bytes, unless one row is longer."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 QUOTE, NEWLINE, RETURN, SPACE, TAB = map(ord, '"\n\r \t')
 
 
 class Span(NamedTuple):
-    """Some rows that follow one another in a file."""
+    """Consecutive rows of a file."""
 
     start: int
     """The first byte."""
@@ -29,7 +29,7 @@ class Span(NamedTuple):
 
 
 class QuoteError(ValueError):
-    """A quote that opens a cell in `line`, and is not closed as it should be."""
+    """An error about a quote that opens a cell in `line` and is not closed properly."""
 
     def __init__(self, line: int, *, closed: bool) -> None:
         super().__init__(line)
@@ -37,22 +37,23 @@ class QuoteError(ValueError):
 
 
 def spans(path: Path, delimiter: str, rows: int, skipped: int = 0) -> Iterator[Span]:
-    """Spans of `rows` rows, fewer where those are long; empty lines are none, `skipped` rows go.
+    """Spans of `rows` rows, or fewer if these are long.
 
-    Raises QuoteError where the file ends inside a quoted cell, or text follows one before its cell
-    ends: then a quote was forgotten, and rows would be taken for a part of the cell.
+    Empty lines do not count as rows, and the first `skipped` rows are left out.
+    Raises QuoteError if the file ends inside a quoted cell, or if text follows the closing quote
+    within the cell. A missing quote would otherwise turn rows into a part of the cell.
     """
     scan = _Scan(ord(delimiter))
-    begin, last, count, left = 0, 0, 0, skipped
+    begin, last, count, to_skip = 0, 0, 0, skipped
     for starts, ends in scan.rows(path):
-        at = min(left, len(starts))
-        left -= at
-        while at < len(starts):
-            begin = begin if count else int(starts[at])
-            fits = int(np.searchsorted(ends[at:], begin + SPAN_BYTES, side="right"))
-            taken = min(rows - count, max(fits, 1 - min(count, 1)), len(starts) - at)
-            at, count = at + taken, count + taken
-            last = int(ends[at - 1]) if taken else last
+        next_row = min(to_skip, len(starts))
+        to_skip -= next_row
+        while next_row < len(starts):
+            begin = begin if count else int(starts[next_row])
+            fits = int(np.searchsorted(ends[next_row:], begin + SPAN_BYTES, side="right"))
+            taken = min(rows - count, max(fits, 1 - min(count, 1)), len(starts) - next_row)
+            next_row, count = next_row + taken, count + taken
+            last = int(ends[next_row - 1]) if taken else last
             if count == rows or not taken:
                 yield Span(begin, last, count)
                 count = 0
@@ -66,67 +67,69 @@ class _Scan:
     def __init__(self, delimiter: int) -> None:
         self.delimiter = delimiter
         self.inside, self.opened = False, 0
-        """Whether the bytes so far end in a quoted cell, and where that began."""
+        """Whether the bytes so far end in a quoted cell, and the offset of its first byte."""
 
         self.before = NEWLINE
         self.begin = 0
 
     def rows(self, path: Path) -> Iterator[tuple[Index, Index]]:
-        """The first byte of rows and the one past their end, a few at a time."""
+        """The offsets of the first bytes of rows and past their last bytes, block by block."""
         offset = 0
         with path.open("rb") as file:
             while data := file.read(READ_BYTES):
                 mark = len(BYTE_ORDER_MARK) if offset == 0 and data[:3] == BYTE_ORDER_MARK else 0
                 self.begin += mark
-                # What is at the end is judged by the byte that follows it.
+                # A quote or carriage return at the end depends on the byte that follows it.
                 while data.endswith((b'"', b"\r")) and (more := file.read(1)):
                     data += more
-                found = np.frombuffer(data, np.uint8)
-                ends = _line_ends(data, found)
+                bytes_read = np.frombuffer(data, np.uint8)
+                ends = _line_ends(data, bytes_read)
                 try:
-                    ends = ends[~self._quoted(found, ends, offset, mark)] + offset
+                    ends = ends[~self._quoted(bytes_read, ends, offset, mark)] + offset
                 except _BrokenError as broken:
                     raise QuoteError(line_number(path, broken.offset), closed=True) from None
-                yield self._full(ends, found, offset)
-                offset, self.before = offset + len(data), int(found[-1])
+                yield self._full(ends, bytes_read, offset)
+                offset, self.before = offset + len(data), int(bytes_read[-1])
         if self.inside:
             raise QuoteError(line_number(path, self.opened), closed=False)
         if offset > self.begin:
             yield np.array([self.begin]), np.array([offset])
 
-    def _full(self, ends: Index, found: Array, offset: int) -> tuple[Index, Index]:
-        """The rows that end here, without those that are empty lines."""
+    def _full(self, ends: Index, bytes_read: Array, offset: int) -> tuple[Index, Index]:
+        """The offsets of the rows that end in this block, without empty lines."""
         if not len(ends):
             return ends, ends
         starts = np.concatenate([[self.begin], ends[:-1] + 1])
         self.begin = int(ends[-1]) + 1
         length = ends - starts
-        at = ends - 1 - offset
-        returns = np.where(at >= 0, found[np.maximum(at, 0)], self.before) == RETURN
+        last_byte = ends - 1 - offset
+        returns = (
+            np.where(last_byte >= 0, bytes_read[np.maximum(last_byte, 0)], self.before) == RETURN
+        )
         filled = length - (returns & (length > 0)) > 0
         return starts[filled], ends[filled] + 1
 
-    def _quoted(self, found: Array, ends: Index, offset: int, mark: int) -> Array:
-        """(ends,) bool: which line ends stand in quoted cells."""
-        quotes = np.flatnonzero(found == QUOTE)
+    def _quoted(self, bytes_read: Array, ends: Index, offset: int, mark: int) -> Array:
+        """(ends,) bool: which line ends are inside quoted cells."""
+        quotes = np.flatnonzero(bytes_read == QUOTE)
         inside = self.inside
-        toggles = self._toggles(found, quotes, offset, mark)
+        toggles = self._toggles(bytes_read, quotes, offset, mark)
         within = np.searchsorted(toggles, ends) % 2 == 1
         return np.asarray(within != inside)
 
-    def _toggles(self, found: Array, quotes: Index, offset: int, mark: int) -> Index:
+    def _toggles(self, bytes_read: Array, quotes: Index, offset: int, mark: int) -> Index:
         """The quotes that open or close a cell."""
         if not len(quotes):
             return quotes
-        before = np.where(quotes > 0, found[np.maximum(quotes - 1, 0)], self.before)
+        before = np.where(quotes > 0, bytes_read[np.maximum(quotes - 1, 0)], self.before)
         if mark:
             before[quotes == mark] = NEWLINE
         opens = (before == self.delimiter) | (before == NEWLINE) | (before == RETURN)
-        # Where every quote that may open a cell does so, doubled ones cancel out.
+        # If every quote that may open a cell does so, doubled quotes cancel out.
         doubled = np.concatenate([[False], np.diff(quotes) == 1])
         regular = bool((opens | doubled)[int(self.inside) :: 2].all())
-        chosen = quotes if regular else self._one_by_one(found, quotes, opens)
-        self._check_closing(found, chosen, offset)
+        chosen = quotes if regular else self._one_by_one(bytes_read, quotes, opens)
+        self._check_closing(bytes_read, chosen, offset)
         if len(chosen) % 2:
             self.inside = not self.inside
             if self.inside:
@@ -135,29 +138,29 @@ class _Scan:
             self.opened = self._opening(chosen, len(chosen) - 1, offset)
         return chosen
 
-    def _check_closing(self, found: Array, chosen: Index, offset: int) -> None:
-        """Raise where text follows a quoted cell."""
+    def _check_closing(self, bytes_read: Array, chosen: Index, offset: int) -> None:
+        """Raise _BrokenError if text follows the closing quote of a cell."""
         closing = chosen[int(not self.inside) :: 2]
-        after = found[np.minimum(closing + 1, len(found) - 1)]
+        after = bytes_read[np.minimum(closing + 1, len(bytes_read) - 1)]
         fine = (after == self.delimiter) | (after == NEWLINE) | (after == QUOTE) | (after == SPACE)
-        fine |= (after == RETURN) | (after == TAB) | (closing + 1 == len(found))
+        fine |= (after == RETURN) | (after == TAB) | (closing + 1 == len(bytes_read))
         if not fine.all():
-            at = int(np.argmin(fine)) * 2 + int(not self.inside)
-            raise _BrokenError(self._opening(chosen, at - 1, offset))
+            number = int(np.argmin(fine)) * 2 + int(not self.inside)
+            raise _BrokenError(self._opening(chosen, number - 1, offset))
 
-    def _opening(self, chosen: Index, at: int, offset: int) -> int:
-        """The byte at which the cell began that quote number `at` opens, or opens again."""
-        while at >= 1 and chosen[at] - chosen[at - 1] == 1:
-            at -= 2  # the second quote of two that stand for one
-        return offset + int(chosen[at]) if at >= 0 else self.opened
+    def _opening(self, chosen: Index, number: int, offset: int) -> int:
+        """The offset of the quoted cell that quote `number` opens or continues."""
+        while number >= 1 and chosen[number] - chosen[number - 1] == 1:
+            number -= 2  # the second quote of two that stand for one
+        return offset + int(chosen[number]) if number >= 0 else self.opened
 
-    def _one_by_one(self, found: Array, quotes: Index, opens: Array) -> Index:
-        """The same where some quotes stand inside of cells that are not quoted."""
+    def _one_by_one(self, bytes_read: Array, quotes: Index, opens: Array) -> Index:
+        """The quotes that open or close a cell, if some are inside unquoted cells."""
         chosen, inside, skip = [], self.inside, -1
         for quote, first in zip(quotes.tolist(), opens.tolist(), strict=True):
             if quote == skip:
                 continue
-            if inside and quote + 1 < len(found) and found[quote + 1] == QUOTE:
+            if inside and quote + 1 < len(bytes_read) and bytes_read[quote + 1] == QUOTE:
                 skip = quote + 1
             elif inside or first:
                 inside = not inside
@@ -166,7 +169,7 @@ class _Scan:
 
 
 class _BrokenError(ValueError):
-    """Text follows a quoted cell that began at byte `offset`."""
+    """An error about text after the quoted cell that begins at byte `offset`."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
@@ -174,7 +177,7 @@ class _BrokenError(ValueError):
 
 
 def line_number(path: Path, offset: int) -> int:
-    """The number of the line, from 1, that holds a byte."""
+    """The number of the line that holds the byte at `offset`, counted from 1."""
     line, left, returned = 1, offset, False
     with path.open("rb") as file:
         while left and (data := file.read(min(left, READ_BYTES))):
@@ -184,11 +187,11 @@ def line_number(path: Path, offset: int) -> int:
     return line
 
 
-def _line_ends(data: bytes, found: Array) -> Index:
-    """Where lines end: at a line feed, or a carriage return without one, as pyarrow has it."""
-    feeds = found == NEWLINE
+def _line_ends(data: bytes, bytes_read: Array) -> Index:
+    """The offsets of line ends: line feeds, and carriage returns without one, as in pyarrow."""
+    feeds = bytes_read == NEWLINE
     if b"\r" in data:
-        alone = found == RETURN
+        alone = bytes_read == RETURN
         alone[:-1] &= ~feeds[1:]
         feeds |= alone
     return np.flatnonzero(feeds)

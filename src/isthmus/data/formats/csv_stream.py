@@ -1,4 +1,4 @@
-"""Text tables on disk, of which one offset for every few thousand rows is kept."""
+"""Text tables on disk, indexed by one offset for every few thousand rows."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,8 @@ from isthmus.errors import SourceError
 class TextRecords(Records):
     """The rows of one CSV or TSV file.
 
-    The first pass finds where rows begin, and of which types all cells of a column are: those that
-    `pyarrow.csv` would find if it saw them together; `texts` are text.
+    A first pass over the file finds the offsets of rows and the types of columns. The types are
+    those that `pyarrow.csv` would infer from the whole file; the columns `texts` are text.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class TextRecords(Records):
         self.stamp, self.parse, self.explain = FileStamp.of(path), parse, explain
         rows = max(1, CHUNK_BYTES // (8 * max(len(names), 1)))
         self.spans: list[Span] = []
-        kinds, told = [_Kind() for _ in names], dict.fromkeys(texts, pa.string())
+        kinds, known_types = [_Kind() for _ in names], dict.fromkeys(texts, pa.string())
         try:
             for span in spans(path, delimiter, rows, skipped):
-                table = self._parsed(span, told)
+                table = self._parsed(span, known_types)
                 if has_bytes(table):
                     raise self.explain(span, ValueError("invalid UTF8"))
                 for kind, column in zip(kinds, table.columns, strict=True):
@@ -48,7 +48,9 @@ class TextRecords(Records):
                 self.spans.append(span)
         except QuoteError as error:
             raise quote_error_message(path, error) from error
-        self.types = {name: kind.found() for name, kind in zip(self.names, kinds, strict=True)}
+        self.types = {
+            name: kind.common_type() for name, kind in zip(self.names, kinds, strict=True)
+        }
         self.bounds = np.cumsum([0, *(span.rows for span in self.spans)]).astype(np.intp)
 
     def empty(self) -> Any:
@@ -58,7 +60,7 @@ class TextRecords(Records):
         return pa.schema(list(self.types.items())).empty_table()
 
     def as_text(self, names: Sequence[str]) -> "TextRecords":
-        """The same, with the cells of some columns as they are written."""
+        """These records, with the cells of the columns `names` as they are written."""
         import pyarrow as pa
 
         other = copy.copy(self)
@@ -90,14 +92,14 @@ class TextRecords(Records):
 
 
 def has_bytes(table: Any) -> bool:
-    """Whether a column that pyarrow read from text is none, which it is where it is not UTF-8."""
+    """Whether pyarrow read a text column as binary, as it does if a cell is not UTF-8."""
     import pyarrow as pa
 
-    return any(pa.types.is_binary(one.type) for one in table.schema)
+    return any(pa.types.is_binary(field.type) for field in table.schema)
 
 
 def quote_error_message(path: Path, error: QuoteError) -> SourceError:
-    """What to say of a quote that is not closed as it should be."""
+    """The error for a quote that is not closed properly."""
     what = "is closed within a cell, with text after it" if error.closed else "is never closed"
     return SourceError(
         f"{path}: line {error.line}: the quote that opens a cell there {what}, so that what "
@@ -107,32 +109,32 @@ def quote_error_message(path: Path, error: QuoteError) -> SourceError:
 
 
 class _Kind:
-    """Of which type all cells of a column are, told from the types of its parts."""
+    """The type of a whole column, inferred from the types of its parts."""
 
     def __init__(self) -> None:
         self.seen: dict[str, Any] = {}
-        self.truths = True
+        self.all_zero_or_one = True
         """Whether all whole numbers so far are 0 or 1."""
 
     def see(self, column: Any) -> None:
-        """Learn from a part of the column."""
+        """Add the type of a part of the column."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         self.seen[str(column.type)] = column.type
-        if self.truths and pa.types.is_integer(column.type):
+        if self.all_zero_or_one and pa.types.is_integer(column.type):
             ends = pc.min_max(column).as_py()
-            self.truths = ends["min"] is None or (ends["min"] >= 0 and ends["max"] <= 1)
+            self.all_zero_or_one = ends["min"] is None or (ends["min"] >= 0 and ends["max"] <= 1)
 
-    def found(self) -> Any:
-        """The first type, in the order in which they are tried, that all cells fit."""
+    def common_type(self) -> Any:
+        """The type that all cells fit, the first in pyarrow's order of inference."""
         import pyarrow as pa
 
         kinds = {name: kind for name, kind in self.seen.items() if name != "null"}
         names = set(kinds)
         if len(names) < 2:
             return next(iter(kinds.values()), pa.null())
-        if names == {"int64", "bool"} and self.truths:
+        if names == {"int64", "bool"} and self.all_zero_or_one:
             return pa.bool_()
         if names == {"int64", "double"}:
             return pa.float64()

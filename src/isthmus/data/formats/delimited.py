@@ -1,7 +1,7 @@
 """Tables as text: comma-separated (.csv) and tab-separated (.tsv) values in UTF-8.
 
 The first line names the columns, unless every cell of it is a number: then there is no header, the
-columns are known as column_0, column_1, ... and none is written when the rows are given back.
+columns are called column_0, column_1, ... and restored rows are written without a header, too.
 Names that are all numbers (wavelengths, years) need header=True.
 """
 
@@ -43,23 +43,25 @@ from isthmus.data.tables.untyped import text_columns
 from isthmus.errors import SourceError
 
 BLOCK_BYTES = 2**25
-"""How much is parsed at once; a row must fit."""
+"""How many bytes are parsed at once; a row must fit."""
 
 SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
-"""What parts the cells of text tables, here and elsewhere."""
+"""The names of the separators between cells of text tables."""
 
 
 def read(path: Path, options: Options, *, delimiter: str) -> Source:
-    """The columns; empty cells, NA, NaN and null are gaps."""
+    """A source of the columns; empty cells, NA, NaN and null are missing values."""
     header = read_header(path, delimiter, options.header)
     schema = options.columns_schema if header.present else None
     if schema is None:
-        kept = pick(header.names, options.columns, options.drop, str(path))
+        kept_columns = pick(header.names, options.columns, options.drop, str(path))
     else:
-        kept = columns_of_model(header.names, schema, str(path))
-    _check_names(path, header, kept)
-    source = _read(path, options, delimiter, header, kept, schema)
-    source.extra_columns = tuple(n for n in header.names if schema is not None and n not in kept)
+        kept_columns = columns_of_model(header.names, schema, str(path))
+    _check_names(path, header, kept_columns)
+    source = _read(path, options, delimiter, header, kept_columns, schema)
+    source.extra_columns = tuple(
+        n for n in header.names if schema is not None and n not in kept_columns
+    )
     return source
 
 
@@ -68,15 +70,15 @@ def _read(
     options: Options,
     delimiter: str,
     header: Header,
-    kept: list[str],
+    kept_columns: list[str],
     schema: Schema | None,
 ) -> FrameSource | StreamedTable:
     large = options.stream is None and path.stat().st_size > SMALL_BYTES
     if options.stream or large:
-        return _streamed(path, options, delimiter, header, kept, schema)
-    texts = _text_columns(options, kept, schema)
+        return _streamed(path, options, delimiter, header, kept_columns, schema)
+    texts = _text_columns(options, kept_columns, schema)
     if schema is not None:
-        table = read_table(path, delimiter, header, kept, options.missing, texts=texts)
+        table = read_table(path, delimiter, header, kept_columns, options.missing, texts=texts)
         return frame_with_schema(table, schema, origin=str(path), layout=options.layout)
     stamp = FileStamp.of(path)
 
@@ -84,11 +86,11 @@ def _read(
         stamp.check()
         return read_table(path, delimiter, header, names, options.missing, texts=names)
 
-    table = read_table(path, delimiter, header, kept, options.missing, texts=texts)
+    table = read_table(path, delimiter, header, kept_columns, options.missing, texts=texts)
     source = frame_source(
         table,
         origin=str(path),
-        columns=kept,
+        columns=kept_columns,
         layout=options.layout,
         named=header.present,
         roles=dict(options.roles),
@@ -97,13 +99,17 @@ def _read(
     return source
 
 
-def _text_columns(options: Options, kept: Sequence[str], schema: Schema | None) -> list[str]:
+def _text_columns(
+    options: Options, kept_columns: Sequence[str], schema: Schema | None
+) -> list[str]:
     """The columns that are read as text even if they consist of digits: "01" is not "1"."""
     if schema is not None:
-        return text_columns(schema, schema.names or (), kept)
+        return text_columns(schema, schema.names or (), kept_columns)
     roles = dict(options.roles)
     every = roles.get(ALL_COLUMNS)
-    return [name for name in kept if roles.get(name, every) in (*CATEGORY_ROLES, IDENTIFIER)]
+    return [
+        name for name in kept_columns if roles.get(name, every) in (*CATEGORY_ROLES, IDENTIFIER)
+    ]
 
 
 def _streamed(
@@ -111,31 +117,31 @@ def _streamed(
     options: Options,
     delimiter: str,
     header: Header,
-    kept: list[str],
+    kept_columns: list[str],
     schema: Schema | None,
 ) -> StreamedTable:
-    """The same for a file whose rows stay on disk."""
+    """The table of a file whose rows stay on disk."""
 
     def parse(data: bytes, types: Any) -> Any:
         import pyarrow as pa
 
         return _parsed(
-            pa.BufferReader(data), len(data) + 1, delimiter, header, kept, options, types
+            pa.BufferReader(data), len(data) + 1, delimiter, header, kept_columns, options, types
         )
 
     def explain(span: Span, error: Exception) -> SourceError:
-        return describe_failure(path, delimiter, header.names, kept, error, span)
+        return describe_failure(path, delimiter, header.names, kept_columns, error, span)
 
     skipped = int(header.present)
-    texts = _text_columns(options, kept, schema)
-    records = TextRecords(path, delimiter, kept, skipped, parse, explain, texts=texts)
+    texts = _text_columns(options, kept_columns, schema)
+    records = TextRecords(path, delimiter, kept_columns, skipped, parse, explain, texts=texts)
     if not records.spans:
         raise SourceError(f"{path}: holds no rows; there is nothing to stream")
     if schema is not None:
-        return table_blocks_with_schema(records, schema, kept, layout=options.layout)
+        return table_blocks_with_schema(records, schema, kept_columns, layout=options.layout)
     return table_blocks(
         records,
-        kept,
+        kept_columns,
         layout=options.layout,
         named=header.present,
         roles=dict(options.roles),
@@ -147,22 +153,22 @@ def _parsed(
     size: int,
     delimiter: str,
     header: Header,
-    kept: list[str],
+    kept_columns: list[str],
     options: Options,
     types: Any,
 ) -> Any:
-    """The kept columns of whole rows, in the types that are told or else those that they fit."""
+    """The kept columns of whole rows, in the given types or else in inferred ones."""
     import pyarrow.csv as pc
 
     reading = pc.ReadOptions(column_names=header.names, block_size=size, use_threads=False)
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    converting = _converting(kept, options.missing)
+    converting = _converting(kept_columns, options.missing)
     converting.column_types = types
     return pc.read_csv(source, reading, parsing, converting)
 
 
 def _converting(
-    kept: Sequence[str],
+    kept_columns: Sequence[str],
     missing: Sequence[str],
     types: Mapping[str, Any] | None = None,
     texts: Sequence[str] = (),
@@ -171,10 +177,10 @@ def _converting(
     import pyarrow.csv as pc
 
     if types is not None:
-        return pc.ConvertOptions(include_columns=kept, column_types=types, null_values=[])
+        return pc.ConvertOptions(include_columns=kept_columns, column_types=types, null_values=[])
     words = [*pc.ConvertOptions().null_values, *missing, *(f" {word}" for word in missing)]
     return pc.ConvertOptions(
-        include_columns=kept,
+        include_columns=kept_columns,
         column_types=dict.fromkeys(texts, pa.string()),
         strings_can_be_null=True,
         null_values=words,
@@ -182,8 +188,8 @@ def _converting(
 
 
 def read_header(path: Path, delimiter: str, wanted: bool | None) -> Header:
-    """What the first line that is not empty says; `wanted` as `Options.header`."""
-    # Bytes that are not UTF-8 matter here only where they stand in the first line.
+    """The header in the first line that is not empty; `wanted` is `Options.header`."""
+    # Bytes that are not UTF-8 matter here only if they are in the first line.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = enumerate(csv.reader(file, delimiter=delimiter))
         try:
@@ -201,7 +207,7 @@ def read_header(path: Path, delimiter: str, wanted: bool | None) -> Header:
 
 
 def _names_columns(path: Path, first: Sequence[str]) -> bool:
-    """Whether the first line holds names; SourceError where that cannot be told."""
+    """Whether the first line holds names; SourceError if that is ambiguous."""
     numbers = [cell for cell in first if parses_as_number(cell)]
     words = [cell for cell in first if cell and not parses_as_number(cell)]
     if numbers and words:
@@ -214,10 +220,10 @@ def _names_columns(path: Path, first: Sequence[str]) -> bool:
 
 
 def _check_delimiter(path: Path, first: Sequence[str], delimiter: str) -> None:
-    """Raise SourceError where the first line looks as if something else parted its cells.
+    """Raise SourceError if the first line seems to have another delimiter.
 
-    That is so where it is one cell for us, or where its cells are numbers (perhaps with decimal
-    commas) with another separator and not with ours. Prose has a space behind its commas.
+    Either it is one cell with `delimiter`, or its cells are numbers only with another separator,
+    perhaps with decimal commas. Prose is recognized by the space after its commas.
     """
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         line = next(filter(str.strip, file), "").strip("\r\n")
@@ -244,14 +250,14 @@ def _not_text(path: Path, reason: str) -> SourceError:
     )
 
 
-def _check_names(path: Path, header: Header, kept: list[str]) -> None:
+def _check_names(path: Path, header: Header, kept_columns: list[str]) -> None:
     twice = [name for name, count in Counter(header.names).items() if count > 1]
     if twice:
         raise SourceError(
             f"{path}: several columns are named {listed(twice)}; give each its own name, or say "
             "header=False if the first line holds values"
         )
-    if "" in kept:
+    if "" in kept_columns:
         raise SourceError(
             f"{path}: column {header.names.index('') + 1} has no name in the header (so writes "
             "pandas an index); write it with index=False, name it, or leave it out with drop=['']"
@@ -262,7 +268,7 @@ def read_table(
     path: Path,
     delimiter: str,
     header: Header,
-    kept: Sequence[str],
+    kept_columns: Sequence[str],
     missing: Sequence[str] = (),
     *,
     types: Mapping[str, Any] | None = None,
@@ -270,7 +276,7 @@ def read_table(
 ) -> Any:
     """The kept columns, each in the narrowest type that all of its cells fit, `texts` as text.
 
-    Where there are `types`, by name, cells are taken as they are written and none is a gap.
+    With `types`, by name, cells are read as they are written and no value is missing.
     """
     import pyarrow as pa
     import pyarrow.csv as pc
@@ -283,17 +289,19 @@ def read_table(
     )
     parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
-        table = pc.read_csv(path, reading, parsing, _converting(kept, missing, types, texts))
+        table = pc.read_csv(
+            path, reading, parsing, _converting(kept_columns, missing, types, texts)
+        )
     except pa.ArrowInvalid as error:
-        raise describe_failure(path, delimiter, header.names, kept, error) from error
+        raise describe_failure(path, delimiter, header.names, kept_columns, error) from error
     check_closed(path, delimiter)
     if has_bytes(table):
-        raise describe_not_utf8(path, delimiter, header.names, kept)
+        raise describe_not_utf8(path, delimiter, header.names, kept_columns)
     return table
 
 
 def write(path: Path, values: Any, schema: Schema, _names: RowNames, *, delimiter: str) -> None:
-    """Writes the columns, with a header where they have names."""
+    """Writes the columns, with a header if they have names."""
     import pyarrow.csv as pc
 
     pc.write_csv(as_table(path, values, schema), path, _write_options(schema, delimiter))

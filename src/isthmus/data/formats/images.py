@@ -190,7 +190,7 @@ def write_pixels(path: Path, names: Sequence[str], pixels: Array) -> None:
 
 
 def pixels_of(path: Path, values: Any, schema: Schema) -> Array:
-    """The rows as the bytes of images; RequestError where they are none."""
+    """The rows as the bytes of images; RequestError if they are not images."""
     if schema.layout != "image":
         raise RequestError(
             f"{path}: a folder can hold images only, and the rows are a {schema.layout}; "

@@ -39,10 +39,10 @@ class NpyBlocks(ChunkedSource):
                 stop = min(start + self.chunk_rows, int(self.bounds[group + 1]))
                 size = self.schema.n_features
                 file.seek(self.offset + start * size * self.stored.itemsize)
-                found = np.fromfile(file, self.stored, (stop - start) * size)
-                if len(found) < (stop - start) * size:
+                values = np.fromfile(file, self.stored, (stop - start) * size)
+                if len(values) < (stop - start) * size:
                     self.stamp.check()
-                rows = found[: len(found) // size * size].reshape(-1, *self.schema.shape)
+                rows = values[: len(values) // size * size].reshape(-1, *self.schema.shape)
                 yield rows.astype(self.dtype, copy=False)
 
 

@@ -27,21 +27,21 @@ from isthmus.errors import RequestError, SourceError
 from isthmus.types import Array
 
 BROKEN = (zipfile.BadZipFile, ValueError, OSError, RuntimeError, TokenError)
-"""What zipfile and NumPy raise on a damaged file; RuntimeError is a password or a method."""
+"""What zipfile and NumPy raise on a damaged file; RuntimeError: a password or an unknown method."""
 
 SPARSE = {"format", "shape", "data"}
 
 MEMBER = "rows"
-"""What the array is called in a file written here."""
+"""The name of the array in a file that is written here."""
 
 
 def read(path: Path, options: Options) -> Source:
     """The member named (or the only one); a file of scipy.sparse.save_npz is a sparse matrix."""
     with damage_reported(path, "a .npz file", *BROKEN):
-        found = shapes(path)
-        if found.keys() >= SPARSE:
+        members = shapes(path)
+        if members.keys() >= SPARSE:
             return _sparse(path, options)
-        member = choose_member(path, options.member, found)
+        member = choose_member(path, options.member, members)
         values = read_member(path, member)
     return array_source(values, layout=options.layout, origin=str(path))
 

@@ -41,13 +41,13 @@ from isthmus.data.tables.unify_schemas import common_schema
 from isthmus.errors import RequestError, SourceError
 
 OPEN_BYTES = 1 << 27
-"""What row groups that are being read may hold of their files, together: 128 MiB."""
+"""The total memory of the row groups that are being read: 128 MiB."""
 
 PAGE_BYTES = 1 << 20
-"""The size of a page of one column, as most writers make it; one a column is in memory."""
+"""The usual size of a page of a column; one page per column is in memory."""
 
 BUFFER_BYTES = 1 << 16
-"""How much of a column is read from the file at once."""
+"""How many bytes of a column are read from the file at once."""
 
 
 class ParquetRecords(Records):
@@ -76,11 +76,13 @@ class ParquetRecords(Records):
 
     def _learn(self, number: int, metadata: Any) -> None:
         for group in range(metadata.num_row_groups):
-            found = metadata.row_group(group)
-            self.largest = max(self.largest, found.total_byte_size)
-            if found.num_rows:
-                self.bytes += max(found.total_byte_size, found.num_rows * 8 * metadata.num_columns)
-                self.rows.append(found.num_rows)
+            row_group = metadata.row_group(group)
+            self.largest = max(self.largest, row_group.total_byte_size)
+            if row_group.num_rows:
+                self.bytes += max(
+                    row_group.total_byte_size, row_group.num_rows * 8 * metadata.num_columns
+                )
+                self.rows.append(row_group.num_rows)
                 self.places.append((number, group))
 
     @property
@@ -94,7 +96,7 @@ class ParquetRecords(Records):
         return self.schema.empty_table().replace_schema_metadata(None)
 
     def with_pandas_metadata(self, table: Any) -> Any:
-        """A Table of some columns with the dtypes that pandas had for them."""
+        """A Table of some columns with the dtypes that they had in pandas."""
         return with_pandas_metadata(table, self.first)
 
     def batches(self, group: int, names: Sequence[str], rows: int) -> Iterator[Any]:
@@ -121,10 +123,10 @@ class ParquetRecords(Records):
 
 @contextmanager
 def opened(path: Path, stamp: FileStamp | None = None, metadata: Any = None) -> Iterator[Any]:
-    """The pyarrow ParquetFile; what is wrong with it becomes one SourceError.
+    """The pyarrow ParquetFile; errors in it become one SourceError.
 
-    Where there is a `stamp`, a file that has changed is said to have, before anything else. What
-    is known of it already, its `metadata`, need not be read again.
+    With a `stamp`, a change of the file is reported before any other error. `metadata` that were
+    read before need not be read again.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -150,19 +152,23 @@ def _check_names(origin: str, names: Sequence[str]) -> None:
 
 
 def with_pandas_metadata(table: Any, schema: Any) -> Any:
-    """The table with what pandas wrote into a file's schema of those columns that it has."""
+    """The table with the metadata that pandas wrote into a file's schema for its columns."""
     metadata = pandas_metadata_of(schema)
     if metadata is None:
         return table.replace_schema_metadata(None)
     names = set(table.column_names)
-    metadata["columns"] = [one for one in metadata["columns"] if one.get("field_name") in names]
+    metadata["columns"] = [
+        column for column in metadata["columns"] if column.get("field_name") in names
+    ]
     # An index that was a column is left out; one that counts the rows is described, not stored.
-    metadata["index_columns"] = [one for one in metadata["index_columns"] if isinstance(one, dict)]
+    metadata["index_columns"] = [
+        entry for entry in metadata["index_columns"] if isinstance(entry, dict)
+    ]
     return table.replace_schema_metadata({b"pandas": json.dumps(metadata).encode()})
 
 
 def pandas_index(schema: Any) -> list[str]:
-    """The columns that are the index of what pandas wrote."""
+    """The names of the columns that pandas wrote as the index."""
     metadata = pandas_metadata_of(schema) or {"index_columns": []}
     return [name for name in metadata["index_columns"] if isinstance(name, str)]
 
@@ -171,12 +177,12 @@ SUFFIXES = (".parquet", ".pq")
 
 
 def read(path: Path, options: Options) -> Source:
-    """The columns; an index that pandas stored beside them is left out."""
+    """A source of the columns, without an index that pandas stored."""
     return _source([path], path, options)
 
 
 def read_folder(path: Path, options: Options) -> Source:
-    """The rows of all Parquet files in a folder and below it, in the order of their paths."""
+    """A source of the rows of all Parquet files in and below a folder, in the order of paths."""
     return _source(files_of(path), path, options)
 
 
@@ -184,60 +190,66 @@ def _source(paths: Sequence[Path], path: Path, options: Options) -> Source:
     records = ParquetRecords(paths, str(path))
     schema = options.columns_schema
     if schema is None:
-        kept = pick(records.names, options.columns, options.drop, str(path))
+        kept_columns = pick(records.names, options.columns, options.drop, str(path))
     else:
-        kept = columns_of_model(records.names, schema, str(path))
-    source = _opened_columns(records, paths, path, options, kept)
-    source.extra_columns = tuple(n for n in records.names if schema is not None and n not in kept)
+        kept_columns = columns_of_model(records.names, schema, str(path))
+    source = _opened_columns(records, paths, path, options, kept_columns)
+    source.extra_columns = tuple(
+        n for n in records.names if schema is not None and n not in kept_columns
+    )
     return source
 
 
 def _opened_columns(
-    records: ParquetRecords, paths: Sequence[Path], path: Path, options: Options, kept: list[str]
+    records: ParquetRecords,
+    paths: Sequence[Path],
+    path: Path,
+    options: Options,
+    kept_columns: list[str],
 ) -> FrameSource | StreamedTable:
     schema = options.columns_schema
-    size = records.bytes * len(kept) / max(len(records.names), 1)
+    size = records.bytes * len(kept_columns) / max(len(records.names), 1)
     if options.stream or (options.stream is None and size > SMALL_BYTES):
         if not len(records.rows):
             raise SourceError(f"{path}: holds no rows; there is nothing to stream")
         if schema is not None:
-            source = table_blocks_with_schema(records, schema, kept, layout=options.layout)
+            source = table_blocks_with_schema(records, schema, kept_columns, layout=options.layout)
         else:
             roles = dict(options.roles)
-            source = table_blocks(records, kept, layout=options.layout, roles=roles)
+            source = table_blocks(records, kept_columns, layout=options.layout, roles=roles)
         source.open_at_once = records.open_at_once
         return source
-    table = _whole(records, paths, kept)
+    table = _whole(records, paths, kept_columns)
     if schema is not None:
         return frame_with_schema(table, schema, origin=str(path), layout=options.layout)
     return frame_source(
         table,
         origin=str(path),
-        columns=kept,
+        columns=kept_columns,
         layout=options.layout,
         roles=dict(options.roles),
     )
 
 
-def _whole(records: ParquetRecords, paths: Sequence[Path], kept: Sequence[str]) -> Any:
+def _whole(records: ParquetRecords, paths: Sequence[Path], kept_columns: Sequence[str]) -> Any:
     """The kept columns of all files as one pyarrow Table."""
     import pyarrow as pa
 
     tables = []
     for path in paths:
         with opened(path) as file:
-            tables.append(file.read(columns=list(kept)))
+            tables.append(file.read(columns=list(kept_columns)))
     if len(tables) == 1:
         return records.with_pandas_metadata(tables[0])
-    wanted = records.empty().select(list(kept)).schema
-    whole = pa.concat_tables([table.select(list(kept)).cast(wanted) for table in tables])
+    wanted = records.empty().select(list(kept_columns)).schema
+    whole = pa.concat_tables([table.select(list(kept_columns)).cast(wanted) for table in tables])
     return records.with_pandas_metadata(whole)
 
 
 def files_of(folder: Path) -> list[Path]:
     """The Parquet files in a folder and below it, in the order of their paths."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if path.is_file() and not path.name.startswith((".", "_")))
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in paths if path.is_file() and not path.name.startswith((".", "_")))
 
 
 def is_folder(path: Path) -> bool:
@@ -258,8 +270,8 @@ def read_columns(path: Path, names: Sequence[str], _wanted: bool | None, _as_tex
     import pyarrow as pa
 
     def tables() -> Iterator[Any]:
-        for one in files_of(path) if path.is_dir() else [path]:
-            with opened(one) as file:
+        for file_path in files_of(path) if path.is_dir() else [path]:
+            with opened(file_path) as file:
                 yield file.read(columns=list(names))
 
     return pa.concat_tables(tables(), promote_options="permissive")

@@ -46,7 +46,7 @@ def read(path: Path, options: Options) -> Source:
 
 def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
     """Writes the rows as one tensor named "rows", in their own dtype."""
-    # Not save_file: it hides a full disk behind an error of its own.
+    # Not save_file: its own error would hide that the disk is full.
     path.write_bytes(save({MEMBER: as_tensor(path, values, schema)}))
 
 

@@ -1,4 +1,4 @@
-"""Text tables with their gaps filled in: every other cell stays as it is written."""
+"""Text tables with missing values filled in; every other cell stays as it is written."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ Write = Callable[[Source, Any], None]
 
 
 def can_copy_cells(path: str, target: Path, source: Source) -> bool:
-    """Whether rows of the text table `path` go to another one, so that cells can be copied."""
+    """Whether cells can be copied: rows of the text table `path` go to another text table."""
     are_text = _delimiter(Path(path)) is not None and _delimiter(target) is not None
     return are_text and isinstance(source, FrameSource | StreamedTable)
 
@@ -32,19 +32,20 @@ def can_copy_cells(path: str, target: Path, source: Source) -> bool:
 def filling_cells(
     path: str, target: Path, *, header: bool | None = None, force: bool = False
 ) -> Iterator[Write]:
-    """What takes blocks of the rows of a text table in order, each with its filled table.
+    """A function that writes blocks of rows of a text table, each with its filled table.
 
-    The text of known cells, and of columns that are no part of the model, is copied; one block of
-    the file is in memory at a time. `target` takes its place when all ended well.
+    The blocks come in the order of the file, and one of them is in memory at a time. The text of
+    cells with a value, and of columns outside the model, is copied. `target` is replaced only
+    after all blocks are written.
 
-    Raises SourceError where the file no longer has those rows, or writing fails.
+    Raises SourceError if the file no longer has those rows, or if writing fails.
     """
     file = Path(path)
     file_delimiter, delimiter = _delimiter(file), _delimiter(target)
     assert file_delimiter is not None
     assert delimiter is not None
-    found = read_header(file, file_delimiter, header)
-    cells = _Cells(file, file_delimiter, found)
+    names_line = read_header(file, file_delimiter, header)
+    cells = _Cells(file, file_delimiter, names_line)
     stack, begun = ExitStack(), False
     with unwritable(target):
         fresh = stack.enter_context(replacing(target, force=force))
@@ -56,7 +57,7 @@ def filling_cells(
         names = block.table.columns
         columns = _filled(block, filled, cells.take(names, len(block)))
         with unwritable(target):
-            if found.present and not begun:
+            if names_line.present and not begun:
                 _write_lines(out, [[name] for name in names], delimiter)
             _write_lines(out, columns, delimiter)
         begun = True
@@ -72,19 +73,19 @@ def _delimiter(path: Path) -> str | None:
 
 
 def _opened(path: Path) -> IO[str]:
-    """For text with bytes in it that are none, which are copied too."""
+    """An open text file that also copies bytes that are not UTF-8."""
     return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _filled(block: FrameSource, filled: Any, cells: list[Array]) -> list[Sequence[str]]:
-    """The cells of each column of a block, with text for what is filled in."""
+    """The cells of each column of a block, with the filled values as text."""
     import pyarrow as pa
 
-    missing = {str(series.name): block.missing(at) for at, series in enumerate(block.series)}
-    for at, name in enumerate(block.table.columns):
+    missing = {str(series.name): block.missing(index) for index, series in enumerate(block.series)}
+    for index, name in enumerate(block.table.columns):
         if name in missing and missing[name].any():
             texts = filled.column(name).cast(pa.string()).to_numpy(zero_copy_only=False)
-            cells[at] = np.where(missing[name] & (texts != None), texts, cells[at])  # noqa: E711
+            cells[index] = np.where(missing[name] & (texts != None), texts, cells[index])  # noqa: E711
     return [column.tolist() for column in cells]
 
 
@@ -95,18 +96,18 @@ def _write_lines(out: IO[str], columns: Sequence[Sequence[str]], delimiter: str)
         return '"' + cell.replace('"', '""') + '"' if special.search(cell) else cell
 
     rows = zip(*([quoted(cell) for cell in column] for column in columns), strict=True)
-    # A line without anything is no row; a cell of nothing in quotes is.
+    # An empty line is not a row; a line with an empty cell in quotes is.
     out.writelines(f"{delimiter.join(row) or chr(34) * 2}\n" for row in rows)
 
 
 class _Cells:
-    """The cells of a text table as they are written, some rows after the other."""
+    """The cells of a text table as they are written, read block by block."""
 
     def __init__(self, path: Path, delimiter: str, header: Header) -> None:
         self.path, self.delimiter, self.header = path, delimiter, header
         self.reader: Any = None
         self.waiting: Any = None
-        """Rows that are read and not taken."""
+        """Rows that have been read but not taken."""
 
     def take(self, names: Sequence[str], rows: int) -> list[Array]:
         """(rows,) the text of the next cells of each of these columns."""
@@ -128,7 +129,7 @@ class _Cells:
         ]
 
     def check_end(self) -> None:
-        """Raise SourceError where there are rows left."""
+        """Raise SourceError if rows are left."""
         if self.waiting is not None and (self.waiting.num_rows or any(map(len, self.reader))):
             raise self._changed()
 

@@ -1,4 +1,4 @@
-"""Rows with their gaps filled in: what was known stays as it was, to the bit."""
+"""Rows with missing values filled in; all other values stay the same to the bit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,15 +19,15 @@ from isthmus.data.tables.untyped import replace_column
 from isthmus.types import Array
 
 WHOLE = ("Boolean", "Int", "UInt")
-"""How the dtypes begin whose values have nothing between them."""
+"""The beginnings of the names of dtypes without fractions."""
 
 
 def fill(source: Source, values: Array | None, known: Schema | None = None) -> Any:
-    """The rows as what they came in, with (n, *shape) `values` where one is missing.
+    """The rows in their container, with missing values taken from `values` (n, *shape).
 
-    A table keeps its columns, those that were left out included; None leaves all as it is. What is
-    filled into a column that `known`, the model's schema, has as truths or whole numbers is one of
-    those, and a column without any value becomes what the model knows it to be.
+    A table keeps all its columns, also those that were left out; None leaves all as it is. `known`
+    is the model's schema. A column that it has as booleans or whole numbers is filled with those,
+    and a column without any value gets its dtype from it.
     """
     if isinstance(source, RecordingSource):
         joined = [None] * len(source.parts) if values is None else source.join(values)
@@ -37,14 +37,14 @@ def fill(source: Source, values: Array | None, known: Schema | None = None) -> A
         if values is None:
             return source.table.to_native()
         return _fill_frame(source, *_in_model_dtypes(source, values, known))
-    found = source.read(np.arange(len(source)))
-    if values is not None and found.dtype.kind == "f":
-        found = np.where(np.isnan(found), values, found)
-    return restore(found, source.schema)
+    rows = source.read(np.arange(len(source)))
+    if values is not None and rows.dtype.kind == "f":
+        rows = np.where(np.isnan(rows), values, rows)
+    return restore(rows, source.schema)
 
 
 def fill_each(source: Source, fill_one: Callable[[FrameSource], Any]) -> Any:
-    """One pyarrow table of what `fill_one` makes of each piece of a table that stays on disk."""
+    """The pyarrow table of a table on disk whose pieces `fill_one` fills one by one."""
     import pyarrow as pa
 
     assert isinstance(source, StreamedTable)
@@ -52,7 +52,7 @@ def fill_each(source: Source, fill_one: Callable[[FrameSource], Any]) -> Any:
 
 
 def other_columns(source: Source) -> list[str]:
-    """The columns of a table that `fill` gives back and that are not among its features."""
+    """The columns of a table that `fill` returns and that are not among its features."""
     if isinstance(source, StreamedTable):
         names = [name for name in source.records.names if name in source.table_columns]
         features = set(source.features)
@@ -64,16 +64,16 @@ def other_columns(source: Source) -> list[str]:
 
 
 def count_missing(source: Source) -> int:
-    """How many values are missing."""
+    """The number of missing values."""
     if isinstance(source, RecordingSource):  # windows share values, and padding is no loss
         return sum(count_missing(part) for part in source.parts)
     if isinstance(source, FrameSource):
-        return sum(int(source.missing(at).sum()) for at in range(len(source.series)))
+        return sum(int(source.missing(column).sum()) for column in range(len(source.series)))
     return sum(int(np.isnan(source.read(block)).sum()) for block in row_blocks(source))
 
 
 def count_missing_in_other_columns(source: Source) -> dict[str, int]:
-    """How many values are missing in columns that are not among the features: they stay so."""
+    """The number of missing values per column outside the features, which are not filled."""
     if not isinstance(source, FrameSource):
         return {}
     beside = [source.table.get_column(name) for name in other_columns(source)]
@@ -87,40 +87,40 @@ def count_missing_in_other_columns(source: Source) -> dict[str, int]:
 def _in_model_dtypes(
     source: FrameSource, values: Array, known: Schema | None
 ) -> tuple[Array, Schema]:
-    """The values as the model's dtypes hold them, and the schema to make columns of them with."""
+    """The values in the model's dtypes, and the schema of the columns made of them."""
     own = source.schema
     if known is None or known.container not in FRAMES or len(known.dtypes) != own.n_features:
         return values, own
     values, dtypes = np.array(values, np.float64), list(own.dtypes)
     natives = None if own.natives is None else list(own.natives)
-    for at, dtype in enumerate(known.dtypes):
-        has_categories = known.columns is not None and known.columns[at].has_categories
+    for index, dtype in enumerate(known.dtypes):
+        has_categories = known.columns is not None and known.columns[index].has_categories
         if dtype.startswith(WHOLE) and not has_categories:
-            values[:, at] = cast(values[:, at], NUMPY_NAMES.get(dtype, dtype.lower()))
-        if _has_no_type(source, at):
-            dtypes[at] = dtype
+            values[:, index] = cast(values[:, index], NUMPY_NAMES.get(dtype, dtype.lower()))
+        if _has_no_type(source, index):
+            dtypes[index] = dtype
             if natives is not None:
-                natives[at] = _native(known, at, own.container, dtype)
+                natives[index] = _native(known, index, own.container, dtype)
     return values, replace(
         own, dtypes=tuple(dtypes), natives=None if natives is None else tuple(natives)
     )
 
 
-def _native(known: Schema, at: int, container: str, dtype: str) -> str:
-    """What the library of the rows calls a column of the model."""
+def _native(known: Schema, index: int, container: str, dtype: str) -> str:
+    """The dtype of a column of the model, as the library of the rows names it."""
     if known.natives is not None and known.container == container:
-        return known.natives[at]
+        return known.natives[index]
     return NUMPY_NAMES.get(dtype, dtype.lower())
 
 
-def _has_no_type(source: FrameSource, at: int) -> bool:
-    """Whether neither the values nor the type of a column say what it is."""
-    series = source.series[at]
+def _has_no_type(source: FrameSource, index: int) -> bool:
+    """Whether neither the values nor the dtype of a column determine its type."""
+    series = source.series[index]
     if series.dtype == nw.Unknown:
         return True
-    # A piece without values may belong to a column that has some: there, its type is kept.
+    # A piece without values may belong to a column that has some, so its type is kept.
     vague = series.dtype == nw.Object or series.dtype.is_float()
-    return vague and not source.is_piece and bool(source.missing(at).all())
+    return vague and not source.is_piece and bool(source.missing(index).all())
 
 
 def _fill_frame(source: FrameSource, values: Array, schema: Schema) -> Any:
@@ -128,16 +128,16 @@ def _fill_frame(source: FrameSource, values: Array, schema: Schema) -> Any:
     table = source.table
     if table.implementation.is_pandas():
         return _fill_pandas(source, table.to_native().copy(), made.to_native())
-    for at, (series, fresh) in enumerate(zip(source.series, made.iter_columns(), strict=True)):
-        missing = source.missing(at)
-        if _has_no_type(source, at) and series.dtype != fresh.dtype:
+    for index, (series, fresh) in enumerate(zip(source.series, made.iter_columns(), strict=True)):
+        missing = source.missing(index)
+        if _has_no_type(source, index) and series.dtype != fresh.dtype:
             table = replace_column(table, fresh.alias(series.name))
         elif missing.any() and isinstance(series.dtype, nw.Categorical) and _is_arrow(table):
-            categories = source.schema.columns[at].categories if source.schema.columns else ()
+            categories = source.schema.columns[index].categories if source.schema.columns else ()
             filled = _fill_dictionary(series.to_native(), missing, fresh.to_native(), categories)
             table = _with_column(table, str(series.name), filled)
         elif missing.any() and isinstance(series.dtype, nw.Enum):
-            categories = source.schema.columns[at].categories if source.schema.columns else ()
+            categories = source.schema.columns[index].categories if source.schema.columns else ()
             table = table.with_columns(_fill_enum(series, missing, fresh, categories))
         elif missing.any():
             known = nw.new_series("known", ~missing, backend=series.implementation)
@@ -151,16 +151,16 @@ def _is_arrow(table: Any) -> bool:
 
 def _with_column(table: Any, name: str, column: Any) -> Any:
     native = table.to_native()
-    at = native.column_names.index(name)
-    return nw.from_native(native.set_column(at, name, column), eager_only=True)
+    index = native.column_names.index(name)
+    return nw.from_native(native.set_column(index, name, column), eager_only=True)
 
 
 def _fill_dictionary(
     column: Any, missing: Array, fresh: Any, categories: Sequence[Category]
 ) -> Any:
-    """(n,) a dictionary column of Arrow filled in; its own levels stay in their order.
+    """(n,) a dictionary column of Arrow filled in; its categories keep their order.
 
-    Arrow itself would list the levels in the order in which they come.
+    Arrow itself would list the categories in the order of their first rows.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -170,23 +170,23 @@ def _fill_dictionary(
     own = own if isinstance(own, pa.DictionaryArray) else own.chunk(0)
     filled = fresh.cast(kind.value_type).combine_chunks()
     needed = filled.filter(pa.array(missing)).drop_null().unique().to_pylist()
-    # All pieces of ordered levels list the same ones, or a file would have them in another order.
+    # All pieces of an ordered column list the same categories, so that a file keeps their order.
     needed = [*needed, *categories] if kind.ordered else needed
     listed = _category_list(own.dictionary.to_pylist(), needed, categories)
     dictionary = pa.array(listed, kind.value_type)
     places = pc.index_in(own.dictionary, value_set=dictionary)
-    at = pc.if_else(
+    codes = pc.if_else(
         pa.array(missing),
         pc.index_in(filled, value_set=dictionary, skip_nulls=True),
         places.take(own.indices.cast(pa.int32())),
     )
     fits = len(listed) <= np.iinfo(kind.index_type.to_pandas_dtype()).max
-    indices = at.cast(kind.index_type) if fits else at
+    indices = codes.cast(kind.index_type) if fits else codes
     return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered)
 
 
 def _fill_enum(series: Any, missing: Array, fresh: Any, categories: Sequence[Category]) -> Any:
-    """The same for an Enum of polars, whose levels are part of its type."""
+    """(n,) an Enum column of polars filled in; its categories are part of its type."""
     texts = fresh.cast(nw.String).alias(series.name)
     needed = texts.filter(missing.tolist()).drop_nulls().unique(maintain_order=True).to_list()
     listed = _category_list(list(series.dtype.categories), needed, categories)
@@ -195,7 +195,7 @@ def _fill_enum(series: Any, missing: Array, fresh: Any, categories: Sequence[Cat
 
 
 def _category_list(own: list[Any], needed: Sequence[Any], categories: Sequence[Any]) -> list[Any]:
-    """The levels of a column that also `needed` ones fit, in the model's order where it is its."""
+    """The categories of a column and the `needed` ones, in the model's order if it has that."""
     more = [category for category in dict.fromkeys(needed) if category not in own]
     if not more:
         return own
@@ -205,18 +205,18 @@ def _category_list(own: list[Any], needed: Sequence[Any], categories: Sequence[A
 
 
 def _fill_pandas(source: FrameSource, frame: Any, made: Any) -> Any:
-    """The same; pandas' labels need not be text, and its rows have labels too."""
-    places = {str(label): at for at, label in enumerate(frame.columns)}
-    for at, series in enumerate(source.series):
-        missing = source.missing(at)
+    """The pandas DataFrame filled in; its column labels may be other than text."""
+    places = {str(label): index for index, label in enumerate(frame.columns)}
+    for index, series in enumerate(source.series):
+        missing = source.missing(index)
         if not missing.any():
             continue
-        native, fresh = series.to_native(), made.iloc[:, at]
+        native, fresh = series.to_native(), made.iloc[:, index]
         fresh.index = native.index
-        if _has_no_type(source, at) and native.dtype != fresh.dtype:
+        if _has_no_type(source, index) and native.dtype != fresh.dtype:
             filled = fresh
         elif hasattr(native, "cat") and hasattr(native.cat, "categories"):
-            categories = source.schema.columns[at].categories if source.schema.columns else ()
+            categories = source.schema.columns[index].categories if source.schema.columns else ()
             filled = _fill_categories(native, missing, fresh, categories)
         else:
             filled = native.where(~missing, fresh)
@@ -227,7 +227,7 @@ def _fill_pandas(source: FrameSource, frame: Any, made: Any) -> Any:
 def _fill_categories(
     native: Any, missing: Array, fresh: Any, categories: Sequence[Category]
 ) -> Any:
-    """A column of pandas' categories filled in; levels it does not have yet are added to it."""
+    """A categorical column of pandas filled in; categories it does not have yet are added."""
     own = native.cat.categories.tolist()
     values = fresh.astype(object).where(missing, native.astype(object))
     listed = _category_list(own, values[missing].dropna().unique().tolist(), categories)

@@ -90,7 +90,7 @@ def check_replaceable(folder: Path, suffixes: Sequence[str], what: str) -> None:
 
 
 def output_format(path: str | Path) -> Format:
-    """The format that `write_rows` would use for `path`; RequestError if there is none."""
+    """The format that `write_rows` would use for `path`; RequestError for an unknown suffix."""
     target = Path(path)
     chosen = format_of(target)
     if not target.suffix:

@@ -96,10 +96,10 @@ def arrow_named(dtype: str, column: Column) -> Any:
     """The Arrow type of a narwhals dtype."""
     import pyarrow as pa
 
-    found = DATETIME.fullmatch(dtype)
-    if found is not None:
-        unit, zone = found[2], found[5]
-        return pa.timestamp(unit, zone) if found[1] == "Datetime" else pa.duration(unit)
+    match = DATETIME.fullmatch(dtype)
+    if match is not None:
+        unit, zone = match[2], match[5]
+        return pa.timestamp(unit, zone) if match[1] == "Datetime" else pa.duration(unit)
     if dtype == "Date":
         return pa.date32()
     return pa.array(list(column.categories)).type if column.categories else pa.string()
@@ -108,15 +108,15 @@ def arrow_named(dtype: str, column: Column) -> Any:
 def _levels(numbers: Array, column: Column, kind: Any) -> Any:
     import pyarrow as pa
 
-    missing, at = np.isnan(numbers), _nearest(numbers, column)
+    missing, nearest = np.isnan(numbers), _nearest(numbers, column)
     categories = pa.array(list(column.categories))
     if pa.types.is_dictionary(kind):
-        codes = pa.array(at, mask=missing, type=kind.index_type)
+        codes = pa.array(nearest, mask=missing, type=kind.index_type)
         values = categories.cast(kind.value_type)
         return pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered)
     if not len(categories):
         return pa.nulls(len(numbers), kind)
-    return categories.take(pa.array(at, mask=missing)).cast(kind)
+    return categories.take(pa.array(nearest, mask=missing)).cast(kind)
 
 
 def _moments(numbers: Array, column: Column, kind: Any) -> Any:

@@ -344,7 +344,7 @@ class CategoryCounts:
             indices = np.asarray([self._index[value] for value in values])
             self.counts[indices] += np.bincount(codes, minlength=len(values))
             first = np.full(len(values), LAST_ROW)
-            np.minimum.at(first, codes, rows)
+            first[codes[::-1]] = rows[::-1]  # rows ascend, and the last assignment counts
             self._first[indices] = np.minimum(self._first[indices], first)
 
     def value_counts(self) -> ValueCounts:

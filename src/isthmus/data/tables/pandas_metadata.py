@@ -26,7 +26,7 @@ LOGICAL = {
 
 
 def pandas_metadata_of(schema: "pa.Schema") -> dict[str, Any] | None:
-    """Pandas' metadata in an Arrow schema; None if there is none, or not in that form."""
+    """Pandas' metadata in an Arrow schema; None if it is missing or has another form."""
     try:
         metadata = schema.pandas_metadata
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the columns of an array or a sparse matrix mean, where that was said."""
+"""The roles that a user declares for columns of an array or a sparse matrix."""
 
 import copy
 from collections.abc import Mapping
@@ -18,14 +18,15 @@ from isthmus.errors import RequestError
 from isthmus.types import Array
 
 OF_NUMBERS = ("numeric", "count", "boolean")
-"""What columns of numbers without names can be: they have no levels, and are no dates."""
+"""The roles for unnamed columns of numbers, which have neither categories nor dates."""
 
 
 def declared(source: Any, roles: Mapping[str, str]) -> Source:
-    """Rows of an array whose columns, named by their positions or "*" for all, have these roles.
+    """Rows of an array whose columns have these roles.
 
-    Raises RequestError for rows that are no table, or a role of no numbers, and DataError
-    (SourceError for a file) for the first value that is none of its column's.
+    Columns are named by their positions, or "*" for all. Raises RequestError for rows that are not
+    a table and for a role that is not for numbers. Raises DataError (SourceError for a file) for
+    the first value that does not fit the role of its column.
     """
     if not roles:
         return source  # type: ignore[no-any-return]
@@ -47,15 +48,15 @@ def declared(source: Any, roles: Mapping[str, str]) -> Source:
 
 
 def as_declared(source: Any, columns: tuple[Column, ...] | None) -> Source:
-    """The same rows, their columns taken to be these; DataError where a value is none of its."""
+    """The rows with the given columns; DataError if a value does not fit its column."""
     if columns is None:
         return source  # type: ignore[no-any-return]
     known = copy.copy(source)
     known.schema = replace(source.schema, columns=columns)
     for role in ROLE_CHECKS:
-        at = np.flatnonzero([column.role == role for column in columns])
-        if len(at):
-            _check(known, at, str(role))
+        chosen_columns = np.flatnonzero([column.role == role for column in columns])
+        if len(chosen_columns):
+            _check(known, chosen_columns, str(role))
     return known  # type: ignore[no-any-return]
 
 
@@ -64,27 +65,27 @@ def are_numbers(schema: Schema) -> bool:
     return all(column.role in OF_NUMBERS for column in schema.columns or ())
 
 
-def _check(source: Source, at: Array, role: str) -> None:
-    """Raise DataError for the first value in the columns `at` that does not fit the role."""
+def _check(source: Source, columns: Array, role: str) -> None:
+    """Raise DataError for the first value in `columns` that does not fit the role."""
     names, first = source.schema.feature_names(), source.first_row
     if isinstance(source, SparseSource):
-        _check_sparse(source, at, role)
+        _check_sparse(source, columns, role)
         return
     fits, _ = ROLE_CHECKS[role]
     for block, values in read_blocks(source):
-        chosen = values[:, at]
+        chosen = values[:, columns]
         wrong = ~(fits(chosen) | np.isnan(chosen))
         if wrong.any():
             row, place = np.argwhere(wrong)[0]
-            value, name = chosen[row, place], names[at[place]]
+            value, name = chosen[row, place], names[columns[place]]
             raise_bad_value(name, value, int(block[row]) + first, role, source.origin)
 
 
-def _check_sparse(source: SparseSource, at: Array, role: str) -> None:
-    """The same of a sparse matrix, whose zeros fit every role."""
+def _check_sparse(source: SparseSource, columns: Array, role: str) -> None:
+    """Raise DataError as `_check` does, for a sparse matrix, whose zeros fit every role."""
     values, (fits, _) = source.values, ROLE_CHECKS[role]
     declared = np.zeros(values.shape[1], bool)
-    declared[at] = True
+    declared[columns] = True
     wrong = ~(fits(values.data) | np.isnan(values.data)) & declared[values.indices]
     if wrong.any():
         place = int(np.argmax(wrong))

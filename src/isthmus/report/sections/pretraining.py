@@ -1,4 +1,4 @@
-"""Section "pretraining": what each layer learned before the whole network was trained."""
+"""Section "pretraining": the errors of each layer that was trained alone."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -52,7 +52,7 @@ def _layer(records: list[dict[str, Any]]) -> Layer:
 
 
 def draw(layers: list[Layer], report: ReportData, charts: Charts) -> str:
-    """Charts of error and free-energy gap, and a table of the layers."""
+    """Charts of errors and differences in free energy, and a table of the layers."""
     del report
     text = (
         "Before training, each layer was trained alone to reconstruct its own input; errors are "
@@ -63,13 +63,13 @@ def draw(layers: list[Layer], report: ReportData, charts: Charts) -> str:
     free_energies = [layer["free_energy_gap"] for layer in layers if "free_energy_gap" in layer]
     if len(free_energies) == len(layers):
         text += (
-            " The free-energy gap is the mean free energy of validation rows minus that of as many "
-            "training rows. It grows when a machine overfits its rows."
+            " The difference in free energy is the mean free energy of validation rows minus that "
+            "of as many training rows. It grows if a machine overfits the training rows."
         )
         drawn.append(
             charts.add(
-                _figure(layers, free_energies, "free-energy gap"),
-                "free-energy gap of each layer over its epochs",
+                _figure(layers, free_energies, "difference in free energy"),
+                "difference in free energy of each layer over its epochs",
             )
         )
     head = ["layer", "numbers", "units", "first error", "last error"]
