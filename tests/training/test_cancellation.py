@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of many steps: they are ended, kept, and gone on from."""
+"""Ctrl-C in the middle of a call of several steps: it ends, and the fit can be resumed."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def press():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_it_waits_for_the_end():
+def test_an_interrupt_waits_for_the_end_of_the_block():
     done = []
 
     def work():
@@ -47,7 +47,7 @@ def test_it_waits_for_the_end():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_without_it_nothing_happens():
+def test_without_an_interrupt_nothing_happens():
     with deferred_interrupts():
         pass
     with pytest.raises(ZeroDivisionError), deferred_interrupts():
@@ -57,7 +57,7 @@ def test_without_it_nothing_happens():
 
 def test_other_handlers_and_threads_are_left_alone():
     seen = []
-    signal.signal(signal.SIGINT, lambda *told: seen.append(told[0]))
+    signal.signal(signal.SIGINT, lambda *args: seen.append(args[0]))
     with deferred_interrupts():
         press()
     assert seen == [signal.SIGINT]
@@ -74,7 +74,7 @@ def test_other_handlers_and_threads_are_left_alone():
     assert handlers == [signal.default_int_handler]
 
 
-def test_a_fit_stopped_in_mid_stride_is_kept(tmp_path, monkeypatch, rng):
+def test_a_fit_stopped_between_steps_of_a_call_is_resumed(tmp_path, monkeypatch, rng):
     X = np.tanh(rng.normal(size=(200, 3)) @ rng.normal(size=(3, 8)))
 
     def made(**settings):
@@ -103,11 +103,11 @@ def test_a_fit_stopped_in_mid_stride_is_kept(tmp_path, monkeypatch, rng):
             made(checkpoint=tmp_path / "c").fit(X)
     assert list((tmp_path / "c").iterdir())
     model = made(checkpoint=tmp_path / "c").fit(X, resume=True)
-    for one, other in zip(model.network_.parameters(), whole.network_.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for first, second in zip(model.network_.parameters(), whole.network_.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_a_word_is_for_the_fits_below_it_too():
+def test_a_cancellation_holds_for_nested_fits_too():
     above = CancellationToken()
     below = CancellationToken(CancellationToken(above))
     assert not below.cancelled
@@ -121,14 +121,14 @@ def test_a_word_is_for_the_fits_below_it_too():
 
 
 class Pressing(SilentReporter):
-    """Presses Ctrl-C in the third stride that is told, and again each time that a fit ends."""
+    """Presses Ctrl-C at the third reported call, and again each time that a fit ends."""
 
     def __init__(self):
-        self.strides = self.ends = 0
+        self.calls = self.ends = 0
 
     def advance(self, rows):
-        self.strides += 1
-        if self.strides == 3:
+        self.calls += 1
+        if self.calls == 3:
             press()
             while not CANCELLATION.get().cancelled:  # until the main thread has noticed
                 time.sleep(0.001)
@@ -154,21 +154,21 @@ def raising(*_):
     ],
     ids=lambda way: next(iter(way)),
 )
-def test_however_often_it_comes_no_fit_goes_on(rng, monkeypatch, way, handler):
+def test_repeated_interrupts_end_all_fits(rng, monkeypatch, way, handler):
     monkeypatch.setattr(kernel, "MIN_SECONDS", 0.0)
     signal.signal(signal.SIGINT, handler)
     X = np.tanh(rng.normal(size=(200, 3)) @ rng.normal(size=(3, 16)))
     X = X.reshape(200, 4, 4) if "kind" in way else X
-    told = Pressing()
-    base = {"max_epochs": 40, "early_stopping": False, "verbose": told, "batch_size": 16}
+    reporter = Pressing()
+    base = {"max_epochs": 40, "early_stopping": False, "verbose": reporter, "batch_size": 16}
     fits = [Autoencoder(2, random_state=seed, **base | way) for seed in range(3)]
     torch.manual_seed(3)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
         fit_together(fits, X)
-    assert not [one for one in threading.enumerate() if "_run_job" in one.name]
-    assert told.strides == 3
-    assert told.ends >= 1
+    assert not [item for item in threading.enumerate() if "_run_job" in item.name]
+    assert reporter.calls == 3
+    assert reporter.ends >= 1
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert signal.getsignal(signal.SIGINT) is handler

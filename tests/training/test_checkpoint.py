@@ -1,4 +1,4 @@
-"""A checkpoint holds the whole state of a fit: each part of it is needed, none is ignored."""
+"""A checkpoint holds the whole state of a fit: each part is needed and none is ignored."""
 
 import dataclasses
 import itertools
@@ -93,7 +93,7 @@ def test_resumed_equals_never_stopped(stopped, tmp_path):
     assert resumed(tmp_path, tensors, metadata) == whole
 
 
-def test_the_stop_came_at_a_telling_moment(stopped):
+def test_the_checkpoint_is_from_the_middle_of_an_epoch(stopped):
     state = json.loads(stopped[2]["state"])
     default = State(seed=0)
     same = [
@@ -152,21 +152,21 @@ def test_every_tensor_matters(stopped, tmp_path, part):
         ("n_components", 3),
     ],
 )
-def test_a_checkpoint_of_other_settings_is_refused(stopped, tmp_path, setting, value):
+def test_a_checkpoint_of_other_settings_is_rejected(stopped, tmp_path, setting, value):
     _, tensors, metadata = stopped
     save_file(tensors, tmp_path / checkpoint.NAME, metadata)
     with pytest.raises(ArtifactError, match="was written with"):
         make(tmp_path).set_params(**{setting: value}).fit(X, resume=True)
 
 
-def test_a_checkpoint_of_other_data_is_refused(stopped, tmp_path):
+def test_a_checkpoint_of_other_data_is_rejected(stopped, tmp_path):
     _, tensors, metadata = stopped
     save_file(tensors, tmp_path / checkpoint.NAME, metadata)
     with pytest.raises(ArtifactError, match="was written with rows"):
         make(tmp_path).fit(X + 0.01 * X**2, resume=True)
 
 
-def test_a_damaged_checkpoint_is_refused(stopped, tmp_path):
+def test_a_damaged_checkpoint_is_rejected(stopped, tmp_path):
     _, tensors, metadata = stopped
     path = tmp_path / checkpoint.NAME
     save_file(tensors, path, metadata)
@@ -181,7 +181,7 @@ def test_without_resume_the_checkpoint_is_not_used(stopped, tmp_path):
     assert outcome(make(tmp_path).fit(X)) == outcome(make(None).fit(X)) != whole
 
 
-def test_resume_without_a_checkpoint_starts_anew(tmp_path):
+def test_resume_without_a_checkpoint_starts_a_new_fit(tmp_path):
     assert outcome(make(tmp_path).fit(X, resume=True)) == outcome(make(None).fit(X))
 
 
@@ -196,10 +196,10 @@ def test_ctrl_c_in_the_middle_of_a_change_costs_nothing_but_time(tmp_path, monke
     real, calls = getattr(owner, name), iter(range(10**9))
 
     def interrupted(*args, **kwargs):
-        found = real(*args, **kwargs)
+        result = real(*args, **kwargs)
         if next(calls) == 5:
             raise KeyboardInterrupt
-        return found
+        return result
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, interrupted)
@@ -208,7 +208,7 @@ def test_ctrl_c_in_the_middle_of_a_change_costs_nothing_but_time(tmp_path, monke
     assert outcome(make(tmp_path).fit(X, resume=True)) == whole
 
 
-def test_what_a_killed_write_left_is_swept(tmp_path):
+def test_the_files_of_a_killed_write_are_removed(tmp_path):
     stale = tmp_path / f".{checkpoint.NAME}.abc"
     stale.mkdir()
     (stale / checkpoint.NAME).write_bytes(b"half")
@@ -216,7 +216,7 @@ def test_what_a_killed_write_left_is_swept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.NAME]
 
 
-def test_a_checkpoint_of_other_validation_rows_or_weights_is_refused(tmp_path):
+def test_a_checkpoint_of_other_validation_rows_or_weights_is_rejected(tmp_path):
     model = make(tmp_path, max_epochs=2)
     model.fit(X, validation=X[:20])
     with pytest.raises(ArtifactError, match="was written with validation") as caught:
@@ -270,7 +270,7 @@ def test_a_fresh_start_leaves_nothing_of_a_second_stage(tmp_path):
     assert outcome(resumed) == outcome(binary(None, max_epochs=32).fit(rows))
 
 
-def test_what_is_read_lies_in_memory_as_what_was_computed(tmp_path):
+def test_loaded_tensors_are_aligned_as_computed_ones(tmp_path):
     # In single precision sums depend on it: vector instructions begin at multiples of 64 bytes.
     path = tmp_path / "some.safetensors"
     save_file({name: torch.ones(n) for name, n in (("a", 3), ("b", 17), ("c", 64))}, path)

@@ -1,4 +1,4 @@
-"""Fits that take their steps together are the fits that they are alone."""
+"""Concurrent fits have the results of single fits."""
 
 import threading
 import warnings
@@ -60,7 +60,7 @@ def rows(rng):
 
 @pytest.fixture
 def stacks(monkeypatch):
-    """How many networks each stack of steps was of."""
+    """The number of networks in each batched step."""
     sizes, before = [], batched.BatchedSteps.__call__
 
     def counted(self, asked):
@@ -75,27 +75,27 @@ def made(settings):
     return Autoencoder(**(BASE | settings))
 
 
-def assert_same(one, other):
-    assert len(one.history_) == len(other.history_)
-    assert one.best_epoch_ == other.best_epoch_
-    for name, value in one.network_.state_dict().items():
+def assert_same(first, second):
+    assert len(first.history_) == len(second.history_)
+    assert first.best_epoch_ == second.best_epoch_
+    for name, value in first.network_.state_dict().items():
         torch.testing.assert_close(
-            value, other.network_.state_dict()[name], rtol=1e-7, atol=1e-9, msg=name
+            value, second.network_.state_dict()[name], rtol=1e-7, atol=1e-9, msg=name
         )
-    for record, twin in zip(one.history_, other.history_, strict=True):
+    for record, twin in zip(first.history_, second.history_, strict=True):
         assert record.get("train", {}).keys() == twin.get("train", {}).keys()
         assert record.get("train", {}) == pytest.approx(twin.get("train", {}), rel=1e-9)
         assert record.get("validation", {}) == pytest.approx(twin.get("validation", {}), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_together_is_alone(rows, stacks, name):
+def test_concurrent_fits_equal_single_fits(rows, stacks, name):
     alone = [made(settings).fit(rows) for settings in SETTINGS[name]]
     assert not stacks
     fits = [made(settings) for settings in SETTINGS[name]]
     together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
-    for one, other in zip(alone, together, strict=True):
-        assert_same(one, other)
+    for first, second in zip(alone, together, strict=True):
+        assert_same(first, second)
     equal_weights = name not in ("batches", "what has no closed form", "penalties of other names")
     assert bool(stacks) == equal_weights
 
@@ -104,14 +104,14 @@ def test_rows_may_differ(rng, stacks):
     tables = [rng.normal(size=(n, 7)) for n in (150, 150, 149, 60)]
     alone = [made({}).fit(table) for table in tables]
     jobs = [lambda table=table: made({}).fit(table) for table in tables]
-    for one, other in zip(alone, run_together(jobs), strict=True):
-        assert_same(one, other)
+    for first, second in zip(alone, run_together(jobs), strict=True):
+        assert_same(first, second)
     assert stacks
 
 
 @pytest.fixture
 def side_by_side(monkeypatch):
-    """How many fits were in C at the same time; any fit goes there."""
+    """The numbers of fits that were in the C kernel at the same time."""
     monkeypatch.setattr(kernel, "MIN_SECONDS", 0.0)
     if build.library() is None:
         pytest.skip("needs a C compiler")
@@ -124,42 +124,44 @@ def side_by_side(monkeypatch):
         most.append(len(inside))
         if len(most) <= 2:
             met.wait()  # the first two wait for each other
-        found = call(self, *args)
+        result = call(self, *args)
         inside.pop()
-        return found
+        return result
 
     monkeypatch.setattr(kernel.KernelCall, "__call__", counted)
     return most
 
 
-def test_fits_in_c_go_on_side_by_side(rows, side_by_side):
+def test_fits_in_the_kernel_run_in_parallel(rows, side_by_side):
     settings = [{"random_state": seed, "batch_size": 20 + seed} for seed in range(4)]
-    fits = [made(one) for one in settings]
+    fits = [made(first) for first in settings]
     together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
     assert 2 <= max(side_by_side) <= 3  # two processors, and one more fit that waits for Python
-    for one, other in zip(together, settings, strict=True):
-        alone = made(other).fit(rows)
+    for first, second in zip(together, settings, strict=True):
+        alone = made(second).fit(rows)
         for weight, wanted in zip(
-            one.network_.parameters(), alone.network_.parameters(), strict=True
+            first.network_.parameters(), alone.network_.parameters(), strict=True
         ):
             torch.testing.assert_close(weight, wanted, rtol=0, atol=0)
 
 
-def test_an_interrupt_ends_those_in_c_too(rows, side_by_side, tmp_path):
+def test_an_interrupt_ends_fits_in_the_kernel_too(rows, side_by_side, tmp_path):
     def stop(record):
         if record["epoch"] == 2:
             raise KeyboardInterrupt
 
     places = [tmp_path / name for name in "abc"]
-    fits = [made({"checkpoint": place, "random_state": at}) for at, place in enumerate(places)]
+    fits = [
+        made({"checkpoint": place, "random_state": number}) for number, place in enumerate(places)
+    ]
     fits[1].set_params(callbacks=(stop,))
     with pytest.raises(KeyboardInterrupt):
         run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
-    assert not [one for one in threading.enumerate() if one.daemon and "_run_job" in one.name]
+    assert not [item for item in threading.enumerate() if item.daemon and "_run_job" in item.name]
     assert side_by_side
 
 
-def test_what_fails_in_c_fails_its_own_fit_alone(rows, monkeypatch):
+def test_an_error_in_the_kernel_fails_only_its_fit(rows, monkeypatch):
     monkeypatch.setattr(kernel, "MIN_SECONDS", 0.0)
     if build.library() is None:
         pytest.skip("needs a C compiler")
@@ -192,7 +194,7 @@ def test_a_planted_fault_is_caught(rows, monkeypatch):
         assert_same(made({"random_state": 0}).fit(rows), together[0])
 
 
-def test_one_that_fails_leaves_the_others_alone(rows, stacks):
+def test_a_fit_that_fails_does_not_affect_the_others(rows, stacks):
     def stop(record):
         if record["epoch"] == 3:
             raise RuntimeError("enough")
@@ -205,7 +207,7 @@ def test_one_that_fails_leaves_the_others_alone(rows, stacks):
     assert set(stacks) == {2, 3}
 
 
-def test_one_that_diverges_is_rescued_alone(rows):
+def test_a_fit_that_diverges_is_restored_alone(rows):
     wild = {"optimizer": AdamW(lr=100.0, clip_norm=None), "preparation": "none"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -213,11 +215,11 @@ def test_one_that_diverges_is_rescued_alone(rows):
         fits = [made(wild), made({"preparation": "none"})]
         together = run_together([lambda fit=fit: fit.fit(rows) for fit in fits])
     assert any(record.get("event") == "diverged" for record in together[0].history_)
-    for one, other in zip(alone, together, strict=True):
-        assert_same(one, other)
+    for first, second in zip(alone, together, strict=True):
+        assert_same(first, second)
 
 
-def test_an_interrupt_ends_all_of_them_where_they_can_go_on(rows, tmp_path):
+def test_an_interrupt_ends_all_fits_so_that_they_can_resume(rows, tmp_path):
     def stop(record):
         if record["epoch"] == 4:
             raise KeyboardInterrupt
@@ -242,7 +244,7 @@ def test_random_state_and_threads_are_left_as_they_were(rows):
     assert torch.get_num_threads() == threads
 
 
-def test_what_they_share_is_computed_once(rows):
+def test_shared_results_are_computed_once(rows):
     made_of, owner = [], object()
 
     def work():
@@ -276,25 +278,25 @@ def _soon_in_c(monkeypatch):
 
 @pytest.mark.usefixtures("_soon_in_c")
 @pytest.mark.parametrize("way", WAYS)
-def test_partial_fit_goes_on_as_behind_a_fit_alone(rows, way):
+def test_partial_fit_continues_as_after_a_single_fit(rows, way):
     settings = [WAYS[way], WAYS[way] | {"random_state": 3}]
-    alone = [made(one).fit(rows).partial_fit(rows) for one in settings]
-    together = fit_together([made(one) for one in settings], rows)
-    for one, other in zip(alone, together, strict=True):
-        assert_same(one, other.partial_fit(rows))
+    alone = [made(first).fit(rows).partial_fit(rows) for first in settings]
+    together = fit_together([made(first) for first in settings], rows)
+    for first, second in zip(alone, together, strict=True):
+        assert_same(first, second.partial_fit(rows))
     starts = made(WAYS[way] | {"n_init": 2}).fit(rows)
     before = [weight.detach().clone() for weight in starts.network_.parameters()]
     starts.partial_fit(rows)
     moved = zip(before, starts.network_.parameters(), strict=True)
-    assert not all(torch.equal(one, other) for one, other in moved)
+    assert not all(torch.equal(first, second) for first, second in moved)
 
 
-def test_each_says_which_it_is(rows, capsys):
+def test_messages_name_the_fit(rows, capsys):
     wild = {"optimizer": AdamW(lr=100.0, clip_norm=None), "preparation": "none", "verbose": 1}
     fits = [made({"verbose": 1, "max_epochs": 2}), made(wild), made({"max_epochs": 2})]
-    with pytest.warns(ConvergenceWarning) as told:
+    with pytest.warns(ConvergenceWarning) as caught:
         fit_together(fits, rows)
-    warned = [str(one.message) for one in told if one.category is ConvergenceWarning]
+    warned = [str(item.message) for item in caught if item.category is ConvergenceWarning]
     assert warned
     assert all(line.startswith("fit 2 of 3: the loss reached ") for line in warned)
     lines = capsys.readouterr().err.splitlines()
@@ -303,12 +305,12 @@ def test_each_says_which_it_is(rows, capsys):
         "fit 1 of 3: epoch 1  tra",
         "fit 1 of 3: epoch 2  tra",
     ]
-    assert not [one for fit in fits for one in fit.history_ if "fit 2" in one.get("message", "")]
+    assert not [item for fit in fits for item in fit.history_ if "fit 2" in item.get("message", "")]
     made({"verbose": 1, "max_epochs": 1}).fit(rows)
     assert capsys.readouterr().err.startswith("epoch 1  ")
 
 
-def test_fits_inside_a_fit_say_both(rows, capsys):
+def test_messages_of_nested_fits_name_both(rows, capsys):
     fits = [made({}), made({"verbose": 1, "n_init": 3, "max_epochs": 1})]
     fit_together(fits, rows)
     first, *others = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""The running mean of the weights: its formula, and that it is what is judged and kept."""
+"""The average of the weights: its formula, and that it is evaluated and becomes the result."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from isthmus.training.ema import averaged_weights, update_average
 X = np.random.default_rng(0).normal(size=(100, 6)) @ np.random.default_rng(1).normal(size=(6, 6))
 
 
-def test_the_mean_is_that_of_the_formula():
+def test_the_average_follows_the_formula():
     layer, average, expected = nn.Linear(2, 1, bias=False), {}, None
     for step in range(60):
         with torch.no_grad():
@@ -23,7 +23,7 @@ def test_the_mean_is_that_of_the_formula():
         np.testing.assert_allclose(average["weight"].numpy(), expected, rtol=1e-5)
 
 
-def test_the_weights_themselves_come_back():
+def test_the_weights_are_restored():
     layer = nn.Linear(3, 2)
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     mean = {name: torch.zeros_like(value) for name, value in before.items()}
@@ -32,7 +32,7 @@ def test_the_weights_themselves_come_back():
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
 
 
-def test_the_mean_is_what_a_fit_judges_and_keeps(monkeypatch):
+def test_the_average_is_evaluated_and_becomes_the_result(monkeypatch):
     seen = []
     step = torch.optim.AdamW.step
 
@@ -58,13 +58,13 @@ def test_the_mean_is_what_a_fit_judges_and_keeps(monkeypatch):
         decay = min(0.9, (1 + n) / (10 + n))
         mean = [decay * m + (1 - decay) * w for m, w in zip(mean, seen[n], strict=True)]
     parameters = list(model.network_.parameters())
-    kept = [p for p in parameters if p.ndim > 1] + [p for p in parameters if p.ndim <= 1]
+    stored = [p for p in parameters if p.ndim > 1] + [p for p in parameters if p.ndim <= 1]
     assert model.best_epoch_ > 0
-    for ours, theirs in zip(kept, mean, strict=True):
+    for ours, theirs in zip(stored, mean, strict=True):
         torch.testing.assert_close(ours.detach(), theirs)
-    told = model.history_[model.best_epoch_]["validation"]["reconstruction"]
+    loss = model.history_[model.best_epoch_]["validation"]["reconstruction"]
     again = model.evaluate(X[model.validation_rows_]).total / model.preparation_.unit**2
-    assert told == pytest.approx(again, rel=1e-5)
+    assert loss == pytest.approx(again, rel=1e-5)
 
 
 def test_a_plateau_halves_the_rate():

@@ -1,4 +1,4 @@
-"""A fit killed (SIGKILL) at ten random moments and resumed ends with bit-identical weights."""
+"""A fit killed (SIGKILL) at ten random times and resumed ends with bit-identical weights."""
 
 import subprocess
 import sys

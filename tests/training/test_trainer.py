@@ -1,4 +1,4 @@
-"""The loop keeps the best weights, stops in time, meets divergence, and tells what it does."""
+"""The trainer keeps the best weights, stops early, handles divergence, and reports progress."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_the_best_weights_are_the_ones_kept():
     assert again == pytest.approx(min(losses), rel=1e-9)
 
 
-def test_training_stops_when_the_held_out_loss_no_longer_falls():
+def test_training_stops_when_the_validation_loss_no_longer_falls():
     model = make(
         max_epochs=400, early_stopping=5, optimizer=optim.AdamW(schedule="constant", lr=0.02)
     ).fit(X)
@@ -53,7 +53,7 @@ def test_without_early_stopping_all_epochs_run():
     assert [r["epoch"] for r in model.history_] == list(range(31))
 
 
-def test_given_held_out_rows_are_used_instead_of_a_share():
+def test_given_validation_rows_are_used_instead_of_a_share():
     model = make().fit(TRAIN, validation=TEST)
     assert len(model.train_rows_) == 150
     assert len(model.validation_rows_) == 0
@@ -100,7 +100,7 @@ def spoil(monkeypatch, when):
     monkeypatch.setattr(ManualStep, "forward_backward", step)
 
 
-def test_a_nan_is_met_with_the_best_weights_and_a_lower_rate(monkeypatch):
+def test_a_nan_restores_the_best_weights_at_a_lower_rate(monkeypatch):
     spoil(monkeypatch, lambda call: call == 30)
     with pytest.warns(ConvergenceWarning, match="restored the weights of epoch"):
         model = make().fit(X)
@@ -113,7 +113,7 @@ def test_a_nan_is_met_with_the_best_weights_and_a_lower_rate(monkeypatch):
     assert np.isfinite(model.transform(X)).all()
 
 
-def test_what_cannot_be_saved_is_an_error_and_no_model(monkeypatch):
+def test_a_fit_that_cannot_be_restored_is_an_error(monkeypatch):
     spoil(monkeypatch, lambda call: True)
     model = make()
     with pytest.warns(ConvergenceWarning), pytest.raises(DivergenceError, match="diverged 6 times"):
@@ -121,7 +121,7 @@ def test_what_cannot_be_saved_is_an_error_and_no_model(monkeypatch):
     assert not hasattr(model, "network_")
 
 
-def test_an_absurd_rate_is_brought_back():
+def test_an_absurd_rate_is_lowered():
     wild = optim.SGD(lr=300.0, clip_norm=None, warmup=0.0)
     with pytest.warns(ConvergenceWarning):
         model = make(optimizer=wild, pretraining="random").fit(X)
@@ -140,7 +140,7 @@ def test_gradients_are_clipped_to_the_norm():
     assert distance == pytest.approx(1e-3, rel=1e-5)
 
 
-def test_lines_tell_an_epoch_each(capsys):
+def test_there_is_one_line_per_epoch(capsys):
     make(verbose=1, max_epochs=3).fit(X)
     said = capsys.readouterr()
     assert said.out == ""
@@ -171,7 +171,7 @@ def test_the_bar_appears_only_after_a_while(capsys, monkeypatch):
     assert "something happened" in said.err
 
 
-def test_a_record_in_words():
+def test_the_line_of_a_record():
     record = {
         "epoch": 3,
         "train": {"reconstruction": 0.5, "l1": 0.25},
@@ -185,7 +185,7 @@ SLOW = optim.AdamW(lr=1e-12, warmup=0.0, schedule="constant")
 """Weights that do not move cannot diverge."""
 
 
-def test_a_row_that_outweighs_its_batch_is_no_divergence():
+def test_a_row_that_outweighs_its_batch_is_not_divergence():
     rows = np.random.default_rng(3).normal(size=(1500, 10))
     rows[7] *= 1e4
     settings = {"pretraining": "random", "optimizer": SLOW, "max_epochs": 3}
@@ -193,7 +193,7 @@ def test_a_row_that_outweighs_its_batch_is_no_divergence():
     assert [r for r in model.fit(rows).history_ if r.get("event") == "diverged"] == []
 
 
-def test_nor_is_dropout():
+def test_dropout_is_not_divergence():
     rows = np.tanh(np.random.default_rng(3).normal(size=(300, 20)))
     kind = kinds.Multilayer(hidden=(64, 32, 16), skip=False, dropout=0.5)
     model = make(kind=kind, pretraining="lsuv", optimizer=SLOW).fit(rows)

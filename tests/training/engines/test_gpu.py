@@ -1,4 +1,4 @@
-"""Training on a GPU: what is recorded there gives what is taken step by step, and on a CPU."""
+"""Training on a GPU: graphs equal single steps, and the results of a CPU."""
 
 import numpy as np
 import pytest
@@ -51,23 +51,23 @@ def weights(model):
     return {name: p.detach().cpu() for name, p in model.network_.state_dict().items()}
 
 
-def check_alike(one, other, rtol=2e-3, atol=2e-4):
-    own, others = weights(one), weights(other)
+def check_equal_weights(first, second, rtol=2e-3, atol=2e-4):
+    own, others = weights(first), weights(second)
     for name, wanted in others.items():
         torch.testing.assert_close(own[name], wanted, rtol=rtol, atol=atol)
 
 
-def check_told(one, other):
-    """The weights are alike, and the losses on the way to them."""
-    check_alike(one, other)
-    records = [[r["train"] for r in m.history_ if "train" in r] for m in (one, other)]
+def check_weights_and_losses(first, second):
+    """The weights agree, and the losses of all epochs."""
+    check_equal_weights(first, second)
+    records = [[r["train"] for r in m.history_ if "train" in r] for m in (first, second)]
     for own, wanted in zip(*records, strict=True):
         assert own == pytest.approx(wanted, rel=2e-3)
 
 
 @pytest.fixture
 def replays(monkeypatch):
-    """How many graphs were launched."""
+    """The graph replays."""
     count = []
     replay = torch.cuda.CUDAGraph.replay
 
@@ -91,13 +91,13 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_it_is_what_a_cpu_gives(name, replays):
+def test_it_agrees_with_a_cpu(name, replays):
     X = rows()
     X = (X > 0).astype(np.float32) if name == "bernoulli" else X
     gpu = fitted(X, **SETTINGS[name])
     assert replays
     cpu = fitted(X, device="cpu", **SETTINGS[name])
-    check_told(gpu, cpu)
+    check_weights_and_losses(gpu, cpu)
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,16 @@ def test_it_is_what_a_cpu_gives(name, replays):
     ],
     ids=str,
 )
-def test_what_is_recorded_is_what_is_taken_step_by_step(settings, monkeypatch, replays):
-    one = fitted(rows(), **settings)
+def test_graphs_equal_single_steps(settings, monkeypatch, replays):
+    first = fitted(rows(), **settings)
     assert replays
     launched = len(replays)
     on_gpu = lambda fit: None  # noqa: E731
     engines = (select.Engine(AdamLoop.name, on_gpu, AdamLoop),)
     monkeypatch.setattr(select, "ENGINES", engines)
-    other = fitted(rows(), **settings)
+    second = fitted(rows(), **settings)
     assert len(replays) == launched
-    check_alike(one, other)
+    check_equal_weights(first, second)
 
 
 def test_rows_may_weigh_differently():
@@ -130,7 +130,7 @@ def test_rows_may_weigh_differently():
     for device in ("cuda", "cpu"):
         model = fitted(X, device=device)
         models.append(model.fit(X, sample_weight=weight))
-    check_alike(*models)
+    check_equal_weights(*models)
 
 
 def test_widths_are_rounded_up_in_half_precision():
@@ -157,7 +157,7 @@ def test_a_fit_goes_on_with_the_same_bits(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fitted(X, precision="bf16", checkpoint=folder, callbacks=(_interrupting(3),))
     settings = fused.get_params(deep=False) | {"checkpoint": folder}
-    check_alike(Autoencoder(**settings).fit(X, resume=True), fused, rtol=0, atol=0)
+    check_equal_weights(Autoencoder(**settings).fit(X, resume=True), fused, rtol=0, atol=0)
 
 
 def _interrupting(epoch):
@@ -168,7 +168,7 @@ def _interrupting(epoch):
     return callback
 
 
-def test_a_loss_that_is_not_finite_is_met():
+def test_a_loss_that_is_not_finite_is_handled():
     from isthmus.errors import DivergenceError
 
     X = rows()
@@ -204,11 +204,11 @@ def test_muon_runs_on_a_gpu():
 def test_fits_together_are_fits_alone_on_a_gpu():
     X = rows()
     settings = [{"optimizer": optim.AdamW(lr=lr)} for lr in (0.001, 0.003, 0.01)]
-    alone = [fitted(X, **one) for one in settings]
+    alone = [fitted(X, **first) for first in settings]
     shared = alone[0].get_params(deep=False)
-    together = fit_together([Autoencoder(**(shared | one)) for one in settings], X)
-    for one, other in zip(together, alone, strict=True):
-        check_alike(one, other)
+    together = fit_together([Autoencoder(**(shared | first)) for first in settings], X)
+    for first, second in zip(together, alone, strict=True):
+        check_equal_weights(first, second)
 
 
 def test_the_detector_runs_on_a_gpu():
@@ -218,7 +218,7 @@ def test_the_detector_runs_on_a_gpu():
     assert np.isfinite(scores).all()
 
 
-def test_recorded_is_what_a_gpu_takes():
+def test_a_gpu_uses_graphs():
     network = kinds.Multilayer(hidden=(5,)).build(_facts(), 2)
     for device, kind in (("cpu", AdamLoop), ("cuda", CudaGraphs)):
         adam = torch.optim.Adam(network.to(device).parameters())

@@ -1,4 +1,4 @@
-"""Weights with copies in bf16, moved by the kernel in C, against the way that torch moves them."""
+"""Adam on weights with bf16 copies: the C kernel against torch."""
 
 import functools
 
@@ -41,8 +41,8 @@ def engine_of(make, method, *, wide=300, corrupt=None, loss=None):
     return step, make(FlatAdam(step, kind(net.parameters(), lr=0.01, **settings), plan))
 
 
-def moved(make, method, threads, scale=1.0):
-    """Weights, moments and copies after three steps with slopes at random."""
+def stepped(make, method, threads, scale=1.0):
+    """Weights, moments and copies after three steps with random gradients."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     step, engine = engine_of(make, method)
@@ -63,19 +63,19 @@ def moved(make, method, threads, scale=1.0):
         engine.adam.publish()
         if make is AdamLoop:
             flat.sync_to_bf16()
-        found = flat.values, mean, square, flat.bf16.value, engine.adam.count
-        found = [one.clone() for one in found]
+        result = flat.values, mean, square, flat.bf16.value, engine.adam.count
+        result = [item.clone() for item in result]
     torch.set_num_threads(before)
-    return found
+    return result
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("method", METHODS)
-def test_it_moves_as_torch_does(method, threads):
-    own, wanted = moved(Bf16Adam, method, threads), moved(AdamLoop, method, threads)
+def test_it_steps_as_torch_does(method, threads):
+    own, wanted = stepped(Bf16Adam, method, threads), stepped(AdamLoop, method, threads)
     assert len(own[0]) > bf16_adam.functions()[0](1) << 15  # more than a thread takes at a time
-    for one, other in zip(own[1:3], wanted[1:3], strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    for first, second in zip(own[1:3], wanted[1:3], strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
     # Where a slope and a decay make nothing together, what is left of them is rounding.
     torch.testing.assert_close(own[0], wanted[0], rtol=1e-5, atol=5e-5)
     # Copies are those of its own weights, to the bit.
@@ -83,17 +83,19 @@ def test_it_moves_as_torch_does(method, threads):
     assert own[4] == wanted[4] == 3
 
 
-def test_slopes_whose_squares_are_beyond_single_precision_are_clipped_too():
-    own, wanted = (moved(make, "adam clipped", 1, scale=1e25) for make in (Bf16Adam, AdamLoop))
+def test_gradients_whose_squares_overflow_are_clipped_too():
+    own, wanted = (stepped(make, "adam clipped", 1, scale=1e25) for make in (Bf16Adam, AdamLoop))
     assert float(wanted[1].norm()) == pytest.approx(0.01, rel=0.5)
-    for one, other in zip(own[:3], wanted[:3], strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+    for first, second in zip(own[:3], wanted[:3], strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", ["adam clipped", "adamw"])
 def test_any_number_of_threads_gives_the_same_bits(method):
-    for one, other in zip(moved(Bf16Adam, method, 1), moved(Bf16Adam, method, 2), strict=True):
-        assert torch.equal(one, other)
+    for first, second in zip(
+        stepped(Bf16Adam, method, 1), stepped(Bf16Adam, method, 2), strict=True
+    ):
+        assert torch.equal(first, second)
 
 
 def test_copies_are_rounded_as_torch_rounds():
@@ -123,36 +125,36 @@ def test_a_planted_fault_is_caught(monkeypatch):
         return [s / 2 if index == 5 else s for index, s in enumerate(kernel_settings(adam))]
 
     monkeypatch.setattr(bf16_adam, "kernel_settings", halved)
-    own, wanted = moved(Bf16Adam, "adam", 1), moved(AdamLoop, "adam", 1)
+    own, wanted = stepped(Bf16Adam, "adam", 1), stepped(AdamLoop, "adam", 1)
     assert not torch.allclose(own[1], wanted[1], rtol=1e-3)
 
 
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("loss", [Squared(), Huber(delta=0.3)], ids=["squared", "huber"])
-def test_engines_are_alike(loss, noisy):
+def test_engines_agree(loss, noisy):
     facts = Facts(shape=(40,))
     corrupt = functools.partial(corruptions.Masking(rate=0.2), facts=facts) if noisy else None
     rows, rates = torch.rand(128, 40), [0.001] * 4
-    found = []
+    result = []
     for make in (Bf16Adam, AdamLoop):
         step, engine = engine_of(make, "adamw clipped", wide=40, corrupt=corrupt, loss=loss)
         steps = StepBatch(rows, torch.ones(1).expand(128), [32] * 4, rates, [0] * 4)
         with step.bound():
-            told = [float(engine(steps)["reconstruction"]) for _ in range(10)]
+            terms = [float(engine(steps)["reconstruction"]) for _ in range(10)]
             grads = step.flat_parameters.grads.clone()
         state = engine.adam.optimizer.state_dict()["state"]
-        found.append((told, grads, [p.detach().clone() for p in step.network.parameters()]))
-        assert {float(one["step"]) for one in state.values()} == {40}
-    (told, grads, weights), (wanted, others, known) = found
-    assert told[-1] < 0.9 * told[0]
+        result.append((terms, grads, [p.detach().clone() for p in step.network.parameters()]))
+        assert {float(first["step"]) for first in state.values()} == {40}
+    (terms, grads, weights), (wanted, others, known) = result
+    assert terms[-1] < 0.9 * terms[0]
     # A weight that rounds the other way in bf16 is off by a part in 250.
-    assert told == pytest.approx(wanted, rel=2e-3)
+    assert terms == pytest.approx(wanted, rel=2e-3)
     torch.testing.assert_close(grads, others, rtol=0.1, atol=1e-3)
-    for one, other in zip(weights, known, strict=True):
-        torch.testing.assert_close(one, other, rtol=0.02, atol=2e-3)
+    for first, second in zip(weights, known, strict=True):
+        torch.testing.assert_close(first, second, rtol=0.02, atol=2e-3)
 
 
-def test_fits_in_bf16_are_moved_by_it(monkeypatch):
+def test_fits_in_bf16_use_it(monkeypatch):
     X = torch.tanh(torch.randn(640, 3) @ torch.randn(3, 30)).numpy()
 
     def fitted(epochs):

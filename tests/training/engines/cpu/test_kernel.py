@@ -1,4 +1,4 @@
-"""The kernel in C against the steps that NumPy and torch take, in both precisions."""
+"""The C kernel against the steps of NumPy and torch, in both precisions."""
 
 import os
 import stat
@@ -45,7 +45,7 @@ def network(kind, D, K, dtype, *, clamp_output=False, seed=0):
 
 
 def drawn(seed):
-    """A configuration at random: what networks, batches and optimizers may be."""
+    """A random configuration of network, batches and optimizer."""
     draw = np.random.default_rng(seed)
     hidden = tuple(int(width) for width in draw.integers(1, 40, draw.integers(0, 4)))
     kind = kinds.Regularized(
@@ -64,7 +64,7 @@ def drawn(seed):
 
 
 def run_steps(make, dtype, seed):
-    """The terms and the weights after some steps of a engine that `make` gives."""
+    """The terms and the weights after some steps of an engine that `make` gives."""
     (kind, D, K, clamp_output), (method, settings, clip), (sizes, weighed) = drawn(seed)
     net, objective = network(kind, D, K, dtype, clamp_output=clamp_output, seed=seed)
     rows = torch.randn(sum(sizes), D, dtype=dtype)
@@ -74,30 +74,30 @@ def run_steps(make, dtype, seed):
     with step.bound():
         engine = make(FlatAdam(step, method(net.parameters(), lr=0.01, **settings), plan))
         rates = [0.01, 0.02, 0.005, 0.01, 0.003]
-        told = [engine(StepBatch(rows, weight, sizes, rates, [0] * 5)) for _ in range(2)]
+        terms = [engine(StepBatch(rows, weight, sizes, rates, [0] * 5)) for _ in range(2)]
         state = engine.adam.optimizer.state_dict()["state"]
-    return told, [p.detach().clone() for p in net.parameters()], state
+    return terms, [p.detach().clone() for p in net.parameters()], state
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("seed", range(60))
-def test_it_is_what_numpy_and_torch_take(seed, dtype):
-    told, weights, state = run_steps(CKernel, dtype, seed)
+def test_it_equals_numpy_and_torch(seed, dtype):
+    terms, weights, state = run_steps(CKernel, dtype, seed)
     wanted, others, known = run_steps(AdamLoop, dtype, seed)
-    for one, other in zip(told, wanted, strict=True):
-        assert one.keys() == other.keys()
-        assert float(one["reconstruction"]) == pytest.approx(
-            float(other["reconstruction"]), rel=PRECISE[dtype]["rtol"]
+    for first, second in zip(terms, wanted, strict=True):
+        assert first.keys() == second.keys()
+        assert float(first["reconstruction"]) == pytest.approx(
+            float(second["reconstruction"]), rel=PRECISE[dtype]["rtol"]
         )
-    for weight, other in zip(weights, others, strict=True):
-        torch.testing.assert_close(weight, other, **PRECISE[dtype])
+    for weight, second in zip(weights, others, strict=True):
+        torch.testing.assert_close(weight, second, **PRECISE[dtype])
     for number, moments in known.items():
         for name, moment in moments.items():
             torch.testing.assert_close(state[number][name], moment, **PRECISE[dtype])
 
 
 def with_help(adam):
-    """A engine of which two threads take a half each."""
+    """An engine whose two threads take half of each batch."""
     engine = CKernel(adam)
     engine.threads = 2
     return engine
@@ -105,30 +105,30 @@ def with_help(adam):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_two_threads_give_the_same_bits_as_one(seed):
-    told, weights, _ = run_steps(with_help, torch.float32, seed)
+    terms, weights, _ = run_steps(with_help, torch.float32, seed)
     wanted, others, _ = run_steps(CKernel, torch.float32, seed)
-    assert [float(one["reconstruction"]) for one in told] == [
-        float(one["reconstruction"]) for one in wanted
+    assert [float(first["reconstruction"]) for first in terms] == [
+        float(first["reconstruction"]) for first in wanted
     ]
-    for weight, other in zip(weights, others, strict=True):
-        torch.testing.assert_close(weight, other, rtol=0, atol=0)
+    for weight, second in zip(weights, others, strict=True):
+        torch.testing.assert_close(weight, second, rtol=0, atol=0)
 
 
-def test_who_waits_too_long_goes_on_alone():
+def test_a_stalled_kernel_goes_on_with_one_thread():
     net, objective = network(kinds.Multilayer(hidden=(5,)), 4, 2, torch.float32)
     step = manual_step(net, objective, None)
     steps = StepBatch(torch.rand(8, 4), torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2)
     stalls = [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0]
     helped, coming = [], iter(stalls)
 
-    def told(*args):
+    def stalling(*args):
         helped.append(args[-3])
         return next(coming)
 
     with step.bound():
         engine = with_help(FlatAdam(step, torch.optim.Adam(net.parameters()), LONG))
         engine(steps)
-        engine._call.run, engine._call.pause = told, 0
+        engine._call.run, engine._call.pause = stalling, 0
         for _ in stalls:
             engine(steps)
     # Alone for two calls, then for four, and for two again when two threads have gone well.
@@ -140,7 +140,8 @@ def test_a_planted_fault_is_caught(monkeypatch):
 
     def halved(engine, **how):
         return [
-            one / 2 if at == 5 else one for at, one in enumerate(kernel_settings(engine, **how))
+            value / 2 if number == 5 else value
+            for number, value in enumerate(kernel_settings(engine, **how))
         ]
 
     monkeypatch.setattr(kernel, "kernel_settings", halved)
@@ -152,7 +153,7 @@ def test_a_planted_fault_is_caught(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("seed", range(20))
-def test_it_judges_as_the_network_does(seed, threads, dtype):
+def test_it_evaluates_as_the_network_does(seed, threads, dtype):
     (kind, D, K, clamp_output), _, (_, weighed) = drawn(seed)
     net, objective = network(kind, D, K, dtype, clamp_output=clamp_output, seed=seed)
     rows = torch.randn(600, D, dtype=dtype)
@@ -162,19 +163,19 @@ def test_it_judges_as_the_network_does(seed, threads, dtype):
     with step.bound():
         engine = CKernel(FlatAdam(step, torch.optim.Adam(net.parameters()), LONG))
         engine.threads = threads
-        told = engine.evaluator(rows, weight)
+        terms = engine.evaluator(rows, weight)
     wanted = evaluate_batch(net.eval(), objective, rows, weight)
-    assert told.keys() == wanted.keys()
+    assert terms.keys() == wanted.keys()
     rtol = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
     torch.testing.assert_close(
-        told["reconstruction"], wanted["reconstruction"].double(), rtol=rtol, atol=0
+        terms["reconstruction"], wanted["reconstruction"].double(), rtol=rtol, atol=0
     )
     for parameter, known in zip(net.parameters(), before, strict=True):
         torch.testing.assert_close(parameter.detach(), known, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("available_cpus", "expected"), [(1, False), (2, True)])
-def test_it_begins_no_second_thread_on_one_processor(available_cpus, expected, monkeypatch):
+def test_it_starts_no_second_thread_on_one_processor(available_cpus, expected, monkeypatch):
     monkeypatch.setattr(kernel, "available_cpus", lambda: available_cpus)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     net, objective = network(kinds.Vanilla(), 6, 2, torch.float32)
@@ -185,7 +186,7 @@ def test_it_begins_no_second_thread_on_one_processor(available_cpus, expected, m
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path):
+def test_shorter_vectors_give_the_same_result(dtype, monkeypatch, tmp_path):
     widths = {"wide": ("-DBYTES=64",), "narrow": ("-DBYTES=32",)}
     for name, flags in widths.items():
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
@@ -200,7 +201,7 @@ def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
-def test_what_is_not_finite_is_told(value):
+def test_a_loss_that_is_not_finite_is_returned(value):
     for make in (CKernel, AdamLoop):
         net, objective = network(
             kinds.Multilayer(hidden=(5,), activation="sigmoid"), 4, 2, torch.float32
@@ -209,8 +210,8 @@ def test_what_is_not_finite_is_told(value):
         step = manual_step(net, objective, None)
         with step.bound():
             engine = make(FlatAdam(step, torch.optim.Adam(net.parameters()), LONG))
-            told = engine(StepBatch(rows, torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2))
-        assert not np.isfinite(float(told["reconstruction"]))
+            terms = engine(StepBatch(rows, torch.ones(1).expand(8), [4, 4], [0.01] * 2, [0] * 2))
+        assert not np.isfinite(float(terms["reconstruction"]))
 
 
 def rows_of(n=600, d=12):
@@ -235,7 +236,7 @@ def fitted(X, **settings):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often a fit asked the kernel for steps."""
+    """The calls of the kernel during a fit."""
     count, call = [], CKernel.__call__
 
     def counted(self, steps):
@@ -246,7 +247,7 @@ def calls(monkeypatch):
     return count
 
 
-def test_long_fits_take_it(calls, monkeypatch):
+def test_long_fits_use_it(calls, monkeypatch):
     X = rows_of()
     model = fitted(X).fit(X)
     assert sum(calls) > 2000
@@ -265,8 +266,8 @@ def test_a_fit_goes_on_with_the_same_bits(calls, tmp_path):
         made.fit(X)
     model = made.set_params(callbacks=()).fit(X, resume=True)
     assert calls
-    for one, other in zip(model.network_.parameters(), whole.network_.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for first, second in zip(model.network_.parameters(), whole.network_.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
 def _interrupting(record):
@@ -274,7 +275,7 @@ def _interrupting(record):
         raise KeyboardInterrupt
 
 
-def test_going_on_takes_rows_of_any_number(calls):
+def test_partial_fit_takes_any_number_of_rows(calls):
     X = rows_of()
     model = fitted(X).fit(X)
     calls.clear()
@@ -325,7 +326,7 @@ def test_it_is_for_networks_that_stay_in_a_cache(D, K, batch, does):
         (kinds.Multilayer(hidden=(8000,)), [], None, LONG, "too large"),
     ],
 )
-def test_what_it_cannot_do_is_left_to_others(kind, penalties, corrupt, plan, reason):
+def test_unsupported_fits_have_a_reason(kind, penalties, corrupt, plan, reason):
     facts = Facts(shape=(40,))
     network, objective = kind.build(facts, 2), Objective(Squared().with_facts(facts), penalties)
     adam = torch.optim.Adam(network.parameters())
@@ -336,12 +337,12 @@ def test_what_it_cannot_do_is_left_to_others(kind, penalties, corrupt, plan, rea
 
 
 def run(code, tmp_path, **environment):
-    found = {"XDG_CACHE_HOME": str(tmp_path), "PATH": os.environ["PATH"]} | environment
+    variables = {"XDG_CACHE_HOME": str(tmp_path), "PATH": os.environ["PATH"]} | environment
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=found, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
 
 
-def test_it_is_compiled_once_and_kept(tmp_path):
+def test_it_is_compiled_once_and_cached(tmp_path):
     code = "from isthmus.training.engines.cpu.build import library; print(library()._name)"
     name = run(code, tmp_path).strip()
     written = Path(name).stat().st_mtime_ns
@@ -352,7 +353,7 @@ def test_it_is_compiled_once_and_kept(tmp_path):
     assert stat.S_IMODE((tmp_path / "isthmus").stat().st_mode) == 0o700
 
 
-def test_nothing_is_run_that_others_may_have_written(tmp_path):
+def test_a_file_that_others_may_have_written_is_not_run(tmp_path):
     code = "from isthmus.training.engines.cpu.build import library; print(library())"
     assert "CDLL" in run(code, tmp_path)
     (tmp_path / "isthmus").chmod(0o777)
@@ -360,20 +361,20 @@ def test_nothing_is_run_that_others_may_have_written(tmp_path):
 
 
 @pytest.mark.parametrize("environment", [{"ISTHMUS_COMPILE": "never"}, {"PATH": "/nowhere"}])
-def test_without_a_compiler_nothing_is_lost_but_speed(environment, tmp_path):
+def test_without_a_compiler_results_are_the_same(environment, tmp_path):
     code = "from isthmus.training.engines.cpu.build import library; print(library())"
     assert run(code, tmp_path, **environment).strip() == "None"
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_none(tmp_path):
+def test_a_read_only_cache_folder_gives_no_kernel(tmp_path):
     code = "from isthmus.training.engines.cpu.build import library; print(library())"
     (tmp_path / "file").write_text("")
     assert run(code, tmp_path, XDG_CACHE_HOME=str(tmp_path / "file")).strip() == "None"
 
 
 @pytest.mark.parametrize("left", [b"", b"no library at all", 4096, 9000])
-def test_what_was_damaged_is_compiled_anew(left, tmp_path):
+def test_a_damaged_library_is_compiled_again(left, tmp_path):
     code = "from isthmus.training.engines.cpu.build import library; print(library()._name)"
     place = Path(run(code, tmp_path).strip())
     whole = place.read_bytes()
@@ -382,7 +383,7 @@ def test_what_was_damaged_is_compiled_anew(left, tmp_path):
     assert place.read_bytes() == whole
 
 
-def test_another_library_of_that_name_is_not_taken(tmp_path):
+def test_another_library_of_that_name_is_not_used(tmp_path):
     code = "from isthmus.training.engines.cpu.build import library; print(library()._name)"
     place = Path(run(code, tmp_path).strip())
     source = tmp_path / "other.c"
@@ -392,11 +393,11 @@ def test_another_library_of_that_name_is_not_taken(tmp_path):
     assert run(code + whole, tmp_path).split() == [str(place), "True"]
 
 
-@pytest.mark.parametrize("kept", ["x/cache", "."])
-def test_a_folder_that_is_not_absolute_is_not_taken(kept, tmp_path):
+@pytest.mark.parametrize("stored", ["x/cache", "."])
+def test_a_relative_cache_folder_is_not_used(stored, tmp_path):
     code = "from isthmus.runtime.cache import cache_folder; print(cache_folder())"
-    found = run(code, tmp_path, XDG_CACHE_HOME=kept, HOME=str(tmp_path)).strip()
-    assert found == str(tmp_path / ".cache" / "isthmus")
+    result = run(code, tmp_path, XDG_CACHE_HOME=stored, HOME=str(tmp_path)).strip()
+    assert result == str(tmp_path / ".cache" / "isthmus")
 
 
 @pytest.mark.parametrize(
@@ -407,7 +408,7 @@ def test_any_command_may_compile_and_others_are_tried_after_it(compiler, tmp_pat
     assert "CDLL" in run(code, tmp_path, CC=compiler)
 
 
-def test_a_user_without_a_home_has_none(monkeypatch):
+def test_a_user_without_a_home_has_no_kernel(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
 
     def homeless():
@@ -417,7 +418,7 @@ def test_a_user_without_a_home_has_none(monkeypatch):
     assert build.library.__wrapped__() is None
 
 
-def test_a_compiler_that_fails_is_none(tmp_path):
+def test_a_compiler_that_fails_gives_no_kernel(tmp_path):
     fake = tmp_path / "bin"
     fake.mkdir()
     for name in ("cc", "gcc", "clang"):

@@ -1,4 +1,4 @@
-"""Recorded steps without a GPU: what a graph would do is done in its place."""
+"""CUDA graphs without a GPU: a Python function replaces each graph."""
 
 from itertools import pairwise
 from types import SimpleNamespace
@@ -23,21 +23,21 @@ PLAN = Plan(max_epochs=1, batch_size=8, patience=None, clip_norm=1.0)
 
 
 class Played(CudaGraphs):
-    """Recorded steps whose graph is Python: launched, it takes the steps from where it is fed."""
+    """CUDA graphs replaced by Python: a replay takes the steps from the input buffers."""
 
     launched = 0
 
     def _capture(self, like, weighing):
         rows, rates = torch.zeros_like(like), torch.zeros(len(like))
         weights = weighing.clone() if weighing.stride(1) else weighing
-        told = torch.zeros(len(like), len(self._term_names))
+        terms = torch.zeros(len(like), len(self._term_names))
 
         def replay():
             self.launched += 1
-            for each in zip(rows, weights, rates, told, strict=True):
+            for each in zip(rows, weights, rates, terms, strict=True):
                 each[3].copy_(self._step(*each[:3]))
 
-        return CapturedSteps(rows, weights, rates, told, SimpleNamespace(replay=replay))
+        return CapturedSteps(rows, weights, rates, terms, SimpleNamespace(replay=replay))
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +68,9 @@ def run_steps(make, sizes, *, loss=None, corrupt=None, weighed=False, at=False, 
             FlatAdam(step, torch.optim.AdamW(network.parameters(), weight_decay=0.1), PLAN)
         )
         steps = StepBatch(rows, weight, sizes, rates, list(range(len(sizes))), where)
-        told = [engine(steps) for _ in range(3)]
-        found = step.flat_parameters.values.clone()
-    return told, found, engine
+        terms = [engine(steps) for _ in range(3)]
+        result = step.flat_parameters.values.clone()
+    return terms, result, engine
 
 
 CASES = {
@@ -85,21 +85,21 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_what_is_taken_step_by_step(name):
-    told, values, engine = run_steps(Played, **CASES[name])
+def test_graphs_equal_single_steps(name):
+    terms, values, engine = run_steps(Played, **CASES[name])
     wanted, others, _ = run_steps(AdamLoop, **CASES[name])
     assert engine.launched
     torch.testing.assert_close(values, others, rtol=2e-5, atol=1e-6)
-    for one, other in zip(told, wanted, strict=True):
-        assert one.keys() == other.keys()
-        for term in one:
-            assert float(one[term]) == pytest.approx(float(other[term]), rel=1e-4)
+    for first, second in zip(terms, wanted, strict=True):
+        assert first.keys() == second.keys()
+        for term in first:
+            assert float(first[term]) == pytest.approx(float(second[term]), rel=1e-4)
 
 
 def test_a_planted_fault_is_caught(monkeypatch):
-    one = Played._step
+    real = Played._step
     monkeypatch.setattr(
-        Played, "_step", lambda self, x, weight, rate: one(self, x, weight, 2 * rate)
+        Played, "_step", lambda self, x, weight, rate: real(self, x, weight, 2 * rate)
     )
     _, values, _ = run_steps(Played, [8] * 9)
     _, others, _ = run_steps(AdamLoop, [8] * 9)
@@ -109,11 +109,11 @@ def test_a_planted_fault_is_caught(monkeypatch):
 @pytest.mark.parametrize(
     "sizes", [[8], [8] * 3, [8] * 4, [8] * 11, [8] * 5 + [3], [3, 8, 8], [1, 2]]
 )
-def test_pieces_are_all_steps_in_order(sizes):
-    found = list(pieces(sizes, 4))
-    assert [number for piece in found for number in piece] == list(range(len(sizes)))
-    for piece in found:
+def test_pieces_cover_all_steps_in_order(sizes):
+    result = list(pieces(sizes, 4))
+    assert [number for piece in result for number in piece] == list(range(len(sizes)))
+    for piece in result:
         assert len(piece) in (1, 4)
         assert len({sizes[number] for number in piece}) == 1
-    assert all(one.stop == other.start for one, other in pairwise(found))
+    assert all(first.stop == second.start for first, second in pairwise(result))
     assert [size for many, size in run_lengths(sizes) for _ in range(many)] == sizes

@@ -1,4 +1,4 @@
-"""Steps on tables, whose columns are of several kinds and may be missing, against autograd."""
+"""Steps on tables with columns of several kinds and missing values, against autograd."""
 
 import functools
 
@@ -118,7 +118,7 @@ def run_steps(step, network, x, weight):
 @pytest.mark.parametrize("by", [NumpyMatMul, TorchMatMul])
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("seed", range(12))
-def test_it_is_autograds(seed, name, by, plain, monkeypatch):
+def test_it_equals_autograd(seed, name, by, plain, monkeypatch):
     monkeypatch.setattr(closed_module, "matmul_for", lambda weights, batch: by())
     network, objective, corrupt, x, weight = drawn(seed, name, plain=plain)
     closed = manual_step(network, objective, corrupt)
@@ -140,8 +140,8 @@ PRECISE = {
 }
 
 
-def strode(make, seed, name, dtype, *, plain, threads=1):
-    """The terms, the weights and the judgement after some steps of a engine that `make` gives."""
+def train_steps(make, seed, name, dtype, *, plain, threads=1):
+    """The terms, evaluation and weights after some steps of an engine that `make` gives."""
     network, objective, _, x, weight = drawn(seed, name, plain=plain, dropped=False)
     draw = np.random.default_rng(seed)
     width = x.shape[1]
@@ -161,7 +161,7 @@ def strode(make, seed, name, dtype, *, plain, threads=1):
         engine = make(FlatAdam(step, optimizer, plan))
         engine.threads = threads
         steps = StepBatch(x, weight, [11, 1, 9, 5], [0.01, 0.02, 0.005, 0.01], [0] * 4)
-        told = [float(engine(steps)["reconstruction"]) for _ in range(3)]
+        terms = [float(engine(steps)["reconstruction"]) for _ in range(3)]
         means = engine.adam.adopt()[0].clone()
         judged = None if engine.evaluator is None else engine.evaluator(x, weight)["reconstruction"]
     network.eval()
@@ -170,7 +170,7 @@ def strode(make, seed, name, dtype, *, plain, threads=1):
     if judged is not None:
         wanted = float((rows * weight).mean())
         assert float(judged) == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
-    return told, means, [p.detach().clone() for p in network.parameters()]
+    return terms, means, [p.detach().clone() for p in network.parameters()]
 
 
 @compiles
@@ -179,26 +179,26 @@ def strode(make, seed, name, dtype, *, plain, threads=1):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("seed", range(12))
 def test_the_kernel_takes_the_same_steps(seed, name, plain, dtype):
-    told, means, weights = strode(CKernel, seed, name, dtype, plain=plain)
-    wanted, others, known = strode(AdamLoop, seed, name, dtype, plain=plain)
-    assert told == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
+    terms, means, weights = train_steps(CKernel, seed, name, dtype, plain=plain)
+    wanted, others, known = train_steps(AdamLoop, seed, name, dtype, plain=plain)
+    assert terms == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
     torch.testing.assert_close(means, others, **PRECISE[dtype])
-    for one, other in zip(weights, known, strict=True):
-        torch.testing.assert_close(one, other, **PRECISE[dtype])
+    for first, second in zip(weights, known, strict=True):
+        torch.testing.assert_close(first, second, **PRECISE[dtype])
 
 
 @compiles
 @pytest.mark.parametrize("dtype", PRECISE, ids=str)
-def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path):
+def test_shorter_vectors_give_the_same_result(dtype, monkeypatch, tmp_path):
     for name, flags in {"wide": ("-DBYTES=64",), "narrow": ("-DBYTES=32",)}.items():
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
         monkeypatch.setattr(compiling, "FLAGS", (*compiling.FLAGS, "-Wno-psabi", *flags))
         made = compiling.library.__wrapped__()
         monkeypatch.setattr(kernel, "library", lambda made=made: made)
         for seed, loss in enumerate(LOSSES):
-            told, _, weights = strode(CKernel, seed, loss, dtype, plain=False)
-            wanted, _, others = strode(AdamLoop, seed, loss, dtype, plain=False)
-            assert told == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
+            terms, _, weights = train_steps(CKernel, seed, loss, dtype, plain=False)
+            wanted, _, others = train_steps(AdamLoop, seed, loss, dtype, plain=False)
+            assert terms == pytest.approx(wanted, rel=PRECISE[dtype]["rtol"])
             for weight, other in zip(weights, others, strict=True):
                 torch.testing.assert_close(weight, other, **PRECISE[dtype])
 
@@ -206,12 +206,12 @@ def test_vectors_of_other_processors_give_the_same(dtype, monkeypatch, tmp_path)
 @compiles
 @pytest.mark.parametrize("seed", range(12))
 def test_two_threads_give_the_same_bits_as_one(seed):
-    one, two = (
-        strode(CKernel, seed, "mixed", torch.float32, plain=False, threads=n) for n in (1, 2)
+    one_thread, two_threads = (
+        train_steps(CKernel, seed, "mixed", torch.float32, plain=False, threads=n) for n in (1, 2)
     )
-    assert one[0] == two[0]
-    for own, other in zip(one[2], two[2], strict=True):
-        assert torch.equal(own, other)
+    assert one_thread[0] == two_threads[0]
+    for own, second in zip(one_thread[2], two_threads[2], strict=True):
+        assert torch.equal(own, second)
 
 
 @compiles
@@ -223,18 +223,18 @@ def test_a_fault_of_the_kernel_is_caught(field, monkeypatch):
         return of(parts._replace(**{field: 1.1 * getattr(parts, field)}), form, flat)
 
     for seed in (3, 4, 5):
-        wanted, _, _ = strode(AdamLoop, seed, "mixed", torch.float64, plain=False)
+        wanted, _, _ = train_steps(AdamLoop, seed, "mixed", torch.float64, plain=False)
         with monkeypatch.context() as patched:
             patched.setattr(kernel.NativeTable, "of", wrong)
             patched.setattr(CKernel, "evaluator", None)
-            told, _, _ = strode(CKernel, seed, "mixed", torch.float64, plain=False)
-        if told != pytest.approx(wanted, rel=1e-6):
+            terms, _, _ = train_steps(CKernel, seed, "mixed", torch.float64, plain=False)
+        if terms != pytest.approx(wanted, rel=1e-6):
             return
     pytest.fail("three tables were judged as if nothing were wrong")
 
 
 @compiles
-def test_wide_rows_of_truths_are_told_exactly():
+def test_losses_of_wide_boolean_rows_are_exact():
     facts, draw = Facts(shape=(1500,)), np.random.default_rng(0)
     rows = torch.from_numpy((draw.random((8, 1500)) < 0.3).astype(np.float32))
     network = Regularized(hidden=()).build(facts, 3)
@@ -247,14 +247,14 @@ def test_wide_rows_of_truths_are_told_exactly():
         engine = CKernel(
             FlatAdam(step, torch.optim.Adam(network.parameters()), Plan(1, 8, None, None))
         )
-        told = engine.evaluator(rows, torch.ones(1).expand(8))["reconstruction"]
+        terms = engine.evaluator(rows, torch.ones(1).expand(8))["reconstruction"]
         wanted = objective.row_loss(network.double()(rows.double()).reconstruction, rows.double())
-    assert float(told) == pytest.approx(float(wanted.mean()), rel=1e-5)
+    assert float(terms) == pytest.approx(float(wanted.mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("make", [AdamLoop, pytest.param(CKernel, marks=compiles)])
 @pytest.mark.parametrize("name", LOSSES)
-def test_what_is_not_finite_is_told(name, make):
+def test_a_loss_that_is_not_finite_is_returned(name, make):
     network, objective, _, x, weight = drawn(3, name, dropped=False)
     step = manual_step(network, objective, None)
     with torch.no_grad():
@@ -263,11 +263,11 @@ def test_what_is_not_finite_is_told(name, make):
         engine = make(
             FlatAdam(step, torch.optim.Adam(network.parameters()), Plan(1, 11, None, 1.0))
         )
-        told = engine(StepBatch(x, weight, [11], [0.01], [0]))
-    assert not np.isfinite(float(told["reconstruction"]))
+        terms = engine(StepBatch(x, weight, [11], [0.01], [0]))
+    assert not np.isfinite(float(terms["reconstruction"]))
 
 
-def test_a_missing_value_moves_what_stands_for_it():
+def test_missing_values_train_their_fill_value():
     moved = 0
     for seed in range(12):
         network, objective, _, x, weight = drawn(seed, "mixed")
@@ -296,7 +296,7 @@ def test_a_planted_fault_is_caught(field, monkeypatch):
     assert caught > 6
 
 
-def test_who_judges():
+def test_which_engine_evaluates():
     facts = Facts(shape=(4,))
     network = Regularized(hidden=(5,)).build(facts, 2)
     for loss in LOSSES.values():
@@ -308,7 +308,7 @@ def test_who_judges():
 
 
 def frame(n=400, *, allow_missing=False):
-    """Numbers, truths and categories, with or without missing ones."""
+    """Numbers, booleans and categories, with or without missing values."""
     draw = np.random.default_rng(0)
     z = draw.normal(size=(n, 2))
     table = pd.DataFrame({f"x{i}": z @ draw.normal(size=2) for i in range(3)})
@@ -331,10 +331,10 @@ def test_a_fit_of_a_table_is_what_autograd_fits(allow_missing, monkeypatch):
     monkeypatch.setattr(
         "isthmus.training.engines.select.manual_step", lambda *args, **options: "a test"
     )
-    other = Autoencoder(2, **SETTINGS).fit(table)
-    assert other.facts_["engine"] == "autograd"
-    for one, wanted in zip(own.network_.parameters(), other.network_.parameters(), strict=True):
-        torch.testing.assert_close(one, wanted, rtol=1e-6, atol=1e-9)
+    second = Autoencoder(2, **SETTINGS).fit(table)
+    assert second.facts_["engine"] == "autograd"
+    for first, wanted in zip(own.network_.parameters(), second.network_.parameters(), strict=True):
+        torch.testing.assert_close(first, wanted, rtol=1e-6, atol=1e-9)
 
 
 def test_fits_of_tables_together_are_fits_alone():
@@ -342,9 +342,11 @@ def test_fits_of_tables_together_are_fits_alone():
     models = [
         Autoencoder(2, optimizer=optim.AdamW(lr=lr), **SETTINGS) for lr in (0.001, 0.003, 0.01)
     ]
-    alone = [Autoencoder(**one.get_params(deep=False)).fit(table) for one in models]
-    for one, other in zip(fit_together(models, table), alone, strict=True):
-        for own, wanted in zip(one.network_.parameters(), other.network_.parameters(), strict=True):
+    alone = [Autoencoder(**first.get_params(deep=False)).fit(table) for first in models]
+    for first, second in zip(fit_together(models, table), alone, strict=True):
+        for own, wanted in zip(
+            first.network_.parameters(), second.network_.parameters(), strict=True
+        ):
             torch.testing.assert_close(own, wanted, rtol=1e-8, atol=1e-10)
 
 

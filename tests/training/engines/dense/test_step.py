@@ -1,4 +1,4 @@
-"""The closed form of a step against autograd, over configurations drawn at random."""
+"""The manual step against autograd, over random configurations."""
 
 import dataclasses
 import functools
@@ -79,11 +79,11 @@ def run_steps(step, network, x, weight):
 
 @pytest.mark.parametrize("by", [NumpyMatMul, TorchMatMul])
 @pytest.mark.parametrize("seed", range(120))
-def test_it_is_autograds(seed, by, monkeypatch):
+def test_it_equals_autograd(seed, by, monkeypatch):
     monkeypatch.setattr(closed_module, "matmul_for", lambda weights, batch: by())
     network, objective, corrupt, x, weight = drawn(seed)
-    closed = manual_step(network, objective, corrupt)
-    terms, grads = run_steps(closed, network, x, weight)
+    manual = manual_step(network, objective, corrupt)
+    terms, grads = run_steps(manual, network, x, weight)
     wanted, gradients = run_steps(
         AutogradStep(network, objective, corrupt, bf16=False), network, x, weight
     )
@@ -100,7 +100,7 @@ def test_it_is_autograds(seed, by, monkeypatch):
     "others", [[], [L1(weight=0.3), Contraction(weight=0.2)], [Contraction(weight=0.0)]]
 )
 @pytest.mark.parametrize("name", [n for n, a in ACTIVATIONS.items() if a.derivative])
-def test_contraction_of_one_layer_is_autograds(name, others, noise, by, monkeypatch):
+def test_contraction_of_one_layer_equals_autograd(name, others, noise, by, monkeypatch):
     monkeypatch.setattr(closed_module, "matmul_for", lambda weights, batch: by())
     facts = Facts(shape=(2, 3))
     torch.manual_seed(5)
@@ -111,9 +111,9 @@ def test_contraction_of_one_layer_is_autograds(name, others, noise, by, monkeypa
     corrupt = None if noise is None else functools.partial(CORRUPTIONS[noise](), facts=facts)
     objective = Objective(Squared().with_facts(facts), [Contraction(weight=0.7), *others])
     x, weight = torch.randn(5, 2, 3).double(), torch.rand(5).double()
-    closed = manual_step(network, objective, corrupt)
+    manual = manual_step(network, objective, corrupt)
     for _ in range(2):  # what the first has left must not count in the second
-        terms, grads = run_steps(closed, network, x, weight)
+        terms, grads = run_steps(manual, network, x, weight)
         wanted, gradients = run_steps(
             AutogradStep(network, objective, corrupt, bf16=False), network, x, weight
         )
@@ -137,15 +137,15 @@ def rounds(seed):
 
 @pytest.mark.parametrize("multiple", [1, 8])
 @pytest.mark.parametrize("seed", [seed for seed in range(40) if not drops(seed)])
-def test_in_half_precision_it_is_autograds_but_for_rounding(seed, multiple, monkeypatch):
+def test_in_half_precision_it_equals_autograd_up_to_rounding(seed, multiple, monkeypatch):
     network, objective, corrupt, x, weight = drawn(seed)
     network, x, weight = network.float(), x.float(), weight.float()
     form = closed_module.DenseForm.of(network)
     steady = all(activation.keeps_zero for activation in form.activations)
     rounded = multiple if steady else 1
     monkeypatch.setattr(closed_module, "width_multiple", lambda form, device, bf16: rounded)
-    closed = manual_step(network, objective, corrupt, bf16=True)
-    terms, grads = run_steps(closed, network, x, weight)
+    manual = manual_step(network, objective, corrupt, bf16=True)
+    terms, grads = run_steps(manual, network, x, weight)
     exact = AutogradStep(network, objective, corrupt, bf16=False)
     wanted, gradients = run_steps(exact, network, x, weight)
     scale = max(float(gradient.norm()) for gradient in gradients.values())
@@ -170,7 +170,7 @@ def test_rounded_widths_change_nothing(seed, monkeypatch):
         torch.testing.assert_close(others[name], grad, rtol=1e-10, atol=1e-12)
 
 
-def test_widths_are_rounded_up_where_zeros_stay_zeros():
+def test_widths_are_rounded_up_if_zeros_stay_zeros():
     gpu, facts = torch.device("cuda"), Facts(shape=(5,))
     forms = {
         name: closed_module.DenseForm.of(Multilayer(hidden=(5,), activation=name).build(facts, 2))
@@ -184,7 +184,7 @@ def test_widths_are_rounded_up_where_zeros_stay_zeros():
     assert closed_module.width_multiple(forms["relu"], CPU, bf16=True) == 1
 
 
-def test_small_products_are_numpys():
+def test_small_products_use_numpy():
     assert type(matmul_for(torch.zeros(4000), 64)) is NumpyMatMul
     assert type(matmul_for(torch.zeros(4_000_000), 64)) is TorchMatMul
     assert type(matmul_for(torch.zeros(4000, device="meta"), 64)) is TorchMatMul
@@ -221,12 +221,12 @@ def test_a_planted_fault_is_caught(monkeypatch):
         (Vanilla(activation="gelu"), Facts(shape=(6,)), Objective(Squared(), [Contraction()])),
     ],
 )
-def test_what_it_cannot_do_is_left_to_autograd(kind, facts, objective):
+def test_unsupported_networks_have_a_reason(kind, facts, objective):
     reason = manual_step(kind.build(facts, 2), objective, None)
     assert isinstance(reason, str)
 
 
-def test_weights_are_on_their_own_again_behind_it():
+def test_weights_have_their_own_memory_afterwards():
     network = Multilayer(hidden=(5,)).build(Facts(shape=(4,)), 2)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     step = manual_step(network, Objective(Squared()), None)
