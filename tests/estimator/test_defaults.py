@@ -10,6 +10,7 @@ from isthmus.errors import ArtifactError
 from isthmus.estimator import defaults, resolve
 from isthmus.estimator.settings import FitSettings
 from isthmus.kinds import Convolutional, Multilayer, Vanilla
+from isthmus.optim import Muon
 from isthmus.runtime.precision import Probe
 from isthmus.types import Facts
 
@@ -215,3 +216,20 @@ def test_small_dense_networks_stay_on_the_processor(kind, device):
     gpu = torch.device("cuda")
     assert resolve._choose_device(gpu, settings, kind, facts, rows=60).value == device
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_muon_is_for_large_batches():
+    large = Multilayer(hidden=(1000, 500, 250)).build(Facts(shape=(784,)), 30)
+    assert defaults.choose_optimizer(20_000, large).value == "muon"
+    assert defaults.choose_optimizer(20_000, large, batch_size=1024).value == "muon"
+    small_batches = defaults.choose_optimizer(20_000, large, batch_size=256)
+    assert small_batches.value == "adamw"
+    assert "in batches of 256" in small_batches.reason
+
+
+def test_the_cost_of_muon_is_that_of_its_products():
+    network = torch.nn.Linear(300, 100)  # one matrix (100, 300); the bias costs nothing
+    iteration = 2 * 100 * 100 * 300 + 100**3
+    gradient = 3 * 64 * 100 * 300
+    assert Muon(ns_steps=5).relative_cost(network, 64) == pytest.approx(5 * iteration / gradient)
+    assert Muon().relative_cost(torch.nn.ReLU(), 64) == 0

@@ -12,6 +12,7 @@ from isthmus.data.preparation.preparation import Preparation
 from isthmus.data.schema import Schema
 from isthmus.kinds import CodeNetwork
 from isthmus.kinds.convolutional import default_channels
+from isthmus.optim import Muon
 from isthmus.pretraining import PCASolution
 from isthmus.runtime.device import PRECISIONS
 from isthmus.runtime.precision import VARIABLE as PRECISION_VARIABLE
@@ -24,6 +25,8 @@ GRADIENTS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 5000, 20, 300
 FEWEST_EPOCHS_TO_WAIT, FEWEST_STEPS_TO_WAIT = 10, 500
 FEWEST_WEIGHTS_FOR_BF16 = 100_000
 FEWEST_ROWS_FOR_MUON, FEWEST_WEIGHTS_FOR_MUON = 20_000, 100_000
+MOST_MUON_COST = 4.0
+"""Muon is used up to this cost of its orthogonalization, as a multiple of the gradient's."""
 DOUBLE_VALUES = 20_000
 MOST_LAYERS_AT_RANDOM = 4
 
@@ -131,12 +134,13 @@ def choose_validation_fraction(rows: float) -> Choice[float]:
     return Choice(fraction, "a tenth of the rows, from 50 to 5,000, and never over a quarter")
 
 
-def choose_optimizer(rows: int, network: nn.Module) -> Choice[str]:
-    """Muon for large networks of matrices and many rows, else AdamW.
+def choose_optimizer(rows: int, network: nn.Module, batch_size: int | None = None) -> Choice[str]:
+    """Muon for large networks of matrices and many rows in large batches, else AdamW.
 
     Orthogonalizing a matrix costs as much as the gradient of a batch about as large as its shorter
-    side, and only many rows come in such batches. Convolution filters are not matrices. Muon's
-    steps have one size in all directions, which drives logistic units into saturation.
+    side, so it pays in large batches only; `batch_size` is None if Muon may choose it. Convolution
+    filters are not matrices. Muon's steps have one size in all directions, which drives logistic
+    units into saturation.
     """
     matrices = sum(p.numel() for p in network.parameters() if p.ndim == 2)
     others = sum(p.numel() for p in network.parameters() if p.ndim > 2)
@@ -147,6 +151,10 @@ def choose_optimizer(rows: int, network: nn.Module) -> Choice[str]:
         return Choice("adamw", "the network has logistic units")
     if rows < FEWEST_ROWS_FOR_MUON:
         return Choice("adamw", f"there are fewer than {FEWEST_ROWS_FOR_MUON:,} training rows")
+    cost = Muon().relative_cost(network, batch_size or Muon().choose_batch_size(rows))
+    if cost > MOST_MUON_COST:
+        reason = f"in batches of {batch_size}, Muon's step costs {cost:.2g} times a gradient"
+        return Choice("adamw", reason)
     return Choice("muon", f"a large dense network and {FEWEST_ROWS_FOR_MUON:,} rows or more")
 
 

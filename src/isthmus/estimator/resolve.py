@@ -316,7 +316,9 @@ def resolve_optimizer(
     """The optimizer that was set, or the one that suits the network and the number of rows."""
     name = settings.optimizer
     if name == AUTO:
-        name = decisions.choose("optimizer", defaults.choose_optimizer(rows, network))
+        batch = settings.batch_size
+        batch = rows if batch == FULL else None if batch is None else int(batch)
+        name = decisions.choose("optimizer", defaults.choose_optimizer(rows, network, batch))
     return resolve(name, OPTIMIZERS, OptimizerSpec, "optimizer")
 
 

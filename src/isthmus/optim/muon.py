@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.errors import require
 from isthmus.optim.adaptive import AdamW
@@ -96,6 +96,17 @@ class Muon(OptimizerSpec):
         """
         power = 2 ** round(np.log2(max(rows / STEPS_PER_EPOCH, 1)))
         return int(np.clip(power, SMALLEST_BATCH, LARGEST_BATCH))
+
+    def relative_cost(self, network: nn.Module, batch_size: int) -> float:
+        """Multiply-adds of the orthogonalization for each one of a batch's gradient.
+
+        A Newton-Schulz iteration of a matrix (m, n) with m <= n has three products, of m * m * n,
+        m * m * m and m * m * n multiply-adds. A gradient of B rows has three of B * m * n.
+        """
+        sides = [sorted(p.shape) for p in network.parameters() if p.ndim == 2]
+        iteration = sum(2 * m * m * n + m**3 for m, n in sides)
+        gradient = sum(3 * batch_size * m * n for m, n in sides)
+        return self.ns_steps * iteration / max(gradient, 1)
 
     def make(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
         """torch.optim.Muon over the matrices and torch.optim.AdamW over all other parameters."""
