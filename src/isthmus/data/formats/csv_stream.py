@@ -102,9 +102,9 @@ def quote_error_message(path: Path, error: QuoteError) -> SourceError:
     """The error for a quote that is not closed properly."""
     what = "is closed within a cell, with text after it" if error.closed else "is never closed"
     return SourceError(
-        f"{path}: line {error.line}: the quote that opens a cell there {what}, so that what "
-        "follows would be taken for a part of it; close it where the cell ends, and double quotes "
-        "that are part of the text"
+        f"{path}: line {error.line}: the quote that opens a cell there {what}, so the "
+        "text after it would become a part of the cell; close it at the end of the cell, and "
+        "double quotes that are part of the text"
     )
 
 

@@ -213,8 +213,8 @@ def _names_columns(path: Path, first: Sequence[str]) -> bool:
     if numbers and words:
         raise SourceError(
             f"{path}: the first line holds words and numbers ({words[0]!r}, {numbers[0]!r}), so "
-            "that it may name the columns or be a row; say header=True or header=False (command "
-            "line: --header or --no-header)"
+            "it may be a header or a row; set header=True or header=False (command line: --header "
+            "or --no-header)"
         )
     return not numbers
 
@@ -239,7 +239,7 @@ def _check_delimiter(path: Path, first: Sequence[str], delimiter: str) -> None:
             point = ", with points for decimal commas" if other == ";" else ""
             name = f", or name it {path.stem}.tsv" if other == "\t" else ""
             raise SourceError(
-                f"{path}: what parts the cells of the first line seems to be {what} and not {ours} "
+                f"{path}: the separators in the first line seem to be {what} and not {ours} "
                 f"({line[:60]!r}); save it with {ours}{point}{name}; if it is one cell, quote it"
             )
 
@@ -259,8 +259,9 @@ def _check_names(path: Path, header: Header, kept_columns: list[str]) -> None:
         )
     if "" in kept_columns:
         raise SourceError(
-            f"{path}: column {header.names.index('') + 1} has no name in the header (so writes "
-            "pandas an index); write it with index=False, name it, or leave it out with drop=['']"
+            f"{path}: column {header.names.index('') + 1} has no name in the header (pandas "
+            "writes an index like this); write it with index=False, name it, or leave it out with "
+            "drop=['']"
         )
 
 

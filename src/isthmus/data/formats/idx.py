@@ -1,4 +1,4 @@
-"""IDX files, as MNIST comes in: a short header and big-endian numbers, perhaps in gzip."""
+"""IDX files, the format of MNIST: a short header and big-endian numbers, perhaps in gzip."""
 
 import gzip
 import struct
@@ -20,16 +20,16 @@ CODES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 
 
 class Header(NamedTuple):
-    """What an IDX file says of itself."""
+    """The header of an IDX file."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     size: int
-    """How many bytes the header takes."""
+    """The size of the header in bytes."""
 
 
 def read(path: Path, options: Options) -> Source:
-    """The array; a file without gzip is memory-mapped."""
+    """A source of the array; a file without gzip is memory-mapped."""
     with damage_reported(path, "an IDX file in gzip", gzip.BadGzipFile):
         values = load(path)
     return array_source(values, layout=options.layout, origin=str(path))
@@ -79,7 +79,7 @@ def _header(path: Path, start: bytes, total: int) -> Header:
 
 
 def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:
-    """Writes the rows; a dtype that IDX has no code for is refused rather than changed."""
+    """Writes the rows; RequestError for a dtype that IDX does not support."""
     array = as_array(path, values, schema)
     wanted = array.dtype.newbyteorder(">").str.replace("|", ">")
     code = next((code for code, dtype in CODES.items() if dtype == wanted), None)

@@ -1,4 +1,4 @@
-"""One PNG or JPEG file: opened safely, its size and mode known before its pixels are decoded."""
+"""Opens a PNG or JPEG file safely and reads its size and mode before decoding its pixels."""
 
 import threading
 import warnings
@@ -17,7 +17,7 @@ from isthmus.types import Array
 
 
 def file_names(row_names: Sequence[str] | None, count: int) -> list[str]:
-    """A relative .png path for each of `count` images, after the files they came from.
+    """A relative .png path for each of `count` images, named after their original files.
 
     Two images that differ in their suffix only (a.jpg, a.png) keep it (a.jpg.png, a.png.png).
     """
@@ -52,10 +52,10 @@ ROW_MODES = (
     | dict.fromkeys(("P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), "RGB")
     | dict.fromkeys(("LA", "La", "PA", "RGBA", "RGBa"), "RGBA")
 )
-"""The mode rows come in (L, RGB or RGBA) for each of Pillow's 8-bit modes."""
+"""The mode of rows (L, RGB or RGBA) for each of Pillow's 8-bit modes."""
 
 ORIENTATION = 0x0112
-"""The EXIF tag that says how a viewer turns the image."""
+"""The EXIF tag with the rotation that a viewer applies."""
 
 ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -66,14 +66,14 @@ ROTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What the values of that tag ask for."""
+"""The rotation for each value of that tag."""
 
 SIDEWAYS = tuple(ROTATIONS[value] for value in (5, 6, 7, 8))
 OPENING = threading.Lock()
 
 
 class Head(NamedTuple):
-    """What an image file says of itself before its pixels are decoded."""
+    """The properties of an image file that are read before its pixels are decoded."""
 
     size: tuple[int, int]
     """(height, width), upright"""
@@ -90,7 +90,7 @@ def read_head(path: Path) -> Head:
 
 
 def read_pixels(path: Path, mode: str, resize: tuple[int, int] | None) -> Array:
-    """The pixels in `mode`, upright, and brought to (height, width) where `resize` says one."""
+    """The pixels in `mode`, upright, and resized to (height, width) if `resize` is given."""
     with _opened(path) as (image, turn):
         pixels = image.convert(mode)
     if turn is not None:
@@ -102,7 +102,7 @@ def read_pixels(path: Path, mode: str, resize: tuple[int, int] | None) -> Array:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
-    """The image and how to turn it; every way Pillow finds to fail becomes one SourceError."""
+    """The image and its rotation; every error of Pillow becomes one SourceError."""
     try:
         image, turn = _open_quietly(path)
         with image:
@@ -125,8 +125,8 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
 
 
 def _open_quietly(path: Path) -> tuple[Image.Image, Image.Transpose | None]:
-    # Broken EXIF, of which Pillow warns, is no reason to refuse the pixels. The lock keeps threads
-    # that read at once from restoring one another's warning filters.
+    # Pillow warns of broken EXIF, but the pixels are still usable. The lock keeps concurrent
+    # threads from restoring one another's warning filters.
     with OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

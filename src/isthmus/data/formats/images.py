@@ -1,4 +1,4 @@
-"""A folder of PNG and JPEG images of one size, one image a row.
+"""A folder of PNG and JPEG images of one size, one image per row.
 
 Rows are what a viewer shows: palettes and 1-bit images become grey or colour, the rotation in a
 JPEG's EXIF is applied. Images of several modes are brought to the most general of L, RGB and RGBA.
@@ -26,13 +26,13 @@ from isthmus.errors import RequestError, SourceError
 from isthmus.types import Array, Index
 
 TOGETHER = 32
-"""Images that are decoded together: few, so that those of a window come from many places."""
+"""How many images are decoded together: few, so that a shuffled window mixes many parts."""
 
 MOST_THREADS = 4
 
 
 class StreamedImages(ChunkedSource):
-    """Rows of uint8 pixels, (H, W) or (H, W, C); nothing but the files' names is kept."""
+    """Rows of uint8 pixels, (H, W) or (H, W, C); only the file names stay in memory."""
 
     row_names: tuple[str, ...]
 
@@ -57,7 +57,7 @@ class StreamedImages(ChunkedSource):
 
 
 def decoded(path: Path, schema: Schema, resize: tuple[int, int] | None) -> Array:
-    """The pixels of one file; SourceError where they are no row of `schema` any more."""
+    """The pixels of one file; SourceError if they no longer fit `schema`."""
     pixels = read_pixels(path, schema.mode or "L", resize)
     if pixels.shape != schema.shape:
         raise SourceError(
@@ -69,7 +69,7 @@ def decoded(path: Path, schema: Schema, resize: tuple[int, int] | None) -> Array
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 GENERAL = ("L", "RGB", "RGBA")
-"""The modes rows come in, each able to hold those before it."""
+"""The modes of rows; each can represent those before it."""
 
 CHANNELS = {"L": (), "RGB": (3,), "RGBA": (4,)}
 KEPT_BYTES = 2**30
@@ -93,7 +93,7 @@ class ImageSource(Source):
         self._known = np.zeros(len(names), bool)
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(self._paths)
 
     def read(self, rows: Index) -> Array:
@@ -114,7 +114,7 @@ class ImageSource(Source):
 
 
 def read(path: Path, options: Options) -> Source:
-    """The images of the folder and the folders below it, in the order of their paths."""
+    """A source of the images in and below a folder, in the order of their paths."""
     if options.layout not in (None, "image"):
         raise RequestError(f"{path}: a folder of images has layout='image'; leave layout out")
     names = sorted(

@@ -1,4 +1,4 @@
-"""One NumPy array in a .npy file, read piece by piece where it is large, else a memory map."""
+"""A NumPy array in a .npy file, memory-mapped, or read block by block if it is large."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from isthmus.errors import SourceError
 from isthmus.types import Array
 
 PIECE_BYTES = 1 << 20
-"""Rows that are read together: few, so that those of a window come from many places."""
+"""How many rows are read together: few, so that a shuffled window mixes many parts."""
 
 
 class NpyBlocks(ChunkedSource):
@@ -47,7 +47,7 @@ class NpyBlocks(ChunkedSource):
 
 
 def read(path: Path, options: Options) -> Source:
-    """The array, whose rows are read from disk only when they are needed."""
+    """A source of the array, whose rows are read from disk only when they are needed."""
     with damage_reported(path, "a .npy file", ValueError, TokenError):
         try:
             values = np.lib.format.open_memmap(path, mode="r")

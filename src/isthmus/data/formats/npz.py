@@ -27,7 +27,7 @@ from isthmus.errors import RequestError, SourceError
 from isthmus.types import Array
 
 BROKEN = (zipfile.BadZipFile, ValueError, OSError, RuntimeError, TokenError)
-"""What zipfile and NumPy raise on a damaged file; RuntimeError: a password or an unknown method."""
+"""The errors of zipfile and NumPy for a damaged, encrypted or unsupported file."""
 
 SPARSE = {"format", "shape", "data"}
 
@@ -36,7 +36,7 @@ MEMBER = "rows"
 
 
 def read(path: Path, options: Options) -> Source:
-    """The member named (or the only one); a file of scipy.sparse.save_npz is a sparse matrix."""
+    """A source of the named (or only) member, or of the matrix of scipy.sparse.save_npz."""
     with damage_reported(path, "a .npz file", *BROKEN):
         members = shapes(path)
         if members.keys() >= SPARSE:
@@ -55,7 +55,7 @@ def member_names(path: Path) -> list[str] | None:
 
 
 def read_member(path: Path, member: str) -> Array:
-    """The array of this name; np.load takes "a.npy" for "a" where there are both."""
+    """The array of this name; np.load would read "a.npy" for "a" if the file has both."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
@@ -115,7 +115,7 @@ def append(file: NewFile) -> Generator[Append]:
 
 
 def write_members(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Writes what np.savez_compressed writes, which rejects some names of arrays."""
+    """Writes a file as np.savez_compressed does, which rejects some names of arrays."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, values in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

@@ -27,14 +27,14 @@ from isthmus.data.schema import Schema
 from isthmus.data.source import Source
 
 LENGTH, ALIGNED = 8, 8
-"""A file begins with the length of its header in so many bytes; values begin at such a multiple."""
+"""The size of the field with the header's length, and the alignment of values, in bytes."""
 
 MEMBER = "rows"
-"""What the tensor is called in a file written here."""
+"""The name of the tensor in a file that is written here."""
 
 
 def read(path: Path, options: Options) -> Source:
-    """The tensor named (or the only one)."""
+    """A source of the named (or only) tensor."""
     with (
         damage_reported(path, "a .safetensors file", SafetensorError),
         safe_open(path, "pt") as file,

@@ -54,7 +54,7 @@ def as_table(path: Path, values: Any, schema: Schema) -> Any:
         return pa.table({name: array[:, index] for index, name in enumerate(names)})
     table = nw.from_native(values, eager_only=True).to_arrow()
     if table.num_columns == len(names) and table.column_names != list(names):
-        # pandas' labels may be numbers. Arrow forgets what it knows of pandas here.
+        # pandas' labels may be numbers. Renaming drops pandas' metadata from the Arrow table.
         table = table.rename_columns(list(names))
     if isinstance(values, pa.Table):  # pandas' dtypes, say, of a Parquet file
         return table
@@ -62,7 +62,7 @@ def as_table(path: Path, values: Any, schema: Schema) -> Any:
 
 
 def append_array(stream: IO[bytes], file: NewFile) -> Append:
-    """Returns what writes blocks to `stream` as one array in the layout of .npy."""
+    """A function that writes blocks to `stream` as one array in the layout of .npy."""
     dtypes: list[np.dtype[Any]] = []
 
     def append(values: Any) -> None:
@@ -133,7 +133,7 @@ def collect_blocks(
 
 @contextmanager
 def named_by_target(path: Path, target: Path) -> Iterator[None]:
-    """Makes a RequestError about the temporary `path` speak of the path the user named."""
+    """Replaces the temporary `path` in a RequestError by the path that the user named."""
     try:
         yield
     except RequestError as error:

@@ -46,9 +46,9 @@ def write_rows(
 
 @contextmanager
 def ending(stack: ExitStack, target: Path) -> Iterator[None]:
-    """Closes the stack that writes to `target` after a block, and passes it the block's error.
+    """Closes the stack that writes to `target` after a block, with the error of the block if any.
 
-    An error while closing is a failed write; an error in the block is not.
+    An error while closing is reported as a failed write; an error in the block is raised as it is.
     """
     try:
         yield
@@ -74,13 +74,13 @@ def unwritable(target: Path) -> Iterator[None]:
 
 
 def check_target(folder: Path, chosen: Format) -> None:
-    """Raise RequestError where replacing a folder would lose more than what we write there."""
+    """Raise RequestError if replacing a folder would delete files other than images."""
     if chosen.is_folder:
         check_replaceable(folder, (PNG,), "PNG image")
 
 
 def check_replaceable(folder: Path, suffixes: Sequence[str], what: str) -> None:
-    """Raise RequestError where a folder holds a file that has none of these suffixes."""
+    """Raise RequestError if a folder holds a file without one of these suffixes."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.lower().endswith(tuple(suffixes)):
             raise RequestError(

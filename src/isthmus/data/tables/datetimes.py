@@ -79,7 +79,7 @@ def time_type_of(kind: "pa.DataType") -> TimeType | None:
 def timestamps(array: "pa.Array", column: Column, name: str, origin: str, first_row: int) -> Array:
     """(n,): an Arrow array of dates, timestamps or durations in the column's unit; NaN if missing.
 
-    A date counts as its first moment. Raises DataError (SourceError for a file) for a year that
+    A date counts as its midnight. Raises DataError (SourceError for a file) for a year that
     dates cannot have, and for another time type than the column's, unless both have no zone.
     """
     time_type = cast("TimeType", time_type_of(array.type))

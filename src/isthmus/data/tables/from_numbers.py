@@ -1,6 +1,6 @@
-"""Numbers become a column of pandas, polars or Arrow again: text, levels, dates.
+"""Converts numbers back to columns of pandas, polars or Arrow: text, categories, dates.
 
-Each is made as an Arrow array first, of which every library makes its own.
+Each column is an Arrow array first, which is then converted to the column type of the library.
 """
 
 import re
@@ -19,20 +19,23 @@ DATETIME = re.compile(r"(Datetime|Duration)\(time_unit='(\w+)'(, time_zone=(None
 DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(\w+), ordered=([01])>")
 STAMP = re.compile(r"(timestamp|duration|date32|date64)\[(\w+)(?:, tz=(.+))?\]")
 TICKS = {"s": 10**-6, "ms": 10**-3, "us": 1, "ns": 1000}
-"""Of each unit in a microsecond."""
+"""How many of each unit are in a microsecond."""
 
 
 def native_column(numbers: Array, column: Column, dtype: str, native: str | None, to: str) -> Any:
-    """(n,) numbers of a column that is text, dates or levels, as a column of the library `to`.
+    """A column of the library `to` from (n,) numbers: text, dates or categories.
 
-    Positions are rounded to the nearest level, moments to the unit of the column and into the years
-    1 to 9999 (or those that the unit reaches); NaN becomes a missing value.
+    Positions are rounded to the nearest category. Datetimes are rounded to the unit of the column
+    and clipped to the years 1 to 9999, or to those that the unit reaches. NaN becomes a missing
+    value.
     """
     kind = arrow_type(native) if to == "pyarrow" and native else arrow_named(dtype, column)
     if to == "pandas" and native is not None and native.endswith("[pyarrow]"):
         kind = arrow_type(native.removesuffix("[pyarrow]"))
     array = (
-        _levels(numbers, column, kind) if column.has_categories else _moments(numbers, column, kind)
+        _categories(numbers, column, kind)
+        if column.has_categories
+        else _datetimes(numbers, column, kind)
     )
     if to == "pyarrow":
         return array
@@ -42,14 +45,14 @@ def native_column(numbers: Array, column: Column, dtype: str, native: str | None
 
 
 def category_values(numbers: Array, column: Column) -> Array:
-    """(n,): the levels at these positions, in an array of their own dtype."""
+    """(n,): the categories at these positions, in their own dtype."""
     return np.asarray(column.categories)[_nearest(numbers, column)]
 
 
 def as_text(numbers: Array, column: Column, dtype: str) -> list[Any]:
-    """What people read for each of (n,) numbers of a column: levels, dates, True and False.
+    """The readable value of each of (n,) numbers of a column: a category, date or boolean.
 
-    Numbers stay numbers; None where one is missing.
+    Numbers stay numbers; a missing value is None.
     """
     values: list[Any]
     if column.has_categories:
@@ -59,7 +62,7 @@ def as_text(numbers: Array, column: Column, dtype: str) -> list[Any]:
             else []
         )
     elif column.role == "datetime" and not dtype.startswith("Duration"):
-        dates = _moments(np.asarray(numbers, np.float64), column, arrow_named(dtype, column))
+        dates = _datetimes(np.asarray(numbers, np.float64), column, arrow_named(dtype, column))
         values = [str(date) for date in dates.to_pylist()]
     elif column.role == "boolean":
         values = (numbers >= 0.5).tolist()
@@ -105,7 +108,7 @@ def arrow_named(dtype: str, column: Column) -> Any:
     return pa.array(list(column.categories)).type if column.categories else pa.string()
 
 
-def _levels(numbers: Array, column: Column, kind: Any) -> Any:
+def _categories(numbers: Array, column: Column, kind: Any) -> Any:
     import pyarrow as pa
 
     missing, nearest = np.isnan(numbers), _nearest(numbers, column)
@@ -119,7 +122,7 @@ def _levels(numbers: Array, column: Column, kind: Any) -> Any:
     return categories.take(pa.array(nearest, mask=missing)).cast(kind)
 
 
-def _moments(numbers: Array, column: Column, kind: Any) -> Any:
+def _datetimes(numbers: Array, column: Column, kind: Any) -> Any:
     import pyarrow as pa
 
     missing, days = np.isnan(numbers), pa.types.is_date(kind)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FEW = 20
-"""So few different values, or rows, do not show that a column identifies its rows."""
+"""Columns with at most so many different values, or rows, are not taken for identifiers."""
 
 MOSTLY_DISTINCT = 0.5
 """Text with a larger share of different values identifies rows."""
@@ -46,7 +46,7 @@ LAST_ROW = np.iinfo(np.int64).max
 
 
 class InferredColumn(NamedTuple):
-    """What a column is, or why it is left out."""
+    """The inferred description of a column, or the reason why it is left out."""
 
     column: Column | None
     """None for an identifier."""
@@ -72,7 +72,7 @@ def infer_column(series: Series, declared: str | None, origin: str) -> InferredC
 def start_inference(
     series: Series, declared: str | None, origin: str, max_values: int | None = None
 ) -> "ColumnInference":
-    """The inference for a column of the type of `series`, whose values need not be all there.
+    """The inference for a column of the type of `series`, which may hold only some values.
 
     At most `max_values` different values are kept in memory; None: all of a column in memory.
     """
@@ -122,10 +122,10 @@ class ColumnInference:
         self.name, self.max_values = str(series.name), max_values
 
     def update(self, series: Series, row: int) -> None:
-        """Take in values, the first of which is in row number `row`."""
+        """Add values, the first of which is in row number `row`."""
 
     def result(self) -> InferredColumn:
-        """What the column is."""
+        """The inferred column."""
         raise NotImplementedError
 
     def arrow_of(self, series: Series) -> "pa.Array":
@@ -145,7 +145,7 @@ class ColumnInference:
 
 
 class _KnownByType(ColumnInference):
-    """A column whose type or declaration decides alone."""
+    """A column that its type or declaration determines without its values."""
 
     needs_values = False
 
@@ -191,7 +191,7 @@ class _Numbers(ColumnInference):
         self.n_rows += len(numbers)
 
     def _continues(self, numbers: Array) -> bool:
-        """Whether the numbers go on rising by one from row to row."""
+        """Whether the numbers still increase by one from row to row."""
         if not len(numbers):
             return True
         if numbers.dtype.kind not in "iu":
@@ -215,13 +215,13 @@ class _Numbers(ColumnInference):
 
 
 class _Text(ColumnInference):
-    """Text, which is categories or identifies rows."""
+    """Text, which holds categories or identifies rows."""
 
     def __init__(self, series: Series, *arguments: Any) -> None:
         super().__init__(series, *arguments)
         self.counts: CategoryCounts = CategoryCounts(self.name, self.origin, self.max_values)
         self.reason = ""
-        """Why it identifies rows, once it has too many different values."""
+        """The reason why it identifies rows, once it has too many different values."""
 
         self.unparsable: list[UnparsableValues] = []
 

@@ -152,7 +152,7 @@ def _exact(dtype: str) -> Any:
 
 def _pandas_names(frame: Any, names: tuple[str, ...], schema: Schema) -> Any:
     if schema.natives is not None:
-        # Text, dates and levels are what they were already.
+        # Text, dates and categories have their dtypes already.
         frame = frame.astype(
             {
                 name: _pandas_dtype(native)
