@@ -22,22 +22,6 @@ MAX_WORDS_PER_SENTENCE = 18
 # "src/isthmus/file.py" or "src/isthmus/file.py:function": a reason must stand beside each.
 TOO_LONG_ALLOWED: frozenset[str] = frozenset()
 
-# Parts of the package whose words are not plain yet. The list may only become shorter.
-NOT_YET_PLAIN: tuple[str, ...] = (
-    "src/isthmus/_compat.py",
-    "src/isthmus/estimator/fit.py",
-    "src/isthmus/runtime/malloc.py",
-    "src/isthmus/runtime/precision.py",
-    "src/isthmus/training/checkpoint.py",
-    "src/isthmus/training/diagnostics/",
-    "src/isthmus/training/ema.py",
-    "src/isthmus/training/engines/cpu/native/",
-    "src/isthmus/training/engines/dense/step.py",
-    "src/isthmus/training/engines/select.py",
-    "src/isthmus/training/plan.py",
-    "src/isthmus/training/reporters.py",
-)
-
 # The parts that print.
 PRINTING_PARTS = ("cli", "report")
 
@@ -224,11 +208,7 @@ def without_code(text: str) -> str:
 
 def plain_files(root: Path, pattern: str = "*.py") -> list[Path]:
     """The files of the package whose words and names are checked."""
-    return [
-        path
-        for path in sorted((root / "src").rglob(pattern))
-        if not path.relative_to(root).as_posix().startswith(NOT_YET_PLAIN)
-    ]
+    return sorted((root / "src").rglob(pattern))
 
 
 def banned(words: list[str]) -> re.Pattern[str]:

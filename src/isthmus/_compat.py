@@ -72,7 +72,7 @@ COMPILE_MARK = "__dynamo_disable"
 
 
 def compiler_wrapped_methods() -> list[Any]:
-    """The methods of torch's optimizers behind that wrapper."""
+    """The methods of torch's optimizers that this wrapper encloses."""
     from torch.optim import Optimizer
 
     methods = [getattr(getattr(Optimizer, n), "__wrapped__", None) for n in OPTIMIZER_METHODS]

@@ -331,7 +331,7 @@ class FitRun:
     def _learned_the_average(
         self, network: CodeNetwork, training: ResolvedTraining, trainer: Trainer
     ) -> bool:
-        """Whether a random start that nobody asked for has ended at the average row."""
+        """Whether a random start that was chosen by default has ended at the average row."""
         chosen = self.settings.pretraining == AUTO and isinstance(training.pretraining, Random)
         monitor = trainer.monitor
         average = monitor is not None and monitor.diagnosis.issue == Issue.AVERAGE
