@@ -12,12 +12,12 @@ import time
 from typing import Any
 
 import torch
+
 from common import record, table
+from isthmus import Autoencoder, kinds, optim
 from problems import curves, mnist
 
-from isthmus import Autoencoder, kinds, optim
-
-BATCHES = (256, 1024, 64)
+BATCHES = (64, 256, 1024)
 OPTIMIZERS = {"adamw": optim.AdamW(), "muon": optim.Muon()}
 
 
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--target-epochs", type=int, default=6)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--batches", type=int, nargs="*", default=BATCHES)
     wanted = parser.parse_args()
     problem = mnist() or curves()
     x = problem.train[: wanted.rows]
@@ -87,7 +88,7 @@ def main() -> None:
         f"target {target:.5f}, reached by {ae.facts_['optimizer']} with {ae.facts_['batch_size']}"
     )
     rows = []
-    for batch in (*BATCHES, None):
+    for batch in (*wanted.batches, None):
         for name, optimizer in OPTIMIZERS.items():
             watch = Watch(target, wanted.seconds)
             model = fit(x, optimizer, batch, watch, wanted.precision)
