@@ -75,7 +75,10 @@ WRONG = {
     "callbacks": [((None, 3, print, "print", {"a": print}, (3,), [None]), "of functions, such as")],
     "n_init": [((0, -1, 1.5, "3", None, True, [], ARRAY), "a whole number, at least 1")],
     "verbose": [
-        ((None, "yes", 1.0, [], {}, LineReporter, print, torch.zeros(2)), "must be 0, 1, or an object")
+        (
+            (None, "yes", 1.0, [], {}, LineReporter, print, torch.zeros(2)),
+            "must be 0, 1, or an object",
+        )
     ],
     "checkpoint": [(("", 3, True, b"kept", ["kept"], {}), "must be the path of a folder, or None")],
     "kind": [((None, 3, [], {}, kinds.Vanilla, losses.L1(), ARRAY), "use one of 'vanilla'")],
@@ -217,7 +220,9 @@ def test_how_long_early_stopping_waits(value, patience):
 
 
 def test_verbose_is_a_number_or_a_reporter():
-    assert all(type(reporter_of(value)) is LineReporter for value in (True, 1, 2, np.True_, np.int8(1)))
+    assert all(
+        type(reporter_of(value)) is LineReporter for value in (True, 1, 2, np.True_, np.int8(1))
+    )
     assert all(type(reporter_of(value)) is SilentReporter for value in (False, 0, np.False_))
     own = LineReporter()
     assert reporter_of(own) is own
