@@ -63,8 +63,7 @@ class Bf16Adam:
 
     def detached(self) -> Self:
         """A copy without buffers; the moments stay in the optimizer's state."""
-        self.adam.release()
-        return type(self)(FlatAdam(self.adam.step, self.adam.optimizer, self.adam.plan))
+        return type(self)(self.adam.detached())
 
     def _make_update(self, mean: Tensor, square: Tensor) -> Update:
         """A function that updates the weights and their bfloat16 copies."""

@@ -86,8 +86,7 @@ class CKernel:
 
     def detached(self) -> Self:
         """A copy without buffers; the moments stay in the optimizer's state."""
-        self.adam.release()
-        return type(self)(FlatAdam(self.adam.step, self.adam.optimizer, self.adam.plan))
+        return type(self)(self.adam.detached())
 
     @torch.no_grad()
     def _evaluate(self, rows: Tensor, weight: Tensor) -> Terms:

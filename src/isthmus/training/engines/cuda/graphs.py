@@ -87,8 +87,7 @@ class CudaGraphs:
 
     def detached(self) -> Self:
         """A copy without buffers or graphs; the moments stay in the optimizer's state."""
-        self.adam.release()
-        return type(self)(FlatAdam(self.adam.step, self.adam.optimizer, self.adam.plan))
+        return type(self)(self.adam.detached())
 
     def _bind(self, mean: Tensor, square: Tensor) -> None:
         """Drop graphs that were captured for other buffers."""

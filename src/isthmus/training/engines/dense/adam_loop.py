@@ -49,5 +49,4 @@ class AdamLoop:
 
     def detached(self) -> Self:
         """A copy without buffers; the moments stay in the optimizer's state."""
-        self.adam.release()
-        return type(self)(FlatAdam(self.adam.step, self.adam.optimizer, self.adam.plan))
+        return type(self)(self.adam.detached())

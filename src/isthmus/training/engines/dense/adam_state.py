@@ -90,10 +90,11 @@ class FlatAdam:
             state[STEP].copy_(self.count)
         self.step.flat_parameters.attach_grads()
 
-    def release(self) -> None:
-        """Give the moments in the optimizer's state memory of their own."""
+    def detached(self) -> "FlatAdam":
+        """A copy without buffers; the moments in the optimizer's state get memory of their own."""
         for state in self.optimizer.state.values():
             state |= {name: state[name].clone() for name in (MEAN, SQUARE) if name in state}
+        return FlatAdam(self.step, self.optimizer, self.plan)
 
     def make_update(self, flat: FlatParameters, mean: Tensor, square: Tensor) -> Update:
         """A function that clips the gradients and updates weights and moments."""
