@@ -28,8 +28,8 @@ install: $(VENV)/installed ## Make .venv with the package in it
 
 run: $(VENV)/installed ## Learn the handwritten digits in examples/ and write a report
 	@mkdir -p $(dir $(MODEL))
-	$(BIN)/isthmus fit $(DIGITS)/images-idx3-ubyte.gz -o $(MODEL) --components 8 --color $(DIGITS)/labels-idx1-ubyte.gz --force
-	$(BIN)/isthmus compare $(DIGITS)/images-idx3-ubyte.gz --components 2,8 --epochs 60
+	$(BIN)/isthmus fit $(DIGITS)/images-idx3-ubyte.gz -o $(MODEL) --n-components 8 --color $(DIGITS)/labels-idx1-ubyte.gz --force
+	$(BIN)/isthmus compare $(DIGITS)/images-idx3-ubyte.gz --n-components 2,8 --max-epochs 60
 	@echo "Open $(MODEL)/report.html in a browser."
 
 test: $(VENV)/tested ## Run the tests

@@ -124,7 +124,7 @@ def seconds_of(run: Callable[[Rows], Any], rows: Rows) -> float:
 
 def compared(name: str, count: int, repeats: int) -> list[dict[str, Any]]:
     """The table rows of one network: encoding and scoring by each library."""
-    size = speed.SIZE_FACTORS[name]._replace(rows=count)
+    size = speed.SIZES[name]._replace(rows=count)
     rows = speed.rows_of(size)
     model, threads = fitted(size, rows), torch.get_num_threads()
     shift, scale = (

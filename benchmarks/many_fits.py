@@ -21,7 +21,7 @@ import speed
 from common import machine, record, table
 from isthmus import Autoencoder, fit_together, kinds, optim
 
-SIZE = speed.SIZE_FACTORS["64-32"]
+SIZE = speed.SIZES["64-32"]
 
 
 def ours(rate: float, epochs: int, device: str) -> Autoencoder:

@@ -8,7 +8,7 @@ both twice, and takes the faster time of each. The difference gives rows per sec
 time gives the fixed cost of a fit. If the difference is too small, both fits are repeated with more
 epochs. The error is that of the first pair. Repeats are interleaved. Rivals that are not installed
 are reported and skipped. `--quick` compares two sizes with tuned PyTorch, once each, as a check
-before a release. The rate of matrix products is measure_in_process in the same run.
+before a release. The rate of matrix products is measured in the same run.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from common import machine, record, table
 from isthmus.training.engines.cpu.build import library
 from rivals import Rows, Size
 
-SIZE_FACTORS = {
+SIZES = {
     "64-32": Size((64,), (), 32, 64, 20_000, 10),
     "30-16-8": Size((30,), (16,), 8, 64, 20_000, 10),
     "784-32": Size((784,), (), 32, 128, 20_000, 4),
@@ -51,8 +51,8 @@ ON_GPU = {
 """A GPU gets more rows, more epochs and larger batches; small batches leave it idle."""
 
 QUICK_SIZES = {
-    "64-32": SIZE_FACTORS["64-32"],
-    "784-1000-500-250-30, few rows": SIZE_FACTORS["784-1000-500-250-30"]._replace(rows=4_000),
+    "64-32": SIZES["64-32"],
+    "784-1000-500-250-30, few rows": SIZES["784-1000-500-250-30"]._replace(rows=4_000),
 }
 QUICK_ON_GPU, QUICK_RIVALS = ("64-32", "784-1000-500-250-30"), ("isthmus", "tuned")
 
@@ -64,7 +64,7 @@ REPEATS = 3
 GEMM_SIDE, SMALLER, MOST_SECONDS = 2048, 8, 5.0
 
 LEAST_SECONDS, LONGER, MOST_EPOCHS = 0.7, 6, 2000
-"""A smaller difference in seconds is measure_in_process again with `LONGER` times the epochs."""
+"""A smaller difference in seconds is measured again with `LONGER` times the epochs."""
 
 ROUNDS = 2
 """Fits of each length, of which the fastest counts. A delayed short fit would make the difference
@@ -75,7 +75,7 @@ def _tuned(bf16: bool, last: bool) -> Callable[..., Any]:
     return functools.partial(rivals.tuned, bf16=bf16, channels_last=last)
 
 
-# All settings of a rival are measure_in_process, and the fastest counts.
+# All settings of a rival are measured, and the fastest counts.
 RIVALS: dict[str, dict[str, Callable[..., Any]]] = {
     "isthmus": {"": rivals.isthmus},
     "tuned": {"fp32": _tuned(False, False), "bf16": _tuned(True, False)},
@@ -114,7 +114,7 @@ def entered(name: str, device: str) -> dict[str, dict[str, Callable[..., Any]]]:
 
 def size_of(name: str, device: str) -> Size:
     """The network and training settings called `name`."""
-    return (QUICK_SIZES | SIZE_FACTORS if device == "cpu" else ON_GPU)[name]
+    return (QUICK_SIZES | SIZES if device == "cpu" else ON_GPU)[name]
 
 
 def rows_of(size: Size) -> Rows:
@@ -217,7 +217,7 @@ def planned(
 ) -> list[Key]:
     """The measurements of one size in their order, with all rivals interleaved.
 
-    Settings in bf16 are measure_in_process only if the machine multiplies bf16 faster than fp32.
+    Settings in bf16 are measured only if the machine multiplies bf16 faster than fp32.
     """
     rivals_of_size = entered(name, device)
     keys = []
@@ -286,7 +286,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    sizes, rivals = list(SIZE_FACTORS), list(dict.fromkeys([*RIVALS, *GPU_RIVALS, *CONVOLUTIONAL]))
+    sizes, rivals = list(SIZES), list(dict.fromkeys([*RIVALS, *GPU_RIVALS, *CONVOLUTIONAL]))
     parser.add_argument(
         "--sizes",
         nargs="+",
@@ -321,7 +321,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--one", dest="measurement", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     cpu = options.device == "cpu"
-    sizes_of_device = QUICK_SIZES | SIZE_FACTORS if cpu else ON_GPU
+    sizes_of_device = QUICK_SIZES | SIZES if cpu else ON_GPU
     for name in options.sizes or ():
         if name not in sizes_of_device:
             parser.error(
@@ -335,7 +335,7 @@ def arguments() -> argparse.Namespace:
     if options.quick:
         options.sizes = options.sizes or list(QUICK_SIZES if cpu else QUICK_ON_GPU)
         options.rivals = options.rivals or list(QUICK_RIVALS)
-    options.sizes = options.sizes or list(SIZE_FACTORS if cpu else ON_GPU)
+    options.sizes = options.sizes or list(SIZES if cpu else ON_GPU)
     options.repeats = options.repeats or (1 if options.quick else REPEATS)
     return options
 

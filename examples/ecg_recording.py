@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, reconstruction in reconstructions.items():
         squares = (signal - reconstruction) ** 2
         print(f"{name:18}{squares[:n_train].mean():10.5f}{squares[n_train:].mean():10.5f}")
-    errors = autoencoder.reconstruction_error(signal, by="sample")
+    errors = autoencoder.reconstruction_error(signal, by="timestep")
     errors = np.convolve(errors, np.ones(RATE // 2) / (RATE // 2), mode="same")
     print_worst(errors, annotations, n_train)
     if len(set(annotations.values())) > 1:

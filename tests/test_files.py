@@ -101,7 +101,7 @@ def test_an_interrupted_swap_leaves_the_old_folder_or_the_new(old, monkeypatch, 
 def test_without_force_nothing_is_replaced(old, folder):
     name, before = "model" if folder else "a.csv", contents(old)
     with (
-        pytest.raises(RequestError, match=f"{name}: already exists; .* force=True .* --force"),
+        pytest.raises(RequestError, match=f"{name}: already exists; .* with force=True$"),
         replacing(old / name, folder=folder, force=False),
     ):
         pytest.fail("nothing may be written")

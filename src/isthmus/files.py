@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from isthmus.errors import RequestError
+from isthmus.errors import RequestError, either
 
 try:
     import fcntl
@@ -86,8 +86,8 @@ def check_writable(path: str | Path, *, force: bool) -> None:
         raise RequestError(f"{target}: is a broken symbolic link; remove it or choose another name")
     if target.exists() and not force:
         raise RequestError(
-            f"{target}: already exists; choose another name, or replace it with force=True "
-            "(command line: --force)"
+            f"{target}: already exists; choose another name, or replace it with "
+            f"{either('force=True', '--force')}"
         )
 
 

@@ -46,7 +46,7 @@ def table(tmp_path_factory: Any) -> Path:
 def table_model(table: Path, tmp_path_factory: Any) -> Path:
     """A model of `table` with codes of two numbers."""
     model = tmp_path_factory.mktemp("table-model") / "model"
-    fitted = ["--components", "2", "--epochs", "1", "--no-report", "--quiet"]
+    fitted = ["--n-components", "2", "--max-epochs", "1", "--no-report", "--quiet"]
     assert main(["fit", str(table), "-o", str(model), *fitted]) == 0
     return model
 

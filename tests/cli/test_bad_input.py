@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-TINY = ("--components", "2", "--epochs", "1")
+TINY = ("--n-components", "2", "--max-epochs", "1")
 
 
 def write_csv(path: Path, header: str, rows) -> Path:
@@ -313,9 +313,9 @@ def test_codes_with_gaps(expect_refusal, tmp_path, table_model):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (("--components", "9"), ("n_components=9", "4 features", "regularized")),
-        (("--components", "0"), ("n_components=0", "1")),
-        (("--components", "few"), ("--components", "integer", "isthmus fit --help")),
+        (("--n-components", "9"), ("n_components=9", "4 features", "regularized")),
+        (("--n-components", "0"), ("n_components=0", "1")),
+        (("--n-components", "few"), ("--n-components", "integer", "isthmus fit --help")),
         (("--kind", "magic"), ("--kind magic: is not known", "vanilla", "multilayer")),
         (("--kind", "multilayer:depth=3"), ("depth", "hidden", "skip")),
         (("--kind", "multilayer:tied=perhaps"), ("tied='perhaps'", "true or false")),
@@ -352,6 +352,6 @@ def test_codes_with_gaps(expect_refusal, tmp_path, table_model):
     ids=" ".join,
 )
 def test_settings_that_make_no_sense(expect_refusal, tmp_path, table, options, parts):
-    if "--components" not in options:
-        options = ("--components", "2", *options)
-    expect_refusal("fit", table, "-o", tmp_path / "out", "--epochs", "1", *options, parts=parts)
+    if "--n-components" not in options:
+        options = ("--n-components", "2", *options)
+    expect_refusal("fit", table, "-o", tmp_path / "out", "--max-epochs", "1", *options, parts=parts)

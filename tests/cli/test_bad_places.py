@@ -13,7 +13,7 @@ from PIL import Image
 
 from isthmus.files import locked
 
-TINY = ("--components", "2", "--epochs", "1")
+TINY = ("--n-components", "2", "--max-epochs", "1")
 
 
 def cut(path: Path) -> Path:

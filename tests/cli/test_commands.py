@@ -11,7 +11,7 @@ import pytest
 import isthmus as library
 from isthmus.data.splitting import holdout
 
-TINY = ("--components", "2", "--epochs", "1")
+TINY = ("--n-components", "2", "--max-epochs", "1")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_fit_tells_people_on_stderr_and_machines_on_stdout(isthmus, tmp_path, ta
 @pytest.mark.parametrize(
     "command", ["fit", "encode", "decode", "score", "compare", "report", "info"]
 )
-def test_quiet_is_quiet(isthmus, tmp_path, table, table_model, codes, command):
+def test_quiet_prints_results_only(isthmus, tmp_path, table, table_model, codes, command):
     arguments = {
         "fit": (table, "-o", tmp_path / "out", *TINY),
         "encode": (table_model, table, "-o", tmp_path / "out.csv"),
@@ -74,14 +74,15 @@ def test_quiet_is_quiet(isthmus, tmp_path, table, table_model, codes, command):
         "info": (table_model,),
     }[command]
     done = isthmus(command, *arguments, "--quiet")
-    assert done == (0, "", "")
+    assert (done.code, done.err) == (0, "")
+    assert bool(done.out) == (command in ("compare", "info"))
     assert command == "info" or len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_same_seed_gives_the_same_weights(isthmus, tmp_path, table):
     fit = ("fit", table, *TINY, "--no-report", "--penalty", "l1=0.01", "-q")
     for name, seed in {"a": 1, "b": 1, "c": 2}.items():
-        assert isthmus(*fit, "-o", tmp_path / name, "--seed", seed).code == 0
+        assert isthmus(*fit, "-o", tmp_path / name, "--random-state", seed).code == 0
     a, b, c = ((tmp_path / name / "weights.safetensors").read_bytes() for name in "abc")
     assert a == b
     assert a != c
@@ -159,21 +160,21 @@ def test_score(isthmus, table, table_model, tmp_path):
 
 
 def test_compare(isthmus, table, tmp_path):
-    compare = ("compare", table, "--epochs", "1", "-o", tmp_path / "figures.json")
+    compare = ("compare", table, "--max-epochs", "1", "-o", tmp_path / "figures.json")
     done = isthmus(*compare)
     assert done.code == 0
     assert "PCA" in done.out
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert [entry["components"] for entry in figures["entries"]] == [2]  # 8 and 32 are too wide
-    done = isthmus(*compare, "--force", "--components", "1,3", "--json", "--quiet")
+    done = isthmus(*compare, "--force", "--n-components", "1,3", "--json", "--quiet")
     assert json.loads(done.out) == json.loads((tmp_path / "figures.json").read_text())
     assert [entry["components"] for entry in json.loads(done.out)["entries"]] == [1, 3]
 
 
 def test_compare_refuses_sizes_that_are_no_numbers(isthmus, table):
-    done = isthmus("compare", table, "--components", "2,many")
+    done = isthmus("compare", table, "--n-components", "2,many")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "--components 2,many" in done.err
+    assert "--n-components 2,many" in done.err
 
 
 def test_report_draws_the_same_page_again(isthmus, reported, tmp_path):
@@ -185,6 +186,13 @@ def test_report_draws_the_same_page_again(isthmus, reported, tmp_path):
     assert (tmp_path / "page.html").read_bytes() == page
     assert isthmus("report", reported, "-o", tmp_path / "page.html").code == 2
     assert isthmus("report", reported, "-o", tmp_path / "page.txt").code == 2
+
+
+@pytest.mark.parametrize("options", [("--missing", "?"), ("--device", "cpu"), ("--no-stream",)])
+def test_report_without_data_refuses_options_for_reading(isthmus, reported, options):
+    done = isthmus("report", reported, *options)
+    assert done.code == 2
+    assert "without DATA reads no rows" in done.err
 
 
 def test_report_on_other_data(isthmus, reported, mixed, tmp_path):
@@ -204,7 +212,7 @@ def test_report_on_other_data(isthmus, reported, mixed, tmp_path):
 def test_report_beside_another_model(isthmus, mixed, table_model, tmp_path):
     model, other = tmp_path / "from_pca", tmp_path / "from_nowhere"
     page = tmp_path / "page.html"
-    fit = ("fit", mixed, "--components", "2", "--epochs", "5", "--color", "kind")
+    fit = ("fit", mixed, "--n-components", "2", "--max-epochs", "5", "--color", "kind")
     assert isthmus(*fit, "-o", model).code == 0
     assert isthmus(*fit, "-o", other, "--pretraining", "random").code == 0
     kept = (model / "report.json").read_bytes()

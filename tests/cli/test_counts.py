@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-FIT = ("--components", "2", "--epochs", "3")
+FIT = ("--n-components", "2", "--max-epochs", "3")
 
 
 def counts(n=120, d=60, seed=0):

@@ -35,7 +35,7 @@ def test_ctrl_c_keeps_the_fit_and_resume_ends_it(isthmus, tmp_path):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(300, 8)))
     fit = [
         *("fit", str(tmp_path / "data.npy"), "-o", str(tmp_path / "model")),
-        *("--components", "2", "--epochs", "600", "--no-early-stopping", "--no-report"),
+        *("--n-components", "2", "--max-epochs", "600", "--no-early-stopping", "--no-report"),
         *("--penalty", "l1=0.001"),  # or what gains nothing over PCA would become PCA
     ]
     process = subprocess.Popen([sys.executable, "-c", RUN, *fit], stderr=subprocess.PIPE, text=True)
@@ -67,8 +67,8 @@ def test_sigterm_unwinds_too(isthmus, tmp_path, monkeypatch):
         return epoch(trainer)
 
     monkeypatch.setattr(Trainer, "_train_epoch", stopped)
-    fit = ("fit", tmp_path / "data.npy", "-o", tmp_path / "model", "--components", "2")
-    done = isthmus(*fit, "--epochs", "10", "--no-early-stopping")
+    fit = ("fit", tmp_path / "data.npy", "-o", tmp_path / "model", "--n-components", "2")
+    done = isthmus(*fit, "--max-epochs", "10", "--no-early-stopping")
     assert done.code == 143
     assert "isthmus: interrupted" in done.err
     assert names(tmp_path) == [".model.checkpoint", "data.npy"]
@@ -76,33 +76,33 @@ def test_sigterm_unwinds_too(isthmus, tmp_path, monkeypatch):
 
 
 def test_resume_without_a_checkpoint_starts_at_the_beginning(isthmus, tmp_path, table):
-    fit = ("fit", table, "-o", tmp_path / "model", "--components", "2", "--epochs", "1")
+    fit = ("fit", table, "-o", tmp_path / "model", "--n-components", "2", "--max-epochs", "1")
     done = isthmus(*fit, "--no-report", "--resume")
     assert done.code == 0
     assert "holds no fit to resume" in done.err
 
 
 def test_a_checkpoint_of_another_fit_is_not_resumed(isthmus, tmp_path, table, monkeypatch):
-    fit = ("fit", table, "-o", tmp_path / "model", "--components", "2", "--no-report")
+    fit = ("fit", table, "-o", tmp_path / "model", "--n-components", "2", "--no-report")
 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("isthmus.cli.run.fit._report_data", stop)
-        assert isthmus(*fit, "--epochs", "1").code == 130
+        assert isthmus(*fit, "--max-epochs", "1").code == 130
     kept = tmp_path / ".model.checkpoint"
     assert kept.is_dir()
-    done = isthmus(*fit, "--epochs", "2", "--resume")
+    done = isthmus(*fit, "--max-epochs", "2", "--resume")
     assert done.code == 2
     assert "checkpoint" in done.err
     assert "max_epochs" in done.err
     assert kept.is_dir()
-    refused = isthmus(*fit, "--epochs", "2")
+    refused = isthmus(*fit, "--max-epochs", "2")
     assert refused.code == 2
     assert "--resume" in refused.err
     assert kept.is_dir()
-    assert isthmus(*fit, "--epochs", "2", "--force").code == 0
+    assert isthmus(*fit, "--max-epochs", "2", "--force").code == 0
     assert names(tmp_path) == ["model"]
 
 
@@ -123,7 +123,9 @@ def test_a_report_that_fails_does_not_lose_the_model(isthmus, tmp_path, table, m
         raise ZeroDivisionError("a bug in the report")
 
     monkeypatch.setattr("isthmus.cli.run.fit.gather", fail)
-    done = isthmus("fit", table, "-o", tmp_path / "model", "--components", "2", "--epochs", "1")
+    done = isthmus(
+        "fit", table, "-o", tmp_path / "model", "--n-components", "2", "--max-epochs", "1"
+    )
     assert done.code == 1
     assert "Traceback" in done.err
     assert "ZeroDivisionError: a bug in the report" in done.err
@@ -214,7 +216,7 @@ def test_a_model_that_does_not_fit_on_the_disk_can_be_resumed(
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "full")
 
-    fit = ("fit", table, "-o", tmp_path / "model", "--components", "2", "--epochs", "1")
+    fit = ("fit", table, "-o", tmp_path / "model", "--n-components", "2", "--max-epochs", "1")
     with monkeypatch.context() as patch:
         patch.setattr("isthmus.artifact._write", full)
         done = isthmus(*fit, "--no-report", "--quiet")

@@ -12,7 +12,7 @@ from isthmus.cli.run import apply
 
 ROWS = 400
 SIZE_FACTORS = ["S", "M", "L", "XL"]
-FIT = ("--components", 2, "--epochs", 2, "--no-report", "--quiet")
+FIT = ("--n-components", 2, "--max-epochs", 2, "--no-report", "--quiet")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 ROWS = 100
-EXACT = ("--kind", "multilayer", "--epochs", "0", "--no-report")
+EXACT = ("--kind", "multilayer", "--max-epochs", "0", "--no-report")
 
 
 def floats(*shape, dtype="float32"):
@@ -36,7 +36,7 @@ def back(isthmus, tmp_path):
     def trip(data, width, *, codes="codes.parquet", output=None, options=()):
         model, codes = tmp_path / "model", tmp_path / codes
         output = tmp_path / (output or f"back{''.join(data.suffixes)}")
-        fit = ("fit", data, "-o", model, "--components", width, *EXACT, *options)
+        fit = ("fit", data, "-o", model, "--n-components", width, *EXACT, *options)
         for command in (
             fit,
             ("encode", model, data, "-o", codes),
@@ -182,7 +182,7 @@ def test_signals_keep_their_layout_without_being_told(back, tmp_path):
 def test_every_kind_trains_and_comes_back(isthmus, tmp_path, kind):
     np.save(tmp_path / "data.npy", pixels(7, 5, 3))
     model, codes, output = tmp_path / "model", tmp_path / "codes.csv", tmp_path / "back.npy"
-    fit = ("fit", tmp_path / "data.npy", "-o", model, "--components", 3, "--epochs", 2)
+    fit = ("fit", tmp_path / "data.npy", "-o", model, "--n-components", 3, "--max-epochs", 2)
     assert isthmus(*fit, "--kind", kind, "--no-report").code == 0
     assert isthmus("encode", model, tmp_path / "data.npy", "-o", codes).code == 0
     assert isthmus("decode", model, codes, "-o", output).code == 0
@@ -208,7 +208,17 @@ def test_missing_values_are_filled_in_and_the_rest_stays(isthmus, tmp_path, suff
         (pc.write_csv, pc.read_csv) if suffix == ".csv" else (pq.write_table, pq.read_table)
     )
     write(table, data)
-    fit = ("fit", data, "-o", tmp_path / "model", "--components", 2, "--epochs", 3, "--no-report")
+    fit = (
+        "fit",
+        data,
+        "-o",
+        tmp_path / "model",
+        "--n-components",
+        2,
+        "--max-epochs",
+        3,
+        "--no-report",
+    )
     done = isthmus(*fit)
     assert done.code == 0, done
     assert "of the values are missing, in 4 columns" in done.err
@@ -233,7 +243,7 @@ def test_a_model_that_knows_no_gaps_fills_none(isthmus, tmp_path, table_model):
     done = isthmus("impute", table_model, data, "-o", tmp_path / "full.csv")
     assert done.code == 2
     assert "the first, NaN, is at row 1, counting from 0, column 'b'" in done.err
-    assert "corruption='missing'" in done.err
+    assert "fit with --corruption missing" in done.err
     assert not (tmp_path / "full.csv").exists()
 
 

@@ -10,7 +10,7 @@ from isthmus.cli.io import open_data
 from isthmus.report import gather
 
 ROWS = 400
-FIT = ["--components", "2", "--epochs", "3", "--quiet"]
+FIT = ["--n-components", "2", "--max-epochs", "3", "--quiet"]
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_streamed_fit_has_a_report_of_its_held_out_rows(
 
     monkeypatch.setattr("isthmus.cli.run.fit.gather", kept)
     path, model = write(tmp_path, mixed, ".parquet"), tmp_path / "model"
-    done = isthmus("fit", path, "-o", model, "--components", "2", "--epochs", "20")
+    done = isthmus("fit", path, "-o", model, "--n-components", "2", "--max-epochs", "20")
     assert done.code == 0, done.err
     assert (model / "report.html").exists()
     (report,) = seen
@@ -243,7 +243,7 @@ def test_a_csv_whose_quoting_breaks_is_one_line(isthmus, tmp_path, streamed):
 
 def test_compare_takes_rows_that_stay_on_disk(isthmus, folder, streamed):
     streamed()
-    done = isthmus("compare", folder, "--components", "2", "--epochs", "2", "--json")
+    done = isthmus("compare", folder, "--n-components", "2", "--max-epochs", "2", "--json")
     assert done.code == 0, done.err
 
 
@@ -302,7 +302,7 @@ def test_odd_rows_of_a_file_on_disk_are_told_as_in_memory(isthmus, numbers, tmp_
     data = write(tmp_path, table, ".parquet")
     monkeypatch.setattr("isthmus.data.splitting.holdout.CHUNK_BYTES", 8 * 6 * 50)
     monkeypatch.setattr("isthmus.data.splitting.holdout.BLOCK_BYTES", 8 * 6 * 50)
-    asked, texts = ("--explain", "--components", 3), []
+    asked, texts = ("--explain", "--n-components", 3), []
     for option in ("--stream", "--no-stream"):
         page, out = tmp_path / f"page{option}.html", tmp_path / f"odd{option}.csv"
         done = isthmus("detect", data, "-o", out, *asked, "--report", page, option)
@@ -321,7 +321,7 @@ def test_odd_rows_of_a_file_on_disk_are_told_as_in_memory(isthmus, numbers, tmp_
 def test_a_sample_that_was_learned_is_said(isthmus, numbers, tmp_path, monkeypatch):
     monkeypatch.setattr("isthmus.detector.sampling.MAX_ROWS", 150)
     np.save(tmp_path / "a.npy", numbers)
-    asked = ("--components", 3, "--save", tmp_path / "d", "--stream")
+    asked = ("--n-components", 3, "--save", tmp_path / "d", "--stream")
     done = isthmus("detect", tmp_path / "a.npy", "-o", tmp_path / "s.npy", *asked)
     assert done.code == 0, done
     assert "a.npy: the detector is fitted on 150 of 400 rows, drawn at random" in done.err

@@ -20,20 +20,27 @@ TRAINING = [
     "--pretraining",
     "--optimizer",
     "--lr",
-    "--epochs",
+    "--max-epochs",
     "--batch-size",
     "--no-early-stopping",
     "--n-init",
-    "--seed",
+    "--random-state",
     "--device",
     "--precision",
     "--transform-max-iter",
 ]
 CONSOLE = ["--json", "--quiet"]
-FIT = ["--components", "--validation", "--color", "--resume", "--no-report", "--force"]
+FIT = ["--n-components", "--validation", "--color", "--resume", "--no-report", "--force"]
 DETECT = [
     *("--train", "--clean", "--detector", "--save", "--explain", "--report", "--contamination"),
-    *("--false-alarm-rate", "--confidence", "--components", "--estimators", "--seed", "--force"),
+    *(
+        "--false-alarm-rate",
+        "--confidence",
+        "--n-components",
+        "--n-estimators",
+        "--random-state",
+        "--force",
+    ),
 ]
 
 FROZEN = {
@@ -42,7 +49,7 @@ FROZEN = {
     "decode": ["model", "codes", "--output", *CONSOLE, "--device", "--force"],
     "score": [
         *("model", "data", "--output", *READING, *CONSOLE),
-        *("--by-feature", "--by-sample", "--device", "--force"),
+        *("--by-feature", "--by-timestep", "--device", "--force"),
     ],
     "impute": ["model", "data", "--output", *READING, *CONSOLE, "--device", "--force"],
     "detect": [
@@ -50,7 +57,7 @@ FROZEN = {
     ],
     "compare": [
         *("data", *TRAINING, *READING, *COLUMNS, *CONSOLE),
-        *("--components", "--other", "--output", "--force"),
+        *("--n-components", "--other", "--output", "--force"),
     ],
     "report": [
         *("model", *READING, *CONSOLE),

@@ -163,7 +163,10 @@ def test_the_command_line_reads_and_writes_it(tmp_path, capsys):
     rows = np.random.default_rng(0).normal(size=(40, 3))
     write_rows(tmp_path / "data.jsonl", rows, SCHEMA)
     write_rows(tmp_path / "data.csv", rows, SCHEMA)
-    model, settings = tmp_path / "model", ["--components", "2", "--epochs", "1", "--no-report"]
+    model, settings = (
+        tmp_path / "model",
+        ["--n-components", "2", "--max-epochs", "1", "--no-report"],
+    )
     assert main(["fit", str(tmp_path / "data.jsonl"), "-o", str(model), *settings]) == 0
     for suffix in ("jsonl", "csv"):
         data, codes = tmp_path / f"data.{suffix}", tmp_path / f"codes.{suffix}"

@@ -101,7 +101,7 @@ def test_extra_columns_are_dropped_on_request_only():
         align(source, SCHEMA)
     message = str(caught.value)
     assert "expected 'a', 'b', 'c'; found 'x', 'c', 'b', 'a'; missing none; extra 'x'" in message
-    assert "drop=['x'] (command line: --drop x)" in message
+    assert "drop=['x']" in message
     assert align(source, SCHEMA, drop_extra=True).read(np.arange(1)).tolist() == [[1, 2, 3]]
 
 

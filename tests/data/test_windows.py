@@ -145,7 +145,7 @@ def test_windows_that_make_no_sense(length, hop, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.arange(7.0), r"^X: 7 samples, fewer than the window of 8; take a shorter window"),
+        (np.arange(7.0), r"^X: 7 samples, fewer than the window of 8; fit with a shorter window"),
         ([np.zeros(9), np.zeros(1)], r"^X\[1\]: 1 sample, fewer than the window of 8"),
         ([np.zeros(9), np.zeros((9, 2))], r"^X\[1\]: has 2 channels, and X\[0\] has 1 channel;"),
         ([], r"^X: the list holds no recording"),

@@ -178,12 +178,22 @@ def test_a_dead_autoencoder_is_an_error(planted, monkeypatch):
         ({"n_neighbors": 0}, "n_neighbors=0 must be"),
         ({"n_estimators": 1.5}, "n_estimators=1.5 must be"),
         ({"robust": "yes"}, "robust='yes' must be"),
+        ({"n_components": 0}, "n_components=0 must be"),
         ({"autoencoder": "vanilla"}, "autoencoder='vanilla' must be"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, match, planted):
     with pytest.raises(RequestError, match=match):
         OutlierDetector(**settings).fit(planted)
+
+
+@pytest.mark.parametrize("autoencoder", [None, FAST])
+def test_n_components_changes_nothing_but_the_size_of_the_code(planted, autoencoder):
+    default = OutlierDetector(autoencoder).fit(planted).estimators_[0]
+    sized = OutlierDetector(autoencoder, n_components=1).fit(planted).estimators_[0]
+    assert sized.n_components_ == 1 != default.n_components_
+    changed = default.get_params(deep=False) | {"n_components": 1}
+    assert repr(sized.get_params(deep=False)) == repr(changed)
 
 
 def test_a_saved_detector_comes_back_the_same(fitted, planted, tmp_path):

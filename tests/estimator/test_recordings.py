@@ -183,7 +183,7 @@ def test_codes_that_are_not_of_such_recordings_are_refused(model):
         model.inverse_transform(np.zeros((3, 3)), lengths=100)
 
 
-def test_errors_by_sample(model):
+def test_errors_by_timestep(model):
     recording = waves(70, seed=4)
     source = windows(recording, length=24)
     values = model.reconstruction_error(recording, by="value").reshape(-1, 24, 2)
@@ -192,20 +192,20 @@ def test_errors_by_sample(model):
     for row, (_, start, stop) in zip(values, source.extents, strict=True):
         total[start:stop] += weights * row.mean(axis=1)
         weight[start:stop] += weights
-    found = model.reconstruction_error(recording, by="sample")
+    found = model.reconstruction_error(recording, by="timestep")
     np.testing.assert_allclose(found, total / weight)
-    assert [len(e) for e in model.reconstruction_error([recording, recording[:30]], "sample")] == [
-        *(70, 30)
-    ]
+    assert [
+        len(e) for e in model.reconstruction_error([recording, recording[:30]], "timestep")
+    ] == [*(70, 30)]
     ready = array_source(source.read(np.arange(3)), layout="signal")
-    with pytest.raises(RequestError, match="by='sample' is for recordings"):
-        model.reconstruction_error(ready, by="sample")
+    with pytest.raises(RequestError, match="by='timestep' is for recordings"):
+        model.reconstruction_error(ready, by="timestep")
 
 
 def test_a_sample_of_which_nothing_is_known_has_no_error(of_series):
     given = uneven(seed=1, channels=(2,))[:3]
     given[1][4], given[1][5, 0] = np.nan, np.nan
-    errors = of_series.reconstruction_error(given, by="sample")
+    errors = of_series.reconstruction_error(given, by="timestep")
     assert [len(one) for one in errors] == [len(one) for one in given]
     assert np.flatnonzero(np.isnan(errors[1])).tolist() == [4]
     back = of_series.reconstruct(given)[1]

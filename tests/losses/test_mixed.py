@@ -11,14 +11,14 @@ from isthmus.losses import Huber, Mixed, Squared
 from isthmus.types import ColumnFacts, Facts
 
 KINDS = ("squared", "categorical", "bernoulli", "count", "categorical", "squared")
-SIZE_FACTORS = (1, 3, 1, 1, 2, 4)
-STARTS = np.cumsum((0, *SIZE_FACTORS))
+SIZES = (1, 3, 1, 1, 2, 4)
+STARTS = np.cumsum((0, *SIZES))
 MEAN = np.array([0, 0.5, 0.3, 0.2, 0.9, 3.0, 0.25, 0.75, 0, 0, 0, 0])
-SCALE = np.repeat([2.0, 0.8, 0.3, 2.5, 0.6, 1.5], SIZE_FACTORS)
+SCALE = np.repeat([2.0, 0.8, 0.3, 2.5, 0.6, 1.5], SIZES)
 GENERATOR = torch.Generator().manual_seed(0)
 
 
-def facts_of(kinds=KINDS, sizes=SIZE_FACTORS, mean=MEAN, scale=SCALE):
+def facts_of(kinds=KINDS, sizes=SIZES, mean=MEAN, scale=SCALE):
     columns = tuple(ColumnFacts(*pair) for pair in zip(kinds, sizes, strict=True))
     likely = np.repeat([kind != "squared" for kind in kinds], sizes)
     prepared = np.where(likely, mean / scale, mean)
@@ -61,7 +61,7 @@ def raw_of(n=50):
 def test_each_column_is_judged_by_its_own_likelihood():
     x, categories, truth, count = rows()
     raw = raw_of()
-    errors = LOSS.errors(raw, x) * len(SIZE_FACTORS) / 12
+    errors = LOSS.errors(raw, x) * len(SIZES) / 12
     entropy = stats.entropy([0.5, 0.3, 0.2])
     ours = column(errors, 1).sum(dim=1) * entropy
     theirs = functional.cross_entropy(column(raw, 1), torch.as_tensor(categories), reduction="none")
@@ -105,14 +105,14 @@ def test_a_row_is_the_mean_over_columns_whatever_their_width():
     x, *_ = rows()
     raw = raw_of()
     for loss in (LOSS, Squared().with_facts(FACTS), Huber().with_facts(FACTS)):
-        errors = loss.errors(raw, x) * len(SIZE_FACTORS) / 12
-        expected = errors.sum(dim=1) / len(SIZE_FACTORS)
+        errors = loss.errors(raw, x) * len(SIZES) / 12
+        expected = errors.sum(dim=1) / len(SIZES)
         torch.testing.assert_close(loss.per_row(raw, x), expected)
         torch.testing.assert_close(loss.per_row_known(raw, x), expected)
         gone = x.clone()
         gone[:, STARTS[1] : STARTS[2]] = torch.nan
         left = errors.sum(dim=1) - column(errors, 1).sum(dim=1)
-        torch.testing.assert_close(loss.per_row_known(raw, gone), left / (len(SIZE_FACTORS) - 1))
+        torch.testing.assert_close(loss.per_row_known(raw, gone), left / (len(SIZES) - 1))
     nothing = torch.full_like(x, torch.nan)
     assert LOSS.per_row_known(raw, nothing).tolist() == [0.0] * 50
 

@@ -66,8 +66,9 @@ def about(
 
     Start with: isthmus fit data.csv -o model, then isthmus encode model data.csv -o codes.csv.
 
-    Results are written to files and standard output, notes and errors to standard error. Exit
-    codes: 0 success, 2 an error in the command or the data, 1 a bug in isthmus, 130 interrupted.
+    Results are written to files; compare and info print theirs on standard output, and --json
+    prints the result of any command there. Notes and errors go to standard error. Exit codes: 0
+    success, 2 an error in the command or the data, 1 a bug in isthmus, 130 interrupted.
     """
     del version
 

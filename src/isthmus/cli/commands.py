@@ -35,8 +35,11 @@ def fit(
 ) -> None:
     """Fit an autoencoder to DATA and write it as a folder, with report.html in it.
 
-    An interrupted fit keeps its state in a hidden folder next to the output. The same command
-    with --resume continues it and ends with the same weights.
+    Training usually starts at PCA. If the network ends no better than PCA on the validation rows,
+    the model is PCA, and the report says so.
+
+    The state of the fit is saved every 30 seconds in a hidden folder next to the output. After an
+    interruption, the same command with --resume continues it and ends with the same weights.
     """
     from isthmus.cli.run.fit import run
 
@@ -56,7 +59,8 @@ def encode(
     """Compress each row of DATA to its code and write the codes as a table.
 
     The suffix of the output sets its format: .parquet, .csv, .tsv, .npy, .npz or .safetensors.
-    Columns are matched by name, and columns that the model was not fitted on are ignored.
+    Columns are matched by name, and columns that the model was not fitted on are ignored. Rows
+    keep their order. --missing and --resize are not part of the model; give them as for the fit.
     """
     from isthmus.cli.run.apply import encode as run
 
@@ -100,23 +104,25 @@ def score(
         bool,
         typer.Option("--by-feature", help="Write one column per feature instead of the mean."),
     ] = False,
-    by_sample: Annotated[
+    by_timestep: Annotated[
         bool,
         typer.Option(
-            "--by-sample",
-            help="Recordings only: write one row per time sample instead of one per window.",
+            "--by-timestep",
+            help="Recordings only: write one row per timestep instead of one per window.",
         ),
     ] = False,
     device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
-    """Write the squared reconstruction error of each row of DATA, the mean over its features.
+    """Write the mean squared reconstruction error of each row of DATA.
 
-    Rows are numbered from 0. To find outliers, with a threshold and reasons, use isthmus detect.
+    The mean is over the features, in the units of the loss: columns of tables are scaled to
+    variance 1. Rows keep their order. To find outliers, with a threshold and reasons, use isthmus
+    detect.
     """
     from isthmus.cli.run.apply import score as run
 
-    by = ["feature"] * by_feature + ["sample"] * by_sample
+    by = ["feature"] * by_feature + ["timestep"] * by_timestep
     run(model, data, output, reading, device, console, by=by, force=force)
 
 
@@ -132,7 +138,8 @@ def impute(
 ) -> None:
     """Write DATA with its missing values filled in; all other values stay as they are.
 
-    MODEL must support missing values: fit it on rows that have some, or with --corruption missing.
+    MODEL must support missing values. It does if it was fitted on rows that have some, on a table
+    with text or categories, or with --corruption missing.
     """
     from isthmus.cli.run.apply import impute as run
 
@@ -149,11 +156,12 @@ def detect(
     *,
     device: DeviceOption = "auto",
 ) -> None:
-    """Find outliers: write an outlier score for each row of DATA, and 1 for outliers, else 0.
+    """Find outliers: write an outlier score for each row of DATA, and whether it is an outlier.
 
-    The columns written are score, outlier and, with --explain, reason_1 to reason_3. By default
-    the detector is fitted to DATA itself. --train fits it to other rows, and --detector uses one
-    that --save wrote. Rows are numbered from 0.
+    The columns written are score, outlier (1 or 0) and, with --explain, reason_1 to reason_3.
+    Before them are the file name of an image, or the recording and start of a window. Rows keep
+    their order. By default the detector is fitted to DATA itself. --train fits it to other rows,
+    and --detector uses one that --save wrote.
     """
     from isthmus.cli.run.detect import run
 
@@ -167,7 +175,7 @@ def compare(
     column_options: ColumnOptions,
     console: Console,
     *,
-    components: Annotated[
+    n_components: Annotated[
         str | None,
         typer.Option(
             metavar="N,N,...",
@@ -179,7 +187,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Images from another source, to compare with JPEG on as well.",
+            help="Images to compare with JPEG on as well. The default is pieces of two sample "
+            "photographs.",
         ),
     ] = None,
     output: OptionalOutputOption = None,
@@ -187,12 +196,12 @@ def compare(
 ) -> None:
     """Compare autoencoders with PCA at equal code size, and with JPEG for images.
 
-    All methods are tested on the same held-out rows. With -o FILE.json the figures are also
+    All methods are tested on the same held-out rows. With -o FILE.json the numbers are also
     written to a file.
     """
     from isthmus.cli.run.compare import run
 
-    run(data, components, other, output, training, reading, column_options, console, force=force)
+    run(data, n_components, other, output, training, reading, column_options, console, force=force)
 
 
 def report(
@@ -204,7 +213,7 @@ def report(
         str | None,
         typer.Argument(
             metavar="[DATA]",
-            help="Other data to report on. The default is the data of the fit.",
+            help="Other data to report on. Without it, the report of the fit is drawn again.",
             show_default=False,
         ),
     ] = None,
@@ -223,7 +232,8 @@ def report(
 ) -> None:
     """Draw MODEL/report.html again, or report on how the model does on other data.
 
-    With -o FILE.html the page is written there, and the model folder stays unchanged.
+    Without DATA, the page is drawn from what the fit measured; no data are read. With DATA, give
+    -o FILE.html for the new page, or --force to replace the report of the fit.
     """
     from isthmus.cli.run.show import report as run
 

@@ -23,7 +23,7 @@ class Console:
         bool, typer.Option("--json", help="Print the results as JSON on standard output.")
     ] = False
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print no notes and no progress, only errors.")
+        bool, typer.Option("--quiet", "-q", help="Print no notes and no progress.")
     ] = False
     printed: set[str] = field(default_factory=set, init=False)
 
@@ -46,7 +46,7 @@ class Console:
         """Prints what the command was run for: JSON with --json, otherwise lines of text."""
         if self.json:
             self.json_result(values)
-        elif not self.quiet:
+        else:
             for line in lines:
                 typer.echo(line)
 

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from isthmus._compat import usage_error
-from isthmus.errors import IsthmusError, SourceError
+from isthmus.errors import IsthmusError, SourceError, options_in_messages
 
 DONE, INTERNAL_ERROR, USER_ERROR, INTERRUPTED, TERMINATED, PIPE_CLOSED = 0, 1, 2, 130, 143, 141
 
@@ -42,7 +42,7 @@ class Terminated(KeyboardInterrupt):
 def run_guarded(action: Callable[[], None]) -> int:
     """Runs `action` and returns the exit code, with any error on standard error."""
     try:
-        with _sigterm_as_interrupt(), warnings.catch_warnings():
+        with _sigterm_as_interrupt(), options_in_messages(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("default", UserWarning)
             action()

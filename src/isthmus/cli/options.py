@@ -12,7 +12,8 @@ DataArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A .csv, .tsv, .parquet, .npy, .npz, .safetensors or IDX file, or a folder of "
-        ".parquet files or of PNG or JPEG images; arrays.npz:NAME selects one of several arrays.",
+        ".parquet files, of PNG or JPEG images, or (with --window) of recordings. "
+        "arrays.npz:NAME selects one of several arrays.",
         show_default=False,
     ),
 ]
@@ -35,8 +36,8 @@ DeviceOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Where to compute: cpu, cuda, or another device of PyTorch such as cuda:1. auto "
-        "takes a GPU if there is one.",
+        help="Where to compute: cpu, cuda, or another device of PyTorch such as mps or cuda:1. "
+        "auto picks a CUDA GPU if there is one. A fit of a small dense network stays on the CPU.",
     ),
 ]
 ColorOption = Annotated[
@@ -44,7 +45,8 @@ ColorOption = Annotated[
     typer.Option(
         metavar="COLUMN|FILE",
         help="Labels that color the map of the codes in the report: a column of DATA, or a file "
-        "with one label per row. A text column used as labels is not learned.",
+        "with one label per row. A text column used as labels is not learned, unless --columns "
+        "lists it. With isthmus report it needs DATA.",
     ),
 ]
 
@@ -53,7 +55,7 @@ ColorOption = Annotated[
 class FitOptions:
     """Options that only `fit` has."""
 
-    components: Annotated[
+    n_components: Annotated[
         int | None,
         typer.Option(
             metavar="N",
@@ -66,7 +68,7 @@ class FitOptions:
         typer.Option(
             metavar="SHARE|PATH",
             help="Validation rows, which choose the best epoch: a share of DATA as in 0.2, or "
-            "a file of other rows. The default is 0.1, and more for few rows.",
+            "a file of other rows. The default is 0.1, more for few rows, and at most 5000 rows.",
         ),
     ] = None
     color: ColorOption = None
@@ -109,8 +111,10 @@ class ReadingOptions:
             metavar="LAYOUT",
             help="What one row of an array is if its shape leaves this open: table, signal or "
             "image. An array of shape (1000, 28, 28) is 1000 images with --layout image, and "
-            "1000 signals of 28 samples and 28 channels with --layout signal. series is for a "
-            "folder or .npz of recordings of different lengths, each of which is one row.",
+            "1000 signals of 28 samples and 28 channels with --layout signal. By default it is "
+            "images, unless it holds floats and one side is at least four times the other. "
+            "series is for a folder or .npz of recordings of different lengths, each of which is "
+            "one row.",
         ),
     ] = None
     header: Annotated[
@@ -164,10 +168,10 @@ class ColumnOptions:
         str | None,
         typer.Option(
             metavar="A=ROLE,...",
-            help="How to treat columns whose values do not show it, as in "
+            help="The type of columns whose values do not show it, as in "
             "--role zip=categorical,visits=count. Roles: numeric, count, boolean, categorical, "
-            "ordinal, datetime, identifier (not learned). *=count sets all other columns, or an "
-            "array.",
+            "ordinal, datetime, identifier (not learned). '*=count' applies to "
+            "all other columns, or to a whole array.",
         ),
     ] = None
     window: Annotated[
@@ -203,7 +207,7 @@ class DetectOptions:
     clean: Annotated[
         bool,
         typer.Option(
-            "--clean", help="The training rows contain no outliers; use all of them to train."
+            "--clean", help="The training rows contain no outliers, so none of them is trimmed."
         ),
     ] = False
     detector: Annotated[
@@ -257,25 +261,25 @@ class DetectOptions:
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="The probability that the false alarm rate is kept, above 0 and below 1. "
+            help="The probability that the false alarm rate is not exceeded, above 0 and below 1. "
             "Default: 0.9.",
         ),
     ] = None
-    components: Annotated[
+    n_components: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             help="Numbers in a code of the detector's autoencoders. The default is the number of "
-            "principal components that hold 99 % of the variance.",
+            "principal components that hold 99 % of the variance, at most 128.",
         ),
     ] = None
-    estimators: Annotated[
+    n_estimators: Annotated[
         int,
         typer.Option(
             metavar="N", help="Number of autoencoders to fit; their scores are averaged.", min=1
         ),
     ] = 1
-    seed: Annotated[
+    random_state: Annotated[
         int,
         typer.Option(metavar="N", help="Random seed. The same seed gives the same scores.", min=0),
     ] = 0
@@ -292,8 +296,9 @@ class TrainingOptions:
         str,
         typer.Option(
             metavar="NAME",
-            help=f"The network: {registered_names('isthmus.kinds', 'KINDS')}. auto takes "
-            "convolutional for images and signals, otherwise multilayer. Settings follow the name, "
+            help=f"The network: {registered_names('isthmus.kinds', 'KINDS')}. auto picks "
+            "convolutional for signals and for images from 13x13 pixels on, otherwise "
+            "multilayer. Settings follow the name, "
             "as in multilayer:hidden=128,32:tied=true.",
         ),
     ] = "auto"
@@ -302,7 +307,7 @@ class TrainingOptions:
         typer.Option(
             metavar="N,N,...",
             help="Widths of the encoder's hidden layers, as in 128,32; the decoder mirrors them. "
-            "By default they taper from the number of features to the code size.",
+            "By default they are chosen from the number of features and the code size.",
         ),
     ] = None
     loss: Annotated[
@@ -310,14 +315,14 @@ class TrainingOptions:
         typer.Option(
             metavar="NAME",
             help=f"The reconstruction loss: {registered_names('isthmus.losses', 'LOSSES')}. auto "
-            "takes bernoulli if all values are 0 or 1, mixed for tables with categories, dates or "
+            "picks bernoulli if all values are 0 or 1, mixed for tables with categories, dates or "
             "counts, otherwise squared.",
         ),
     ] = "auto"
     penalty: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=WEIGHT",
+            metavar="NAME[=WEIGHT]",
             help=f"A term added to the loss: {registered_names('isthmus.losses', 'PENALTIES')}, as "
             "in --penalty l1=0.001. May be given several times.",
         ),
@@ -325,10 +330,11 @@ class TrainingOptions:
     corruption: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME=STRENGTH",
+            metavar="NAME[=STRENGTH]",
             help="Train as a denoising autoencoder: disturb the input and reconstruct the clean "
             f"row, with {registered_names('isthmus.corruptions', 'CORRUPTIONS')}. For example "
-            "gaussian=0.1 (standard deviation) or masking=0.25 (share of the values).",
+            "gaussian=0.1 (standard deviation, in scaled values) or masking=0.25 (share of the "
+            "values).",
         ),
     ] = None
     preparation: Annotated[
@@ -347,17 +353,18 @@ class TrainingOptions:
             help="How the weights are initialized: "
             f"{registered_names('isthmus.pretraining', 'PRETRAININGS')}. lsuv is random with "
             "each layer's output scaled to variance 1; rbm and autoencoder train layer by layer. "
-            "auto takes pca if the network has a linear path, autoencoder for more than three "
-            "hidden layers, otherwise random. Settings follow the name, as in rbm:k=3.",
+            "auto picks pca if the network has a linear skip connection, autoencoder for more than "
+            "three hidden layers, otherwise random. Settings follow the name, as in rbm:k=3.",
         ),
     ] = "auto"
     optimizer: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help=f"The optimizer: {registered_names('isthmus.optim', 'OPTIMIZERS')}. auto takes "
-            "muon for large dense networks without logistic units from 20,000 rows on, otherwise "
-            "adamw. Settings follow the name, as in adamw:lr=0.01:betas=0.8,0.9.",
+            help=f"The optimizer: {registered_names('isthmus.optim', 'OPTIMIZERS')}. auto picks "
+            "muon for large dense networks without sigmoid activations, from 20,000 rows on and "
+            "with large batches, otherwise adamw. Settings follow the name, as in "
+            "adamw:lr=0.01:betas=0.8,0.9.",
         ),
     ] = "auto"
     lr: Annotated[
@@ -367,12 +374,12 @@ class TrainingOptions:
             help="The highest learning rate of the schedule, above 0. Needs --optimizer.",
         ),
     ] = None
-    epochs: Annotated[
+    max_epochs: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             help="The largest number of passes over the training rows. The default is enough for "
-            "about 5000 steps.",
+            "about 5000 steps, from 20 to 300 epochs.",
         ),
     ] = None
     batch_size: Annotated[
@@ -387,7 +394,7 @@ class TrainingOptions:
         bool,
         typer.Option(
             "--no-early-stopping",
-            help="Train for all --epochs. The best epoch is kept either way.",
+            help="Train for all --max-epochs. The best epoch is kept either way.",
         ),
     ] = False
     n_init: Annotated[
@@ -399,21 +406,26 @@ class TrainingOptions:
             min=1,
         ),
     ] = 1
-    seed: Annotated[
+    random_state: Annotated[
         int,
         typer.Option(metavar="N", help="Random seed. The same seed gives the same weights.", min=0),
     ] = 0
     device: DeviceOption = "auto"
     precision: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Floating-point type: auto, float64, float32 or bf16."),
+        typer.Option(
+            metavar="NAME",
+            help="Floating-point type: float64, float32 or bf16. auto picks "
+            "float64 for few rows, bf16 if it is faster on this machine for a large dense network, "
+            "otherwise float32.",
+        ),
     ] = "auto"
     transform_max_iter: Annotated[
         str,
         typer.Option(
             metavar="N|auto",
-            help="Optimization steps that refine each code after the encoder; none raises the "
-            "row's loss. 0 uses the encoder's code as it is. auto takes 4 if they lower the "
-            "validation error by at least 2 %, otherwise 0.",
+            help="Optimization steps that refine each code after the encoder; no step raises "
+            "the row's loss. 0 uses the encoder's code as it is. auto picks 4 if they lower the "
+            "validation error by at least 2 % and there is no penalty or corruption, otherwise 0.",
         ),
     ] = "auto"

@@ -106,7 +106,7 @@ def estimator_arguments(training: TrainingOptions, schema: Schema) -> EstimatorA
         else parse_part(CORRUPTION, training.corruption),
         "pretraining": parse_part_or_auto(PRETRAINING, training.pretraining),
         "optimizer": _optimizer(training),
-        "max_epochs": training.epochs,
+        "max_epochs": training.max_epochs,
         "batch_size": None
         if training.batch_size is None
         else _integer_or(training.batch_size, "full", "--batch-size"),
@@ -118,17 +118,20 @@ def estimator_arguments(training: TrainingOptions, schema: Schema) -> EstimatorA
             training.transform_max_iter, AUTO, "--transform-max-iter"
         ),
         "n_init": training.n_init,
-        "random_state": training.seed,
+        "random_state": training.random_state,
     }
 
 
-def parse_part(part: PartOption[AnySpec], text: str) -> AnySpec:
-    """The spec that NAME[=VALUE][:SETTING=VALUE ...] describes."""
+def parse_part(part: PartOption[AnySpec], text: str, *auto: str) -> AnySpec:
+    """The spec that NAME[=VALUE][:SETTING=VALUE ...] describes.
+
+    `auto` is "auto" if that is another possible name, for the message.
+    """
     head, *rest = text.split(":")
     name, *first = head.split("=", 1)
     if name not in part.registry:
         raise RequestError(
-            f"{part.option} {name}: is not known; use one of {', '.join(part.registry)}"
+            f"{part.option} {name}: is not known; use one of {', '.join((*auto, *part.registry))}"
         )
     spec = resolve(name, part.registry, part.base, part.option)
     pairs = [(_first_setting(spec), first[0])] if first else []
@@ -143,7 +146,7 @@ def parse_part(part: PartOption[AnySpec], text: str) -> AnySpec:
 
 def parse_part_or_auto(part: PartOption[AnySpec], text: str) -> str | AnySpec:
     """As `parse_part`, or the word "auto", which the estimator resolves."""
-    return text if text == AUTO else parse_part(part, text)
+    return text if text == AUTO else parse_part(part, text, AUTO)
 
 
 def open_arguments(
@@ -231,7 +234,7 @@ def _optimizer(training: TrainingOptions) -> str | OptimizerSpec:
             "--lr: needs --optimizer, such as --optimizer adamw, to set its learning rate",
         )
         return AUTO
-    spec = parse_part(OPTIMIZER, training.optimizer)
+    spec = parse_part(OPTIMIZER, training.optimizer, AUTO)
     return spec if training.lr is None else replace(spec, lr=training.lr)
 
 

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from isthmus.data.schema import Layout, Schema
 from isthmus.data.source import Source
-from isthmus.errors import DataError, SourceError
+from isthmus.errors import DataError, SourceError, either
 from isthmus.types import Array, Index
 
 IMAGE_CHANNELS = (1, 2, 3, 4)
@@ -199,7 +199,7 @@ def _array_schema(values: Array, layout: Layout | None, origin: str) -> Schema:
             origin,
             f"an array of shape {values.shape} has no rows and columns. Reshape your data with "
             ".reshape(-1, 1) if it is one column or .reshape(1, -1) if it is one row, or cut it "
-            "into windows if it is a recording (command line: --window)",
+            f"into windows if it is a recording{either('', ' (--window)')}",
         )
     if len(row) not in RANKS[layout]:
         raise data_error(

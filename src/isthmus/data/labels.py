@@ -40,7 +40,7 @@ def read_labels(path: str | Path) -> Array:
     """
     file, member = split_member(str(path))
     if not file.is_file():
-        raise SourceError(f"{file}: there is no such file; check the name and the place")
+        raise SourceError(f"{file}: there is no such file; check the path")
     chosen = format_of(file)
     if chosen is None or not chosen.holds_labels:
         names = format_names(lambda entry: entry.holds_labels)

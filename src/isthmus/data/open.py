@@ -146,7 +146,7 @@ def split_member(text: str) -> tuple[Path, str | None]:
 def _format_of_existing(path: Path) -> Format:
     """The format of a path that exists and can be read."""
     if not path.exists():
-        raise SourceError(f"{path}: there is no such file or folder; check the name and the place")
+        raise SourceError(f"{path}: there is no such file or folder; check the path")
     path_format = format_of(path)
     if path.is_dir():
         if path_format is None or not path_format.is_folder:

@@ -19,6 +19,7 @@ from isthmus.data.splitting.holdout import read_blocks, row_blocks
 from isthmus.data.tables.frames import FrameSource, PickedSource
 from isthmus.data.tables.roles import are_numbers, as_declared
 from isthmus.data.tables.streamed import StreamedTable
+from isthmus.errors import drop_column, either, setting
 from isthmus.types import Array, Index
 
 
@@ -50,7 +51,7 @@ def check_has_values(source: Source, known: Array) -> None:
     """Raise DataError (SourceError for a file) if a feature has no value: `known` (D,) is 0."""
     if not known.all():
         name = source.schema.feature_names()[int(np.argmin(known))]
-        remedy = f"leave it out with drop=[{name!r}] (command line: --drop {name})"
+        remedy = f"leave it out with {drop_column(name)}"
         if source.schema.layout != "table":
             remedy = "cut it off all rows, or give some that have it"
         raise data_error(
@@ -190,7 +191,8 @@ def _describe(source: Source, check: FiniteCheck) -> str:
     name = source.schema.feature_names()[first.features[0]]
     row = int(first.rows[0]) + source.first_row
     place = f"row {row}, counting from 0, {'column' if source.schema.names else 'feature'}"
-    fit = ", or fit with corruption='missing', which supports missing values" if nan else ""
+    corruption = setting("corruption", "missing")
+    fit = f", or fit with {corruption}, which supports missing values" if nan else ""
     return (
         f"{_count(total, 'value')} in {_count(check.rows, 'row')} {'is' if total == 1 else 'are'} "
         f"{what}; the first, {'NaN' if first.nan[0] else 'infinity'}, is at {place} {name!r}; "
@@ -301,9 +303,10 @@ def _lacks_types(source: Source, schema: Schema) -> bool:
 
 
 def _drop_hint(extra: list[str]) -> str:
-    return (
-        f"; leave the extra ones out with drop=[{listed(extra)}] (command line: --drop {extra[0]})"
+    drop = either(
+        f"drop=[{listed(extra)}]", f"--drop {','.join(extra[:3])}{',...' * (len(extra) > 3)}"
     )
+    return f"; leave the extra ones out with {drop}"
 
 
 def _shape(schema: Schema) -> str:

@@ -26,9 +26,9 @@ from isthmus.detector.persistence import SavedDetector
 from isthmus.detector.reasons import Reason, reasons
 from isthmus.detector.sampling import sample_to_memory
 from isthmus.detector.threshold import Threshold, from_contamination, from_held_out
-from isthmus.errors import require
+from isthmus.errors import either, require
 from isthmus.estimator import Autoencoder
-from isthmus.estimator.inputs import as_source, errors_by_sample, restore_like
+from isthmus.estimator.inputs import as_source, errors_by_timestep, restore_like
 from isthmus.estimator.settings import seed_of
 from isthmus.spec import Spec, is_bool, is_integer, is_number, short_repr
 from isthmus.types import Array
@@ -46,13 +46,16 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     The terms of the mean are the contributions of the columns.
 
     Parameters:
-        autoencoder: An unfitted Autoencoder. The default, None, is one whose code explains 99 % of
-            the variance of the typical rows.
+        autoencoder: An unfitted Autoencoder. The default, None, is one with settings chosen for
+            outliers.
+        n_components: Numbers in a code. None, the default, leaves those of `autoencoder`. The
+            default autoencoder has as many as explain 99 % of the variance, at most 128.
         contamination: The fraction of the training rows to flag as outliers, in (0, 0.5]. With
             "auto", the default, the threshold is computed from held-out rows.
         false_alarm_rate: With `contamination="auto"`, the fraction of rows like the training rows
             that may be flagged, in (0, 1); default 0.05.
-        confidence: The probability that the false alarm rate is kept, in (0, 1); default 0.9.
+        confidence: The probability that the false alarm rate is not exceeded, in (0, 1); default
+            0.9.
         robust: Whether rows far from all others are trimmed before training. Use True, the default,
             if the training rows may contain outliers, and False if they are clean.
         n_neighbors: The number of typical rows that are averaged to the expected row, 1 or more;
@@ -98,6 +101,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         autoencoder: Autoencoder | None = None,
         *,
+        n_components: int | None = None,
         contamination: float | str = AUTO,
         false_alarm_rate: float = 0.05,
         confidence: float = 0.9,
@@ -108,6 +112,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.autoencoder = autoencoder
+        self.n_components = n_components
         self.contamination = contamination
         self.false_alarm_rate = false_alarm_rate
         self.confidence = confidence
@@ -147,6 +152,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         source, rows = sample_to_memory(source, seed)
         settings = DetectorSettings(
             autoencoder=self.autoencoder,
+            n_components=self.n_components,
             n_estimators=self.n_estimators,
             n_neighbors=self.n_neighbors,
             robust=self.robust,
@@ -271,7 +277,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         source = self._source(X)
         parts = contributions(self._members, source)
         counts = (~np.isnan(parts)).sum(axis=1, keepdims=True)
-        return errors_by_sample(source, parts * counts)
+        return errors_by_timestep(source, parts * counts)
 
     def expected_rows(self, X: object) -> Any:
         """The expected row for each row of X, averaged over all estimators, in the form of X.
@@ -407,11 +413,12 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_settings(self) -> None:
         """Raise RequestError if a setting is out of range."""
         contamination: Any = self.contamination
+        auto = either("'auto' or ", "")
         in_range = is_number(contamination) and 0 < contamination <= MAX_CONTAMINATION
         require(
             in_range or (isinstance(contamination, str) and contamination == AUTO),
-            f"contamination={short_repr(contamination)} must be 'auto' or a number above 0, at "
-            f"most {MAX_CONTAMINATION}",
+            f"contamination={short_repr(contamination)} must be {auto}a number above 0, at most "
+            f"{MAX_CONTAMINATION}",
         )
         for name in ("false_alarm_rate", "confidence"):
             value = getattr(self, name)
@@ -430,6 +437,11 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         require(
             autoencoder is None or isinstance(autoencoder, Autoencoder),
             f"autoencoder={short_repr(autoencoder)} must be an Autoencoder, or None",
+        )
+        size = self.n_components
+        require(
+            size is None or (is_integer(size) and size >= 1),
+            f"n_components={short_repr(size)} must be a whole number, at least 1, or None",
         )
 
 

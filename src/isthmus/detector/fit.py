@@ -33,6 +33,7 @@ class DetectorSettings:
     """The settings of a detector that its fit depends on."""
 
     autoencoder: Autoencoder | None
+    n_components: int | None
     n_estimators: int
     n_neighbors: int
     robust: bool
@@ -113,6 +114,8 @@ def _fit_autoencoders(
     template = settings.autoencoder or default_autoencoder(
         rows[trained_on], source.schema, settings.device, settings.seed
     )
+    if settings.n_components is not None:
+        template = clone(template).set_params(n_components=settings.n_components)
     weight = trained_on.astype(float)
     autoencoders = [
         clone(template).set_params(random_state=settings.seed + i)

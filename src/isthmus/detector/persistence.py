@@ -18,7 +18,7 @@ from isthmus.detector.fit import FittedDetector
 from isthmus.detector.member import EnsembleMember
 from isthmus.detector.memory import Memory
 from isthmus.detector.overlaps import TrainingWindows
-from isthmus.errors import ArtifactError, RequestError
+from isthmus.errors import ArtifactError, RequestError, either
 from isthmus.estimator import Autoencoder
 from isthmus.estimator import load as load_autoencoder
 from isthmus.files import replacing
@@ -131,8 +131,8 @@ def check_target(target: Path, *, force: bool) -> None:
         )
     if target.exists() and not force and artifact.any_content(target):
         raise RequestError(
-            f"{target}: exists; choose another name, or replace it with force=True (command line: "
-            "--force)"
+            f"{target}: exists; choose another name, or replace it with "
+            f"{either('force=True', '--force')}"
         )
 
 

@@ -28,7 +28,7 @@ from isthmus.estimator.fitted_model import FittedModel
 from isthmus.estimator.inputs import (
     as_aligned_source,
     as_source,
-    errors_by_sample,
+    errors_by_timestep,
     read_codes,
     read_sizes,
     restore_decoded,
@@ -59,7 +59,7 @@ from isthmus.training.reporters import Reporter
 from isthmus.training.trainer import Callback
 from isthmus.types import Array
 
-ERRORS_BY = ("total", "row", "feature", "value", "sample")
+ERRORS_BY = ("total", "row", "feature", "value", "timestep")
 
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -69,8 +69,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         n_components: Numbers in a code. None takes as many as principal components hold 90 % of
             the variance, from 2 to 32.
         kind: The network's family: "vanilla", "multilayer", "regularized", "convolutional", or a
-            spec from `isthmus.kinds`. "auto" is convolutional for images and signals, else
-            multilayer.
+            spec from `isthmus.kinds`. "auto" is convolutional for signals and for images
+            of at least 13 x 13 pixels, else multilayer.
         loss: The reconstruction loss: "squared", "bernoulli", "huber", "mixed", or a spec from
             `isthmus.losses`. "auto" is bernoulli if every value is 0 or 1, mixed if some columns
             are not plain numbers, else squared.
@@ -388,8 +388,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Parameters:
             X: n rows of D features.
             by: "total" is a float, "row" (n,), "feature" (D,). "value" is every squared error,
-                (n, D). "sample", for recordings, is (T,): the error of each sample, averaged over
-                the windows that contain it.
+                (n, D). "timestep", for recordings, is (T,): the error of each timestep, averaged
+                over the windows that contain it.
 
         Raises:
             RequestError: `by` has another value.
@@ -409,8 +409,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         rows = model.open_rows(source)
         if by == "value":
             return model.squared_errors(rows)
-        if by == "sample":
-            return errors_by_sample(source, model.squared_errors(rows))
+        if by == "timestep":
+            return errors_by_timestep(source, model.squared_errors(rows))
         if by == "row":
             return model.row_errors(rows)
         errors = model.evaluate(rows)

@@ -42,9 +42,10 @@ from isthmus.estimator.resolve import (
     enough_epochs,
     fill_value_of,
     give_rows,
-    is_dense,
+    resolve_corruption,
     resolve_fit,
     resolve_optimizer,
+    resolve_penalties,
     resolve_plan,
     resolve_training,
     trainer_of,
@@ -54,12 +55,11 @@ from isthmus.estimator.split import find_components, mean_row, open_rows
 from isthmus.imputation.imputer import min_imputer_rows
 from isthmus.imputation.lazy import LazyImputer, lazy_imputer
 from isthmus.kinds import CodeNetwork
-from isthmus.losses import Squared
+from isthmus.losses import Objective
 from isthmus.pretraining import PCASolution, PretrainingJob, Random, registered_name
 from isthmus.pretraining.pca import EXACT_SIDE
 from isthmus.randomness import reseed
-from isthmus.runtime import malloc
-from isthmus.runtime.compiler import import_compiler_in_background, skip_compiler_import
+from isthmus.runtime.compiler import skip_compiler_import
 from isthmus.runtime.threads import is_small, isolated_rng, limit_threads
 from isthmus.training.cancellation import check_cancelled
 from isthmus.training.checkpoint import Checkpointer
@@ -114,11 +114,9 @@ class FitRun:
 
     def run(self) -> FitResult:
         """Build, start and train the network."""
-        parts, settings = self.parts, self.settings
+        parts = self.parts
         with skip_compiler_import(), isolated_rng(parts.device):
-            reseed(settings.seed, parts.device)
-            if not is_dense(settings, parts.kind):
-                import_compiler_in_background()
+            reseed(self.settings.seed, parts.device)
             network, solution = self._build()
             training = resolve_training(parts, network)
             trainer = self._trainer(network, training)
@@ -126,13 +124,12 @@ class FitRun:
             self.work = work_of(network, training.plan.batch_size)
             with limit_threads(self.work, parts.device):
                 self._note_threads()
-                with malloc.keep_freed_memory(self.work, parts.device):
-                    run_pretraining(parts, training, network, trainer)
-                    trainer.run()
-                    refinement = self._refinement(network, trainer.state)
-                    gained = solution is None or self._gained(
-                        network, solution, trainer.state, refinement
-                    )
+                run_pretraining(parts, training, network, trainer)
+                trainer.run()
+                refinement = self._refinement(network, trainer.state)
+                gained = solution is None or self._gained(
+                    network, solution, trainer.state, refinement
+                )
                 unbeaten = None if gained else solution
                 return self._conclude(network, training, trainer, refinement, unbeaten)
 
@@ -186,8 +183,8 @@ class FitRun:
         trainer = trainer_of(
             self.settings,
             network,
-            self.kind,
-            parts.loss,
+            Objective(parts.loss, parts.penalties, allow_missing=parts.preparation.allow_missing),
+            parts.corruption,
             training.optimizer,
             training.plan,
             bf16=training.precision == "bf16",
@@ -222,7 +219,7 @@ class FitRun:
             "kind": self.kind.to_json(),
             "loss": parts.loss.to_json(),
             "penalties": [penalty.to_json() for penalty in parts.penalties],
-            "corruption": repr(self.settings.corruption),
+            "corruption": parts.corruption and parts.corruption.to_json(),
             "optimizer": training.optimizer.to_json(),
             "pretraining": training.pretraining.to_json(),
             "n_components": self.n_components,
@@ -283,7 +280,7 @@ class FitRun:
             return False
         linear = network.decoder is None and network.output is None
         plane = linear and not parts.preparation.allow_missing
-        if plane and parts.corruption is None and isinstance(parts.loss, Squared):
+        if plane and parts.corruption is None and parts.loss.MINIMIZED_BY_PCA:
             # Its reconstructions lie in a plane of K dimensions, and PCA's plane is the best.
             return False
         round_trip = functools.partial(reconstruct, refinement, network, parts.loss)
@@ -300,7 +297,7 @@ class FitRun:
     ) -> FitResult:
         """The result: the trained network, that of a second fit, or PCA."""
         state = trainer.state
-        if unbeaten is not None and not isinstance(self.parts.loss, Squared):
+        if unbeaten is not None and not self.parts.loss.MINIMIZED_BY_PCA:
             # PCA minimises squared error, and so must a network that is to beat it.
             loss = type(self.parts.loss).__name__
             reason = f"with {loss} the network was no better than PCA, which minimises this error"
@@ -567,9 +564,16 @@ def trainer_of_saved(
     ignored = defaults.Decisions()
     optimizer = resolve_optimizer(settings, model.network, training_rows, ignored)
     plan = resolve_plan(settings, optimizer, 1, rows, size, model.device, ignored)
-    bf16 = facts["precision"] == "bf16"
+    penalties = resolve_penalties(settings, model.kind)
+    allow_missing = model.network.facts.allow_missing
     trainer = trainer_of(
-        settings, model.network, model.kind, model.loss, optimizer, plan, bf16=bf16
+        settings,
+        model.network,
+        Objective(model.loss, penalties, allow_missing=allow_missing),
+        resolve_corruption(settings, model.kind),
+        optimizer,
+        plan,
+        bf16=facts["precision"] == "bf16",
     )
     trainer.state = State(seed=settings.seed, epoch=int(facts["epochs"]), history=history)
     return trainer

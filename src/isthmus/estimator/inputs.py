@@ -241,14 +241,14 @@ def restore_decoded(values: Array, schema: Schema, lengths: object) -> Any:
     return restore(values, schema)
 
 
-def errors_by_sample(source: Source, squares: Array) -> Array | list[Array]:
-    """(T,) or a list of them: the error of each sample of recordings, averaged over its channels.
+def errors_by_timestep(source: Source, squares: Array) -> Array | list[Array]:
+    """(T,) or a list of them: the error of each timestep of recordings, averaged over its channels.
 
-    `squares` (n, D) are the squared errors of all windows. A sample of which no channel is known
+    `squares` (n, D) are the squared errors of all windows. A timestep of which no channel is known
     has the error NaN.
     """
     if not isinstance(source, RecordingSource):
-        raise RequestError("by='sample' is for recordings, and these are ready rows; use 'value'")
+        raise RequestError("by='timestep' is for recordings, and these are ready rows; use 'value'")
     each = squares.reshape(*squares.shape[:1], source.schema.shape[0], -1)
     counts = (~np.isnan(each)).sum(axis=2)
     means = np.where(counts > 0, np.nansum(each, axis=2) / np.maximum(counts, 1), np.nan)

@@ -14,7 +14,7 @@ from isthmus.data.preparation.preparation import Preparation
 from isthmus.data.schema import Schema
 from isthmus.data.source import Source
 from isthmus.data.validate import check_any_value, check_rows
-from isthmus.errors import RequestError, require
+from isthmus.errors import RequestError, declare_role, require, setting
 from isthmus.estimator import defaults
 from isthmus.estimator.defaults import Decisions
 from isthmus.estimator.pca_fallback import is_evidence
@@ -92,7 +92,7 @@ class ResolvedFit:
     def is_comparable_to_pca(self) -> bool:
         """Whether plain squared error is the aim, so that PCA may replace the trained network."""
         plain = (
-            self.settings.loss in (AUTO, "squared")
+            (self.settings.loss == AUTO or self.loss.MINIMIZED_BY_PCA)
             # Declared counts ask for a count likelihood, which PCA's squared error is not.
             and self.preparation.counts is None
             and not self.penalized
@@ -232,7 +232,7 @@ def resolve_loss_and_preparation(
         require(
             not loss.NEEDS_UNIT_RANGE or split.source.schema.columns is None,
             f"{origin}: loss='bernoulli' needs values from 0 to 1, and there are "
-            "columns of text, dates or counts; use loss='mixed'",
+            f"columns of text, dates or counts; use {setting('loss', 'mixed')}",
         )
     scaling = loss.SCALING if settings.preparation == AUTO else settings.preparation
     if preparation is None or preparation.scaling != scaling != AUTO:
@@ -249,13 +249,13 @@ def _check_values(loss: Reconstruction, preparation: Preparation, origin: str) -
     if loss.NEEDS_UNIT_RANGE and not 0 <= preparation.low <= preparation.high <= 1:
         raise RequestError(
             f"loss='bernoulli' needs values from 0 to 1, found {preparation.low:.4g} to "
-            f"{preparation.high:.4g}; rescale the data or use loss='squared'"
+            f"{preparation.high:.4g}; rescale the data or use {setting('loss', 'squared')}"
         )
     require(
         not loss.needs_counts or preparation.counts is not None,
         f"{origin}: losses.Mixed(counts='negative_binomial') is for columns of counts, "
-        "and no column is declared as one; declare them with roles={'name': 'count'} (command "
-        "line: --role name=count), or leave it out",
+        "and no column is declared as one; declare them with "
+        f"{declare_role('name', 'count')}, or leave it out",
     )
 
 
@@ -283,10 +283,11 @@ def resolve_pretraining(settings: FitSettings, kind: Kind, decisions: Decisions)
         return PCA()
     start = resolve(settings.pretraining, PRETRAININGS, Pretraining, "pretraining")
     start.check()
+    instead = setting("pretraining", "random")
     require(
         not isinstance(start, PCA) or kind.starts_linear,
         f"pretraining='pca' needs a network that can be linear, which {kind!r} is not (it is with "
-        "skip=True, no sparsity, and no tied sigmoid or tanh code); use pretraining='random'",
+        f"skip=True, no sparsity, and no tied sigmoid or tanh code); use {instead}",
     )
     return start
 
@@ -414,19 +415,15 @@ def resolve_plan(
 def trainer_of(
     settings: FitSettings,
     network: CodeNetwork,
-    kind: Kind,
-    loss: Reconstruction,
+    objective: Objective,
+    corruption: Corruption | None,
     optimizer: OptimizerSpec,
     plan: Plan,
     *,
     bf16: bool,
 ) -> Trainer:
     """The trainer of `network`; `give_rows` gives it its rows."""
-    objective = Objective(
-        loss, resolve_penalties(settings, kind), allow_missing=network.facts.allow_missing
-    )
-    corruption = resolve_corruption(settings, kind)
-    corrupt = None
+    loss, corrupt = objective.loss, None
     if corruption is not None:
         corrupt = functools.partial(corruption, facts=network.facts)
     method = optimizer.build(network, loss)
@@ -452,16 +449,6 @@ def trainer_of(
         reporter=settings.reporter,
         monitor=Monitor(loss.reconstruct, optimizer.gradients_per_step),
     )
-
-
-def is_dense(settings: FitSettings, kind: Kind) -> bool:
-    """Whether the steps will probably have hand-derived gradients; known before the network is."""
-    adaptive = settings.optimizer in (AUTO, "adam", "adamw") or type(settings.optimizer) in (
-        OPTIMIZERS["adam"],
-        OPTIMIZERS["adamw"],
-    )
-    tied = getattr(kind, "tied", False)
-    return adaptive and not tied and not isinstance(kind, KINDS["convolutional"])
 
 
 def fill_value_of(rows: Rows) -> Tensor | float:

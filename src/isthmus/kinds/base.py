@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.counts import log_counts
-from isthmus.errors import RequestError, require
+from isthmus.errors import RequestError, require, setting
 from isthmus.kinds.activations import ACTIVATIONS, activation
 from isthmus.kinds.blocks import Bounded, Clipped, Stack, output_layer
 from isthmus.missing import filled
@@ -246,7 +246,7 @@ class CodeNetwork(Network):
         require(
             point is not None,
             f"the activation {self.code_activation_name!r} has no operating point to start from "
-            "PCA; use pretraining='random'",
+            f"PCA; use {setting('pretraining', 'random')}",
         )
         assert point is not None
         slope, offset = _compose([torch.as_tensor(part).to(mean) for part in link], self.output)

@@ -54,6 +54,9 @@ class Reconstruction(FactsMixin, Spec):
         tensor([1., 3.])
     """
 
+    MINIMIZED_BY_PCA: ClassVar[bool] = False
+    """Whether it is the squared error, for which PCA is the best linear autoencoder."""
+
     IS_LIKELIHOOD: ClassVar[bool] = False
     """Whether it is a negative log-likelihood in nats, without an unknown variance."""
 
@@ -158,6 +161,8 @@ class Squared(Reconstruction):
         >>> Squared().errors(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 4.0]]))
         tensor([[1., 4.]])
     """
+
+    MINIMIZED_BY_PCA = True
 
     def errors(self, raw: Tensor, x: Tensor) -> Tensor:
         """Elementwise squared error."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data.loading.rows import sample_positions
-from isthmus.errors import DivergenceError, RequestError, require
+from isthmus.errors import DivergenceError, RequestError, require, setting
 from isthmus.kinds.blocks import Stack
 from isthmus.pretraining.base import Pretraining, PretrainingJob, Record, position_seed
 from isthmus.randomness import reseed
@@ -56,8 +56,9 @@ class LayerPairs:
         encoder, decoder = job.network.encoder, job.network.decoder
         if encoder is None or decoder is None or encoder.depth < 2:
             raise RequestError(
-                f"pretraining={name!r} goes layer by layer, and this network has no hidden layers; "
-                "use pretraining='pca' or 'random', or a kind with hidden layers"
+                f"{setting('pretraining', name)} goes layer by layer, and this network has no "
+                "hidden layers; "
+                f"use {setting('pretraining', 'pca')}, or a kind with hidden layers"
             )
         self.encoder: Stack = encoder
         self.decoder: Stack = decoder

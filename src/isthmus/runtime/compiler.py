@@ -1,6 +1,5 @@
 """Delay the import of torch's compiler, which takes longer than many fits."""
 
-import importlib
 import sys
 import threading
 from collections.abc import Callable
@@ -41,8 +40,3 @@ def skip_compiler_import() -> AbstractContextManager[None]:
     as the compiler is not imported.
     """
     return nullcontext() if COMPILER in sys.modules else _SKIP_IMPORT
-
-
-def import_compiler_in_background() -> None:
-    """Import the compiler in a thread, next to work that releases Python's lock, such as a PCA."""
-    threading.Thread(target=importlib.import_module, args=(COMPILER,), daemon=True).start()

@@ -14,7 +14,7 @@ import pytest
 from isthmus import load
 from isthmus.data import open_source
 
-EXACT = ("--kind", "multilayer", "--epochs", "0", "--no-report")
+EXACT = ("--kind", "multilayer", "--max-epochs", "0", "--no-report")
 
 
 def wave(samples, channels=2, seed=0):
@@ -44,7 +44,7 @@ def trip(isthmus, tmp_path):
 
     def run(data, back, *options, width, codes="codes.csv"):
         model, codes, back = tmp_path / "model", tmp_path / codes, tmp_path / back
-        fit = ("fit", data, "-o", model, "--components", width, *EXACT, *options)
+        fit = ("fit", data, "-o", model, "--n-components", width, *EXACT, *options)
         encode, decode = ("encode", model, data, "-o", codes), ("decode", model, codes, "-o", back)
         for command in (fit, encode, decode):
             done = isthmus(*command)
@@ -121,7 +121,7 @@ def test_series_come_back_in_their_lengths(trip, tmp_path):
 def model(isthmus, tmp_path):
     """A model of windows of 10 samples of a.csv, and its codes."""
     data, path = save(tmp_path / "a.csv", wave(91)), tmp_path / "model"
-    assert isthmus("fit", data, "-o", path, "--window", 10, "--components", 3, *EXACT).code == 0
+    assert isthmus("fit", data, "-o", path, "--window", 10, "--n-components", 3, *EXACT).code == 0
     assert isthmus("encode", path, data, "-o", tmp_path / "codes.csv").code == 0
     return path
 
@@ -140,20 +140,20 @@ def test_errors_stand_beside_where_their_windows_begin(isthmus, model, tmp_path)
 
 def test_an_error_for_each_sample(isthmus, expect_refusal, model, tmp_path):
     data, place = tmp_path / "a.csv", tmp_path / "s.parquet"
-    assert isthmus("score", model, data, "-o", place, "--by-sample").code == 0
+    assert isthmus("score", model, data, "-o", place, "--by-timestep").code == 0
     found = pq.read_table(place)
-    assert found["sample"].to_pylist() == list(range(91))
-    expected = load(model).reconstruction_error(np.asarray(wave(91)), by="sample")
+    assert found["timestep"].to_pylist() == list(range(91))
+    expected = load(model).reconstruction_error(np.asarray(wave(91)), by="timestep")
     np.testing.assert_allclose(found["error"].to_numpy(), expected, rtol=1e-3, atol=1e-9)
-    both = ("--by-sample", "--by-feature")
+    both = ("--by-timestep", "--by-feature")
     out = tmp_path / "t.csv"
     expect_refusal("score", model, data, "-o", out, *both, parts=["give one of them"])
 
 
-def test_errors_by_sample_are_for_recordings(expect_refusal, table, table_model, tmp_path):
-    parts = ["--by-sample: needs a model fitted on recordings", "--by-feature"]
+def test_errors_by_timestep_are_for_recordings(expect_refusal, table, table_model, tmp_path):
+    parts = ["--by-timestep: needs a model fitted on recordings", "--by-feature"]
     place = tmp_path / "t.csv"
-    expect_refusal("score", table_model, table, "-o", place, "--by-sample", parts=parts)
+    expect_refusal("score", table_model, table, "-o", place, "--by-timestep", parts=parts)
 
 
 def test_gaps_are_filled_and_the_rest_stays(isthmus, tmp_path):
@@ -161,7 +161,7 @@ def test_gaps_are_filled_and_the_rest_stays(isthmus, tmp_path):
     holes = np.random.default_rng(0).random(values.shape) < 0.05
     data = tmp_path / "a.npy"
     np.save(data, np.where(holes, np.nan, values))
-    fit = ("fit", data, "-o", tmp_path / "m", "--window", 8, "--components", 4, *EXACT)
+    fit = ("fit", data, "-o", tmp_path / "m", "--window", 8, "--n-components", 4, *EXACT)
     assert isthmus(*fit).code == 0
     done = isthmus("impute", tmp_path / "m", data, "-o", tmp_path / "b.npy")
     told = f"1 recording of 120 samples of 2 channels, {holes.sum()} missing values filled in"
@@ -199,8 +199,8 @@ def test_a_report_of_other_recordings(isthmus, model, tmp_path):
 def test_compare_keeps_stretches_apart(isthmus, tmp_path):
     data = save(tmp_path / "a.csv", wave(900))
     done = isthmus(
-        *("compare", data, "--window", 20, "--components", 2, "--kind", "multilayer"),
-        *("--epochs", 2),
+        *("compare", data, "--window", 20, "--n-components", 2, "--kind", "multilayer"),
+        *("--max-epochs", 2),
     )
     assert done.code == 0, done
     assert "windows are held out in whole segments" in done.out
@@ -273,7 +273,7 @@ def test_codes_whose_windows_do_not_follow_one_another_are_refused(
 
 def test_several_recordings_need_a_place_each(isthmus, expect_refusal, tmp_path):
     np.savez(tmp_path / "all.npz", a=wave(30), b=wave(40))
-    fit = ("fit", tmp_path / "all.npz", "-o", tmp_path / "m", "--window", 5, "--components", 2)
+    fit = ("fit", tmp_path / "all.npz", "-o", tmp_path / "m", "--window", 5, "--n-components", 2)
     assert isthmus(*fit, *EXACT).code == 0
     codes = tmp_path / "c.csv"
     assert isthmus("encode", tmp_path / "m", tmp_path / "all.npz", "-o", codes).code == 0
@@ -323,7 +323,7 @@ def test_members_whose_names_differ_in_a_suffix_alone_are_told_apart(trip, tmp_p
 @pytest.mark.parametrize("command", ["decode", "impute"])
 def test_force_replaces_a_folder_of_recordings(isthmus, expect_refusal, tmp_path, command):
     np.savez(tmp_path / "all.npz", a=wave(30), b=wave(40))
-    fit = ("fit", tmp_path / "all.npz", "-o", tmp_path / "m", "--window", 5, "--components", 2)
+    fit = ("fit", tmp_path / "all.npz", "-o", tmp_path / "m", "--window", 5, "--n-components", 2)
     assert isthmus(*fit, *EXACT).code == 0
     assert (
         isthmus("encode", tmp_path / "m", tmp_path / "all.npz", "-o", tmp_path / "c.csv").code == 0

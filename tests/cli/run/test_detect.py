@@ -33,7 +33,7 @@ def rows_of(path):
 
 
 def test_the_oddest_row_and_its_reason(isthmus, people, tmp_path):
-    done = isthmus("detect", people, "-o", tmp_path / "odd.csv", "--explain", "--components", "2")
+    done = isthmus("detect", people, "-o", tmp_path / "odd.csv", "--explain", "--n-components", "2")
     assert done.code == 0, done.err
     rows = rows_of(tmp_path / "odd.csv")
     assert len(rows) == 300
@@ -49,7 +49,7 @@ def test_the_oddest_row_and_its_reason(isthmus, people, tmp_path):
 
 
 def test_a_kept_detector_judges_other_rows_alike(isthmus, people, tmp_path):
-    first = ("detect", people, "-o", tmp_path / "a.csv", "--components", "2")
+    first = ("detect", people, "-o", tmp_path / "a.csv", "--n-components", "2")
     assert isthmus(*first, "--save", tmp_path / "kept").code == 0
     again = ("detect", people, "-o", tmp_path / "b.csv", "--detector", tmp_path / "kept")
     done = isthmus(*again, "--contamination", "0.1")
@@ -63,7 +63,7 @@ def test_rows_to_learn_from_may_be_others(isthmus, people, tmp_path):
     frame = pd.read_csv(people)
     frame.drop(index=ODD).to_csv(tmp_path / "clean.csv", index=False)
     frame.iloc[[ODD, ODD + 1]].to_csv(tmp_path / "new.csv", index=False)
-    told = ("--train", tmp_path / "clean.csv", "--clean", "--components", "2")
+    told = ("--train", tmp_path / "clean.csv", "--clean", "--n-components", "2")
     done = isthmus("detect", tmp_path / "new.csv", "-o", tmp_path / "odd.npy", *told)
     assert done.code == 0, done.err
     scores = np.load(tmp_path / "odd.npy")
@@ -75,7 +75,7 @@ def test_rows_to_learn_from_may_be_others(isthmus, people, tmp_path):
     ("options", "told"),
     [
         (("--detector", "kept", "--train", "people.csv"), "--detector and --train"),
-        (("--detector", "kept", "--components", "2"), "--detector and --components"),
+        (("--detector", "kept", "--n-components", "2"), "--detector and --n-components"),
         (("--detector", "nothing"), "nothing: does not exist"),
         (("--contamination", "0.9"), "contamination=0.9 must be"),
         (("--confidence", "1"), "confidence=1.0 must be"),
@@ -99,7 +99,7 @@ def test_words_need_a_table(isthmus, people, tmp_path):
 
 
 def test_a_page_is_drawn(isthmus, people, tmp_path):
-    told = ("--components", "2", "--report", tmp_path / "odd.html")
+    told = ("--n-components", "2", "--report", tmp_path / "odd.html")
     done = isthmus("detect", people, "-o", tmp_path / "odd.csv", *told)
     assert done.code == 0, done.err
     rows = len(pd.read_csv(people))
@@ -118,7 +118,7 @@ def test_a_page_is_drawn(isthmus, people, tmp_path):
         (("--contamination", "0.1", "--false-alarm-rate", "0.1"), "both set the threshold"),
         (("--device", "nonsense"), "nonsense"),
         (("--detector", "kept", "--clean"), "--detector and --clean"),
-        (("--detector", "kept", "--seed", "3"), "--detector and --seed"),
+        (("--detector", "kept", "--random-state", "3"), "--detector and --random-state"),
         (("--detector", "kept", "--drop", "tall"), "--detector and --drop"),
         (("--detector", "kept", "--window", "5"), "--detector and --window"),
         (("--save", "."), "is in the folder of --save"),

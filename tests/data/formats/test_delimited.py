@@ -82,7 +82,7 @@ def test_text_among_numbers_is_located(csv):
         f"{path}: column 'b': 'six' at row 2, counting from 0, is not a number"
     )
     assert "75.0% of its values are" in message
-    assert "--role b=categorical" in message
+    assert "roles={'b': 'categorical'}" in message
 
 
 @pytest.mark.parametrize("late", ["2.5", "six"])
@@ -161,8 +161,7 @@ def test_what_is_not_utf8_is_named_by_its_line(csv, monkeypatch, roles, stream):
     path = csv(("other,x,k\n" + "\n".join(rows)).encode("latin-1"))
     message = (
         r"a\.csv: line 42: b'caf\\xe9' in column 'k' is not UTF-8; save the file as UTF-8 .*iconv "
-        r"-f LATIN1 -t UTF-8\), or leave the column out with drop=\['k'\] \(command line: --drop "
-        r"k\)$"
+        r"-f LATIN1 -t UTF-8\), or leave the column out with drop=\['k'\]$"
     )
     with pytest.raises(SourceError, match=message):
         open_source(path, stream=stream, roles=roles)

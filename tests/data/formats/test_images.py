@@ -11,7 +11,7 @@ from isthmus.data import open_source
 from isthmus.data.formats import images
 from isthmus.data.output.write import write_rows
 from isthmus.data.tables.restore import restore
-from isthmus.errors import RequestError, SourceError
+from isthmus.errors import RequestError, SourceError, options_in_messages
 
 
 def save(folder, name, values, mode=None, **options):
@@ -78,9 +78,10 @@ def test_sizes_that_differ_are_counted(tmp_path):
         open_source(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}: the images have 2 sizes (height x width): 3 of 4x6 (the first 'a.png'), "
-        "1 of 5x5 (the first 'odd.png'); make them equal with resize=(4, 6) "
-        "(command line: --resize 4x6)"
+        "1 of 5x5 (the first 'odd.png'); make them equal with resize=(4, 6)"
     )
+    with options_in_messages(), pytest.raises(SourceError, match=r"equal with --resize 4x6$"):
+        open_source(tmp_path)
 
 
 def test_resize_makes_sizes_equal(tmp_path):

@@ -120,7 +120,7 @@ def test_values_of_another_shape_are_refused(tmp_path):
 def test_nothing_is_replaced_without_force(tmp_path):
     path = tmp_path / "a.npy"
     path.write_text("precious")
-    with pytest.raises(RequestError, match=r"a\.npy: already exists;.*--force"):
+    with pytest.raises(RequestError, match=r"a\.npy: already exists;.*force=True$"):
         write_rows(path, CODES, SCHEMA)
     assert path.read_text() == "precious"
     write_rows(path, CODES, SCHEMA, force=True)

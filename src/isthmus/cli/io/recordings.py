@@ -17,7 +17,7 @@ from isthmus.data.source import Source
 from isthmus.errors import SourceError
 from isthmus.types import Array
 
-RECORDING, START, LENGTH, SAMPLE = "recording", "start", "length", "sample"
+RECORDING, START, LENGTH, TIMESTEP = "recording", "start", "length", "timestep"
 """The columns next to codes and errors: the name of the recording, the first sample of a window,
 the length of a series, the number of a sample."""
 
@@ -71,15 +71,15 @@ def id_columns(source: Source) -> dict[str, Sequence[object] | Array]:
     return columns | ({START: start} if _is_windowed(source.schema) else {LENGTH: stop - start})
 
 
-def sample_columns(source: Source) -> dict[str, Sequence[object] | Array]:
-    """The columns that identify samples of recordings, one value per sample."""
+def timestep_columns(source: Source) -> dict[str, Sequence[object] | Array]:
+    """The columns that identify timesteps of recordings, one value per timestep."""
     if not isinstance(source, RecordingSource):
         return {}
     names, lengths = names_of(source.given), source.lengths
-    samples = np.concatenate([np.arange(length) for length in lengths])
+    timesteps = np.concatenate([np.arange(length) for length in lengths])
     if source.given.single:
-        return {SAMPLE: samples}
-    return {RECORDING: np.repeat(np.asarray(names, object), lengths).tolist(), SAMPLE: samples}
+        return {TIMESTEP: timesteps}
+    return {RECORDING: np.repeat(np.asarray(names, object), lengths).tolist(), TIMESTEP: timesteps}
 
 
 def row_label(source: RecordingSource, row: int) -> str:

@@ -30,7 +30,7 @@ from isthmus.cli.io.recordings import (
     RecordingSize,
     note_lost_columns,
     recording_size,
-    sample_columns,
+    timestep_columns,
 )
 from isthmus.cli.options import ReadingOptions
 from isthmus.data.columns import listed
@@ -47,7 +47,7 @@ from isthmus.data.source import Source
 from isthmus.data.validate import check_rows
 from isthmus.errors import require
 from isthmus.estimator import Autoencoder, load
-from isthmus.estimator.inputs import errors_by_sample
+from isthmus.estimator.inputs import errors_by_timestep
 from isthmus.missing import mean_known
 from isthmus.types import Array
 
@@ -93,22 +93,22 @@ def score(
     by: Sequence[str],
     force: bool,
 ) -> None:
-    """Writes the squared error of each row of `data`, or by "feature" or "sample"."""
-    require(len(by) < 2, "--by-feature and --by-sample exclude each other; give one of them")
+    """Writes the squared error of each row of `data`, or by "feature" or "timestep"."""
+    require(len(by) < 2, "--by-feature and --by-timestep exclude each other; give one of them")
     target, started = output_table(output, force=force), time.monotonic()
     ae, source = _open_model_and_rows(model, data, target, reading, device, console)
     require(
-        by != ["sample"] or isinstance(source, RecordingSource),
-        "--by-sample: needs a model fitted on recordings, with --window or --layout series; leave "
-        "it out, or use --by-feature",
+        by != ["timestep"] or isinstance(source, RecordingSource),
+        "--by-timestep: needs a model fitted on recordings, with --window or --layout series; "
+        "leave it out, or use --by-feature",
     )
     statistics = ErrorStatistics()
     blocks = _error_blocks(ae, source, statistics, console, by_value=bool(by))
-    if by == ["sample"]:
+    if by == ["timestep"]:
         columns: Sequence[str] = ("error",)
-        of_samples = errors_by_sample(source, np.concatenate(list(blocks)))
-        errors = np.concatenate(of_samples) if isinstance(of_samples, list) else of_samples
-        rows, blocks, ids = len(errors), iter([errors]), sample_columns(source)
+        of_timesteps = errors_by_timestep(source, np.concatenate(list(blocks)))
+        errors = np.concatenate(of_timesteps) if isinstance(of_timesteps, list) else of_timesteps
+        rows, blocks, ids = len(errors), iter([errors]), timestep_columns(source)
     else:
         columns = ae.preparation_.schema.feature_names() if by else ("error",)
         rows, ids = len(source), id_columns(source)

@@ -14,7 +14,7 @@ SIZES = (2, 8, 32)
 
 def run(
     data: str,
-    components: str | None,
+    n_components: str | None,
     other: str | None,
     output: str | None,
     training: TrainingOptions,
@@ -29,10 +29,10 @@ def run(
     with console.stage(f"reading {data}"):
         source = open_training_rows(data, reading, column_options)
         check_rows(source, allow_missing=True)
-    if components is None:
+    if n_components is None:
         sizes = [size for size in SIZES if size < source.schema.n_features] or [1]
     else:
-        sizes = parse_integers(components, "--components")
+        sizes = parse_integers(n_components, "--n-components")
     other_source = (
         None if other is None else open_with_schema(source.schema, other, reading, console)
     )

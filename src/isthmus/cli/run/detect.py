@@ -25,7 +25,6 @@ from isthmus.data.source import Source
 from isthmus.detector import OutlierDetector, Reason
 from isthmus.detector.persistence import check_target
 from isthmus.errors import RequestError, require
-from isthmus.estimator import Autoencoder
 from isthmus.loading import load
 from isthmus.report import OutlierRow, outlier_report, render_outliers
 from isthmus.runtime.device import resolve_device
@@ -110,13 +109,14 @@ def _check_saved_detector(options: DetectOptions, column_options: ColumnOptions)
     """Refuse options that have no effect on a detector that is already fitted."""
     if options.detector is None:
         return
-    fit_options = {name: getattr(options, name) for name in ("train", "clean", "components")}
-    fit_options |= {name: getattr(options, name) for name in ("estimators", "seed")}
+    fit_options = {name: getattr(options, name) for name in ("train", "clean", "n_components")}
+    fit_options |= {name: getattr(options, name) for name in ("n_estimators", "random_state")}
     for name, value in {**fit_options, **vars(column_options)}.items():
         default = getattr(DetectOptions() if name in fit_options else ColumnOptions(), name)
+        flag = "--" + name.replace("_", "-")
         require(
             value == default,
-            f"--detector and --{name}: a saved detector is not fitted again; leave one out",
+            f"--detector and {flag}: a saved detector is not fitted again; leave one out",
         )
 
 
@@ -158,13 +158,12 @@ def _detector(options: DetectOptions, device: str) -> OutlierDetector:
     resolve_device(device)
     given = {name: getattr(options, name) for name in THRESHOLD_OPTIONS}
     given = {name: value for name, value in given.items() if value is not None}
-    size = options.components
     return OutlierDetector(
-        None if size is None else Autoencoder(size, device=device),
+        n_components=options.n_components,
         robust=not options.clean,
-        n_estimators=options.estimators,
+        n_estimators=options.n_estimators,
         device=device,
-        random_state=options.seed,
+        random_state=options.random_state,
         **given,
     )
 

@@ -46,7 +46,7 @@ def run(
     fraction, validation_source = _validation(options.validation, labelled.source, reading, console)
     checkpoint = target.with_name(f".{target.name}.checkpoint")
     ae = Autoencoder(
-        options.components,
+        options.n_components,
         validation_fraction=fraction,
         verbose=fit_reporter(console),
         checkpoint=checkpoint,

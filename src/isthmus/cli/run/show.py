@@ -10,7 +10,7 @@ from isthmus.artifact import REPORT, REPORT_DATA, format_spec
 from isthmus.cli.console import Console, to_json
 from isthmus.cli.io.outputs import output_file, write_text
 from isthmus.cli.options import ReadingOptions
-from isthmus.errors import ArtifactError, RequestError
+from isthmus.errors import ArtifactError, require
 
 if TYPE_CHECKING:
     from isthmus.report import ReportData
@@ -38,8 +38,12 @@ def report(
     redraw = data is None and output is None
     target = output_file(output or str(folder / REPORT), force=force or redraw, suffix=".html")
     if data is None:
-        if color is not None:
-            raise RequestError(f"--color {color}: needs DATA to read the labels from; give it too")
+        require(color is None, f"--color {color}: needs DATA to read the labels from; give it too")
+        require(
+            reading == ReadingOptions() and device == "auto",
+            "isthmus report without DATA reads no rows: leave out --device and how DATA is read, "
+            "or give DATA",
+        )
         report_data = _read_report_data(folder / REPORT_DATA)
     else:
         report_data = _gather(model, data, color, reading, device, console)

@@ -10,7 +10,7 @@ from pathlib import Path
 from isthmus.data.formats.base import first_line
 from isthmus.data.formats.csv_lines import QuoteError, Span, line_number, spans
 from isthmus.data.formats.csv_stream import quote_error_message
-from isthmus.errors import SourceError
+from isthmus.errors import SourceError, drop_column
 
 ROWS_AT_ONCE = 1 << 16
 
@@ -68,8 +68,7 @@ def describe_not_utf8(
                 return SourceError(
                     f"{path}: line {line}: {shown!r} in column {names[index]!r} is not UTF-8; save "
                     "the file as UTF-8 (it may be Latin-1: iconv -f LATIN1 -t UTF-8), or leave the "
-                    f"column out with drop=[{names[index]!r}] (command line: --drop "
-                    f"{names[index]})"
+                    f"column out with {drop_column(names[index])}"
                 )
     return SourceError(f"{path}: the file is not UTF-8; save it as UTF-8")
 

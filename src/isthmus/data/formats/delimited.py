@@ -40,7 +40,7 @@ from isthmus.data.tables.frames import (
 from isthmus.data.tables.streamed import StreamedTable, table_blocks, table_blocks_with_schema
 from isthmus.data.tables.to_numbers import parses_as_number
 from isthmus.data.tables.untyped import text_columns
-from isthmus.errors import SourceError
+from isthmus.errors import SourceError, either
 
 BLOCK_BYTES = 2**25
 """How many bytes are parsed at once; a row must fit."""
@@ -213,8 +213,8 @@ def _names_columns(path: Path, first: Sequence[str]) -> bool:
     if numbers and words:
         raise SourceError(
             f"{path}: the first line holds words and numbers ({words[0]!r}, {numbers[0]!r}), so "
-            "it may be a header or a row; set header=True or header=False (command line: --header "
-            "or --no-header)"
+            "it may be a header or a row; set "
+            f"{either('header=True or header=False', '--header or --no-header')}"
         )
     return not numbers
 

@@ -22,7 +22,7 @@ from isthmus.data.on_disk import ChunkedSource
 from isthmus.data.prefetch import prefetch
 from isthmus.data.schema import Schema
 from isthmus.data.source import Source
-from isthmus.errors import RequestError, SourceError
+from isthmus.errors import RequestError, SourceError, either
 from isthmus.types import Array, Index
 
 TOGETHER = 32
@@ -159,7 +159,7 @@ def _one_size(path: Path, names: Sequence[str], heads: Sequence[Head]) -> tuple[
     height, width = counts[0][0]
     raise SourceError(
         f"{path}: the images have {len(counts)} sizes (height x width): {shown}{more}; make them "
-        f"equal with resize=({height}, {width}) (command line: --resize {height}x{width})"
+        f"equal with {either(f'resize=({height}, {width})', f'--resize {height}x{width}')}"
     )
 
 

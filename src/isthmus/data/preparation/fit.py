@@ -18,7 +18,7 @@ from isthmus.data.preparation.statistics import Moments, compute_moments
 from isthmus.data.schema import Schema
 from isthmus.data.source import Source
 from isthmus.data.validate import check_has_values
-from isthmus.errors import DataError, RequestError
+from isthmus.errors import DataError, RequestError, either
 from isthmus.types import Array, Index, RowNumbers
 
 SIZE_FACTORS = "size_factors"
@@ -225,9 +225,10 @@ def _column_scales(encoder: ColumnEncoder, moments: Moments) -> _Scales:
 
 
 def _not_all_counts(source: Source) -> RequestError:
+    declaration = either("roles='count'", "--role '*=count'")
     return RequestError(
         f"{source.origin}: preparation='size_factors' is for rows of nothing but counts; "
-        "declare all columns as such with roles='count' (command line: --role '*=count'), "
+        f"declare all columns as such with {declaration}, "
         "or use 'auto'"
     )
 

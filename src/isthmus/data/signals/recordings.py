@@ -27,7 +27,7 @@ from isthmus.data.signals.overlap_add import extents, overlap_add
 from isthmus.data.source import Source
 from isthmus.data.tables.frames import FrameSource, frame_source
 from isthmus.data.tables.restore import restore
-from isthmus.errors import DataError, RequestError
+from isthmus.errors import DataError, RequestError, drop_column
 from isthmus.types import Array, Index
 
 MIN_WINDOW = 2
@@ -324,7 +324,7 @@ def _check_numbers(part: Source) -> None:
         raise data_error(
             part.origin,
             f"column {name!r} is {roles[refused[0]]}, and the channels of a recording are numbers; "
-            f"leave it out with drop=[{name!r}] (command line: --drop {name})",
+            f"leave it out with {drop_column(name)}",
         )
 
 
@@ -357,8 +357,8 @@ def _check_length(samples: int, schema: Schema, origin: str) -> None:
     if schema.recording.hop is not None and samples < length:
         raise data_error(
             origin,
-            f"{count}, fewer than the window of {length}; take a shorter window (command line: "
-            "fit --window), or leave it out",
+            f"{count}, fewer than the window of {length}; fit with a shorter window, or "
+            "leave it out",
         )
     if samples < 1:
         raise data_error(origin, "holds no samples; leave it out")

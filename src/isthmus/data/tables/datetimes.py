@@ -8,6 +8,7 @@ import numpy as np
 
 from isthmus.data.arrays import data_error
 from isthmus.data.columns import Column, TimeType
+from isthmus.errors import drop_column
 from isthmus.types import Array
 
 if TYPE_CHECKING:
@@ -137,5 +138,5 @@ def _check_years(numbers: Array, name: str, origin: str, first_row: int) -> None
             origin,
             f"column {name!r}: the date at row {first_row + row}, counting from 0, lies in the "
             f"year {year}, and dates have years from 1 to 9999; correct it, or leave the column "
-            f"out with drop=[{name!r}] (command line: --drop {name})",
+            f"out with {drop_column(name)}",
         )

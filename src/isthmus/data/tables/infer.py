@@ -31,6 +31,7 @@ from isthmus.data.tables.to_numbers import (
     raise_unsupported_type,
 )
 from isthmus.data.tables.unparsable import UnparsableValues, ValueCounts, find_unparsable
+from isthmus.errors import declare_role, drop_column, either
 from isthmus.types import Array, Index
 
 if TYPE_CHECKING:
@@ -360,8 +361,7 @@ class CategoryCounts:
         raise data_error(
             self.origin,
             f"column {self.name!r} has more than {self.max_values} different values, too many for "
-            f"categories; leave it out with drop=[{self.name!r}] (command line: --drop "
-            f"{self.name})",
+            f"categories; leave it out with {drop_column(self.name)}",
         )
 
 
@@ -382,11 +382,11 @@ def check_declared(
         return
     remedy = "leave the declaration out"
     if name not in given:
-        remedy = (
-            "declare a role of its own for it, or leave it out with "
-            f"roles={{{ALL_COLUMNS!r}: {declared!r}, {name!r}: {IDENTIFIER!r}}} "
-            f"(command line: --role '{ALL_COLUMNS}={declared},{name}={IDENTIFIER}')"
+        identifier = either(
+            f"roles={{{ALL_COLUMNS!r}: {declared!r}, {name!r}: {IDENTIFIER!r}}}",
+            f"--role '{ALL_COLUMNS}={declared},{name}={IDENTIFIER}'",
         )
+        remedy = f"declare a role of its own for it, or leave it out with {identifier}"
     raise data_error(
         origin,
         f"column {name!r} was declared {declared}, and its values are {column.role}; {remedy}, or "
@@ -398,6 +398,6 @@ def left_out_remarks(reasons: Mapping[str, str]) -> Iterable[str]:
     """One line per column that is left out: why, and how to keep it."""
     for name, reason in reasons.items():
         yield (
-            f"column {name!r} {reason} and is left out; declare a role for it to keep it "
-            f"(command line: --role {name}=categorical)"
+            f"column {name!r} {reason} and is left out; declare a role to keep it, as in "
+            f"{declare_role(name, 'categorical')}"
         )

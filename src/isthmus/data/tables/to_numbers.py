@@ -14,6 +14,7 @@ import numpy as np
 from isthmus.data.arrays import data_error
 from isthmus.data.columns import Category, Column
 from isthmus.data.tables.datetimes import is_time_type, parses_as_date, timestamps
+from isthmus.errors import drop_column
 from isthmus.types import Array
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def _raise_unreadable(series: Series, wrong: str, origin: str, first_row: int = 
         origin,
         f"column {name!r} is {kind}, {wrong} (first bad value {value!r} at row "
         f"{first_row + row}, counting from 0); make it {wanted}, or leave it out with "
-        f"drop=[{name!r}] (command line: --drop {name})",
+        f"{drop_column(name)}",
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from isthmus.data.arrays import data_error
 from isthmus.data.tables.datetimes import parses_as_date, parses_as_zoned_datetime
 from isthmus.data.tables.to_numbers import parses_as_number
+from isthmus.errors import declare_role
 from isthmus.types import Array
 
 if TYPE_CHECKING:
@@ -89,6 +90,6 @@ class UnparsableValues:
             origin,
             f"column {name!r}: {value!r} at row {row}, counting from 0, is not {self.kind}"
             f"{' without a time zone' if zoned else ''}, as {1 - share:.1%} of its values are; "
-            f"correct it, make it empty if it is missing, or declare the column categorical "
-            f"(command line: --role {name}=categorical)",
+            "correct it, make it empty if it is missing, or declare the column categorical with "
+            f"{declare_role(name, 'categorical')}",
         )
