@@ -132,7 +132,7 @@ def test_a_column_that_a_role_of_all_does_not_fit_is_told_how_to_be_left_out(tmp
         "own for it, or leave it out with roles={'*': 'count', 'cell': 'identifier'}, or convert "
         "the column" in str(told.value)
     )
-    with options_in_messages(), pytest.raises(DataError, match=r"with --role '.=count,cell=identif"):
+    with options_in_messages(), pytest.raises(DataError, match=r"with --role '.=count,cell=ident"):
         open_source(data, roles="count", **options)
     kept = open_source(data, roles={"*": "count", "cell": "identifier"}, **options)
     assert roles(kept) == ("count", "count")
