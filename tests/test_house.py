@@ -285,6 +285,26 @@ def sentence_faults(root: Path) -> Iterator[str]:
             yield f"{where(root, page)} has {mean:.1f} words per sentence"
 
 
+def class_faults(root: Path) -> Iterator[str]:
+    """Classes and type aliases of the package that share their name with another."""
+    first: dict[str, Path] = {}
+    for path in python_files(root, "src"):
+        for name in class_names(parse(path)):
+            if first.setdefault(name, path) != path:
+                yield f"{where(root, path)} has a {name}, and so has {where(root, first[name])}"
+
+
+def class_names(tree: ast.Module) -> Iterator[str]:
+    """The names of classes and of type aliases in a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        yield from (name for name in names if re.fullmatch(r"[A-Z][A-Za-z]*[a-z][A-Za-z]*", name))
+
+
 def read_page(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
@@ -299,6 +319,7 @@ RULES = {
     "printing": printing_faults,
     "unsafe": unsafe_faults,
     "assertion": assertion_faults,
+    "class": class_faults,
 }
 
 
@@ -424,6 +445,15 @@ def test_a_planted_fault_is_found(tmp_path, rule, name, text):
     found = list(RULES[rule](tmp_path))
     assert len(found) == 1
     assert name in found[0]
+
+
+@pytest.mark.parametrize("text", ["class Row: ...\n", "Row = tuple[int, int]\n"])
+def test_two_classes_of_one_name_are_found(tmp_path, text):
+    plant(tmp_path, "src/isthmus/a.py", "class Row: ...\nclass Other: ...\n")
+    plant(tmp_path, "src/isthmus/data/b.py", text)
+    assert list(class_faults(tmp_path)) == [
+        "src/isthmus/data/b.py:1 has a Row, and so has src/isthmus/a.py:1"
+    ]
 
 
 def test_sentences_are_counted_as_stated():

@@ -8,7 +8,6 @@ from typing import (
     Any,
     Generic,
     TypedDict,
-    TypeVar,
     Union,
     cast,
     get_args,
@@ -25,7 +24,7 @@ from isthmus.kinds import KINDS, Kind
 from isthmus.losses import LOSSES, PENALTIES, PenaltySpec, Reconstruction
 from isthmus.optim import OPTIMIZERS, OptimizerSpec
 from isthmus.pretraining import PRETRAININGS, Pretraining
-from isthmus.spec import Spec, resolve
+from isthmus.spec import AnySpec, Spec, resolve
 
 AUTO = "auto"
 BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
@@ -37,8 +36,6 @@ TYPE_NAMES: Mapping[object, str] = {
     str: "text",
     type(None): "none",
 }
-
-AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
 @dataclass(frozen=True)

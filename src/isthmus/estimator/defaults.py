@@ -151,7 +151,8 @@ def choose_optimizer(rows: int, network: nn.Module, batch_size: int | None = Non
         return Choice("adamw", "the network has logistic units")
     if rows < FEWEST_ROWS_FOR_MUON:
         return Choice("adamw", f"there are fewer than {FEWEST_ROWS_FOR_MUON:,} training rows")
-    cost = Muon().relative_cost(network, batch_size or Muon().choose_batch_size(rows))
+    batch_size = batch_size or Muon().choose_batch_size(rows)
+    cost = Muon().relative_cost(network, batch_size)
     if cost > MOST_MUON_COST:
         reason = f"in batches of {batch_size}, Muon's step costs {cost:.2g} times a gradient"
         return Choice("adamw", reason)

@@ -73,7 +73,7 @@ SQUARED, LAYERWISE = "squared", "layerwise"
 """The folders, inside that of the checkpoints, of a second fit: for squared error, or from layers
 that were trained one by one."""
 
-Facts = dict[str, Any]
+FitFacts = dict[str, Any]
 """What was chosen and what it cost, as plain JSON values."""
 
 
@@ -85,7 +85,7 @@ class FitResult:
     state: State
     train: RowNumbers
     validation: Index
-    facts: Facts
+    facts: FitFacts
     trainer: Trainer
     """Continues the training, for `partial_fit`."""
 
@@ -435,7 +435,7 @@ class FitRun:
         training: ResolvedTraining,
         trainer: Trainer,
         refinement: CodeRefinement,
-    ) -> Facts:
+    ) -> FitFacts:
         parts, plan, state = self.parts, training.plan, trainer.state
         return {
             "outcome": self.outcome or describe_outcome(state, plan.max_epochs),

@@ -32,7 +32,7 @@ FARTHEST = 1e150
 """Prepared values beyond this have squares that no 64-bit number holds."""
 
 
-class Frame(Protocol):
+class AnyFrame(Protocol):
     """A data frame of any library."""
 
     @property
@@ -43,7 +43,7 @@ class Frame(Protocol):
     def shape(self) -> tuple[int, int]:
         """The numbers of rows and columns."""
 
-    def __getitem__(self, names: list[str], /) -> "Frame":
+    def __getitem__(self, names: list[str], /) -> "AnyFrame":
         """The columns of these names."""
 
 
@@ -100,7 +100,7 @@ def restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-def _is_frame(X: object) -> TypeGuard[Frame]:
+def _is_frame(X: object) -> TypeGuard[AnyFrame]:
     return hasattr(X, "columns") and hasattr(X, "shape")
 
 

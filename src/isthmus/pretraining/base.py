@@ -11,7 +11,7 @@ from isthmus.losses import Reconstruction
 from isthmus.spec import Spec
 from isthmus.types import WeightedRows
 
-Record = dict[str, Any]
+PretrainingRecord = dict[str, Any]
 """One entry of the history of a fit, as JSON values."""
 
 
@@ -56,7 +56,7 @@ class Pretraining(Spec):
     def check(self) -> None:
         """Raise RequestError if a setting is out of range."""
 
-    def run(self, job: PretrainingJob) -> list[Record]:
+    def run(self, job: PretrainingJob) -> list[PretrainingRecord]:
         """Set the weights of `job.network`; return records for the history.
 
         It may seed torch's global generator, whose state the caller restores.

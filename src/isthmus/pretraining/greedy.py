@@ -11,7 +11,7 @@ from torch import Tensor
 from isthmus.data.loading.rows import sample_positions
 from isthmus.errors import DivergenceError, RequestError, require, setting
 from isthmus.kinds.blocks import Stack
-from isthmus.pretraining.base import Pretraining, PretrainingJob, Record, position_seed
+from isthmus.pretraining.base import Pretraining, PretrainingJob, PretrainingRecord, position_seed
 from isthmus.randomness import reseed
 from isthmus.types import Index, WeightedRows
 
@@ -130,7 +130,7 @@ class LayerWise(Pretraining):
         """The trainer of layer pair `level`; torch's generator is seeded for it."""
         raise NotImplementedError
 
-    def run(self, job: PretrainingJob) -> list[Record]:
+    def run(self, job: PretrainingJob) -> list[PretrainingRecord]:
         """Train pair by pair; return a record per pair and epoch, with epoch 0 before training.
 
         Raises:
@@ -159,11 +159,11 @@ class LayerWise(Pretraining):
         job: PretrainingJob,
         evaluation_rows: "_EvaluationRows",
         began: float,
-    ) -> list[Record]:
+    ) -> list[PretrainingRecord]:
         below, above = _widths(pairs, i, job.train)
         what = f"layer {i + 1} of {pairs.depth}, {below} to {above}, {level.units}"
         started = time.monotonic()
-        records: list[Record] = []
+        records: list[PretrainingRecord] = []
         for epoch in range(self._epochs(len(job.train)) + 1):
             if epoch:
                 self._epoch(level, i, epoch, pairs, job)
@@ -208,7 +208,7 @@ class _EvaluationRows:
         self.validation = None if validation is None else (validation, _spread(validation, most))
 
     @torch.no_grad()
-    def figures(self, level: LayerTrainer, i: int, pairs: LayerPairs) -> Record:
+    def figures(self, level: LayerTrainer, i: int, pairs: LayerPairs) -> PretrainingRecord:
         """The errors on training and validation rows."""
         error, energy = self._means(level, i, pairs, *self.train)
         figures = {"error": error}
@@ -255,7 +255,7 @@ def _check(error: float, first: float, what: str, rate: str) -> None:
         )
 
 
-def _summary(records: list[Record]) -> str:
+def _summary(records: list[PretrainingRecord]) -> str:
     first, last = records[0], records[-1]
     text = f"error {first['error']:.3g} -> {last['error']:.3g}"
     if "free_energy_gap" in last:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from isthmus.data.loading.rows import sample_positions
 from isthmus.kinds.blocks import Stack
-from isthmus.pretraining.base import Pretraining, PretrainingJob, Record, position_seed
+from isthmus.pretraining.base import Pretraining, PretrainingJob, PretrainingRecord, position_seed
 from isthmus.pretraining.greedy import LayerPairs
 
 ROWS = 512
@@ -31,7 +31,7 @@ class LSUV(Pretraining):
         {'type': 'LSUV'}
     """
 
-    def run(self, job: PretrainingJob) -> list[Record]:
+    def run(self, job: PretrainingJob) -> list[PretrainingRecord]:
         """Draw and scale the weights; RequestError for a network without hidden layers."""
         pairs = LayerPairs(job, "lsuv")
         torch.manual_seed(position_seed(job.seed, 0))

@@ -5,7 +5,7 @@ import functools
 from isthmus.data.loading.rows import inference_batch_size
 from isthmus.randomness import reseed
 from isthmus.training.cancellation import check_cancelled
-from isthmus.training.engines.base import Evaluator, Objective, evaluate_batch, sum_terms
+from isthmus.training.engines.base import Evaluator, TermsFunction, evaluate_batch, sum_terms
 from isthmus.training.rows import consecutive_rows
 from isthmus.types import Network, WeightedRows
 
@@ -14,7 +14,7 @@ EVALUATION_ROWS = {"cpu": 2048, "cuda": 16_384}
 
 def evaluate(
     network: Network,
-    objective: Objective,
+    objective: TermsFunction,
     rows: WeightedRows,
     seed: int,
     max_rows: int | None = None,

@@ -23,7 +23,7 @@ N_REASONS = 3
 SCORE, OUTLIER, REASON = "score", "outlier", "reason_{}"
 """The columns written."""
 
-Write = Callable[[Array, Array, Sequence[Sequence[Reason]] | None], None]
+WriteScores = Callable[[Array, Array, Sequence[Sequence[Reason]] | None], None]
 
 
 class ScoreSummary:
@@ -81,7 +81,9 @@ class ScoreSummary:
 
 
 @contextmanager
-def score_writer(target: Path, source: Source, *, explained: bool, force: bool) -> Iterator[Write]:
+def score_writer(
+    target: Path, source: Source, *, explained: bool, force: bool
+) -> Iterator[WriteScores]:
     """A function that appends a block of scores (B,), which are outliers (B,), and reasons."""
     is_table = holds_text(target)
     ids = id_columns(source) if is_table else {}

@@ -19,7 +19,7 @@ STEMS = (".idx", *(f".idx{axes}" for axes in range(10)), "-ubyte", ".ubyte")
 CODES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-class Header(NamedTuple):
+class IdxHeader(NamedTuple):
     """The header of an IDX file."""
 
     dtype: np.dtype[Any]
@@ -59,7 +59,7 @@ def _mapped(path: Path) -> Array:
     return np.memmap(path, header.dtype, "r", header.size, header.shape)
 
 
-def _header(path: Path, start: bytes, total: int) -> Header:
+def _header(path: Path, start: bytes, total: int) -> IdxHeader:
     ranks = start[3] if len(start) >= 4 else 0
     size = 4 + 4 * ranks
     if start[:2] != b"\0\0" or len(start) < size or ranks == 0 or start[2] not in CODES:
@@ -75,7 +75,7 @@ def _header(path: Path, start: bytes, total: int) -> Header:
             f"{path}: is {'truncated' if total < expected else 'longer than it says'}: its header "
             f"{shape} calls for {expected} bytes and there are {total}; copy or download it again"
         )
-    return Header(dtype, shape, size)
+    return IdxHeader(dtype, shape, size)
 
 
 def write(path: Path, values: Any, schema: Schema, _names: RowNames) -> None:

@@ -14,14 +14,13 @@ from isthmus.data.columns import Column
 from isthmus.data.schema import FRAMES, Schema
 from isthmus.data.tables.from_numbers import arrow_named, native_column
 from isthmus.data.tables.pandas_metadata import without_types
-from isthmus.data.tables.to_numbers import is_empty, is_text
+from isthmus.data.tables.to_numbers import Series, is_empty, is_text
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 Frame = nw.DataFrame[Any]
-Series = nw.Series[Any]
 NUMBER = re.compile(r"(U?Int|Float)(8|16|32|64)")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 from isthmus.artifact import format_spec
+from isthmus.estimator.defaults import Decision
 from isthmus.report import formatting
 from isthmus.report.data.facts import Hardware, changed_settings, hardware
 from isthmus.report.data.measurements import Measurements
@@ -15,15 +16,7 @@ from isthmus.report.sections.base import Section
 MOST_NAMES, MOST_CONSTANT = 12, 5
 
 
-class Decision(TypedDict):
-    """A setting that the fit chose by itself, and why."""
-
-    name: str
-    value: object
-    reason: str
-
-
-class Facts(TypedDict):
+class SectionFacts(TypedDict):
     """The facts that only this section shows."""
 
     settings: dict[str, object]
@@ -33,25 +26,17 @@ class Facts(TypedDict):
     hardware: Hardware
 
 
-def collect(measurements: Measurements) -> Facts:
+def collect(measurements: Measurements) -> SectionFacts:
     """Settings, decisions of the fit and machine."""
     ae = measurements.ae
     return {
         "settings": changed_settings(ae),
-        "decisions": [
-            {"name": d["name"], "value": _plain(d["value"]), "reason": d["reason"]}
-            for d in ae.facts_.get("decisions", ())
-        ],
+        "decisions": list(ae.facts_.get("decisions", ())),
         "hardware": hardware(ae),
     }
 
 
-def _plain(value: object) -> object:
-    """The value, or its text if the json module cannot write it."""
-    return value if value is None or isinstance(value, str | int | float | list) else str(value)
-
-
-def draw(values: Facts, report: ReportData, charts: Charts) -> str:
+def draw(values: SectionFacts, report: ReportData, charts: Charts) -> str:
     """Lists of names and values by subject, and a table of the decisions."""
     del charts
     model, machine = report["model"], values["hardware"]

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from isthmus.training.engines.base import Corrupt, Objective
+from isthmus.training.engines.base import Corrupt, TermsFunction
 from isthmus.types import Network, Step
 
 
@@ -13,7 +13,7 @@ class AutogradStep:
     """A training step whose gradients come from torch's autograd."""
 
     def __init__(
-        self, network: Network, objective: Objective, corrupt: Corrupt | None, *, bf16: bool
+        self, network: Network, objective: TermsFunction, corrupt: Corrupt | None, *, bf16: bool
     ) -> None:
         self.network, self.objective, self.corrupt, self.bf16 = network, objective, corrupt, bf16
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from isthmus.types import Network, Step
 
-Objective = Callable[[Step], dict[str, Tensor]]
+TermsFunction = Callable[[Step], dict[str, Tensor]]
 Corrupt = Callable[[Tensor], Tensor]
 Terms = Mapping[str, Tensor | float]
 """The value of each loss term, by name."""
@@ -142,7 +142,7 @@ def sum_terms(terms: Iterable[Terms], sizes: Iterable[int]) -> Terms:
 
 @torch.no_grad()
 def evaluate_batch(
-    network: Network, objective: Objective, x: Tensor, weight: Tensor
+    network: Network, objective: TermsFunction, x: Tensor, weight: Tensor
 ) -> dict[str, Tensor]:
     """Every term of a clean batch, without gradients."""
     return objective(Step(network, x, x, network(x), weight))
