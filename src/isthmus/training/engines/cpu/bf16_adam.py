@@ -1,4 +1,4 @@
-"""The bfloat16 Adam engine for large dense networks on a processor; see `native/moves.c`."""
+"""The bfloat16 Adam engine for large dense networks on a processor; see `native/bf16_adam.c`."""
 
 import functools
 from ctypes import c_double, c_int, c_int64, c_void_p
@@ -7,8 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from isthmus.randomness import reseed
-from isthmus.training.engines.base import BatchLimit, Evaluator, StepBatch, Terms, sum_terms
+from isthmus.training.engines.base import BatchLimit, Evaluator, StepBatch, Terms
 from isthmus.training.engines.cpu.build import library
 from isthmus.training.engines.dense.adam_state import FlatAdam, Update
 from isthmus.training.engines.dense.step import ManualStep
@@ -49,17 +48,11 @@ class Bf16Adam:
         """Take the steps; return every term before its step, summed over all rows."""
         step, flat, steps = self.adam.step, self.adam.step.flat_parameters, steps.gathered()
         flat.reclaim()
-        update, terms = self._make_update(*self.adam.adopt()), list[Terms]()
-        for x, weight, rate, seed in zip(
-            steps.batches, steps.weights, steps.rates, steps.seeds, strict=True
-        ):
-            if step.is_random:
-                reseed(seed, x.device)
-            terms.append(step.run_passes(x, weight))
-            update(rate)
+        update = self._make_update(*self.adam.adopt())
+        terms = self.adam.take_each(steps, step.run_passes, update)
         flat.sync_from_bf16()
         self.adam.publish()
-        return sum_terms(terms, steps.sizes)
+        return terms
 
     def detached(self) -> Self:
         """A copy without buffers; the moments stay in the optimizer's state."""

@@ -5,8 +5,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from isthmus.randomness import reseed
-from isthmus.training.engines.base import BatchLimit, Evaluator, StepBatch, Terms, sum_terms
+from isthmus.training.engines.base import BatchLimit, Evaluator, StepBatch, Terms
 from isthmus.training.engines.dense.adam_state import FlatAdam
 
 
@@ -36,16 +35,10 @@ class AdamLoop:
         """Take the steps; return every term before its step, summed over all rows."""
         step, flat, steps = self.adam.step, self.adam.step.flat_parameters, steps.gathered()
         flat.reclaim()
-        update, terms = self.adam.make_update(flat, *self.adam.adopt()), list[Terms]()
-        for x, weight, rate, seed in zip(
-            steps.batches, steps.weights, steps.rates, steps.seeds, strict=True
-        ):
-            if step.is_random:
-                reseed(seed, x.device)
-            terms.append(step.forward_backward(x, weight))
-            update(rate)
+        update = self.adam.make_update(flat, *self.adam.adopt())
+        terms = self.adam.take_each(steps, step.forward_backward, update)
         self.adam.publish()
-        return sum_terms(terms, steps.sizes)
+        return terms
 
     def detached(self) -> Self:
         """A copy without buffers; the moments stay in the optimizer's state."""

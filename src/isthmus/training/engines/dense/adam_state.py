@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from isthmus._compat import fused_adam
+from isthmus.randomness import reseed
+from isthmus.training.engines.base import StepBatch, Terms, sum_terms
 from isthmus.training.engines.dense.flat_parameters import FlatParameters
 from isthmus.training.engines.dense.step import ManualStep
 from isthmus.training.grad_clip import make_clipper
@@ -83,6 +85,20 @@ class FlatAdam:
             state |= {STEP: self.count.clone(), MEAN: mean_view, SQUARE: square_view}
         self._moments = flat, mean, square
         return mean, square
+
+    def take_each(
+        self, steps: StepBatch, run: Callable[[Tensor, Tensor], Terms], update: Update
+    ) -> Terms:
+        """Every term before its step, summed over all rows; `run` maps a batch to its terms."""
+        terms = list[Terms]()
+        for x, weight, rate, seed in zip(
+            steps.batches, steps.weights, steps.rates, steps.seeds, strict=True
+        ):
+            if self.step.is_random:
+                reseed(seed, x.device)
+            terms.append(run(x, weight))
+            update(rate)
+        return sum_terms(terms, steps.sizes)
 
     def publish(self) -> None:
         """Write the step count to the optimizer's state, and attach the gradients."""
