@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+from isthmus import losses
 from isthmus.errors import ArtifactError, RequestError
 from isthmus.spec import (
     Spec,
@@ -57,10 +58,11 @@ def test_through_json_and_back(spec):
 def test_what_is_written():
     assert Colour(shade=Shade(depth=2.0)).to_json() == {
         "type": "Colour",
+        "module": __name__,
         "depth": 0.5,
         "name": "red",
         "widths": [3, 2],
-        "shade": {"type": "Shade", "depth": 2.0},
+        "shade": {"type": "Shade", "module": __name__, "depth": 2.0},
         "shades": [],
         "on": True,
     }
@@ -73,7 +75,7 @@ def test_what_is_written():
         (np.float32(0.5), 0.5),
         (np.bool_(True), True),
         (np.array([8, 4]), [8, 4]),
-        ((np.int32(8), Shade()), [8, {"type": "Shade", "depth": 0.5}]),
+        ((np.int32(8), Shade()), [8, {"type": "Shade", "module": __name__, "depth": 0.5}]),
         (None, None),
         ("red", "red"),
     ],
@@ -111,6 +113,25 @@ def test_what_is_not_known_is_named(written, message):
         from_json(written, CLASSES)
 
 
+def test_a_class_of_the_package_does_not_stand_for_another_of_its_name():
+    @dataclass(kw_only=True)
+    class Squared(losses.Squared):
+        """A loss from outside the package."""
+
+    written = Squared().to_json()
+    with pytest.raises(ArtifactError, match=r"specs=\[Squared\]"):
+        from_json(written, {"Squared": losses.Squared})
+    assert type(from_json(written, {"Squared": Squared})) is Squared
+
+
+def test_settings_without_the_decorator_are_refused():
+    class Deep(Shade):
+        layers: int = 3
+
+    with pytest.raises(RequestError, match=r"Deep must be decorated with @dataclass"):
+        resolve(Deep(), REGISTRY, Shade, "part")
+
+
 def test_plain_values_are_read_as_they_are():
     assert from_json([1, [2, "a"], None], CLASSES) == (1, (2, "a"), None)
     assert from_json({"rate": 0.1}, CLASSES) == {"rate": 0.1}
@@ -135,9 +156,10 @@ def test_what_is_resolved_does_not_change_with_what_was_given():
 def test_what_cannot_be_resolved_is_named_with_the_choices(value):
     with pytest.raises(RequestError) as caught:
         resolve(value, REGISTRY, Shade, "part")
+    example = ", such as Colour()" if value is Colour else ""
     assert str(caught.value) == (
         f"part={value!r} is not known; use one of 'shade', 'colour', or in Python a spec of the "
-        "class Shade"
+        f"class Shade{example}"
     )
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,7 @@ from sklearn.base import BaseEstimator
 
 from isthmus.errors import ArtifactError, RequestError
 
-TYPE = "type"
+TYPE, MODULE = "type", "module"
 MAX_REPR = 200
 
 
@@ -28,11 +29,14 @@ class Spec(BaseEstimator):  # type: ignore[misc]
     """
 
     def to_json(self) -> dict[str, object]:
-        """The class name and every setting, as values that the json module writes."""
+        """The class name and every setting, as values that the json module writes.
+
+        The module is named too if it is not part of this package.
+        """
         assert is_dataclass(self), f"{type(self).__name__} must be a dataclass"
-        return {TYPE: type(self).__name__} | {
-            field.name: to_plain(getattr(self, field.name)) for field in fields(self)
-        }
+        module = type(self).__module__
+        head = {TYPE: type(self).__name__} | ({} if _is_own(module) else {MODULE: module})
+        return head | {field.name: to_plain(getattr(self, field.name)) for field in fields(self)}
 
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
@@ -56,18 +60,27 @@ def from_json(written: object, classes: Mapping[str, type[Spec]]) -> Any:
     if not (isinstance(written, dict) and TYPE in written):
         return written
     name = written[TYPE]
-    if name not in classes:
+    is_foreign = name not in classes or (MODULE in written and _is_own(classes[name].__module__))
+    if is_foreign:
         raise ArtifactError(
             f"the model uses {name!r}, which is not part of this isthmus; "
             f"pass its class to load(..., specs=[{name}])"
         )
-    settings = {key: from_json(value, classes) for key, value in written.items() if key != TYPE}
+    settings = {
+        key: from_json(value, classes)
+        for key, value in written.items()
+        if key not in (TYPE, MODULE)
+    }
     try:
         return classes[name](**settings)
     except TypeError as error:
         raise ArtifactError(
             f"the model's {name} has settings that this isthmus does not have: {error}"
         ) from error
+
+
+def _is_own(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] == __name__.split(".")[0]
 
 
 def resolve(
@@ -90,9 +103,11 @@ def resolve(
         check_settings(value)
         return copy.deepcopy(value)  # a later set_params must not change what a fit used
     names = ", ".join(repr(name) for name in (*registry, *others))
+    is_class = isinstance(value, type) and issubclass(value, base)
+    example = f", such as {value.__name__}()" if is_class else ""
     raise RequestError(
         f"{slot}={short_repr(value)} is not known; use one of {names}, or in Python a spec of the "
-        f"class {base.__name__}"
+        f"class {base.__name__}{example}"
     )
 
 
@@ -148,6 +163,9 @@ def check_settings(spec: Spec) -> None:
     Annotations with other types than those of `SETTING_TYPES` are not checked.
     """
     cls: type = type(spec)
+    own = [hint for hint in inspect.get_annotations(cls).values() if "ClassVar" not in str(hint)]
+    if own and "__dataclass_params__" not in vars(cls):
+        raise RequestError(f"{cls.__name__} must be decorated with @dataclass(kw_only=True)")
     for name, hint in _checked_hints(cls).items():
         value = getattr(spec, name)
         invalid = _invalid_parts(value, hint)

@@ -190,7 +190,7 @@ def test_columns_of_many_kinds_share_no_scale(preparation):
 
 
 def test_a_loss_for_zeros_and_ones_is_refused():
-    with pytest.raises(RequestError, match="loss='bernoulli' needs values from 0 to 1"):
+    with pytest.raises(RequestError, match="the loss Bernoulli needs values from 0 to 1"):
         Autoencoder(2, loss="bernoulli").fit(table())
 
 

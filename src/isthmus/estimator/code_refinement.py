@@ -87,7 +87,7 @@ def decide_refinement(
     """
     sample = train.take(sample_positions(train, _metric_rows(train)))
     none = CodeRefinement(0, inverse_curvature(network, loss, sample, seed))
-    if wanted == 0 or (wanted == AUTO and (not plain or network.decoder is None)):
+    if wanted == 0 or (wanted == AUTO and (not plain or network.decodes_linearly)):
         return none
     refinement = replace(none, steps=ENOUGH_STEPS if wanted == AUTO else int(wanted))
     positions = sample_positions(validation, ROWS_TO_JUDGE)

@@ -1,5 +1,6 @@
 """One fit: resolve its parts, build, start and train the network, and compare it with PCA."""
 
+import copy
 import functools
 import math
 from collections.abc import Iterator, Mapping
@@ -110,6 +111,7 @@ class FitRun:
         # A model that returns to PCA learns from the validation rows too.
         self.split, self.train, self.fill_value = parts.split, parts.train, parts.fill_value
         self.mean: Tensor | None = None
+        self.initial_weights: dict[str, Tensor] = {}
         self.outcome = ""
 
     def run(self) -> FitResult:
@@ -143,6 +145,7 @@ class FitRun:
         network.set_fill_value(parts.fill_value)
         check_refinable(self.settings.transform_max_iter, network, self.n_components)
         if solution is not None:
+            self.initial_weights = copy.deepcopy(network.state_dict())
             self._start_at_pca(network, solution)
         return network, solution
 
@@ -260,7 +263,7 @@ class FitRun:
                 seed=self.settings.seed,
             )
         if wanted == AUTO:
-            choice = explain_refinement(refinement, plain=plain, linear=network.decoder is None)
+            choice = explain_refinement(refinement, plain=plain, linear=network.decodes_linearly)
             self.decisions.choose("transform_max_iter", choice)
         return refinement
 
@@ -278,7 +281,7 @@ class FitRun:
         # The start itself, in another precision, is no gain.
         if parts.validation is None or not is_evidence(parts.distinct) or state.best_epoch == 0:
             return False
-        linear = network.decoder is None and network.output is None
+        linear = network.decodes_linearly and network.output is None
         plane = linear and not parts.preparation.allow_missing
         if plane and parts.corruption is None and parts.loss.MINIMIZED_BY_PCA:
             # Its reconstructions lie in a plane of K dimensions, and PCA's plane is the best.
@@ -367,8 +370,8 @@ class FitRun:
         self.outcome = describe_pca(rows, validation, parts.distinct)
         self.train = self.split.open_train(parts.preparation, parts.train.dtype, parts.device)
         self.fill_value = fill_value_of(self.train)
+        network.load_state_dict(self.initial_weights)
         network.set_fill_value(self.fill_value)
-        network.zero_nonlinear()
         self._start_at_pca(network, self._components(self.n_components))
         state.best_epoch = 0
         state.history.append(event)

@@ -1,5 +1,6 @@
 """Checks of the arguments of the estimators' methods, and results in the form of the input."""
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,9 @@ def as_source(
     """
     if schema is not None and schema.recording is not None:
         return _cut(X, schema)
+    if isinstance(X, str | os.PathLike):
+        path = os.fspath(X)
+        raise RequestError(f"X={path!r} is a path; open it with data.open_source({path!r})")
     X = series(X) if is_series(X) else X
     if isinstance(X, (Source, torch.Tensor)) or _is_frame(X):
         return _named_source(estimator, X, reset=reset)

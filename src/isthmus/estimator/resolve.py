@@ -231,7 +231,7 @@ def resolve_loss_and_preparation(
         loss = resolve(settings.loss, LOSSES, Reconstruction, "loss")
         require(
             not loss.NEEDS_UNIT_RANGE or split.source.schema.columns is None,
-            f"{origin}: loss='bernoulli' needs values from 0 to 1, and there are "
+            f"{origin}: the loss {type(loss).__name__} needs values from 0 to 1, and there are "
             f"columns of text, dates or counts; use {setting('loss', 'mixed')}",
         )
     scaling = loss.SCALING if settings.preparation == AUTO else settings.preparation
@@ -248,8 +248,9 @@ def resolve_loss_and_preparation(
 def _check_values(loss: Reconstruction, preparation: Preparation, origin: str) -> None:
     if loss.NEEDS_UNIT_RANGE and not 0 <= preparation.low <= preparation.high <= 1:
         raise RequestError(
-            f"loss='bernoulli' needs values from 0 to 1, found {preparation.low:.4g} to "
-            f"{preparation.high:.4g}; rescale the data or use {setting('loss', 'squared')}"
+            f"the loss {type(loss).__name__} needs values from 0 to 1, found "
+            f"{preparation.low:.4g} to {preparation.high:.4g}; rescale the data or use "
+            f"{setting('loss', 'squared')}"
         )
     require(
         not loss.needs_counts or preparation.counts is not None,

@@ -135,6 +135,11 @@ class CodeNetwork(Network):
         return sum(paths) + sum(weight.numel() for weight in linear if weight.ndim > 1)
 
     @property
+    def decodes_linearly(self) -> bool:
+        """Whether the raw output is a linear function of the code."""
+        return self.decoder is None and type(self).decode is CodeNetwork.decode
+
+    @property
     def code_range(self) -> tuple[float, float] | None:
         """The interval of every code unit, or None if it is unbounded."""
         return ACTIVATIONS[self.code_activation_name].code_range

@@ -77,9 +77,10 @@ class Reconstruction(FactsMixin, Spec):
     def network_output(self, output: str) -> str:
         """The `output` of the network for a kind whose own is `output`.
 
-        Logits must be "linear": their probabilities are bounded, they are not.
+        It is "linear" for a loss that defines `mean`: the raw output is then not in the units of
+        the data, and must not be bounded like them.
         """
-        return output
+        return output if type(self).mean is Reconstruction.mean else "linear"
 
     def check(self) -> None:
         """Raise RequestError if a setting is out of range."""
@@ -141,14 +142,20 @@ class Reconstruction(FactsMixin, Spec):
     def curvature(self, raw: Tensor) -> Tensor:
         """The elementwise second derivative at the expected row, of the shape of `raw`.
 
-        For a negative log-likelihood of the exponential family it is the Fisher information.
+        For a negative log-likelihood of the exponential family it is the Fisher information. A
+        loss that is piecewise linear, such as |x - r|, has none, and ones take its place.
         """
         with torch.enable_grad():
             raw = raw.detach().requires_grad_()
             errors = self.errors(raw, self.mean(raw.detach()))
             (grad,) = torch.autograd.grad(errors.sum(), raw, create_graph=True)
-            (second,) = torch.autograd.grad(grad.sum(), raw)
-        return second.clamp(min=0)
+            second = torch.zeros_like(raw)
+            if grad.requires_grad:
+                (second,) = torch.autograd.grad(
+                    grad.sum(), raw, allow_unused=True, materialize_grads=True
+                )
+        second = second.clamp(min=0)
+        return second if second.any() else torch.ones_like(second)
 
 
 @dataclass(kw_only=True)
