@@ -103,8 +103,9 @@ def resolve(
         check_settings(value)
         return copy.deepcopy(value)  # a later set_params must not change what a fit used
     names = ", ".join(repr(name) for name in (*registry, *others))
-    is_class = isinstance(value, type) and issubclass(value, base)
-    example = f", such as {value.__name__}()" if is_class else ""
+    example = ""
+    if isinstance(value, type) and issubclass(value, base):
+        example = f", such as {value.__name__}()"
     raise RequestError(
         f"{slot}={short_repr(value)} is not known; use one of {names}, or in Python a spec of the "
         f"class {base.__name__}{example}"

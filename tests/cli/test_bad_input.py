@@ -323,7 +323,7 @@ def test_codes_with_gaps(expect_refusal, tmp_path, table_model):
         (("--kind", "vanilla", "--hidden", "8"), ("--hidden", "vanilla")),
         (("--hidden", "8,wide"), ("hidden='8,wide'",)),
         (("--loss", "cubic"), ("--loss cubic: is not known", "squared")),
-        (("--loss", "bernoulli"), ("bernoulli", "0 to 1")),
+        (("--loss", "bernoulli"), ("Bernoulli", "0 to 1")),
         (("--penalty", "l3=1"), ("--penalty l3: is not known", "l1")),
         (("--penalty", "l1=much"), ("--penalty l1", "weight='much'", "a number")),
         (("--penalty", "l1=-1"), ("weight=-1.0", "negative")),

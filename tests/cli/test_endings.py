@@ -89,7 +89,7 @@ def test_a_checkpoint_of_another_fit_is_not_resumed(isthmus, tmp_path, table, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("isthmus.cli.run.fit._report_data", stop)
+        patch.setattr("isthmus.cli.run.fit._report", stop)
         assert isthmus(*fit, "--max-epochs", "1").code == 130
     kept = tmp_path / ".model.checkpoint"
     assert kept.is_dir()
@@ -118,11 +118,12 @@ def test_a_fit_that_diverges_leaves_nothing(isthmus, tmp_path, table, monkeypatc
     assert names(tmp_path) == []
 
 
-def test_a_report_that_fails_does_not_lose_the_model(isthmus, tmp_path, table, monkeypatch):
+@pytest.mark.parametrize("step", ["gather", "render", "to_json"])
+def test_a_report_that_fails_does_not_lose_the_model(isthmus, tmp_path, table, monkeypatch, step):
     def fail(*_, **__):
         raise ZeroDivisionError("a bug in the report")
 
-    monkeypatch.setattr("isthmus.cli.run.fit.gather", fail)
+    monkeypatch.setattr(f"isthmus.cli.run.fit.{step}", fail)
     done = isthmus(
         "fit", table, "-o", tmp_path / "model", "--n-components", "2", "--max-epochs", "1"
     )

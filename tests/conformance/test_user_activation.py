@@ -7,7 +7,19 @@ from torch import nn
 
 import isthmus
 from isthmus import Autoencoder
-from isthmus.kinds import ACTIVATIONS, Activation, DenseForm, Multilayer, Vanilla
+from isthmus.errors import RequestError
+from isthmus.kinds import (
+    ACTIVATIONS,
+    Activation,
+    DenseForm,
+    InPlace,
+    Multilayer,
+    OperatingPoint,
+    Vanilla,
+    check_activation,
+)
+from isthmus.kinds.activations import activation
+from isthmus.training.diagnostics.layer_stats import is_activation
 from isthmus.types import Facts
 
 MISH = Activation(module=nn.Mish, keeps_zero=True)
@@ -57,8 +69,82 @@ def test_a_code_activation_starts_at_pca_only_with_an_operating_point(mish, imag
 
 def test_two_activations_of_one_module_class_are_kept_apart(monkeypatch):
     leaky = {f"leaky{i}": Activation(module=lambda i=i: nn.LeakyReLU(i / 10)) for i in (1, 2)}
-    for name, activation in leaky.items():
-        monkeypatch.setitem(ACTIVATIONS, name, activation)
+    for name, record in leaky.items():
+        monkeypatch.setitem(ACTIVATIONS, name, record)
     network = Multilayer(hidden=(4,), activation="leaky2").build(Facts(shape=(3,)), 2)
     assert network.encoder.activation(torch.tensor(-1.0)) == pytest.approx(-0.2)
     assert DenseForm.of(network) is None
+
+
+def softsign(**changes):
+    """The record of softsign, z / (1 + |z|), with some fields changed."""
+    right = {
+        "module": nn.Softsign,
+        "derivative": lambda z: (1 + z.abs()) ** -2,
+        "second_derivative": lambda z: -2 * z.sign() * (1 + z.abs()) ** -3,
+        "code_range": (-1.0, 1.0),
+        "in_place": InPlace(_softsign_forward, _softsign_backward),
+        "keeps_zero": True,
+    }
+    return Activation(**(right | changes))
+
+
+def _softsign_forward(z, *, out):
+    return torch.div(z, 1 + z.abs(), out=out)
+
+
+def _softsign_backward(grad, z, *, grad_input):
+    return torch.mul(grad, (1 + z.abs()) ** -2, out=grad_input)
+
+
+def _forward_only(grad, z, *, grad_input):
+    return torch.mul(grad, 1 + z.abs(), out=grad_input)
+
+
+def test_a_right_record_passes_every_check(monkeypatch, images):
+    monkeypatch.setitem(ACTIVATIONS, "softsign", softsign())
+    check_activation("softsign")
+    model = fitted(Multilayer(hidden=(8,), activation="softsign"), images)
+    assert model.facts_["engine"] == "adam loop"
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_records_of_the_package_pass_every_check(name):
+    assert check_activation(name) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"derivative": torch.ones_like}, "derivative differs"),
+        ({"second_derivative": torch.zeros_like}, "second_derivative differs"),
+        ({"in_place": InPlace(_softsign_forward, _forward_only)}, "in_place differs"),
+        ({"in_place": InPlace(torch.tanh, _softsign_backward)}, "in_place differs"),
+        (
+            {"in_place": InPlace(_softsign_forward, _softsign_backward, saves_output=True)},
+            "in_place differs",
+        ),
+        (
+            {"module": nn.Sigmoid, "derivative": None, "second_derivative": None, "in_place": None},
+            "keeps_zero is set",
+        ),
+        ({"code_range": (0.0, 1.0)}, "leaves its code_range"),
+        ({"operating_point": OperatingPoint(1.0, 0.0, 1.0, 0.0)}, "operating_point"),
+        ({"kernel_code": 4}, "kernel_code"),
+        ({"kernel_code": 1000}, "kernel_code"),
+        ({"module": nn.PReLU}, "has weights"),
+    ],
+)
+def test_a_record_that_contradicts_its_module_is_refused(monkeypatch, images, changes, fault):
+    monkeypatch.setitem(ACTIVATIONS, "wrong", softsign(**changes))
+    with pytest.raises(RequestError, match=f"'wrong'.*{fault}"):
+        fitted(Multilayer(hidden=(8,), activation="wrong"), images)
+
+
+def test_only_activations_are_observed(monkeypatch):
+    chain = lambda: nn.Sequential(nn.Softsign(), nn.Dropout(0.0))  # noqa: E731
+    monkeypatch.setitem(ACTIVATIONS, "chain", Activation(module=chain))
+    assert is_activation(activation("chain"))
+    assert is_activation(nn.SiLU())
+    assert not is_activation(nn.Sequential(nn.Linear(2, 2)))
+    assert not is_activation(activation("linear"))

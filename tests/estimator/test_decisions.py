@@ -96,6 +96,19 @@ def test_too_few_validation_rows_end_training_before_it_begins(rng):
     assert "2 different validation rows" in record["reason"]
 
 
+@pytest.mark.parametrize("preparation", ["global", "standard", "quantiles"])
+def test_the_loss_follows_a_preparation_that_was_set(rng, preparation):
+    model = Autoencoder(2, max_epochs=0, preparation=preparation, random_state=0)
+    model.fit(rng.random((60, 5)) < 0.4)
+    assert decisions(model)["loss"]["value"] == "squared"
+
+
+def test_a_batch_has_at_most_all_rows(rng):
+    model = Autoencoder(2, max_epochs=1, batch_size=10_000, random_state=0)
+    model.fit(rng.normal(size=(60, 5)))
+    assert model.facts_["batch_size"] == model.facts_["training_rows"]
+
+
 def test_loss_and_preparation_decide_each_other(rng):
     model = Autoencoder(2, max_epochs=0, random_state=0).fit(rng.random((60, 5)) < 0.4)
     made = decisions(model)

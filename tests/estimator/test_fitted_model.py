@@ -76,3 +76,23 @@ def test_the_parts_are_attributes_of_the_estimator(ae):
     assert ae.loss_ is model.loss
     assert ae.preparation_ is model.preparation
     assert not hasattr(Autoencoder(), "network_")
+
+
+@pytest.mark.parametrize("epochs", [0, 3])
+def test_partial_fit_counts_its_epochs(rows, epochs):
+    model = Autoencoder(2, max_epochs=epochs, early_stopping=False, random_state=0)
+    model = model.fit(rows) if epochs else model
+    for _ in range(2):
+        model.partial_fit(rows)
+    assert model.facts_["epochs"] == epochs + 2
+    assert model.facts_["stopped"] == "partial_fit"
+    assert f"epoch {epochs + 2}" in model.facts_["outcome"]
+
+
+def test_a_loaded_model_goes_on_counting(rows, tmp_path):
+    model = Autoencoder(2, max_epochs=3, early_stopping=False, random_state=0).fit(rows)
+    model.save(tmp_path / "fitted")
+    loaded = load(tmp_path / "fitted").partial_fit(rows)
+    np.testing.assert_array_equal(loaded.transform(rows), model.partial_fit(rows).transform(rows))
+    loaded.save(tmp_path / "continued")
+    assert load(tmp_path / "continued").partial_fit(rows).facts_["epochs"] == 5

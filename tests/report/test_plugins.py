@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from isthmus.baselines import BASELINES, CodeBaseline, ImageCodec, measured_blocks
+from isthmus.errors import ArtifactError, RequestError
 from isthmus.report import SECTIONS, Section, compare, gather, render, summary_lines
 from isthmus.report.html import paragraph, section
 
@@ -66,6 +67,41 @@ def test_compare_measures_another_baseline(rng, mean_row):
     assert "mean row <b>" in comparison.lines()[2]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        (np.nan, "returned NaN"),
+        (np.inf, "returned NaN or infinity"),
+        (None, r"returned \(\d+, 1\)"),
+    ],
+)
+def test_a_baseline_that_returns_no_rows_is_refused(rng, monkeypatch, wrong, fault):
+    class Wrong(MeanRow):
+        """A baseline with a fault."""
+
+        def reconstruct(self, x, n_components=None):
+            return x[:, :1] if wrong is None else np.full_like(x, wrong)
+
+    monkeypatch.setitem(BASELINES, "wrong", Wrong)
+    with pytest.raises(RequestError, match=f"Wrong.reconstruct: {fault}"):
+        compare(rng.normal(size=(60, 3)), [1], **FAST)
+
+
+def test_names_of_the_report_are_refused(table_fit, frame, monkeypatch):
+    monkeypatch.setitem(SECTIONS, "data", SECTIONS["facts"])
+    with pytest.raises(RequestError, match=r"SECTIONS\['data'\]"):
+        gather(table_fit, frame)
+    monkeypatch.setitem(BASELINES, "autoencoder", MeanRow)
+    with pytest.raises(RequestError, match=r"BASELINES\['autoencoder'\]"):
+        compare(frame, [1], **FAST)
+
+
+def test_a_section_that_fails_is_named(table_report, monkeypatch):
+    monkeypatch.setitem(SECTIONS, "toy", Section(lambda _: 1, lambda values, *_: values["typo"]))
+    with pytest.raises(ArtifactError, match="section 'toy' cannot be drawn"):
+        render({**table_report, "toy": {}})
+
+
 def test_the_report_shows_another_baseline(table_fit, frame, mean_row, monkeypatch):
     report = gather(table_fit, frame)
     measured = report["measured"]["baselines"]["mean"]
@@ -106,7 +142,7 @@ def test_a_section_is_a_record_of_two_functions(table_fit, frame, monkeypatch):
         text = f"{values['rows']} of {report['data']['rows']} rows, {values['note']}"
         return section("toy", "Toy", paragraph(text))
 
-    monkeypatch.setitem(SECTIONS, "toy", Section("toy", collect, draw))
+    monkeypatch.setitem(SECTIONS, "toy", Section(collect, draw))
     report = gather(table_fit, frame)
     assert report["toy"] == {"rows": len(table_fit.validation_rows_), "note": "<i>toy</i>"}
     page = render(json.loads(json.dumps(report)))

@@ -149,6 +149,7 @@ def test_every_tensor_matters(stopped, tmp_path, part):
         ("max_epochs", 15),
         ("batch_size", 8),
         ("early_stopping", 7),
+        ("validation_fraction", 0.3),
         ("n_components", 3),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from isthmus import Autoencoder, fit_together
-from isthmus.errors import RequestError
+from isthmus.errors import RequestError, options_in_messages
 from isthmus.kinds import Multilayer, Vanilla
 from isthmus.losses import L1, Contraction
 from isthmus.optim import Adam, AdamW
@@ -308,6 +308,19 @@ def test_messages_name_the_fit(rows, capsys):
     assert not [item for fit in fits for item in fit.history_ if "fit 2" in item.get("message", "")]
     made({"verbose": 1, "max_epochs": 1}).fit(rows)
     assert capsys.readouterr().err.startswith("epoch 1  ")
+
+
+def test_numbers_of_fits_go_on_from_group_to_group(rows, capsys, monkeypatch):
+    monkeypatch.setattr("isthmus.search.together.MAX_CONCURRENT", 2)
+    fit_together([made({"verbose": 1, "max_epochs": 1}) for _ in range(3)], rows)
+    lines = capsys.readouterr().err.splitlines()
+    assert {line[:12] for line in lines} == {f"fit {i} of 3: " for i in (1, 2, 3)}
+
+
+def test_messages_in_threads_name_options_too(rows):
+    fits = [made({}), made({"loss": "bernoulli"})]
+    with options_in_messages(), pytest.raises(RequestError, match="use --loss squared"):
+        fit_together(fits, rows)
 
 
 def test_messages_of_nested_fits_name_both(rows, capsys):

@@ -39,7 +39,8 @@ class Baseline(ABC):
 class CodeBaseline(Baseline):
     """A baseline that compresses each row to K numbers; PCA is one.
 
-    A subclass sets `preparation_`, `mean_` and `n_rows_` in `fit` and defines `reconstruct`.
+    A subclass sets `preparation_`, `mean_` and `n_rows_` in `fit` and defines `reconstruct`. It is
+    fitted once, at the largest size, and then reconstructs from the first numbers of its codes.
     """
 
     preparation_: Preparation
@@ -64,7 +65,10 @@ class CodeBaseline(Baseline):
 
     @abstractmethod
     def reconstruct(self, x: Array, n_components: int | None = None) -> Array:
-        """(b, D) reconstructions from the first `n_components` numbers; None uses all."""
+        """(b, D) finite reconstructions from the first `n_components` numbers; None uses all.
+
+        Missing values in x (b, D) are NaN.
+        """
 
     def evaluate(
         self,
@@ -79,11 +83,26 @@ class CodeBaseline(Baseline):
         `reference` (D,) is what explained variance is measured from; None is the fitted mean.
         """
         pairs = (
-            (x, self.reconstruct(x, n_components))
+            (x, self._reconstruct_checked(x, n_components))
             for x in measured_blocks(source, self.preparation_, rows)
         )
         reference = self.mean_ if reference is None else reference
         return reconstruction_error(pairs, reference, self.preparation_.column_sums)
+
+    def _reconstruct_checked(self, x: Array, n_components: int | None) -> Array:
+        """`reconstruct`, with its result checked: NaN would count as a missing value."""
+        result, name = np.asarray(self.reconstruct(x, n_components)), type(self).__name__
+        require(
+            result.shape == x.shape,
+            f"{name}.reconstruct: returned {result.shape} for rows {x.shape}; return one "
+            "reconstruction per row",
+        )
+        require(
+            bool(np.isfinite(result).all()),
+            f"{name}.reconstruct: returned NaN or infinity; return finite values, also for "
+            "missing values, or exclude such data in applies_to",
+        )
+        return result
 
     def curve(self, source: Source, rows: Index, *, reference: Array | None = None) -> Array:
         """(K,): the explained variance of these rows for codes of 1, 2, ... K numbers."""

@@ -523,7 +523,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self._trainer = trainer_of_saved(settings, model, self.facts_, self.history_, n_rows)
         train_one_epoch(model, self._trainer, source, weight, self.batch_size)
         epoch = self._trainer.state.epoch
-        self.facts_["outcome"] = f"the network of epoch {epoch}, the last one by partial_fit"
+        outcome = f"the network of epoch {epoch}, the last one by partial_fit"
+        self.facts_ |= {"epochs": epoch, "stopped": "partial_fit", "outcome": outcome}
 
     def _fitted(self) -> FittedModel:
         """The fitted model with the refinement steps that are set now."""

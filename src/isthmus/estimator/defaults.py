@@ -17,6 +17,7 @@ from isthmus.pretraining import PCASolution
 from isthmus.runtime.device import PRECISIONS
 from isthmus.runtime.precision import VARIABLE as PRECISION_VARIABLE
 from isthmus.runtime.precision import precision_from_environment, probe_bf16
+from isthmus.runtime.threads import limit_threads
 
 VARIANCE_WANTED, FEWEST_COMPONENTS, MOST_COMPONENTS = 0.9, 2, 32
 VALIDATION_SHARE, VALIDATION_WANTED, VALIDATION_ENOUGH, VALIDATION_MOST = 0.1, 50, 5000, 0.25
@@ -83,16 +84,20 @@ def choose_kind(schema: Schema) -> Choice[str]:
     return Choice("convolutional", "the rows are images that can be halved more than once")
 
 
-def choose_loss(preparation: Preparation) -> Choice[str]:
+def choose_loss(preparation: Preparation, *, scaled: bool = False) -> Choice[str]:
     """Mixed if some columns are not plain numbers, Bernoulli for 0 and 1 only, else squared.
 
-    Bernoulli requires that some feature holds both 0 and 1.
+    Bernoulli requires that some feature holds both 0 and 1. If the user has set the preparation
+    (`scaled`), the prepared values must be 0 and 1 too.
     """
     if preparation.schema.columns is not None:
         return Choice("mixed", "some columns are not plain numbers")
     varies = len(preparation.constant) < preparation.schema.n_features
-    if preparation.binary and varies:
+    in_range = not scaled or 0 <= preparation.low <= preparation.high <= 1
+    if preparation.binary and varies and in_range:
         return Choice("bernoulli", "every value is 0 or 1")
+    if preparation.binary:
+        return Choice("squared", "the values are constant, or scaled to more than 0 and 1")
     return Choice("squared", "the values are numbers, and not all of them are 0 or 1")
 
 
@@ -251,7 +256,8 @@ def measure_bf16(network: CodeNetwork, batch_size: int, device: torch.device) ->
         return fast, f"the GPU {'has' if fast else 'lacks'} units for bf16"
     if device.type != "cpu":
         return False, "bf16 is used on processors and CUDA GPUs only"
-    probe = probe_bf16(network, network.facts.shape, batch_size)
+    with limit_threads(batch_size * network.multiply_adds, device):
+        probe = probe_bf16(network, network.facts.shape, batch_size)
     return probe.is_faster, (
         f"a forward and backward pass takes {1000 * probe.float32:.3g} ms in float32 and "
         f"{1000 * probe.bf16:.3g} ms in bf16, measured on this machine"

@@ -125,7 +125,7 @@ class FitRun:
             self._note_remarks(network, trainer.state, training)
             self.work = work_of(network, training.plan.batch_size)
             with limit_threads(self.work, parts.device):
-                self._note_threads()
+                self._note_threads(trainer.engine.threads)
                 run_pretraining(parts, training, network, trainer)
                 trainer.run()
                 refinement = self._refinement(network, trainer.state)
@@ -193,9 +193,7 @@ class FitRun:
             bf16=training.precision == "bf16",
         )
         engine = trainer.engine
-        passed_over = [f"{name}: {reason}" for name, reason in engine.passed_over.items()]
-        reason = "; ".join(passed_over) or "the first in the table of engines"
-        self.decisions.add("engine", engine.name, reason)
+        self.decisions.add("engine", engine.name, engine.explanation)
         trainer.train, trainer.validation = parts.train, parts.validation
         give_rows(trainer, parts.train, training.plan.batch_size)
         trainer.checkpointer = self._checkpointer(training)
@@ -242,9 +240,14 @@ class FitRun:
             state.history.append({"event": "note", "epoch": 0, "message": text})
             self.settings.reporter.message(text)
 
-    def _note_threads(self) -> None:
+    def _note_threads(self, of_engine: int | None) -> None:
         self.threads, reason = torch.get_num_threads(), "PyTorch is set to this number"
-        if is_small(self.work, self.parts.device):
+        if of_engine is not None:
+            self.threads, reason = (
+                min(of_engine, 2),
+                "the engine divides a batch between two at most",
+            )
+        elif is_small(self.work, self.parts.device):
             reason = "one thread is the fastest for batches of so few multiply-adds"
         self.decisions.add("threads", self.threads, reason)
 

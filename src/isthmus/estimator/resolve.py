@@ -38,6 +38,8 @@ from isthmus.types import Array, Facts, Index, shuffled_batches
 
 CHECK_EVERY_ON_GPU = 50
 
+PINNED = "the checkpoint was written in this precision"
+
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
 
 
@@ -226,7 +228,9 @@ def resolve_loss_and_preparation(
     preparation: Preparation | None = None
     if settings.loss == AUTO:
         preparation = split.fit_preparation(settings.preparation)
-        loss = LOSSES[decisions.choose("loss", defaults.choose_loss(preparation))]()
+        scaled = settings.preparation != AUTO
+        choice = defaults.choose_loss(preparation, scaled=scaled)
+        loss = LOSSES[decisions.choose("loss", choice)]()
     else:
         loss = resolve(settings.loss, LOSSES, Reconstruction, "loss")
         require(
@@ -330,7 +334,7 @@ def _batch_size(
     if settings.batch_size == FULL:
         return rows
     if settings.batch_size is not None:
-        return int(settings.batch_size)
+        return min(int(settings.batch_size), rows)
     wanted = optimizer.choose_batch_size(rows)
     if wanted:
         decisions.add(
@@ -361,6 +365,8 @@ def _precision(
     if first.value == "float32" and optimizer.COMPARES_LOSSES:
         reason = "the optimizer compares losses, which needs single precision at least"
         return defaults.Choice("float32", reason)
+    if first.reason == PINNED:
+        return first
     choice = defaults.choose_precision(first, network, batch_size, parts.device)
     return _pinned(parts.settings, choice)
 
@@ -376,7 +382,7 @@ def _pinned(settings: FitSettings, choice: defaults.Choice[str]) -> defaults.Cho
     precision = saved_fingerprint(settings.checkpoint).get("precision")
     if precision not in DTYPES or precision == choice.value:
         return choice
-    return defaults.Choice(str(precision), "the checkpoint was written in this precision")
+    return defaults.Choice(str(precision), PINNED)
 
 
 def resolve_patience(

@@ -181,6 +181,7 @@ class TrainValidationSplit:
         return {
             "rows": self.digest or digest(self.source),
             "validation": None if validation is None else digest(validation),
+            "validation_rows": _digest(np.asarray(self.validation)),
             "sample_weight": None if self.source.is_streamed else _digest(self.weight),
         }
 

@@ -1,6 +1,12 @@
 """The kinds of autoencoder, one file each, and the registries of kinds and activations."""
 
-from isthmus.kinds.activations import ACTIVATIONS, Activation, InPlace, OperatingPoint
+from isthmus.kinds.activations import (
+    ACTIVATIONS,
+    Activation,
+    InPlace,
+    OperatingPoint,
+    check_activation,
+)
 from isthmus.kinds.base import CodeNetwork, Kind, KindDefaults, LinearPath
 from isthmus.kinds.convolutional import Convolutional
 from isthmus.kinds.dense_form import DenseForm
@@ -31,4 +37,5 @@ __all__ = [
     "OperatingPoint",
     "Regularized",
     "Vanilla",
+    "check_activation",
 ]

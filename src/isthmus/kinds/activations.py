@@ -1,6 +1,6 @@
 """The activations: one record each, with everything that kinds, penalties and engines need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,9 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus._compat import aten
-from isthmus.errors import RequestError
+from isthmus.errors import RequestError, require
 
 _aten = aten()
+
+IS_ACTIVATION = "is_isthmus_activation"
+"""The attribute that marks the modules that `activation` returns."""
+
+NEAR, NEARLY = 3.0, 0.03
+"""The codes for which an operating point must be nearly linear, and how nearly."""
 
 
 class OperatingPoint(NamedTuple):
@@ -68,12 +74,12 @@ class Activation:
         module: Makes the activation as a fresh `nn.Module`.
         derivative: act'(z), elementwise.
         second_derivative: act''(z), elementwise.
-        operating_point: Where act is within 3 % of its rise of a line for |z| <= 3, which holds
-            nearly all of a whitened code.
+        operating_point: Where act is nearly linear for |z| <= 3, which holds nearly all of a
+            whitened code: act(gain * z + offset) is within 0.03 * rise of rise * z + level.
         code_range: The interval (low, high) of act, if it is bounded on both sides.
         in_place: Forward and backward operations that write into existing memory.
         keeps_zero: Whether act(0) = 0, so that zero padding stays zero.
-        kernel_code: The activation's number in the C kernel (`native/steps.c`).
+        kernel_code: The activation's number in the C kernel (`training/engines/cpu/native/`).
 
     Example:
         >>> from torch import nn
@@ -103,10 +109,91 @@ class Activation:
 
 
 def activation(name: str) -> nn.Module:
-    """A fresh module of the activation of this name; RequestError lists the known names."""
+    """A fresh module of the activation of this name.
+
+    Raises RequestError for an unknown name, and for one whose record contradicts its module.
+    """
     if name not in ACTIVATIONS:
         raise RequestError(f"activation={name!r} is not known; use one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name].module()
+    record = ACTIVATIONS[name]
+    if not any(record is other for other in _CHECKED):
+        check_activation(name)
+        _CHECKED.append(record)
+    module = record.module()
+    setattr(module, IS_ACTIVATION, True)
+    return module
+
+
+def check_activation(name: str) -> None:
+    """Raise RequestError if the record of an activation contradicts its module.
+
+    Derivatives and in-place operations are compared with autograd in double precision.
+
+    Example:
+        >>> from torch import nn
+        >>> from isthmus.kinds import ACTIVATIONS, Activation, check_activation
+        >>> ACTIVATIONS["half"] = Activation(module=nn.ReLU, derivative=lambda z: z * 0 + 0.5)
+        >>> check_activation("half")
+        Traceback (most recent call last):
+            ...
+        isthmus.errors.RequestError: ACTIVATIONS['half']: derivative differs from autograd's
+        >>> del ACTIVATIONS["half"]
+    """
+    record = ACTIVATIONS[name]
+    module = record.module()
+    weights = [*module.parameters()]
+    require(not weights, f"ACTIVATIONS[{name!r}]: the module has weights; build it in a kind")
+    z = (torch.linspace(-6, 6, 101, dtype=torch.float64) + 0.013).requires_grad_()
+    with torch.enable_grad():
+        a = module(z)
+        (first,) = torch.autograd.grad(a.sum(), z, create_graph=True)
+        second = torch.zeros_like(z)
+        if first.requires_grad:
+            (second,) = torch.autograd.grad(
+                first.sum(), z, allow_unused=True, materialize_grads=True
+            )
+    values = [tensor.detach() for tensor in (z, a, first, second)]
+    with torch.no_grad():
+        for fault in (*_derivative_faults(record, *values), *_value_faults(record, *values[:2])):
+            raise RequestError(f"ACTIVATIONS[{name!r}]: {fault}")
+
+
+def _agree(result: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(result, expected, rtol=1e-6, atol=1e-9)
+
+
+def _derivative_faults(
+    record: Activation, z: Tensor, a: Tensor, first: Tensor, second: Tensor
+) -> Iterator[str]:
+    """What is wrong with the derivatives of act at z, compared with those of autograd."""
+    if record.derivative is not None and not _agree(record.derivative(z), first):
+        yield "derivative differs from autograd's"
+    if record.second_derivative is not None and not _agree(record.second_derivative(z), second):
+        yield "second_derivative differs from autograd's"
+    if record.in_place is not None:
+        out, grad = torch.empty_like(z), torch.ones_like(z)
+        record.in_place.forward(z, out=out)
+        record.in_place.backward(grad, out if record.in_place.saves_output else z, grad_input=grad)
+        if not (_agree(out, a) and _agree(grad, first)):
+            yield "in_place differs from the module and its derivative"
+
+
+def _value_faults(record: Activation, z: Tensor, a: Tensor) -> Iterator[str]:
+    """What is wrong with the other statements on act, which has the values a at z."""
+    module, interval, point = record.module(), record.code_range, record.operating_point
+    if record.keeps_zero and module(torch.zeros(())) != 0:
+        yield "keeps_zero is set, but act(0) is not 0"
+    if interval is not None and not bool(((a >= interval[0]) & (a <= interval[1])).all()):
+        yield f"act leaves its code_range {interval}"
+    if point is not None:
+        near = z[z.abs() <= NEAR]
+        error = module(point.gain * near + point.offset) - point.rise * near - point.level
+        if not bool(error.abs().max() <= NEARLY * abs(point.rise)):
+            yield "act is not nearly linear at its operating_point"
+    if record.kernel_code is not None:
+        same = [other for other in BUILT_IN if other.kernel_code == record.kernel_code]
+        if not same or not _agree(same[0].module()(z), a):
+            yield "kernel_code is not the kernel's number of this activation; leave it out"
 
 
 def can_start_linear(name: str, *, tied: bool) -> bool:
@@ -218,3 +305,8 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
 }
 """Activations by name; add your own before the first fit that uses it."""
+
+BUILT_IN = tuple(ACTIVATIONS.values())
+"""The activations of this package."""
+
+_CHECKED = [*BUILT_IN]

@@ -60,28 +60,32 @@ class DenseForm(NamedTuple):
 
     @classmethod
     def of(cls, network: nn.Module) -> "DenseForm | None":
-        """The form of a network; None if it is not made of plain dense layers."""
+        """The form of a network; None if it is not made of plain dense layers.
+
+        All hidden layers must have one activation and one rate of dropout.
+        """
         if type(network) is not CodeNetwork or not all(map(is_plain, network.modules())):
             return None
-        if not has_in_place(network.code_activation_name, network.code_activation):
-            return None
-        if network.gate is not None or network.counts is not None:
+        has_code = has_in_place(network.code_activation_name, network.code_activation)
+        if not has_code or network.gate is not None or network.counts is not None:
             return None
         limit, path = network.output, network.linear
-        if not isinstance(limit, Clipped | None) or (path is not None and path.tied):
+        is_tied = path is not None and path.tied
+        if not isinstance(limit, Clipped | None) or is_tied or not trains_apart(network):
             return None
         encoder, decoder = layers_of(network.encoder), layers_of(network.decoder)
-        if encoder is None or decoder is None:
+        stacks = [stack for stack in (network.encoder, network.decoder) if isinstance(stack, Dense)]
+        between = {(stack.activation_name, rate_of(stack.dropout)) for stack in stacks}
+        if encoder is None or decoder is None or len(between) > 1:
             return None
-        between = network.encoder or network.decoder
-        assert isinstance(between, Dense | None)
+        name, dropout = between.pop() if between else ("linear", 0.0)
         return cls(
             encoder=encoder,
             decoder=decoder,
             linear=path,
-            activation=between.activation_name if between is not None else "linear",
+            activation=name,
             code_activation=network.code_activation_name,
-            dropout=rate_of(between.dropout) if between is not None else 0.0,
+            dropout=dropout,
             code_dropout=rate_of(network.code_dropout),
             limit=limit,
             fill_value=network.fill_value,
@@ -92,6 +96,13 @@ def is_plain(module: nn.Module) -> bool:
     """Whether a module has no methods of its own and no hooks."""
     overrides = any(callable(v) and hasattr(type(module), k) for k, v in vars(module).items())
     return not (overrides or module._forward_hooks or module._forward_pre_hooks)
+
+
+def trains_apart(network: nn.Module) -> bool:
+    """Whether every weight is trained and belongs to one layer."""
+    names = [*network.named_parameters(remove_duplicate=False)]
+    parameters = [*network.parameters()]
+    return len(names) == len(parameters) and all(p.requires_grad for p in parameters)
 
 
 def has_in_place(name: str, module: nn.Module) -> bool:
@@ -115,5 +126,5 @@ def layers_of(stack: Stack | None) -> tuple[nn.Linear, ...] | None:
     if type(stack) is not Dense or not has_in_place(stack.activation_name, stack.activation):
         return None
     layers = [stack.affine(i) for i in range(stack.depth)]
-    plain = tuple(layer for layer in layers if type(layer) is nn.Linear)
+    plain = tuple(layer for layer in layers if type(layer) is nn.Linear and layer.bias is not None)
     return plain if len(plain) == len(layers) else None

@@ -5,6 +5,7 @@ from typing import Any, cast
 from isthmus.baselines import BASELINES
 from isthmus.data.open import open_source
 from isthmus.data.validate import align, check_rows
+from isthmus.errors import require
 from isthmus.estimator import Autoencoder
 from isthmus.report.data.facts import data_facts, model_facts, training_facts, versions
 from isthmus.report.data.measurements import Measurements
@@ -53,5 +54,7 @@ def gather(
         "versions": versions(),
         "measured": measurements.figures(),
     }
+    for name in SECTIONS:
+        require(name not in report, f"SECTIONS[{name!r}]: the report needs this name; use another")
     sections = {name: section.collect(measurements) for name, section in SECTIONS.items()}
     return cast("ReportData", report | sections)

@@ -30,15 +30,16 @@ def render(report: ReportData) -> str:
         )
     charts = Charts()
     try:
+        drawn = "the head of the page"
         parts = [_head(report)]
         for name, section in SECTIONS.items():
-            values = report.get(name)
+            drawn, values = f"section {name!r}", report.get(name)
             parts.append("" if values is None else section.draw(values, report, charts))
         version = report["versions"]["isthmus"]
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise ArtifactError(
-            f"the report data cannot be drawn ({error!r}); they were edited, or written by another "
-            "version of isthmus; fit again"
+            f"{drawn} cannot be drawn from the report data ({error!r}); they were edited, or "
+            "written by another version of isthmus; fit again"
         ) from error
     return whole("\n".join(parts), charts, headline(report), version)
 

@@ -3,8 +3,8 @@
 import copy
 import hashlib
 import json
+import math
 import os
-import statistics
 import time
 from typing import NamedTuple
 
@@ -80,7 +80,7 @@ def _measure(network: nn.Module, shape: tuple[int, ...], rows: int) -> Probe:
             output.sum().backward()
             if repeat:  # the first pass of each precision prepares memory and code
                 seconds.append(time.perf_counter() - start)
-    return Probe(*(statistics.median(times[bf16]) for bf16 in (False, True)))
+    return Probe(min(times[False]), min(times[True]))
 
 
 def _key(network: nn.Module, shape: tuple[int, ...], rows: int) -> str:
@@ -106,9 +106,9 @@ def _cached(key: str) -> Probe | None:
     try:
         values = json.loads((folder / f"precision-{key}.json").read_text(encoding="utf-8"))
         probe = Probe(float(values["float32"]), float(values["bf16"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # missing or damaged: measured again
-    if not (probe.float32 > 0 and probe.bf16 > 0):
+    if not (0 < probe.float32 < math.inf and 0 < probe.bf16 < math.inf):
         return None
     return _IN_MEMORY.setdefault(key, probe)
 

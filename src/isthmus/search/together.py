@@ -108,5 +108,5 @@ def run_in_groups(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
     return [
         outcome
         for start in starts
-        for outcome in run_together(jobs[start : start + MAX_CONCURRENT])
+        for outcome in run_together(jobs[start : start + MAX_CONCURRENT], start + 1, len(jobs))
     ]

@@ -1,5 +1,6 @@
 """Run several fits concurrently and batch their compatible training steps."""
 
+import contextvars
 import functools
 import queue
 import threading
@@ -11,7 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 import torch
 from torch import Tensor
 
-from isthmus.runtime.threads import HOLDS_FIT_LOCK, fit_lock, limit_threads, preserve_threads
+from isthmus.runtime.threads import fit_lock, limit_threads, preserve_threads
 from isthmus.training.cancellation import (
     CANCELLATION,
     CancellationToken,
@@ -95,7 +96,8 @@ class FitTask(Generic[R]):
         self._error: BaseException | None = None
         self._may_run, self._has_paused = threading.Semaphore(0), threading.Semaphore(0)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run_job, daemon=True)
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run_job,), daemon=True)
 
     def resume(self) -> None:
         """Let the task run until it waits for steps, goes to the background, or ends."""
@@ -149,7 +151,6 @@ class FitTask(Generic[R]):
         check_cancelled()
 
     def _run_job(self) -> None:
-        HOLDS_FIT_LOCK.set(True)  # the thread that runs all tasks holds it
         STEP_SHARING.set(functools.partial(SharedEngine.of, self))
         CACHE.set(self.shared.cache)
         CANCELLATION.set(self.shared.cancellation)
@@ -204,20 +205,24 @@ class SharedEngine:
         return self.engine.detached()
 
 
-def run_together(jobs: Sequence[Callable[[], R]]) -> list[R | Exception]:
+def run_together(
+    jobs: Sequence[Callable[[], R]], first: int = 1, total: int | None = None
+) -> list[R | Exception]:
     """The result of each job, or its exception; fits inside the jobs share their steps.
 
     Each fit takes the steps that it would take alone, within rounding. A BaseException such as
     KeyboardInterrupt is re-raised after all jobs have ended. Ctrl-C ends each job before its next
     step. Messages and warnings of a fit begin with its number, and its exceptions have a note.
+    The numbers begin at `first`, of `total` in all.
     """
     token = CancellationToken(CANCELLATION.get())
     with fit_lock(), deferred_interrupts(token), preserve_threads():
         state = TorchState.now()
         slots = threading.Semaphore(state.threads + 1)
         shared = Shared(Cache(), queue.SimpleQueue(), slots, token)
-        total = len(jobs)
-        names = [f"fit {number} of {total}" if total > 1 else "" for number in range(1, total + 1)]
+        total = total or len(jobs)
+        numbers = range(first, first + len(jobs))
+        names = [f"fit {number} of {total}" if total > 1 else "" for number in numbers]
         tasks = [FitTask(*each, state, shared) for each in zip(jobs, names, strict=True)]
         return _run_tasks(tasks, shared)
 

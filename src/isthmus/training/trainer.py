@@ -200,7 +200,7 @@ class Trainer:
             self.resumable = False
             self.state.epoch, self.state.step, self.state.sums = self.state.epoch + 1, 0, {}
             self._update_best(terms)
-            lr, epoch = self.optimizer.param_groups[0]["lr"], self.state.epoch
+            lr, epoch = float(self.optimizer.param_groups[0]["lr"]), self.state.epoch
             record = {
                 "epoch": epoch,
                 "lr": lr,

@@ -56,8 +56,8 @@ def run(
         _check_interrupted_fit(checkpoint, options, console)
         with _checkpoint_for_resume(checkpoint):
             ae.fit(labelled.source, validation=validation_source, resume=options.resume)
-            report, report_error = _report_data(ae, labelled, options, console)
-            _write(ae, target, report, force=options.force)
+            report, pages, report_error = _report(ae, labelled, options, console)
+            _write(ae, target, pages, force=options.force)
         shutil.rmtree(checkpoint, ignore_errors=True)
     if report_error is not None:
         report_error.add_note(f"the model {target} was written, without a report")
@@ -113,28 +113,27 @@ def _checkpoint_for_resume(checkpoint: Path) -> Iterator[None]:
         raise
 
 
-def _report_data(
+def _report(
     ae: Autoencoder, labelled: LabelledRows, options: FitOptions, console: Console
-) -> tuple[ReportData | None, Exception | None]:
-    """The report data, None if there shall be no report.
+) -> tuple[ReportData | None, dict[str, str], Exception | None]:
+    """The report data and the text of its files; None and no files without a report.
 
     An error in the report must not lose the fitted model, so it is returned.
     """
     if options.no_report:
-        return None, None
+        return None, {}, None
     try:
         with console.stage("drawing the report"):
             source, labels, name = labelled
-            return gather(ae, source, color=labels, color_name=name), None
+            report = gather(ae, source, color=labels, color_name=name)
+            pages = {REPORT: render(report), REPORT_DATA: to_json(report, indent=1) + "\n"}
+            return report, pages, None
     except Exception as error:
-        return None, error
+        return None, {}, error
 
 
-def _write(ae: Autoencoder, target: Path, report: ReportData | None, *, force: bool) -> None:
-    """Writes the model folder, with the report if there is one."""
-    pages = {}
-    if report:
-        pages = {REPORT: render(report), REPORT_DATA: to_json(report, indent=1) + "\n"}
+def _write(ae: Autoencoder, target: Path, pages: dict[str, str], *, force: bool) -> None:
+    """Writes the model folder, with the files of the report."""
     try:
         with explain_write_errors(target):
             artifact.save(ae.to_artifact(), target, force=force, extra=pages)

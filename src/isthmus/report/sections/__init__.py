@@ -16,18 +16,15 @@ from isthmus.report.sections import (
 from isthmus.report.sections.base import Section
 
 SECTIONS: dict[str, Section[Any]] = {
-    section.name: section
-    for section in (
-        reconstructions.SECTION,
-        curve.SECTION,
-        code_map.SECTION,
-        features.SECTION,
-        usage.SECTION,
-        codecs.SECTION,
-        pretraining.SECTION,
-        history.SECTION,
-        facts.SECTION,
-    )
+    "rows": reconstructions.SECTION,
+    "curve": curve.SECTION,
+    "map": code_map.SECTION,
+    "features": features.SECTION,
+    "usage": usage.SECTION,
+    "images": codecs.SECTION,
+    "pretraining": pretraining.SECTION,
+    "history": history.SECTION,
+    "facts": facts.SECTION,
 }
 """The sections by name; a page has each one whose values the report data hold."""
 

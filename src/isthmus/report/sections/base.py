@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Section(Generic[T]):
-    """A section of the report, registered by its name in `SECTIONS`."""
+    """A section of the report.
 
-    name: str
-    """The key of its values in the report data."""
+    Its name in `SECTIONS` is the key of its values in the report data.
+    """
 
     collect: Callable[[Measurements], T | None]
     """The values of the section as the json module writes them; None leaves the section out."""

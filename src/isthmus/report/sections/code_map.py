@@ -262,4 +262,4 @@ def _histograms(values: CodeMap) -> list[Trace]:
     ]
 
 
-SECTION = Section("map", collect, draw)
+SECTION = Section(collect, draw)

@@ -112,4 +112,4 @@ def _figure(values: Images, codecs: dict[str, str]) -> Figure:
     return figure(traces, x, axis("PSNR, dB"), height=360)
 
 
-SECTION = Section("images", collect, draw)
+SECTION = Section(collect, draw)

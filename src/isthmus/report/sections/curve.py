@@ -91,4 +91,4 @@ def _figure(
     )
 
 
-SECTION = Section("curve", collect, draw)
+SECTION = Section(collect, draw)

@@ -119,4 +119,4 @@ def _text(value: object) -> str | None:
     return format_spec(value)
 
 
-SECTION = Section("facts", collect, draw)
+SECTION = Section(collect, draw)

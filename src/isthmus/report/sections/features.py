@@ -207,4 +207,4 @@ def _heat_figure(heat: Heat) -> Figure:
     )
 
 
-SECTION = Section("features", collect, draw)
+SECTION = Section(collect, draw)

@@ -160,4 +160,4 @@ def _line(losses: Losses, name: str, part: str, color: str | None) -> Trace:
     }
 
 
-SECTION = Section("history", collect, draw)
+SECTION = Section(collect, draw)

@@ -98,4 +98,4 @@ def _figure(layers: list[Layer], curves: list[list[float | None]], title: str) -
     return figure(data, axis("epoch"), wide_axis(title, values or [0.0]), height=300)
 
 
-SECTION = Section("pretraining", collect, draw)
+SECTION = Section(collect, draw)

@@ -338,4 +338,4 @@ def _cell(value: object) -> str:
     return formatting.number(value, 4) if isinstance(value, float) else str(value)
 
 
-SECTION = Section("rows", collect, draw)
+SECTION = Section(collect, draw)

@@ -124,4 +124,4 @@ def _correlation(values: list[list[float]]) -> Figure:
     return heatmap(trace, "unit", **ticks)
 
 
-SECTION = Section("usage", collect, draw)
+SECTION = Section(collect, draw)

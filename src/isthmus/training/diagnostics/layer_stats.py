@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from isthmus.kinds import ACTIVATIONS
+from isthmus.kinds.activations import BUILT_IN, IS_ACTIVATION
 from isthmus.types import Network, Output
 
 # Shape letter: n rows.
 
-OTHER_ACTIVATIONS = (
+ACTIVATION_TYPES = (
+    *(type(activation.module()) for activation in BUILT_IN),
     *(nn.ReLU6, nn.LeakyReLU, nn.SELU, nn.CELU, nn.Mish),
     *(nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Softsign),
 )
-"""Elementwise activations that are observed although `kinds.ACTIVATIONS` does not list them."""
+"""Elementwise activations that are observed even if a network builds them itself."""
 
 DEAD_DERIVATIVE = 0.01
 """A unit is dead if its derivative is below this share of the largest one on every row."""
@@ -94,10 +95,10 @@ class Activity:
     """The share of (row, unit) pairs on a flat end, for activations with two flat ends."""
 
 
-def activation_types() -> tuple[type[nn.Module], ...]:
-    """The modules whose derivative shows whether a unit still reacts to its input."""
-    registered = {type(activation.module()) for activation in ACTIVATIONS.values()}
-    return (*(registered - {nn.Identity}), *OTHER_ACTIVATIONS)
+def is_activation(module: nn.Module) -> bool:
+    """Whether the derivative of a module shows if a unit still reacts to its input."""
+    is_marked = getattr(module, IS_ACTIVATION, False) or isinstance(module, ACTIVATION_TYPES)
+    return is_marked and not isinstance(module, nn.Identity)
 
 
 class _Observer:
@@ -108,9 +109,8 @@ class _Observer:
         self.layer = ""
         self.outputs: dict[str, Tensor] = {}
         self.handles = []
-        activations = activation_types()
         for name, module in network.named_modules():
-            if isinstance(module, activations):
+            if is_activation(module):
                 # Before it runs, since it may overwrite its input.
                 self.handles.append(module.register_forward_pre_hook(self.measure))
                 self.handles.append(module.register_forward_hook(self.store_output))

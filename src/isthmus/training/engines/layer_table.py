@@ -104,10 +104,17 @@ def output_bounds(form: DenseForm, like: Tensor) -> Tensor:
     return like if form.limit is None else form.ends(like)
 
 
-def is_kernel_ready(step: ManualStep, *losses: type[DenseLoss]) -> bool:
-    """Whether a step has one of these losses, known activations, no noise and one precision."""
-    has_codes = all(a.kernel_code is not None for a in step.form.activations)
-    return has_codes and isinstance(step.loss, losses) and not step.is_random and not step.bf16
+def kernel_obstacle(step: ManualStep, *losses: type[DenseLoss]) -> str | None:
+    """The reason why the kernel cannot take a step, or None; `losses` are those that it has."""
+    if step.is_random:
+        return "there is a corruption or dropout"
+    if step.bf16:
+        return "the precision is bf16"
+    if not isinstance(step.loss, losses):
+        return "the kernel lacks the loss or a penalty"
+    if any(activation.kernel_code is None for activation in step.form.activations):
+        return "the kernel lacks the activation"
+    return None
 
 
 def kernel_settings(adam: FlatAdam, *, learning: bool = True) -> list[float]:

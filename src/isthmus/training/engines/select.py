@@ -75,6 +75,20 @@ class Selection(NamedTuple):
     passed_over: dict[str, str]
     """The engines before it in the table, with the reason why each was passed over."""
 
+    @property
+    def threads(self) -> int | None:
+        """How many threads the engine divides a batch between, or None for those of torch."""
+        return getattr(self.multi_step, "threads", None)
+
+    @property
+    def explanation(self) -> str:
+        """Why this engine was selected, in words."""
+        names: dict[str, list[str]] = {}
+        for name, reason in self.passed_over.items():
+            names.setdefault(reason, []).append(name)
+        others = [f"not {' or '.join(which)}: {reason}" for reason, which in names.items()]
+        return "; ".join(["the first engine in the table that supports the fit", *others])
+
     def detached(self) -> "Selection":
         """The same without buffers, to keep in a fitted model and to go on with later."""
         return self._replace(multi_step=self.multi_step and self.multi_step.detached())

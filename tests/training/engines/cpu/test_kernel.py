@@ -320,7 +320,7 @@ def test_it_is_for_networks_that_stay_in_a_cache(D, K, batch, does):
     ("kind", "penalties", "corrupt", "plan", "reason"),
     [
         (kinds.Multilayer(hidden=(5,)), [L1(weight=0.1)], None, LONG, "a penalty"),
-        (kinds.Multilayer(hidden=(5,)), [], Masking(rate=0.1), LONG, "noise"),
+        (kinds.Multilayer(hidden=(5,)), [], Masking(rate=0.1), LONG, "corruption"),
         (kinds.Multilayer(hidden=(5,), dropout=0.1), [], None, LONG, "dropout"),
         (kinds.Multilayer(hidden=(5,)), [], None, Plan(1, 64, None, None, steps=100), "too short"),
         (kinds.Multilayer(hidden=(8000,)), [], None, LONG, "too large"),

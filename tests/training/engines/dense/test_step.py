@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from isthmus.corruptions import CORRUPTIONS
-from isthmus.kinds import ACTIVATIONS, Convolutional, Multilayer, Regularized, Vanilla
+from isthmus.kinds import (
+    ACTIVATIONS,
+    CodeNetwork,
+    Convolutional,
+    DenseForm,
+    Multilayer,
+    Regularized,
+    Vanilla,
+)
 from isthmus.losses import (
     KL,
     L1,
@@ -190,10 +198,33 @@ def test_small_products_use_numpy():
     assert type(matmul_for(torch.zeros(4000, device="meta"), 64)) is TorchMatMul
 
 
+@pytest.mark.parametrize("fault", ["activation", "dropout", "shared", "frozen", "no bias"])
+def test_networks_of_unlike_layers_are_left_to_autograd(fault):
+    facts = Facts(shape=(4,))
+    parts = [Multilayer(hidden=(5, 5), skip=False).build(facts, 4) for _ in range(2)]
+    other = {
+        "activation": Multilayer(hidden=(5, 5), skip=False, activation="tanh"),
+        "dropout": Multilayer(hidden=(5, 5), skip=False, dropout=0.1),
+    }
+    if fault in other:
+        parts[1] = other[fault].build(facts, 4)
+    network = CodeNetwork(facts, encoder=parts[0].encoder, decoder=parts[1].decoder)
+    layer = network.encoder.affine(1)
+    if fault == "shared":
+        layer.bias = network.encoder.affine(0).bias
+    elif fault == "frozen":
+        layer.weight.requires_grad_(False)
+    elif fault == "no bias":
+        layer.bias = None
+    assert DenseForm.of(network) is None
+    assert isinstance(manual_step(network, Objective(Squared().with_facts(facts)), None), str)
+
+
 def test_a_planted_fault_is_caught(monkeypatch):
     silu, sigmoid = ACTIVATIONS["silu"], ACTIVATIONS["sigmoid"]
     wrong = silu.in_place._replace(backward=sigmoid.in_place.backward)
     monkeypatch.setitem(ACTIVATIONS, "silu", dataclasses.replace(silu, in_place=wrong))
+    monkeypatch.setattr("isthmus.kinds.activations.check_activation", lambda _: None)
     facts = Facts(shape=(4,))
     network = Multilayer(hidden=(5,)).build(facts, 2).double()
     with torch.no_grad():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from isthmus.training.engines.base import BatchLimit, Evaluator, StepBatch, Terms
-from isthmus.training.engines.cpu.build import library
+from isthmus.training.engines.cpu.build import library, no_library
 from isthmus.training.engines.dense.adam_state import FlatAdam, Update
 from isthmus.training.engines.dense.step import ManualStep
 from isthmus.training.engines.layer_table import kernel_settings
@@ -94,4 +94,4 @@ def unsupported(step: ManualStep, plan: Plan) -> str | None:
         return "the precision is not bf16"
     if plan.steps < MIN_STEPS:
         return "the fit is too short to load the kernel"
-    return None if library() is not None else "no C compiler was found"
+    return no_library()

@@ -31,7 +31,7 @@ FLAGS = (
     "-fPIC",
     "-pthread",
 )
-NEVER = "never"
+VARIABLE, NEVER = "ISTHMUS_COMPILE", "never"
 TIMEOUT_SECONDS = 60
 SYMBOL = "steps_double"
 """A function that every compiled kernel has."""
@@ -47,9 +47,18 @@ def library() -> ctypes.CDLL | None:
     return next((kernel for kernel in kernels if kernel is not None), None)
 
 
+def no_library() -> str | None:
+    """The reason why there is no kernel, or None if there is one."""
+    if library() is not None:
+        return None
+    if os.environ.get(VARIABLE) == NEVER:
+        return f"{VARIABLE}={NEVER} is set"
+    return "no working C compiler was found"
+
+
 def _compilers() -> list[list[str]]:
     """Commands that compile C: $CC first, then the usual names."""
-    if os.environ.get("ISTHMUS_COMPILE") == NEVER:
+    if os.environ.get(VARIABLE) == NEVER:
         return []
     commands = [_split_command(os.environ.get("CC", "")), ["cc"], ["gcc"], ["clang"]]
     return [

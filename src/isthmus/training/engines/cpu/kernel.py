@@ -12,15 +12,15 @@ from torch import Tensor
 from isthmus.kinds import DenseForm
 from isthmus.runtime.threads import available_cpus, is_small
 from isthmus.training.engines.base import BatchLimit, Evaluator, StepBatch, Terms
-from isthmus.training.engines.cpu.build import library
+from isthmus.training.engines.cpu.build import library, no_library
 from isthmus.training.engines.dense.adam_state import FlatAdam
 from isthmus.training.engines.dense.column_losses import KINDS, ColumnLoss, ColumnTable
 from isthmus.training.engines.dense.flat_parameters import FlatParameters
 from isthmus.training.engines.dense.losses import SquaredLoss, named_terms
 from isthmus.training.engines.dense.step import ManualStep
 from isthmus.training.engines.layer_table import (
-    is_kernel_ready,
     kernel_layers,
+    kernel_obstacle,
     kernel_settings,
     output_bounds,
 )
@@ -209,13 +209,14 @@ def unsupported(step: ManualStep, plan: Plan) -> str | None:
     fits_cache = device.type == "cpu" and weights <= MAX_WEIGHTS and work < MAX_WORK
     if not (fits_cache or is_small(work, device)):
         return "the network is too large"
-    if not is_kernel_ready(step, SquaredLoss, ColumnLoss):
-        return "it has noise, dropout, a penalty or a loss that the kernel lacks"
+    reason = kernel_obstacle(step, SquaredLoss, ColumnLoss)
+    if reason is not None:
+        return reason
     if parameters[0].dtype not in DTYPE_NAMES or len(parameters) > MAX_LAYERS:
         return "it has another precision or too many layers"
     if plan.steps * _numpy_seconds(step, work) < MIN_SECONDS:
         return "the fit is too short to load the kernel"
-    return None if library() is not None else "no C compiler was found"
+    return no_library()
 
 
 def _numpy_seconds(step: ManualStep, work: int) -> float:
