@@ -1,6 +1,5 @@
 """One fit: resolve its parts, build, start and train the network, and compare it with PCA."""
 
-import copy
 import functools
 import math
 from collections.abc import Iterator, Mapping
@@ -145,7 +144,12 @@ class FitRun:
         network.set_fill_value(parts.fill_value)
         check_refinable(self.settings.transform_max_iter, network, self.n_components)
         if solution is not None:
-            self.initial_weights = copy.deepcopy(network.state_dict())
+            # `zero_nonlinear` covers the stacks; a kind may have other layers that begin at zero.
+            self.initial_weights = {
+                name: values.clone()
+                for name, values in network.state_dict().items()
+                if not name.startswith(("encoder.", "decoder."))
+            }
             self._start_at_pca(network, solution)
         return network, solution
 
@@ -373,7 +377,8 @@ class FitRun:
         self.outcome = describe_pca(rows, validation, parts.distinct)
         self.train = self.split.open_train(parts.preparation, parts.train.dtype, parts.device)
         self.fill_value = fill_value_of(self.train)
-        network.load_state_dict(self.initial_weights)
+        network.load_state_dict(self.initial_weights, strict=False)
+        network.zero_nonlinear()
         network.set_fill_value(self.fill_value)
         self._start_at_pca(network, self._components(self.n_components))
         state.best_epoch = 0
