@@ -124,10 +124,10 @@ def test_new_rows_are_rebuilt_better_and_the_history_says_so():
     assert model.facts_["transform_max_iter"] == 4
     (text,) = told(model)
     assert text.startswith(
-        "codes are refined in 4 steps when rows are transformed, which changes the err"
+        "codes are refined in 4 steps when rows are transformed, which lowers the err"
     )
-    assert f"the error of {len(model.validation_rows_)} validation rows by -" in text
-    assert "the error of 400 training rows by -" in told(fitted(validation_fraction=0))[0]
+    assert f"the error of {len(model.validation_rows_)} validation rows by " in text
+    assert "the error of 400 training rows by " in told(fitted(validation_fraction=0))[0]
     errors = model.reconstruction_error(new, by="row")
     model.set_params(transform_max_iter=0)
     encoders = model.reconstruction_error(new, by="row")

@@ -325,7 +325,7 @@ def test_a_sample_that_was_learned_is_said(isthmus, numbers, tmp_path, monkeypat
     done = isthmus("detect", tmp_path / "a.npy", "-o", tmp_path / "s.npy", *asked)
     assert done.code == 0, done
     assert "a.npy: the detector is fitted on 150 of 400 rows, drawn at random" in done.err
-    assert f" of {ROWS} rows are outliers: " in done.err
+    assert f" of {ROWS} rows are outliers; " in done.err
     scores = np.load(tmp_path / "s.npy")
     assert scores.shape == (ROWS, 2)
     done = isthmus(

@@ -101,7 +101,7 @@ def test_the_guarantee_of_the_threshold_holds_on_new_rows():
     detector.fit(rows_near_a_plane(1000))
     fresh = rows_near_a_plane(4000, seed=5)
     assert (detector.predict(fresh) == -1).mean() <= 0.11
-    assert "with 90% confidence at most 0.1" in detector.threshold_statement_
+    assert "with 90% confidence, at most 0.1" in detector.threshold_statement_
 
 
 def test_the_threshold_changes_without_a_fit(planted):

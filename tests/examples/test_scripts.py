@@ -158,7 +158,7 @@ def test_a_recording_without_annotations(run, tmp_path):
 def test_an_anomaly_hunt(run):
     out = run("anomaly_hunt", "--rows", 300)
     assert out.startswith("300 rows of 30 columns")
-    assert "confidence at most 0.05 of rows like the training rows are flagged as outliers" in out
+    assert "confidence, at most 0.05 of rows like the training rows are flagged as outliers" in out
     named = re.search(r"first reason names the changed column in (\d+) of 10 rows", out)
     assert int(named[1]) >= 8
     assert "The saved detector predicts the same for every row." in out

@@ -117,7 +117,7 @@ def test_other_rows_must_be_images(digits, frame):
 def test_requests_that_make_no_sense_are_refused(frame):
     with pytest.raises(RequestError, match="components is empty"):
         compare(frame, [])
-    with pytest.raises(RequestError, match="components=0"):
+    with pytest.raises(RequestError, match="n_components=0"):
         compare(frame, [0, 2])
     with pytest.raises(DataError):
         compare(frame.iloc[:1], [1])

@@ -12,7 +12,7 @@ DataArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A .csv, .tsv, .parquet, .npy, .npz, .safetensors or IDX file, or a folder of "
-        ".parquet files, of PNG or JPEG images, or (with --window) of recordings. "
+        ".parquet files, of PNG or JPEG images, or of recordings. "
         "arrays.npz:NAME selects one of several arrays.",
         show_default=False,
     ),

@@ -43,11 +43,12 @@ def from_held_out(
     value = float(ordered[m - 1 - allowed])
     achieved = confidence if len(enough) else certainty[0]
     text = (
-        f"with {achieved:.0%} confidence at most {rate:.3g} of rows like the training rows are "
-        f"flagged as outliers: {int((included > value).sum())} of {m} held-out rows are"
+        f"with {achieved:.0%} confidence, at most {rate:.3g} of rows like the training rows are "
+        f"flagged as outliers ({int((included > value).sum())} of {m} held-out rows are flagged)"
     )
     if m < len(scores):
-        text += f", excluding {len(scores) - m} clear outliers"
+        count = len(scores) - m
+        text += f", excluding {count} clear outlier{'' if count == 1 else 's'}"
     if not len(enough):
         needed = math.ceil(math.log(1 - confidence) / math.log(1 - rate))
         text += f"; {confidence:.0%} confidence needs {needed} held-out rows"

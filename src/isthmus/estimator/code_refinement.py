@@ -44,11 +44,16 @@ class CodeRefinement:
     """Those rows, in words."""
 
     @property
+    def effect(self) -> str:
+        """What the steps do to the error, as a verb."""
+        return "lowers" if self.gain >= 0 else "raises"
+
+    @property
     def message(self) -> str:
         """The decision and its reason, in one line."""
         return (
-            f"codes are refined in {self.steps} steps when rows are transformed, which changes "
-            f"the error of {self.rows} by {-self.gain:+.0%}"
+            f"codes are refined in {self.steps} steps when rows are transformed, which "
+            f"{self.effect} the error of {self.rows} by {abs(self.gain):.0%}"
         )
 
 
@@ -104,13 +109,13 @@ def explain_refinement(refinement: CodeRefinement, *, plain: bool, linear: bool)
     if refinement.metric is None:
         reason = "the code has an activation or too many numbers"
     elif not plain:
-        reason = "training kept no epoch, or a penalty or a corruption shapes the code too"
+        reason = "there is a penalty or a corruption, or no epoch was better than the start"
     elif linear:
         reason = "the decoder is linear"
     else:
         reason = (
-            f"{ENOUGH_STEPS} steps change the error of {refinement.rows} by "
-            f"{-refinement.gain:+.1%}; they are used from {-WORTHWHILE:.0%} on"
+            f"refinement in {ENOUGH_STEPS} steps {refinement.effect} the error of "
+            f"{refinement.rows} by {abs(refinement.gain):.1%}; it is used from {WORTHWHILE:.0%} on"
         )
     return Choice(refinement.steps, reason)
 

@@ -184,7 +184,7 @@ def compare(
     """
     sizes = sorted(set(components))
     require(bool(sizes), "components is empty; give at least one code size, such as 2, 8, 32")
-    require(sizes[0] >= 1, f"components={sizes[0]} must be at least 1")
+    require(sizes[0] >= 1, f"n_components={sizes[0]} must be at least 1")
     rows = in_memory(open_source(source))
     check_rows(rows, allow_missing=True)
     train, test = _split(rows, settings.get("random_state"))

@@ -93,7 +93,7 @@ def note_lost_columns(target: Path, source: Source, console: Console) -> None:
     """Print a note if `target` cannot hold `id_columns`, with what decode will assume."""
     if isinstance(source, RecordingSource) and not holds_text(target):
         console.note(
-            f"note: {target.suffix} cannot hold the columns {' and '.join(id_columns(source))}, so "
+            f"note: {target.suffix} cannot hold {' and '.join(id_columns(source))}, so "
             f"decode will assume {_assumed_recordings(len(source), source.schema)}; .csv and "
             ".parquet can"
         )

@@ -58,7 +58,7 @@ def run(
             detector.save(options.save, force=options.force)
         console.note(f"wrote {options.save}, a detector for --detector")
     console.note(
-        f"{summary.outliers} of {summary.rows} rows are outliers: {detector.threshold_statement_}"
+        f"{summary.outliers} of {summary.rows} rows are outliers; {detector.threshold_statement_}"
     )
     console.notes(
         f"{row_label(source, int(row))}, score {score:.4g}: {_joined(why)}"

@@ -148,7 +148,9 @@ def describe_quantile_maps(names: Sequence[str], maps: QuantileMaps) -> str:
     """One line that says which columns are transformed."""
     heavy = [name for name, quantiles in zip(names, maps, strict=True) if quantiles is not None]
     shown = ", ".join(map(repr, heavy[:5])) + (f" and {len(heavy) - 5} more" * (len(heavy) > 5))
+    if not heavy:
+        return "no column is heavy-tailed, so none is transformed to normal scores"
     return (
-        f"{shown or 'no columns'} {'is' if len(heavy) == 1 else 'are'} heavy-tailed and scaled by "
+        f"{shown} {'is' if len(heavy) == 1 else 'are'} heavy-tailed and scaled by "
         "quantiles to normal scores; errors are in these scores"
     )
