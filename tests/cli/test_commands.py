@@ -279,3 +279,13 @@ def test_info_lists_the_decisions_of_the_fit(isthmus, table_model, tmp_path):
         "settings as given",
     ]
     assert json.loads(isthmus("info", model, "--json").out) == description
+
+
+def test_a_bad_cell_for_a_fitted_model_suggests_no_role(isthmus, table, table_model, tmp_path):
+    lines = table.read_text().splitlines()
+    lines[3] = "tall," + lines[3].split(",", 1)[1]
+    (tmp_path / "bad.csv").write_text("\n".join(lines) + "\n")
+    done = isthmus("encode", table_model, tmp_path / "bad.csv", "-o", tmp_path / "codes.csv")
+    assert done.code == 2
+    assert "'tall' at row 2" in done.err
+    assert done.err.rstrip().endswith("correct it, or make it empty if it is missing")

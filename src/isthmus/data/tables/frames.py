@@ -15,7 +15,12 @@ from isthmus.data.columns import Column, check_roles, describe_unknown, listed
 from isthmus.data.schema import FRAMES, Container, Layout, Schema
 from isthmus.data.source import Source, SourceView
 from isthmus.data.tables.datetimes import time_type_of
-from isthmus.data.tables.infer import check_declared, infer_column, left_out_remarks
+from isthmus.data.tables.infer import (
+    check_declared,
+    infer_column,
+    left_out_remarks,
+    refuse_unparsable,
+)
 from isthmus.data.tables.pandas_metadata import numpy_types
 from isthmus.data.tables.to_numbers import Series, arrow_of, as_numbers, plain_numbers
 from isthmus.data.tables.untyped import Frame, has_no_type, text_columns, with_model_types
@@ -180,7 +185,7 @@ def frame_with_schema(
     for index, values in enumerate(series):
         has_text = schema.columns is not None and schema.columns[index].has_categories
         if values.dtype == nw.String and not has_text:
-            infer_column(values, None, origin)  # its message names the unparsable value
+            refuse_unparsable(values, origin)
     return _source_with_schema(
         table, series, schema, layout=layout or "table", named=True, origin=origin
     )

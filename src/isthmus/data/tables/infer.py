@@ -306,6 +306,17 @@ class _Dictionary(ColumnInference):
         )
 
 
+def refuse_unparsable(series: Series, origin: str) -> None:
+    """Raise DataError for text in which a few values are neither numbers nor dates.
+
+    Such a column of a fitted model has a role already, so none is suggested.
+    """
+    counts = CategoryCounts(str(series.name), origin, None)
+    counts.add_arrow(arrow_of(series), 0)
+    for unparsable in find_unparsable(counts.value_counts()):
+        unparsable.check(counts.name, origin, has_role=True)
+
+
 class CategoryCounts:
     """The different values of a column, how often each occurs, and its first row."""
 

@@ -80,16 +80,19 @@ class UnparsableValues:
             index = int(pc.index(is_wrong, True).as_py())
             self.first = self.first or (row + index, array[index].as_py())
 
-    def check(self, name: str, origin: str) -> None:
+    def check(self, name: str, origin: str, *, has_role: bool = False) -> None:
         """Raise DataError (SourceError for a file) if there are unparsable values, but few."""
         if self.first is None or self.n_unparsable >= MAX_UNPARSABLE_SHARE * self.n_values:
             return
         (row, value), share = self.first, self.n_unparsable / self.n_values
+        remedy = "correct it, or make it empty if it is missing"
+        if not has_role:
+            role = declare_role(name, "categorical")
+            remedy = f"{remedy}, or declare the column categorical with {role}"
         zoned = self.kind == "a date" and parses_as_zoned_datetime(value)
         raise data_error(
             origin,
             f"column {name!r}: {value!r} at row {row}, counting from 0, is not {self.kind}"
             f"{' without a time zone' if zoned else ''}, as {1 - share:.1%} of its values are; "
-            "correct it, make it empty if it is missing, or declare the column categorical with "
-            f"{declare_role(name, 'categorical')}",
+            f"{remedy}",
         )
