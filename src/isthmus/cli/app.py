@@ -68,7 +68,8 @@ def about(
 
     Results are written to files; compare and info print theirs on standard output, and --json
     prints the result of any command there. Notes and errors go to standard error. Exit codes: 0
-    success, 2 an error in the command or the data, 1 a bug in isthmus, 130 interrupted.
+    success, 2 an error in the command, the data or the system, 1 a bug in isthmus, 130 or 143
+    interrupted.
     """
     del version
 

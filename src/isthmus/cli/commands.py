@@ -35,8 +35,8 @@ def fit(
 ) -> None:
     """Fit an autoencoder to DATA and write it as a folder, with report.html in it.
 
-    Training usually starts at PCA. If the network ends no better than PCA on the validation rows,
-    the model is PCA, and the report says so.
+    With the defaults, a network that ends no better than PCA on the validation rows is replaced by
+    PCA, and the report says so.
 
     The state of the fit is saved every 30 seconds in a hidden folder next to the output. After an
     interruption, the same command with --resume continues it and ends with the same weights.
@@ -60,7 +60,8 @@ def encode(
 
     The suffix of the output sets its format: .parquet, .csv, .tsv, .npy, .npz or .safetensors.
     Columns are matched by name, and columns that the model was not fitted on are ignored. Rows
-    keep their order. --missing and --resize are not part of the model; give them as for the fit.
+    keep their order. --header, --missing and --resize are not part of the model; give them as for
+    the fit.
     """
     from isthmus.cli.run.apply import encode as run
 
@@ -108,7 +109,7 @@ def score(
         bool,
         typer.Option(
             "--by-timestep",
-            help="Recordings only: write one row per timestep instead of one per window.",
+            help="Recordings only: write one row per timestep instead of one per window or series.",
         ),
     ] = False,
     device: DeviceOption = "auto",
@@ -116,9 +117,8 @@ def score(
 ) -> None:
     """Write the mean squared reconstruction error of each row of DATA.
 
-    The mean is over the features, in the units of the loss: columns of tables are scaled to
-    variance 1. Rows keep their order. To find outliers, with a threshold and reasons, use isthmus
-    detect.
+    The mean is over the features, in the units that the report of the fit names. Rows keep their
+    order. To find outliers, with a threshold and reasons, use isthmus detect.
     """
     from isthmus.cli.run.apply import score as run
 

@@ -262,7 +262,7 @@ class DetectOptions:
         typer.Option(
             metavar="SHARE",
             help="The probability that the false alarm rate is not exceeded, above 0 and below 1. "
-            "Default: 0.9.",
+            "Default: 0.9. Few held-out rows may allow less, which is then reported.",
         ),
     ] = None
     n_components: Annotated[
@@ -379,7 +379,7 @@ class TrainingOptions:
         typer.Option(
             metavar="N",
             help="The largest number of passes over the training rows. The default is enough for "
-            "about 5000 steps, from 20 to 300 epochs.",
+            "about 5000 gradients, from 20 to 300 epochs.",
         ),
     ] = None
     batch_size: Annotated[
@@ -415,8 +415,8 @@ class TrainingOptions:
         str,
         typer.Option(
             metavar="NAME",
-            help="Floating-point type: float64, float32 or bf16. auto picks "
-            "float64 for few rows, bf16 if it is faster on this machine for a large dense network, "
+            help="Floating-point type: float64, float32 or bf16. auto picks float64 for at most "
+            "20,000 values, bf16 if it is faster on this machine for a large dense network, and "
             "otherwise float32.",
         ),
     ] = "auto"
@@ -425,7 +425,8 @@ class TrainingOptions:
         typer.Option(
             metavar="N|auto",
             help="Optimization steps that refine each code after the encoder; no step raises "
-            "the row's loss. 0 uses the encoder's code as it is. auto picks 4 if they lower the "
-            "validation error by at least 2 % and there is no penalty or corruption, otherwise 0.",
+            "the row's loss. 0 uses the encoder's code as it is. auto picks 4 if they apply and lower "
+            "the validation error by at least 2 %, and there is no penalty or corruption; otherwise "
+            "0.",
         ),
     ] = "auto"
