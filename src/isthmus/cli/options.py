@@ -425,8 +425,8 @@ class TrainingOptions:
         typer.Option(
             metavar="N|auto",
             help="Optimization steps that refine each code after the encoder; no step raises "
-            "the row's loss. 0 uses the encoder's code as it is. auto picks 4 if they apply and lower "
-            "the validation error by at least 2 %, and there is no penalty or corruption; otherwise "
-            "0.",
+            "the row's loss. 0 uses the encoder's code as it is. auto picks 4 if they apply and "
+            "lower the validation error by at least 2 %, and there is no penalty or corruption, "
+            "otherwise 0.",
         ),
     ] = "auto"
