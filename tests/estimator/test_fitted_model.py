@@ -89,6 +89,15 @@ def test_partial_fit_counts_its_epochs(rows, epochs):
     assert f"epoch {epochs + 2}" in model.facts_["outcome"]
 
 
+@pytest.mark.parametrize(("size", "expected"), [(8, 8), (None, 32), ("full", 120)])
+def test_partial_fit_takes_the_batch_size_that_is_set_now(rows, size, expected):
+    fit = {"max_epochs": 3, "early_stopping": False, "random_state": 0, "batch_size": 32}
+    as_before = Autoencoder(2, **fit).fit(rows).partial_fit(rows).transform(rows)
+    model = Autoencoder(2, **fit).fit(rows).set_params(batch_size=size).partial_fit(rows)
+    assert model.facts_["batch_size"] == expected
+    assert np.array_equal(model.transform(rows), as_before) == (expected == 32)
+
+
 def test_a_loaded_model_goes_on_counting(rows, tmp_path):
     model = Autoencoder(2, max_epochs=3, early_stopping=False, random_state=0).fit(rows)
     model.save(tmp_path / "fitted")

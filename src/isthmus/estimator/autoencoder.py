@@ -521,10 +521,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not hasattr(self, "_trainer"):  # a model that was loaded
             settings, n_rows = self._settings(resume=False), int((weight > 0).sum())
             self._trainer = trainer_of_saved(settings, model, self.facts_, self.history_, n_rows)
-        train_one_epoch(model, self._trainer, source, weight, self.batch_size)
+        size = train_one_epoch(model, self._trainer, source, weight, self.batch_size)
         epoch = self._trainer.state.epoch
         outcome = f"the network of epoch {epoch}, the last one by partial_fit"
-        self.facts_ |= {"epochs": epoch, "stopped": "partial_fit", "outcome": outcome}
+        self.facts_ |= {"epochs": epoch, "batch_size": size, "stopped": "partial_fit"}
+        self.facts_["outcome"] = outcome
 
     def _fitted(self) -> FittedModel:
         """The fitted model with the refinement steps that are set now."""

@@ -514,18 +514,23 @@ def train_one_epoch(
     source: Source,
     weight: Array,
     batch_size: int | str | None,
-) -> None:
-    """Train a fitted model for one more epoch over the rows of a source.
+) -> int:
+    """Train a fitted model for one more epoch over the rows of a source; return the batch size.
+
+    None leaves the batch size of the fit.
 
     Raises DivergenceError, with the weights as before, if the loss is not finite.
     """
     rows = rows_of_weight(model, source, weight)
-    size = len(rows) if batch_size == FULL else trainer.plan.batch_size
+    size = trainer.plan.batch_size
+    if batch_size is not None:
+        size = len(rows) if batch_size == FULL else int(batch_size)
     give_rows(trainer, rows, size)
     work, device = work_of(model.network, size), model.device
     with _imputer_relearned(model, rows, work), isolated_rng(device), limit_threads(work, device):
         trainer.train_one_epoch(rows)
     trainer.batches = batches_of(size, trainer.state.seed)
+    return size
 
 
 def rows_of_weight(model: FittedModel, source: Source, weight: Array) -> Rows:
