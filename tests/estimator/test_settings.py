@@ -290,3 +290,12 @@ def test_asking_for_a_checkpoint_leaves_nothing_behind(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["auto", "cpu", "cpu:0"])
 def test_a_device_that_computes_is_taken(name):
     assert isinstance(resolve_device(name), torch.device)
+
+
+def test_a_numpy_learning_rate_is_saved_as_a_number(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    model = Autoencoder(2, optimizer=optim.AdamW(lr=np.float32(0.01)), max_epochs=2)
+    model.fit(rows).save(tmp_path / "model")
+    rates = [record["lr"] for record in model.history_ if "lr" in record]
+    assert [type(rate) for rate in rates] == [float, float]
+    assert load(tmp_path / "model").history_ == model.history_
