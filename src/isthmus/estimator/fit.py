@@ -247,10 +247,7 @@ class FitRun:
     def _note_threads(self, of_engine: int | None) -> None:
         self.threads, reason = torch.get_num_threads(), "PyTorch is set to this number"
         if of_engine is not None:
-            self.threads, reason = (
-                min(of_engine, 2),
-                "the engine divides a batch between two at most",
-            )
+            self.threads, reason = of_engine, "the engine divides a batch between two at most"
         elif is_small(self.work, self.parts.device):
             reason = "one thread is the fastest for batches of so few multiply-adds"
         self.decisions.add("threads", self.threads, reason)

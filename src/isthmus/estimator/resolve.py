@@ -38,8 +38,6 @@ from isthmus.types import Array, Facts, Index, shuffled_batches
 
 CHECK_EVERY_ON_GPU = 50
 
-PINNED = "the checkpoint was written in this precision"
-
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bf16": torch.float32}
 
 
@@ -60,7 +58,7 @@ class ResolvedFit:
     pretraining: Pretraining
     """For "auto" `PCA` or `Random`; `resolve_training` looks at the network in the second case."""
 
-    precision: str
+    precision: defaults.Choice[str]
     """For "auto" that of a small network; `resolve_training` looks at the network."""
 
     train: Rows
@@ -140,10 +138,9 @@ def resolve_fit(
         rows = len(split.train)
         choice = _choose_device(device, settings, kind, preparation.facts, rows)
         device = torch.device(decisions.choose("device", choice))
-    precision = settings.precision
-    if precision == AUTO:
-        precision = _first_precision(settings, len(split.train), preparation, device).value
-    train, validation = split.open(preparation, DTYPES[precision], device)
+    precision = _first_precision(settings, len(split.train), preparation, device)
+    dtype = DTYPES[_pinned(settings, precision).value]
+    train, validation = split.open(preparation, dtype, device)
     pretraining = resolve_pretraining(settings, kind, decisions)
     return ResolvedFit(
         settings=settings,
@@ -181,7 +178,7 @@ def resolve_training(parts: ResolvedFit, network: CodeNetwork) -> ResolvedTraini
         reason = f"{parts.distinct} different validation rows cannot show a gain over PCA"
         decisions.add("max_epochs", 0, reason)
         epochs = 0
-    precision = parts.precision
+    precision = parts.precision.value
     if settings.precision == AUTO:
         choice = _precision(parts, optimizer, network, batch_size)
         precision = decisions.choose("precision", choice)
@@ -210,9 +207,7 @@ def _is_small_dense(settings: FitSettings, kind: Kind, facts: Facts, rows: int) 
     size = settings.n_components or min(defaults.MOST_COMPONENTS, facts.n_features)
     with torch.random.fork_rng(devices=[]):
         network = kind.resolved(facts, size).build(facts, size)
-    batch = defaults.choose_batch_size(rows).value
-    if settings.batch_size is not None:
-        batch = rows if settings.batch_size == FULL else int(settings.batch_size)
+    batch = batch_size_set(settings, rows) or defaults.choose_batch_size(rows).value
     work = batch * network.multiply_adds
     return DenseForm.of(network) is not None and is_small(work, torch.device("cpu"))
 
@@ -322,19 +317,24 @@ def resolve_optimizer(
     """The optimizer that was set, or the one that suits the network and the number of rows."""
     name = settings.optimizer
     if name == AUTO:
-        batch = settings.batch_size
-        batch = rows if batch == FULL else None if batch is None else int(batch)
+        batch = batch_size_set(settings, rows)
         name = decisions.choose("optimizer", defaults.choose_optimizer(rows, network, batch))
     return resolve(name, OPTIMIZERS, OptimizerSpec, "optimizer")
+
+
+def batch_size_set(settings: FitSettings, rows: int) -> int | None:
+    """The batch size that was set, at most all rows, or None if it is to be chosen."""
+    if settings.batch_size is None:
+        return None
+    return rows if settings.batch_size == FULL else min(int(settings.batch_size), rows)
 
 
 def _batch_size(
     settings: FitSettings, optimizer: OptimizerSpec, rows: int, decisions: Decisions
 ) -> int:
-    if settings.batch_size == FULL:
-        return rows
-    if settings.batch_size is not None:
-        return min(int(settings.batch_size), rows)
+    batch_size = batch_size_set(settings, rows)
+    if batch_size is not None:
+        return batch_size
     wanted = optimizer.choose_batch_size(rows)
     if wanted:
         decisions.add(
@@ -353,36 +353,33 @@ def enough_epochs(optimizer: OptimizerSpec, rows: int, batch_size: int) -> defau
 def _first_precision(
     settings: FitSettings, rows: int, preparation: Preparation, device: torch.device
 ) -> defaults.Choice[str]:
-    choice = defaults.choose_first_precision(rows * preparation.facts.n_features, device)
-    return _pinned(settings, choice)
+    if settings.precision != AUTO:
+        return defaults.Choice(settings.precision, "it was set")
+    return defaults.choose_first_precision(rows * preparation.facts.n_features, device)
 
 
 def _precision(
     parts: ResolvedFit, optimizer: OptimizerSpec, network: CodeNetwork, batch_size: int
 ) -> defaults.Choice[str]:
-    rows = len(parts.train)
-    first = _first_precision(parts.settings, rows, parts.preparation, parts.device)
-    if first.value == "float32" and optimizer.COMPARES_LOSSES:
+    if parts.precision.value == "float32" and optimizer.COMPARES_LOSSES:
         reason = "the optimizer compares losses, which needs single precision at least"
         return defaults.Choice("float32", reason)
-    if first.reason == PINNED:
-        return first
-    choice = defaults.choose_precision(first, network, batch_size, parts.device)
+    choice = defaults.choose_precision(parts.precision, network, batch_size, parts.device)
     return _pinned(parts.settings, choice)
 
 
 def _pinned(settings: FitSettings, choice: defaults.Choice[str]) -> defaults.Choice[str]:
     """The precision of the checkpoint to resume, since a measurement may differ; else the choice.
 
-    An environment variable that is set counts more.
+    A precision that is set, also by the environment variable, counts more.
     """
-    is_set = precision_from_environment(PRECISIONS) is not None
+    is_set = settings.precision != AUTO or precision_from_environment(PRECISIONS) is not None
     if not settings.resume or settings.checkpoint is None or is_set:
         return choice
     precision = saved_fingerprint(settings.checkpoint).get("precision")
-    if precision not in DTYPES or precision == choice.value:
+    if not isinstance(precision, str) or precision not in DTYPES or precision == choice.value:
         return choice
-    return defaults.Choice(str(precision), PINNED)
+    return defaults.Choice(precision, "the checkpoint was written in this precision")
 
 
 def resolve_patience(

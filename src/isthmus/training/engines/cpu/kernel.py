@@ -67,7 +67,7 @@ class CKernel:
 
     def __init__(self, adam: FlatAdam) -> None:
         self.adam = adam
-        self.threads = min(torch.get_num_threads(), available_cpus())
+        self.threads = min(torch.get_num_threads(), available_cpus(), 2)
         self._call: KernelCall | None = None
 
     @torch.no_grad()
